@@ -1,0 +1,203 @@
+// Reading a block of queries' weights without keeping them: given the row's lse, any weight is
+// 2^(masked - lse), so entropy, what each key receives, and the largest weights come from one pass over the
+// scores. There is no value product and no running maximum.
+#pragma once
+
+#include <cmath>
+
+#include "scores.h"
+#include "topk.h"
+
+namespace sightline {
+namespace {
+
+struct ReadoutScratch {
+  ScoreScratch scores;
+  float *lse;          // [kBlockRows], in units of log 2
+  float *information;  // [kBlockRows]: sum of w log2 w
+  TopLists top;
+};
+
+inline bool wants_max(const sightline_readouts &out) {
+  return out.max_weight || out.max_index || out.max_score;
+}
+inline bool wants_topk(const sightline_readouts &out) { return out.topk_weights || out.topk_indices; }
+
+inline ReadoutScratch take_readout(const sightline_problem &p, const sightline_readouts &out,
+                                   Scratch &scratch) {
+  ReadoutScratch readout;
+  readout.scores = take_scores(p, scratch);
+  readout.lse = scratch.take<float>(kBlockRows);
+  readout.information = scratch.take<float>(kBlockRows);
+  readout.top.capacity = list_capacity(wants_topk(out) ? out.k : wants_max(out) ? 1 : 0);
+  readout.top.scores = scratch.take<float>(readout.top.capacity * kBlockRows);
+  readout.top.keys = scratch.take<int32_t>(readout.top.capacity * kBlockRows);
+  return readout;
+}
+
+// A row with nothing to look at has lse -infinity; +infinity makes all its weights 0, as it does for the
+// lanes past the last query.
+inline void start_readout(const Block &block, const float *lse, const ReadoutScratch &scratch) {
+  for (int row = 0; row < kBlockRows; row++) {
+    const float x = row < block.count ? lse[block.out_row() + row] : -kInfinity;
+    scratch.lse[row] = x == -kInfinity ? kInfinity : to_log2(x);
+    scratch.information[row] = 0;
+  }
+  clear_lists(scratch.top);
+}
+
+// --- Sums over weights
+// -----------------------------------------------------------------------------------------
+
+// Weights of one patch: sums w log2 w per lane, and adds each key's weights, lane by lane, to `received`.
+// `guarded`: scores may be -infinity, whose share of the entropy is 0 and not 0 * infinity.
+template <int vectors, bool entropy, bool received, bool guarded>
+void sum_weights(const float *scores, int keys, const Vec *lse, Vec *information, float *to) {
+  Vec subtract[vectors], sum[vectors];
+  SL_UNROLL for (int v = 0; v < vectors; v++) subtract[v] = lse[v], sum[v] = Vec{};
+#pragma GCC unroll 1
+  for (int k = 0; k < keys; k++) {
+    Vec total = {};
+    SL_UNROLL for (int v = 0; v < vectors; v++) {
+      const Vec log_weight = load(scores + k * kSlabRows + v * kLanes) - subtract[v];
+      const Vec weight = exp2(log_weight);
+      if (entropy) {
+        sum[v] = fma(weight, guarded ? max_of(log_weight, splat(-1000.0f)) : log_weight, sum[v]);
+      }
+      if (received) total = v ? total + weight : weight;
+    }
+    if (received) store(to + k * kLanes, load(to + k * kLanes) + total);
+  }
+  if (entropy) {
+    SL_UNROLL for (int v = 0; v < vectors; v++) information[v] += sum[v];
+  }
+}
+
+template <bool entropy, bool received>
+SL_INLINE void sum_patch(const ReadoutScratch &scratch, const Patch &patch, bool guarded, const Vec *lse,
+                         Vec *information, float *to) {
+  const float *scores = scores_of(scratch.scores, patch);
+  with_vectors(patch.vectors, [&](auto n) {
+    if (guarded) {
+      sum_weights<n.value, entropy, received, true>(scores, patch.keys, lse, information, to);
+    } else {
+      sum_weights<n.value, entropy, received, false>(scores, patch.keys, lse, information, to);
+    }
+  });
+}
+
+// `received` is null where not wanted, and else points at the sums of the chunk's first key.
+inline void sum_chunk(const ReadoutScratch &scratch, const ChunkScores &chunk, bool guarded, int slab,
+                      bool entropy, float *received) {
+  Vec lse[kSlabVectors], information[kSlabVectors];
+  float *stored = scratch.information + slab * kSlabRows;
+  for (int v = 0; v < kSlabVectors; v++) {
+    lse[v] = load(scratch.lse + slab * kSlabRows + v * kLanes);
+    information[v] = load(stored + v * kLanes);
+  }
+  for (int i = 0; i < chunk.count; i++) {
+    const Patch &patch = chunk.patches[i];
+    const bool hides = guarded || patch.edge;
+    const int v = patch.vector;
+    float *to = received ? received + patch.key * kLanes : nullptr;
+    if (entropy && received) {
+      sum_patch<true, true>(scratch, patch, hides, lse + v, information + v, to);
+    } else if (entropy) {
+      sum_patch<true, false>(scratch, patch, hides, lse + v, information + v, to);
+    } else {
+      sum_patch<false, true>(scratch, patch, hides, lse + v, information + v, to);
+    }
+  }
+  for (int v = 0; v < kSlabVectors; v++) store(stored + v * kLanes, information[v]);
+}
+
+// --- Largest weights
+// ---------------------------------------------------------------------------------------------
+
+inline void offer_chunk(const ReadoutScratch &scratch, const ChunkScores &chunk, Span keys, int slab) {
+  for (int v = 0; v < kSlabVectors; v++) {
+    const int vector = slab * kSlabVectors + v;
+    if (!any(greater(chunk.highest[v], threshold(scratch.top, vector)))) continue;
+    for (int i = 0; i < chunk.count; i++) {
+      const Patch &patch = chunk.patches[i];
+      if (v < patch.vector || v >= patch.vector + patch.vectors) continue;
+      offer(scratch.top, vector, scores_of(scratch.scores, patch) + (v - patch.vector) * kLanes, patch.keys,
+            keys.begin + patch.key);
+    }
+  }
+}
+
+struct Entry {
+  float score;  // in units of log 2
+  float weight;
+  int64_t key;  // -1: none
+};
+
+inline Entry list_entry(const ReadoutScratch &scratch, int row, int rank) {
+  const TopLists &top = scratch.top;
+  const int at = (row / kLanes * top.capacity + rank) * kLanes + row % kLanes;
+  const Entry found = {top.scores[at], 0.0f, top.keys[at]};
+  if (found.key < 0) return found;
+  const float weight = exp2f(found.score - scratch.lse[row]);
+  return {found.score, weight > 1 ? 1.0f : weight, found.key};  // rounding may pass 1
+}
+
+// --- Results
+// -----------------------------------------------------------------------------------------------------
+
+inline void write_row(const ReadoutScratch &scratch, const sightline_readouts &out, int row, int64_t at) {
+  if (out.entropy) out.entropy[at] = -kLn2 * scratch.information[row];
+  if (wants_max(out)) {
+    const Entry first = list_entry(scratch, row, 0);
+    if (out.max_weight) out.max_weight[at] = first.weight;
+    if (out.max_index) out.max_index[at] = first.key;
+    if (out.max_score) out.max_score[at] = from_log2(first.score);
+  }
+  for (int rank = 0; wants_topk(out) && rank < out.k; rank++) {
+    const Entry entry = list_entry(scratch, row, rank);
+    if (out.topk_weights) out.topk_weights[at * out.k + rank] = entry.weight;
+    if (out.topk_indices) out.topk_indices[at * out.k + rank] = entry.key;
+  }
+}
+
+size_t readout_scratch(const sightline_problem &p, const sightline_readouts &out) {
+  Scratch counter(nullptr);
+  take_readout(p, out, counter);
+  return counter.used();
+}
+
+void readout_block(const sightline_problem &p, int64_t b, int64_t h, int64_t first, void *memory,
+                   const float *lse, const sightline_readouts &out, float *received) {
+  Scratch carver(memory);
+  ReadoutScratch scratch = take_readout(p, out, carver);
+  const Block block = make_block(p, b, h, first);
+  const Terms terms = make_terms(block);
+  read_ranges(block, scratch.scores.ranges);
+  pack_query(block, terms, scratch.scores.query_t);
+  start_readout(block, lse, scratch);
+  for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {
+    for (int slab = 0; slab < slabs(block); slab++) {
+      ChunkScores scores;
+      score_chunk(block, terms, scratch.scores, chunk, last, slab, scores);
+      if (out.entropy || received) {
+        sum_chunk(scratch, scores, terms.any, slab, out.entropy != nullptr,
+                  received ? received + chunk.begin * kLanes : nullptr);
+      }
+      if (scratch.top.capacity) offer_chunk(scratch, scores, chunk, slab);
+    }
+  });
+  for (int row = 0; row < block.count; row++) write_row(scratch, out, row, block.out_row() + row);
+}
+
+// --- Received
+// ------------------------------------------------------------------------------------------------------
+
+size_t received_floats(int64_t keys) { return (size_t)keys * kLanes; }
+
+// [M][lanes] -> [M], in place.
+void fold_received(float *received, int64_t keys) {
+  for (int64_t k = 0; k < keys; k++) received[k] = sum_of_lanes(load(received + k * kLanes));
+}
+
+}  // namespace
+}  // namespace sightline

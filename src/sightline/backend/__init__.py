@@ -1,0 +1,57 @@
+"""Which code computes: ``cpu`` (native) or ``chunked`` (plain PyTorch, any device and dtype)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
+
+from sightline.backend import chunked, cpu
+from sightline.backend.problem import Problem
+
+BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "chunked": chunked}
+
+_forced: ContextVar[str | None] = ContextVar("sightline_backend", default=None)
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Forces one backend inside the block; the environment variable SIGHTLINE_BACKEND does so everywhere.
+
+    Args:
+        name: ``"cpu"`` (native kernels; float32 on the CPU), ``"chunked"`` (plain PyTorch in blocks; any
+            device, any dtype), or ``"auto"``: the native one where it can, the other elsewhere.
+
+    Raises:
+        ValueError: for an unknown name. A forced backend that cannot take a problem raises in the call.
+
+    Example:
+        >>> import sightline, torch
+        >>> q, k, v = torch.randn(3, 1, 2, 5, 4)
+        >>> with sightline.backend("chunked"):
+        ...     context = sightline.attention(q, k, v)
+    """
+    token = _forced.set(_known(name, "backend"))
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def choose(problem: Problem) -> str:
+    """The name of the backend that runs this problem."""
+    name = _forced.get() or _known(os.environ.get("SIGHTLINE_BACKEND") or "auto", "SIGHTLINE_BACKEND")
+    if name == "auto":
+        return "chunked" if cpu.why_not(problem) else "cpu"
+    reason = BACKENDS[name].why_not(problem)
+    if reason is not None:
+        raise ValueError(f"backend: {name!r} was asked for, but {reason}. Use backend('auto').")
+    return name
+
+
+def _known(name: str, source: str) -> str:
+    if name != "auto" and name not in BACKENDS:
+        raise ValueError(f"{source}: there is no backend {name!r}; known: auto, {', '.join(BACKENDS)}.")
+    return name

@@ -1,0 +1,165 @@
+"""The cpu backend: the native kernels, float32 forward and readouts."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sightline.backend import native
+from sightline.backend.native import ProblemStruct, ReadoutsStruct
+from sightline.backend.problem import Problem, empty_context
+
+READOUTS = ("entropy", "received", "max", "max_score", "topk")
+
+
+def why_not(problem: Problem) -> str | None:
+    """Why this backend cannot take the problem, or ``None`` if it can."""
+    if problem.query.device.type != "cpu":
+        return f"the tensors are on {problem.query.device}, and it runs on the CPU"
+    if problem.query.dtype != torch.float32:
+        return f"the dtype is {problem.query.dtype}, and it computes float32"
+    if problem.dropout > 0:
+        return "it has no dropout"
+    missing = native.available()
+    return None if missing is None else f"{missing}"
+
+
+def forward(problem: Problem) -> tuple[Tensor, Tensor]:
+    """(context [B,H,N,E], lse [B,H,N]), both float32."""
+    assert problem.value is not None
+    b, h, n, _ = problem.shape
+    context = empty_context(problem.query, problem.value.shape[3])
+    lse = torch.empty((b, h, n))
+    _forward(problem, context, lse)
+    return context, lse
+
+
+def lse(problem: Problem) -> Tensor:
+    """lse [B,H,N], without the weighted sum."""
+    b, h, n, _ = problem.shape
+    out = torch.empty((b, h, n))
+    _forward(problem, None, out)
+    return out
+
+
+def readouts(problem: Problem, lse: Tensor, names: Sequence[str], k: int = 0) -> dict[str, Tensor]:
+    """Any of ``READOUTS`` in one pass; "max" and "topk" come as two tensors each.
+
+    Returns:
+        By name: entropy, received, max_weight, max_index, max_score, topk_weights, topk_indices.
+    """
+    b, h, n, m = problem.shape
+    shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+        "entropy": ((b, h, n), torch.float32),
+        "received": ((b, h, m), torch.float32),
+        "max_weight": ((b, h, n), torch.float32),
+        "max_index": ((b, h, n), torch.int64),
+        "max_score": ((b, h, n), torch.float32),
+        "topk_weights": ((b, h, n, k), torch.float32),
+        "topk_indices": ((b, h, n, k), torch.int64),
+    }
+    parts = {"max": ("max_weight", "max_index"), "topk": ("topk_weights", "topk_indices")}
+    wanted = [field for name in names for field in parts.get(name, (name,))]
+    out = {field: torch.empty(shapes[field][0], dtype=shapes[field][1]) for field in wanted}
+    struct = ReadoutsStruct(k=k, **{field: tensor.data_ptr() for field, tensor in out.items()})
+    packed, alive = pack(problem)
+    lse = lse.float().contiguous()
+    status = native.library().sightline_readout(
+        native.level(),
+        torch.get_num_threads(),
+        ctypes.byref(packed),
+        ctypes.c_void_p(lse.data_ptr()),
+        ctypes.byref(struct),
+    )
+    native.check(status, "readouts")
+    del alive
+    return out
+
+
+def max_topk() -> int:
+    """The largest k that the native top-k takes."""
+    return int(native.library().sightline_max_topk())
+
+
+def _forward(problem: Problem, context: Tensor | None, lse: Tensor) -> None:
+    packed, alive = pack(problem)
+    strides = (ctypes.c_int64 * 3)(*(context.stride()[:3] if context is not None else (0, 0, 0)))
+    status = native.library().sightline_forward(
+        native.level(),
+        torch.get_num_threads(),
+        ctypes.byref(packed),
+        ctypes.c_void_p(context.data_ptr() if context is not None else None),
+        strides,
+        ctypes.c_void_p(lse.data_ptr()),
+    )
+    native.check(status, "attention")
+    del alive
+
+
+def pack(problem: Problem) -> tuple[ProblemStruct, list[Tensor]]:
+    """The problem as the C struct, and the tensors that must stay alive while it is used."""
+    b, h, n, m = problem.shape
+    alive: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        alive.append(tensor)
+        return tensor
+
+    query = keep(_rows(problem.query))
+    key = keep(_rows(problem.key))
+    struct = ProblemStruct(
+        batch=b, heads=h, kv_heads=key.shape[1], queries=n, keys=m, width=query.shape[3],
+        query=query.data_ptr(), query_stride=_strides(query, 3),
+        key=key.data_ptr(), key_stride=_strides(key, 3),
+        scale=problem.scale, softcap=problem.softcap or 0.0,
+    )  # fmt: skip
+    if problem.value is not None:
+        value = keep(_rows(problem.value))
+        struct.value, struct.value_stride = value.data_ptr(), _strides(value, 3)
+        struct.value_width = value.shape[3]
+    if problem.ranges is not None:
+        ranges = problem.ranges
+        if ranges.stride(-1) != 1 or ranges.stride(-2) != 2:
+            ranges = ranges.contiguous()
+        keep(ranges)
+        struct.ranges, struct.range_count = ranges.data_ptr(), ranges.shape[3]
+        struct.range_stride = _strides(ranges, 3)
+    if problem.visible is not None:
+        visible = keep(problem.visible)
+        struct.visible, struct.visible_stride = visible.data_ptr(), _strides(visible, 4)
+    _pack_bias(problem, struct, keep)
+    return struct, alive
+
+
+def _pack_bias(problem: Problem, struct: ProblemStruct, keep) -> None:  # type: ignore[no-untyped-def]
+    if problem.bias is not None:
+        bias = keep(problem.bias.float())
+        struct.bias, struct.bias_stride = bias.data_ptr(), _strides(bias, 4)
+    if problem.slopes is not None:
+        slopes = keep(problem.slopes.float())
+        struct.slopes, struct.slope_stride = slopes.data_ptr(), _strides(slopes, 2)
+    if problem.table is not None:
+        table = keep(problem.table.float().contiguous())
+        struct.table, struct.radius = table.data_ptr(), table.shape[1] // 2
+        struct.table_stride = 0 if table.shape[0] == 1 else table.stride(0)
+    if problem.offset is not None:
+        offset = keep(problem.offset)
+        struct.offset = offset.data_ptr()
+        struct.offset_stride = 0 if offset.shape[0] == 1 else offset.stride(0)
+    if problem.sinks is not None:
+        sinks = keep(problem.sinks.float())
+        struct.sinks, struct.sink_stride = sinks.data_ptr(), sinks.stride(0)
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """The tensor with a contiguous last axis, which the kernels read as vectors."""
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+
+
+def _strides(tensor: Tensor, axes: int) -> ctypes.Array[ctypes.c_int64]:
+    """Strides of the leading axes; 0 along an axis that broadcasts."""
+    pairs = zip(tensor.stride()[:axes], tensor.shape[:axes], strict=True)
+    return (ctypes.c_int64 * axes)(*(0 if size == 1 else stride for stride, size in pairs))

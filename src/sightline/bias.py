@@ -1,0 +1,196 @@
+"""How what may be looked at is weighed: terms that are added to the capped scores.
+
+Like masks, each says what it means in two ways: ``dense`` is the definition, ``lower`` what the backends
+get. Only a tensor that the user gave is ever N x M.
+
+Letters: B batch, H heads, N queries, M keys. Query i stands at position i + offset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sightline.align import Align, check_align, offsets
+from sightline.check import check_device, fits
+
+Shape = tuple[int, int, int, int]
+
+
+class LoweredBias(NamedTuple):
+    """A bias for a backend; the fields are those of :class:`sightline.backend.problem.Problem`."""
+
+    bias: Tensor | None = None
+    slopes: Tensor | None = None
+    table: Tensor | None = None
+    offset: Tensor | None = None
+
+
+class Bias:
+    """A term that is added to the scores after scaling and capping."""
+
+    def dense(self, shape: Shape, device: torch.device) -> Tensor:
+        """The definition: float64, broadcasts to [B,H,N,M]."""
+        raise NotImplementedError(f"{type(self).__name__} does not define dense()")
+
+    def lower(self, shape: Shape, device: torch.device) -> LoweredBias:
+        """The same term for the backends, linear in N unless the user gave a dense tensor."""
+        raise NotImplementedError(f"{type(self).__name__} does not define lower()")
+
+
+def as_bias(bias: Bias | Tensor) -> Bias:
+    """A bias as it is; a floating tensor as a dense one.
+
+    Raises:
+        TypeError: for anything else; a bool tensor is a mask.
+    """
+    if isinstance(bias, Bias):
+        return bias
+    if not isinstance(bias, Tensor):
+        raise TypeError(
+            f"bias: expected sightline.alibi(), sightline.relative() or a floating tensor, "
+            f"got {type(bias).__name__}."
+        )
+    if not bias.is_floating_point():
+        remedy = "Give a bool tensor as mask=." if bias.dtype == torch.bool else "Use bias.float()."
+        raise TypeError(f"bias: expected a floating dtype, got {bias.dtype}. {remedy}")
+    return DenseBias(bias)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseBias(Bias):
+    """A floating tensor that broadcasts to [B,H,N,M]; -inf hides."""
+
+    tensor: Tensor
+
+    def dense(self, shape: Shape, device: torch.device) -> Tensor:
+        return self._fitted(shape, device).double()
+
+    def lower(self, shape: Shape, device: torch.device) -> LoweredBias:
+        return LoweredBias(bias=self._fitted(shape, device))
+
+    def _fitted(self, shape: Shape, device: torch.device) -> Tensor:
+        check_device("bias", self.tensor, device)
+        return fits("bias", self.tensor, ("B", "H", "N", "M"), shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Alibi(Bias):
+    """-slope * |i + offset - j|."""
+
+    slopes: Tensor
+    align: Align
+
+    def dense(self, shape: Shape, device: torch.device) -> Tensor:
+        slopes = self._fitted(shape, device).double()
+        return -slopes[..., None, None] * _steps(shape, self.align, device).abs()
+
+    def lower(self, shape: Shape, device: torch.device) -> LoweredBias:
+        b, _, n, m = shape
+        slopes = self._fitted(shape, device)
+        return LoweredBias(slopes=slopes, offset=offsets(self.align, b, n, m, device))
+
+    def _fitted(self, shape: Shape, device: torch.device) -> Tensor:
+        check_device("alibi slopes", self.slopes, device)
+        if self.slopes.shape[-1] != shape[1]:
+            raise ValueError(
+                f"alibi: {self.slopes.shape[-1]} slopes do not fit H={shape[1]} heads (axis H). "
+                "Give one slope per query head."
+            )
+        return fits("alibi slopes", self.slopes, ("B", "H"), shape[:2])
+
+
+@dataclass(frozen=True, eq=False)
+class Relative(Bias):
+    """table[h, clip(j - i - offset, -R, R) + R]."""
+
+    table: Tensor
+    align: Align
+
+    def dense(self, shape: Shape, device: torch.device) -> Tensor:
+        table = self._fitted(shape, device).double()
+        radius = table.shape[1] // 2
+        index = _steps(shape, self.align, device).clamp(-radius, radius) + radius
+        return table[:, index[:, 0]].movedim(0, 1)
+
+    def lower(self, shape: Shape, device: torch.device) -> LoweredBias:
+        b, _, n, m = shape
+        return LoweredBias(table=self._fitted(shape, device), offset=offsets(self.align, b, n, m, device))
+
+    def _fitted(self, shape: Shape, device: torch.device) -> Tensor:
+        check_device("relative table", self.table, device)
+        if self.table.shape[0] not in (1, shape[1]):
+            raise ValueError(
+                f"relative: a table for {self.table.shape[0]} heads does not fit H={shape[1]} (axis H). "
+                "Give [H, 2R+1], or [1, 2R+1] for all heads."
+            )
+        return self.table
+
+
+def alibi(slopes: Tensor, align: Align = "bottom-right") -> Bias:
+    """Attention with linear biases: ``-slope_h * |i + offset - j|`` is added to the scores.
+
+    Computed in the kernel from j - i, never expanded. Gradients reach ``slopes``.
+
+    Args:
+        slopes: [H] or [B,H], floating.
+        align: where query i stands; see :func:`sightline.causal`.
+
+    Raises:
+        TypeError, ValueError: for another dtype or shape.
+
+    Source: Press, Smith & Lewis 2022, "Train short, test long".
+
+    Example:
+        >>> import sightline, torch
+        >>> bias = sightline.alibi(torch.tensor([0.5]), align="top-left")
+        >>> bias.dense((1, 1, 1, 3), torch.device("cpu")).abs().flatten().tolist()
+        [0.0, 0.5, 1.0]
+    """
+    _check_floating("alibi slopes", slopes)
+    if slopes.dim() not in (1, 2):
+        raise ValueError(f"alibi: slopes must be [H] or [B,H], got shape {list(slopes.shape)}.")
+    return Alibi(slopes, check_align("alibi", align))
+
+
+def relative(table: Tensor, align: Align = "bottom-right") -> Bias:
+    """Relative position bias: ``table[h, clip(j - i - offset, -R, R) + R]`` is added to the scores.
+
+    Computed in the kernel from j - i, never expanded. Gradients reach ``table``.
+
+    Args:
+        table: [H, 2R+1] (or [1, 2R+1] for all heads), floating; entry R is "the key at my own position".
+        align: where query i stands; see :func:`sightline.causal`.
+
+    Raises:
+        TypeError, ValueError: for another dtype or shape.
+
+    Source: Raffel et al. 2020, "T5" (biases per relative position), without the buckets.
+
+    Example:
+        >>> import sightline, torch
+        >>> bias = sightline.relative(torch.tensor([[-1.0, 0.0, 1.0]]), align="top-left")
+        >>> bias.dense((1, 1, 2, 3), torch.device("cpu"))[0, 0].tolist()
+        [[0.0, 1.0, 1.0], [-1.0, 0.0, 1.0]]
+    """
+    _check_floating("relative table", table)
+    if table.dim() != 2 or table.shape[1] % 2 == 0:
+        raise ValueError(f"relative: table must be [H, 2R+1] with an odd width, got {list(table.shape)}.")
+    return Relative(table, check_align("relative", align))
+
+
+def _check_floating(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name}: expected a floating tensor, got {type(tensor).__name__}.")
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name}: expected a floating dtype, got {tensor.dtype}. Use .float().")
+
+
+def _steps(shape: Shape, align: Align, device: torch.device) -> Tensor:
+    """j - i - offset: [1|B, 1, N, M]."""
+    b, _, n, m = shape
+    query = torch.arange(n, device=device)[:, None] + offsets(align, b, n, m, device)[:, None, None, None]
+    return torch.arange(m, device=device) - query

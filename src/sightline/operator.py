@@ -1,0 +1,145 @@
+"""The PyTorch operators ``sightline::attention`` and its backward: fake kernels and the autograd rule.
+
+An operator takes tensors and numbers only, so a Problem travels as its fields. With fake kernels the
+operators work under torch.compile, torch.export and inference_mode. The backend is chosen when they run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.backend import BACKENDS, choose
+from sightline.backend.chunked import backward
+from sightline.backend.problem import Problem, empty_context
+
+# The tensor fields of a Problem, in the order of the operator's arguments.
+_TERMS = ("bias", "slopes", "table", "sinks")
+
+
+def run(problem: Problem) -> tuple[Tensor, Tensor]:
+    """(context [B,H,N,E], lse [B,H,N]); gradients reach every floating tensor of the problem."""
+    p = problem
+    assert p.value is not None
+    result: tuple[Tensor, Tensor] = _attention(
+        p.query, p.key, p.value, p.ranges, p.visible, p.bias, p.slopes, p.table, p.offset, p.sinks, p.seed,
+        p.scale, p.softcap, p.dropout,
+    )  # fmt: skip
+    return result
+
+
+@torch.library.custom_op("sightline::attention", mutates_args=())
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    ranges: Tensor | None,
+    visible: Tensor | None,
+    bias: Tensor | None,
+    slopes: Tensor | None,
+    table: Tensor | None,
+    offset: Tensor | None,
+    sinks: Tensor | None,
+    seed: Tensor | None,
+    scale: float,
+    softcap: float | None,
+    dropout: float,
+) -> tuple[Tensor, Tensor]:
+    problem = Problem(
+        query, key, value, scale, softcap, ranges, visible, bias, slopes, table, offset, sinks, dropout, seed
+    )
+    context, lse = BACKENDS[choose(problem)].forward(problem)
+    return context, lse
+
+
+@_attention.register_fake
+def _(query, key, value, *rest):  # type: ignore[no-untyped-def]
+    b, h, n, _ = query.shape
+    lse = torch.float64 if query.dtype == torch.float64 else torch.float32
+    return empty_context(query, value.shape[3]), query.new_empty((b, h, n), dtype=lse)
+
+
+@torch.library.custom_op("sightline::attention_backward", mutates_args=())
+def _attention_backward(
+    grad_context: Tensor,
+    grad_lse: Tensor | None,
+    context: Tensor,
+    lse: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    ranges: Tensor | None,
+    visible: Tensor | None,
+    bias: Tensor | None,
+    slopes: Tensor | None,
+    table: Tensor | None,
+    offset: Tensor | None,
+    sinks: Tensor | None,
+    seed: Tensor | None,
+    scale: float,
+    softcap: float | None,
+    dropout: float,
+    terms: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    problem = Problem(
+        query, key, value, scale, softcap, ranges, visible, bias, slopes, table, offset, sinks, dropout, seed
+    )
+    grads = backward(problem, context, lse, grad_context, grad_lse, terms)
+    return (
+        _as(grads.query, query),
+        _as(grads.key, key),
+        _as(grads.value, value),
+        _as(grads.bias, bias),
+        _as(grads.slopes, slopes),
+        _as(grads.table, table),
+        _as(grads.sinks, sinks),
+    )
+
+
+@_attention_backward.register_fake
+def _(grad_context, grad_lse, context, lse, *rest):  # type: ignore[no-untyped-def]
+    query, key, value, _, _, bias, slopes, table, _, sinks, _, _, _, _, terms = rest
+    wanted = (bias, slopes, table, sinks) if terms else (None,) * 4
+    return (
+        torch.empty(query.shape, dtype=query.dtype, device=query.device),
+        torch.empty(key.shape, dtype=key.dtype, device=key.device),
+        torch.empty(value.shape, dtype=value.dtype, device=value.device),
+        *(query.new_empty(0) if t is None else torch.empty(t.shape, dtype=t.dtype, device=t.device)
+          for t in wanted),
+    )  # fmt: skip
+
+
+def _as(gradient: Tensor | None, like: Tensor | None) -> Tensor:
+    """The gradient in its tensor's dtype; an empty tensor for one that nobody asked for."""
+    if gradient is None or like is None:
+        return torch.empty(0)
+    return gradient.to(like.dtype)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.scale, ctx.softcap, ctx.dropout = inputs
+    ctx.save_for_backward(*output, *tensors)
+
+
+def _gradients(ctx: Any, grad_context: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+    context, lse, *tensors = ctx.saved_tensors
+    query, key, value, ranges, visible, bias, slopes, table, offset, sinks, seed = tensors
+    if grad_context is None:
+        grad_context = torch.zeros_like(context)
+    needed = dict(
+        zip(("bias", "slopes", "table", "offset", "sinks"), ctx.needs_input_grad[5:10], strict=True)
+    )
+    terms = any(needed[name] for name in _TERMS)
+    dq, dk, dv, *rest = _attention_backward(
+        grad_context, grad_lse, context, lse, query, key, value, ranges, visible, bias, slopes, table, offset,
+        sinks, seed, ctx.scale, ctx.softcap, ctx.dropout, terms,
+    )  # fmt: skip
+    dbias, dslopes, dtable, dsinks = (
+        grad if needed[name] else None for name, grad in zip(_TERMS, rest, strict=True)
+    )
+    return dq, dk, dv, None, None, dbias, dslopes, dtable, None, dsinks, None, None, None, None
+
+
+_attention.register_autograd(_gradients, setup_context=_save)

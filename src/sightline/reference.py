@@ -1,0 +1,93 @@
+"""The definition: self-attention in float64, in plain PyTorch, with the whole N x N matrix.
+
+This file is the judge. Every backend, every mask and bias in its lowered form, and every readout must
+equal what is computed here. It is slow and needs memory for N x M weights per head; use
+:func:`sightline.attention` for work.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sightline.bias import Bias, as_bias
+from sightline.mask import Mask, as_mask
+
+
+class Stages(NamedTuple):
+    """Every stage of attention, float64; all [B,H,N,M] but ``context`` [B,H,N,E] and ``lse`` [B,H,N]."""
+
+    scores: Tensor
+    scaled: Tensor
+    capped: Tensor
+    biased: Tensor
+    masked: Tensor
+    weights: Tensor
+    context: Tensor
+    lse: Tensor
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Mask | Tensor | None = None,
+    bias: Bias | Tensor | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    kept: Tensor | None = None,
+) -> Stages:
+    """Attention by its formula, stage by stage, in float64.
+
+    ``scores = q·k``, ``scaled = scale · scores``, ``capped = softcap · tanh(scaled / softcap)``,
+    ``biased = capped + bias``, ``masked = -inf`` where the query may not look,
+    ``weights = exp(masked - lse)`` with ``lse = ln(Σ exp(masked) + exp(sink))``,
+    ``context = weights · value``.
+
+    Args:
+        query: [B,H,N,D].
+        key: [B,G,M,D]; query head h reads key/value head h // (H / G).
+        value: [B,G,M,E].
+        mask, bias, scale, softcap, sinks: as in :func:`sightline.attention`.
+        kept: [B,H,N,M], what the weights are multiplied with before the weighted sum (a dropout pattern).
+
+    Returns:
+        The stages. A row with nothing to look at has weights 0, context 0 and lse -inf (or its sink).
+
+    Source: Vaswani et al. 2017, "Attention is all you need".
+
+    Example:
+        >>> import sightline, torch
+        >>> from sightline import reference
+        >>> q, k, v = torch.randn(3, 1, 2, 5, 4)
+        >>> stages = reference.attention(q, k, v, mask=sightline.causal())
+        >>> bool(torch.allclose(stages.weights.sum(-1), torch.ones(1, 2, 5, dtype=torch.float64)))
+        True
+    """
+    query, key, value = query.double(), key.double(), value.double()
+    group = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
+    b, h, n, m = shape = (*query.shape[:3], key.shape[2])
+
+    scores = query @ key.transpose(-1, -2)
+    scaled = scores * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    capped = scaled if softcap is None else softcap * torch.tanh(scaled / softcap)
+    biased = capped if bias is None else capped + as_bias(bias).dense(shape, query.device)
+    masked = biased
+    if mask is not None:
+        seen = as_mask(mask).visible(shape, query.device)
+        masked = biased.masked_fill(~seen.expand(shape), -math.inf)
+
+    joined = masked
+    if sinks is not None:
+        joined = torch.cat((masked, sinks.double()[:, None, None].expand(b, h, n, 1)), dim=-1)
+    lse = joined.logsumexp(-1) if joined.shape[-1] else masked.new_full((b, h, n), -math.inf)
+    # exp(-inf - -inf) would be NaN: a row with nothing to look at has weights 0.
+    weights = torch.exp(masked - lse.masked_fill(lse == -math.inf, 0)[..., None])
+    context = (weights if kept is None else weights * kept.double()) @ value
+    return Stages(scores, scaled, capped, biased, masked, weights, context, lse)

@@ -1,0 +1,44 @@
+"""Errors against float64, held against PyTorch's own in the same dtype, and against an absolute bound."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import sightline
+from sightline.backend import native
+
+
+def errors(found, wanted):
+    difference = found.double() - wanted
+    return difference.abs().max().item(), (difference.norm() / wanted.norm()).item()
+
+
+def compare(n, d, causal, stretch):
+    # Signed normals: all-positive inputs hide errors. Two heads and few queries keep float64 cheap.
+    q, k, v = torch.randn(3, 1, 2, n, d).unbind(0)
+    q = q * stretch
+    mask = sightline.causal() if causal else None
+    wanted = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), is_causal=causal)
+    theirs = errors(F.scaled_dot_product_attention(q, k, v, is_causal=causal), wanted)
+    with sightline.backend("cpu"):
+        ours = errors(sightline.attention(q, k, v, mask=mask), wanted)
+    for found, allowed in zip(ours, theirs, strict=True):
+        assert found <= 2 * allowed, (ours, theirs)
+    assert ours[1] < 1e-6 * max(1, stretch)
+
+
+@pytest.mark.parametrize("level", native.levels() if native.available() is None else [])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("stretch", [1, 20])
+@pytest.mark.parametrize("n, d", [(64, 64), (1024, 64), (1000, 128)])
+def test_float32_forward(level, causal, stretch, n, d, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_ISA", level)
+    compare(n, d, causal, stretch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("stretch", [1, 20])
+@pytest.mark.parametrize("n", [4096, 16384])
+def test_float32_forward_of_long_sequences(causal, stretch, n):
+    compare(n, 64, causal, stretch)
