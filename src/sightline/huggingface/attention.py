@@ -1,0 +1,165 @@
+"""The attention function that Transformers calls in every layer.
+
+Letters: B batch, H query heads, G key/value heads, N queries, M keys, D query/key width, E value width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import sightline
+from sightline.huggingface.range_mask import RangeMask, as_sightline
+from sightline.mask import Mask
+
+try:
+    from transformers.utils import output_capturing
+
+    collector: Any = output_capturing._active_collector
+except (ImportError, AttributeError):  # a version that records outputs otherwise: see _asked_for_weights
+    collector = None
+
+# What a family passes that changes its attention and has no counterpart here: an error, not a wrong result.
+_UNKNOWN_TERMS = {
+    "block_indices": "block-sparse attention",  # MiniMax-M3
+    "sinks": "a sink for each query",  # Inkling 2
+}
+
+
+def sightline_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    indices: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Any]:
+    """Attention as Transformers' ``eager`` defines it: ``softmax(cap(scaling · q·k) + bias) · v``.
+
+    Args:
+        module: the calling layer: says whether it trains, and whether it is causal if there is no mask.
+        query: [B,H,N,D].
+        key: [B,G,M,D], not repeated.
+        value: [B,G,M,E].
+        attention_mask: bool (True = may look), float (added to the scores), or ``None``: then causal if
+            ``is_causal``, or else the module, says so and N > 1, counted from the first key.
+        dropout: applied in training only, and never to the recorded weights.
+        scaling: what q·k is multiplied with; 1/√D if not given.
+        softcap: Gemma 2's cap on the scaled scores.
+        s_aux: [H] attention sinks, in the denominator only.
+        position_bias: [1|B,H,N,M] float, T5's relative position bias.
+        indices: [B,N,K], the only keys that a query may look at (DeepSeek's sparse attention).
+        kwargs: what else Transformers passes on. ``sliding_window`` is one of them and is already part of
+            the mask.
+
+    Returns:
+        The context [B,N,H,E], contiguous, and an AttentionMatrix [B,H,N,M] if the model was asked for
+        attentions, otherwise ``None``. Rows with nothing to look at are 0, where ``eager`` gives the mean
+        of all values.
+
+    Raises:
+        NotImplementedError: for paged caches, block-sparse attention and sinks of single queries.
+        TypeError: for a mask that is neither bool nor float.
+    """
+    _refuse_what_is_not_supported(kwargs)
+    asked = _asked_for_weights(module, kwargs)
+    if asked:
+        key, value, attention_mask, s_aux = _kept(key), _kept(value), _kept(attention_mask), _kept(s_aux)
+    batch = max(query.shape[0], key.shape[0])  # learned queries may come once for the whole batch
+    query, key, value = (tensor.expand(batch, -1, -1, -1) for tensor in (query, key, value))
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    mask, bias = _mask_and_bias(attention_mask, position_bias, query, causal)
+    if indices is not None:
+        chosen = _only(indices, key.shape[2])
+        mask = chosen if mask is None else mask & chosen
+    terms: dict[str, Any] = {
+        "mask": mask,
+        "bias": bias,
+        "scale": scaling,
+        "softcap": softcap,
+        "sinks": None if s_aux is None else s_aux.reshape(-1),
+        "dropout": dropout if module.training else 0.0,
+    }
+    if asked:
+        context, matrix = sightline.attention(query, key, value, **terms, return_matrix=True)
+    else:
+        context, matrix = sightline.attention(query, key, value, **terms), None
+    return context.transpose(1, 2).contiguous(), matrix
+
+
+def _mask_and_bias(
+    attention_mask: Tensor | None, position_bias: Tensor | None, query: Tensor, causal: bool
+) -> tuple[Mask | None, Tensor | None]:
+    """What Transformers passes as one mask, told apart: who may look, and how it is weighed."""
+    if attention_mask is None:
+        # As under sdpa: one query is a decoding step and sees all; more start at the first key.
+        mask = sightline.causal(align="top-left") if causal and query.shape[2] > 1 else None
+        return mask, position_bias
+    if isinstance(attention_mask, RangeMask):
+        return as_sightline(attention_mask), position_bias
+    if attention_mask.dtype == torch.bool:
+        return sightline.dense(attention_mask), position_bias
+    if attention_mask.is_floating_point():
+        return None, attention_mask if position_bias is None else position_bias + attention_mask
+    raise TypeError(
+        f"attention_mask: a 4-D mask must be bool (True = may look) or float (added to the scores), "
+        f"got {attention_mask.dtype}. Use attention_mask.bool()."
+    )
+
+
+def _only(indices: Tensor, keys: int) -> Mask:
+    """[B,1,N,M]: True at the K keys that are listed for a query."""
+    b, n, _ = indices.shape
+    seen = torch.zeros((b, n, keys), dtype=torch.bool, device=indices.device)
+    return sightline.dense(seen.scatter(-1, indices.long(), True)[:, None])
+
+
+def _asked_for_weights(module: nn.Module, kwargs: dict[str, Any]) -> bool:
+    """Whether somebody will read the weights, so that nothing is kept alive or copied in vain.
+
+    Transformers records them with hooks on the layers while a collector is active; a few older models
+    collect them themselves and say so with an argument or in their configuration.
+    """
+    if kwargs.get("output_attentions") or collector is None:
+        return True
+    if getattr(getattr(module, "config", None), "output_attentions", False):
+        return True
+    return any(name.endswith("attentions") for name in collector.get() or ())
+
+
+def _kept(tensor: Any) -> Any:
+    """A tensor that stays as it is now: copied if it is likely to be written in place, as key caches are.
+
+    A matrix reads its keys when it is asked, perhaps many tokens later. Static caches write each new key
+    into the tensor that was passed here; dynamic ones make new tensors and need no copy. What has been
+    written before may be written again, and parameters are, by the optimizer.
+    """
+    if not isinstance(tensor, Tensor) or isinstance(tensor, RangeMask):
+        return tensor
+    if isinstance(tensor, nn.Parameter):
+        return tensor.clone()
+    # Tensors made under inference_mode do not count how often they were written.
+    return tensor.clone() if tensor.is_inference() or tensor._version > 0 else tensor
+
+
+def _refuse_what_is_not_supported(kwargs: dict[str, Any]) -> None:
+    if kwargs.get("cache") is not None:
+        raise NotImplementedError(
+            'attn_implementation="sightline" does not read paged caches (continuous batching). '
+            'Use model.generate, or load the model with attn_implementation="sdpa" for generate_batch.'
+        )
+    for name, what in _UNKNOWN_TERMS.items():
+        if kwargs.get(name) is not None:
+            raise NotImplementedError(
+                f'attn_implementation="sightline" does not know {what} ({name}), which this model uses. '
+                'Load it with attn_implementation="eager".'
+            )

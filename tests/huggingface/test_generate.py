@@ -1,0 +1,103 @@
+"""generate() gives the tokens that it gives under eager; recorded matrices stay as they were."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import DECODERS, SEQ2SEQS, assert_equal, padding, pair, tokens
+from transformers import CompileConfig, StaticCache
+
+import sightline
+
+ALL = DECODERS | SEQ2SEQS
+LONG = 9  # generated tokens: more than the windows of the tiny models
+
+
+def prompt(name: str) -> dict[str, Any]:
+    side = "right" if name in SEQ2SEQS else "left"
+    return {"input_ids": tokens(3, 8), "attention_mask": padding(side, 8, (8, 5, 3))}
+
+
+def generated(model: Any, name: str, **options: Any) -> Any:
+    torch.manual_seed(0)
+    return model.generate(**prompt(name), max_new_tokens=LONG, min_new_tokens=LONG, **options)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize("name", ALL)
+def test_same_tokens_as_eager(name: str, cache: str, beams: int) -> None:
+    ours, eager = pair(ALL[name])
+    options = {"num_beams": beams, "do_sample": False, "cache_implementation": cache}
+    assert torch.equal(generated(ours, name, **options), generated(eager, name, **options))
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral", "gemma2", "t5"])
+def test_attentions_of_generate_equal_eager(name: str, cache: str) -> None:
+    """Read after the last token: by then a static cache has been written many times."""
+    ours, eager = pair(ALL[name])
+    options = {"do_sample": False, "cache_implementation": cache, "output_attentions": True,
+               "return_dict_in_generate": True}  # fmt: skip
+    actual, expected = generated(ours, name, **options), generated(eager, name, **options)
+    kinds = ["decoder_attentions", "cross_attentions"] if name in SEQ2SEQS else ["attentions"]
+    for kind in kinds:
+        for step, (matrices, weights) in enumerate(zip(actual[kind], expected[kind], strict=True)):
+            for matrix, weight in zip(matrices, weights, strict=True):
+                assert isinstance(matrix, sightline.AttentionMatrix)
+                real = torch.tensor(1.0)
+                if step == 0 and name not in SEQ2SEQS:  # rows of left padding see nothing
+                    real = prompt(name)["attention_mask"][:, None, :, None]
+                assert_equal(matrix.dense() * real, weight * real)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_a_matrix_stays_what_it_was(cache: str, inference: bool) -> None:
+    ours, _ = pair(DECODERS["llama"])
+    past = StaticCache(config=ours.config, max_cache_len=16) if cache == "static" else None
+    with torch.inference_mode() if inference else torch.no_grad():
+        first = ours(tokens(1, 5), past_key_values=past, use_cache=True, output_attentions=True)
+        before = [matrix.dense().clone() for matrix in first.attentions]
+        past = first.past_key_values
+        for step in range(3):
+            past = ours(tokens(1, 1, seed=step), past_key_values=past, use_cache=True).past_key_values
+        past.reset()
+        after = [matrix.dense() for matrix in first.attentions]
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old, new)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral"])
+def test_compiled_decoding(name: str) -> None:
+    """With a static cache, generate() makes the masks first and passes them to the compiled model."""
+    ours, eager = pair(DECODERS[name])
+    compiling = CompileConfig(backend="eager", mode=None, fullgraph=True, dynamic=None)
+    compiling._compile_all_devices = True
+    options = {"do_sample": False, "cache_implementation": "static"}
+    expected = generated(eager, name, **options)
+    assert torch.equal(generated(ours, name, **options, compile_config=compiling), expected)
+
+
+def test_prefill_in_chunks_equals_eager() -> None:
+    ours, eager = pair(DECODERS["mistral"])
+    logits = []
+    for model in (ours, eager):
+        past, parts = None, []
+        with torch.no_grad():
+            for part in tokens(2, 12).split(5, dim=1):
+                output = model(part, past_key_values=past, use_cache=True)
+                past = output.past_key_values
+                parts.append(output.logits)
+        logits.append(torch.cat(parts, 1))
+    assert_equal(*logits)
+
+
+def test_continuous_batching_is_refused() -> None:
+    from sightline.huggingface import sightline_attention
+
+    q = torch.randn(1, 2, 3, 4)
+    with pytest.raises(NotImplementedError, match=r"paged caches.*model.generate"):
+        sightline_attention(torch.nn.Module(), q, q, q, None, cache=object())
