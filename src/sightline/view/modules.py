@@ -1,0 +1,46 @@
+"""Plain ES modules put one after another into one script: the page has no files to import from.
+
+The modules under ``web/`` run unchanged in a browser or in node. To inline them, imports are left out and
+the ``export`` words dropped; every module-level name must therefore be unique among the modules of a
+script, except that helpers which are not exported live in a scope of their own module.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+_IMPORT = re.compile(r"^import\s+\{(?P<names>[^}]*)\}\s+from\s+\"\./(?P<module>[\w.-]+)\";\n", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const|let) (?P<name>\w+))", re.MULTILINE)
+
+
+def source(name: str) -> str:
+    """The text of ``web/name``."""
+    return (files("sightline.view") / "web" / name).read_text(encoding="utf-8")
+
+
+def inline(entry: str) -> str:
+    """``entry`` and every module it needs, in an order in which each comes after what it imports."""
+    order: list[str] = []
+    _visit(entry, order)
+    return "\n".join(_scoped(name) for name in order)
+
+
+def _visit(name: str, order: list[str]) -> None:
+    if name in order:
+        return
+    for found in _IMPORT.finditer(source(name)):
+        _visit(found["module"], order)
+    order.append(name)
+
+
+def _scoped(name: str) -> str:
+    """One module as a block that leaves its exports, and nothing else, to those that follow."""
+    text = source(name)
+    body = _IMPORT.sub("", text)
+    exported = [found["name"] for found in _EXPORT.finditer(body)]
+    body = _EXPORT.sub("", body).strip()
+    if not exported:
+        return f"// {name}\n{{\n{body}\n}}\n"
+    names = ", ".join(exported)
+    return f"// {name}\nconst {{ {names} }} = (() => {{\n{body}\nreturn {{ {names} }};\n}})();\n"

@@ -1,0 +1,197 @@
+"""One run of a model over a text: its tokens, and the attention matrices of every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from sightline.view.errors import LookError
+from sightline.view.model import LoadedModel, quiet
+from sightline.view.tokens import Encoded, Token, encode, tokens_of_ids
+
+if TYPE_CHECKING:
+    from sightline.matrix import AttentionMatrix
+
+CAVEAT = (
+    "Weights show where a head looks, not by themselves why: Jain & Wallace 2019, Wiegreffe & Pinter 2019."
+)
+
+_WRITTEN = 64  # tokens that an encoder-decoder writes at most when no target is given
+
+
+@dataclass(frozen=True)
+class Section:
+    """The attention of one stack: ``encoder``, ``decoder``, or ``cross`` (decoder queries, encoder keys).
+
+    Attributes:
+        name: which stack.
+        queries: the tokens that look; N of them.
+        keys: the tokens that are looked at; M of them.
+        layers: one AttentionMatrix [1,H,N,M] per layer.
+    """
+
+    name: str
+    queries: tuple[Token, ...]
+    keys: tuple[Token, ...]
+    layers: tuple[AttentionMatrix, ...]
+
+    @property
+    def is_self(self) -> bool:
+        """True where queries and keys are the same tokens."""
+        return self.name != "cross"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model made of a text.
+
+    Attributes:
+        model: the model's name.
+        texts: the text, or the pair.
+        sections: one for an encoder or a decoder; three for an encoder-decoder.
+        notices: what the user ought to know (tokens dropped, a target that the model wrote).
+    """
+
+    model: str
+    texts: tuple[str, ...]
+    sections: tuple[Section, ...]
+    notices: tuple[str, ...]
+
+    def section(self, name: str | None) -> Section:
+        """The section of that name; by default ``cross`` where there is one, else the only one.
+
+        Raises:
+            LookError: there is none of that name.
+        """
+        names = [section.name for section in self.sections]
+        wanted = name or ("cross" if "cross" in names else names[0])
+        if wanted not in names:
+            raise LookError(f"--section {wanted}: this model has {', '.join(names)}")
+        return self.sections[names.index(wanted)]
+
+
+def read(loaded: LoadedModel, text: str, pair: str | None = None, max_tokens: int | None = None) -> Reading:
+    """Run the model over ``text`` (and ``pair``) and keep its attention matrices.
+
+    Raises:
+        LookError: the text has no tokens, or the model gives no attention matrices.
+    """
+    limit = min((n for n in (loaded.limit, max_tokens) if n is not None), default=None)
+    reason = (
+        "--max-tokens" if limit is not None and limit == max_tokens != loaded.limit else "the model's limit"
+    )
+    with quiet():
+        if loaded.encoder_decoder:
+            return _read_pair(loaded, text, pair, limit, reason)
+        return _read_one(loaded, text, pair, limit, reason)
+
+
+def _read_one(loaded: LoadedModel, text: str, pair: str | None, limit: int | None, reason: str) -> Reading:
+    encoded = encode(loaded.tokenizer, text, pair, limit)
+    outputs = _run(loaded, _tensors(encoded.inputs))
+    layers = _matrices(loaded, outputs, "attentions")
+    name = "decoder" if _is_causal(loaded, layers) else "encoder"
+    texts = (text,) if pair is None else (text, pair)
+    notices = _dropped(encoded, limit, reason, "the text" if pair is None else "the texts")
+    return Reading(loaded.name, texts, (Section(name, encoded.tokens, encoded.tokens, layers),), notices)
+
+
+def _read_pair(loaded: LoadedModel, text: str, pair: str | None, limit: int | None, reason: str) -> Reading:
+    source = encode(loaded.tokenizer, text, None, limit)
+    inputs = _tensors(source.inputs)
+    notices = _dropped(source, limit, reason, "the source")
+    if pair is None:
+        ids = _write(loaded, inputs)
+        tokens = tokens_of_ids(loaded.tokenizer, ids)
+        written = loaded.tokenizer.decode(ids[1:], skip_special_tokens=True).strip()
+        texts: tuple[str, ...] = (text, written)
+        notices += (f"no target given: the model wrote one itself (greedily, at most {_WRITTEN} tokens)",)
+    else:
+        target = encode(loaded.tokenizer, pair, None, limit)
+        notices += _dropped(target, limit, reason, "the target")
+        end = loaded.tokenizer.eos_token_id
+        labels = target.inputs["input_ids"][0]
+        kept = len(labels) - (labels[-1] == end)
+        ids = [_start(loaded), *labels[:kept]]
+        tokens = _after_start(tokens_of_ids(loaded.tokenizer, ids[:1]), target.tokens[:kept])
+        texts = (text, pair)
+    outputs = _run(loaded, {**inputs, **_tensors({"decoder_input_ids": [ids]})})
+    sections = (
+        Section("encoder", source.tokens, source.tokens, _matrices(loaded, outputs, "encoder_attentions")),
+        Section("decoder", tokens, tokens, _matrices(loaded, outputs, "decoder_attentions")),
+        Section("cross", tokens, source.tokens, _matrices(loaded, outputs, "cross_attentions")),
+    )
+    return Reading(loaded.name, texts, sections, notices)
+
+
+def _run(loaded: LoadedModel, inputs: dict[str, Any]) -> Any:
+    import torch
+
+    loaded.model.config.use_cache = False
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            return loaded.model(**inputs, output_attentions=True)
+    except (IndexError, RuntimeError, ValueError, TypeError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise LookError(f"the model {loaded.name} does not take this text: {line}") from error
+
+
+def _write(loaded: LoadedModel, inputs: dict[str, Any]) -> list[int]:
+    """The target that the model writes itself: decoder input ids, without the end token."""
+    if not hasattr(loaded.model, "generate") or loaded.model.get_output_embeddings() is None:
+        raise LookError(f"the model {loaded.name} cannot write a target text; give one as the second text")
+    ids: list[int] = loaded.model.generate(
+        **inputs, do_sample=False, num_beams=1, max_new_tokens=_WRITTEN, decoder_start_token_id=_start(loaded)
+    )[0].tolist()
+    return ids[:-1] if len(ids) > 1 and ids[-1] == loaded.tokenizer.eos_token_id else ids
+
+
+def _start(loaded: LoadedModel) -> int:
+    config, tokenizer = loaded.model.config, loaded.tokenizer
+    for place, name in (
+        (config, "decoder_start_token_id"),
+        (loaded.model.generation_config, "decoder_start_token_id"),
+        (tokenizer, "bos_token_id"),
+        (tokenizer, "pad_token_id"),
+    ):
+        if isinstance(number := getattr(place, name, None), int):
+            return number
+    raise LookError(f"the model {loaded.name} does not say with which token its target begins")
+
+
+def _after_start(start: tuple[Token, ...], tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    """The decoder's tokens: the one it starts with, then the target's, each a place later."""
+    return start + tuple(replace(token, index=token.index + 1, word=token.word + 1) for token in tokens)
+
+
+def _matrices(loaded: LoadedModel, outputs: Any, name: str) -> tuple[AttentionMatrix, ...]:
+    found: Sequence[Any] = getattr(outputs, name, None) or ()
+    if not found or any(not hasattr(matrix, "readouts") for matrix in found):
+        kind = getattr(loaded.model.config, "model_type", "?")
+        raise LookError(f"the model {loaded.name} (type {kind}) gives no attention matrices to look into")
+    return tuple(found)
+
+
+def _is_causal(loaded: LoadedModel, layers: Sequence[AttentionMatrix]) -> bool:
+    """Whether the first query sees the first key only."""
+    _, _, queries, keys = layers[0].shape
+    if queries == 1:
+        return any(
+            str(name).endswith(("CausalLM", "LMHeadModel"))
+            for name in loaded.model.config.architectures or ()
+        )
+    return not bool((layers[0][0, :, 0:1, 1:keys] != 0).any())
+
+
+def _tensors(inputs: dict[str, Any]) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.tensor(value) for name, value in inputs.items()}
+
+
+def _dropped(encoded: Encoded, limit: int | None, reason: str, what: str) -> tuple[str, ...]:
+    if not encoded.dropped:
+        return ()
+    whole = len(encoded.tokens) + encoded.dropped
+    return (f"{what} has {whole} tokens; {reason} is {limit}: the last {encoded.dropped} were dropped",)

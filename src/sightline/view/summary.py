@@ -1,0 +1,143 @@
+"""What the terminal view and the JSON file show, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sightline.view.choice import Choice, Focus, choose, focus, ordinary
+from sightline.view.layers import Readouts, Units, by_token
+from sightline.view.reading import Reading
+from sightline.view.words import by_word
+
+_MOST_SPECIAL = 64  # special keys that a row may rank above its ordinary ones before pairs could be missed
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for; ``None`` where Sightline chooses."""
+
+    section: str | None = None
+    layer: int | None = None
+    head: int | None = None
+    query: str | None = None
+    top: int = 8
+    words: bool = False
+    special: bool = False
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One weight: ``query`` looks at ``key`` in one head."""
+
+    query: int
+    key: int
+    weight: float
+    layer: int
+    head: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything that is shown of a reading.
+
+    Attributes:
+        reading: the reading itself.
+        wish: what was asked for.
+        units: the chosen section, in tokens or words.
+        readouts: one per layer.
+        focus: how selective each head is, and what special units take.
+        choice: the layer, head and query shown.
+        row: [M], the weights of the chosen query.
+        keys: the keys that the query looks at most, descending; special ones only when asked for.
+        pairs: the largest weights, of the chosen head when the user named one, else of every head.
+    """
+
+    reading: Reading
+    wish: Wish
+    units: Units
+    readouts: tuple[Readouts, ...]
+    focus: Focus
+    choice: Choice
+    row: Tensor
+    keys: tuple[int, ...]
+    pairs: tuple[Pair, ...]
+
+    @property
+    def entropy(self) -> list[list[float]]:
+        """[L][H]: the mean entropy over queries, nats."""
+        return [readout.entropy.double().mean(1).tolist() for readout in self.readouts]
+
+    @property
+    def distance(self) -> list[list[float]] | None:
+        """[L][H]: the mean distance over queries; None for cross-attention, where it means nothing."""
+        if not self.units.is_self:
+            return None
+        return [readout.distance.double().mean(1).tolist() for readout in self.readouts]
+
+    @property
+    def special_share(self) -> float:
+        """The share of the chosen head's weight that special keys take, a mean over ordinary queries."""
+        special = self.focus.special[self.choice.layer][self.choice.head]
+        wanted = ordinary(self.units.queries)
+        return float(special[wanted].mean() if bool(wanted.any()) else special.mean())
+
+
+def units_of(reading: Reading, section: str | None, words: bool) -> Units:
+    """The section of that name, in tokens or merged to words."""
+    chosen = reading.section(section)
+    return by_word(chosen) if words else by_token(chosen)
+
+
+def summarize(reading: Reading, wish: Wish) -> Summary:
+    """Compute what is shown.
+
+    Raises:
+        LookError: the wish names a section, layer, head or query that is not there.
+    """
+    units = units_of(reading, wish.section, wish.words)
+    specials = sum(token.special for token in units.keys)
+    depth = wish.top + (0 if wish.special else min(specials, _MOST_SPECIAL))
+    readouts = tuple(layer.readouts(depth) for layer in units.layers)
+    found = focus(units, readouts)
+    choice = choose(units, found, wish.layer, wish.head, wish.query)
+    row = units.layers[choice.layer].row(choice.head, choice.query)
+    allowed = torch.ones(len(units.keys), dtype=torch.bool) if wish.special else ordinary(units.keys)
+    keys = _top_keys(row, allowed, wish.top)
+    pairs = _top_pairs(units, readouts, wish, choice)
+    return Summary(reading, wish, units, readouts, found, choice, row, keys, pairs)
+
+
+def _top_keys(row: Tensor, allowed: Tensor, top: int) -> tuple[int, ...]:
+    seen = torch.where(allowed, row, -1.0)
+    order = seen.argsort(descending=True, stable=True)[:top].tolist()
+    return tuple(key for key in order if float(seen[key]) > 0)
+
+
+def _top_pairs(units: Units, readouts: Sequence[Readouts], wish: Wish, choice: Choice) -> tuple[Pair, ...]:
+    """The largest weights over the heads in question, found among each row's largest."""
+    queries, keys = ordinary(units.queries), ordinary(units.keys)
+    pairs: list[Pair] = []
+    for at, readout in enumerate(readouts):
+        if wish.layer is not None and at != choice.layer:
+            continue
+        weights = readout.weights.clone()
+        places = readout.keys.clamp_min(0)
+        if not wish.special:
+            weights = weights * keys[places] * queries[:, None]
+        if wish.head is not None:
+            only = torch.zeros(len(weights), dtype=torch.bool)
+            only[choice.head] = True
+            weights = weights * only[:, None, None]
+        count = min(wish.top, weights.numel())
+        for flat in weights.flatten().topk(count).indices.tolist():
+            head, rest = divmod(flat, weights.shape[1] * weights.shape[2])
+            query, slot = divmod(rest, weights.shape[2])
+            weight = float(weights[head, query, slot])
+            if weight > 0:
+                pairs.append(Pair(query, int(places[head, query, slot]), weight, at, head))
+    pairs.sort(key=lambda pair: (-pair.weight, pair.layer, pair.head, pair.query, pair.key))
+    return tuple(pairs[: wish.top])

@@ -1,0 +1,123 @@
+"""Tokens: the units that attention sees, with the pieces of text that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.view.errors import LookError
+
+_SPACE_MARKS = ("Ġ", "▁", " ", "\u2581")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token, or one word when tokens are merged.
+
+    Attributes:
+        index: its place, from 0.
+        text: the piece of the text that it stands for, without surrounding blanks; never empty.
+        special: True for tokens that the tokenizer adds, such as [CLS], [SEP] or </s>.
+        word: the number of the word that it belongs to, from 0, rising.
+        space: True where a blank (or the start of the text) precedes it.
+    """
+
+    index: int
+    text: str
+    special: bool
+    word: int
+    space: bool
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text, or a pair, as tokens and as what the model takes; ``dropped`` did not fit."""
+
+    tokens: tuple[Token, ...]
+    inputs: dict[str, Any]
+    dropped: int
+
+
+def encode(tokenizer: Any, text: str, pair: str | None, limit: int | None) -> Encoded:
+    """Cut ``text`` (and ``pair``) into tokens, at most ``limit`` of them.
+
+    Raises:
+        LookError: no token is left.
+    """
+    whole = len(tokenizer(text, pair, truncation=False)["input_ids"])
+    cut = limit is not None and whole > limit
+    fast = bool(getattr(tokenizer, "is_fast", False))
+    try:
+        encoding = tokenizer(
+            text,
+            pair,
+            truncation="longest_first" if cut else False,
+            **({"max_length": limit} if cut else {}),
+            return_special_tokens_mask=True,
+            return_offsets_mapping=fast,
+        )
+    except Exception as error:
+        raise LookError(f"the text cannot be cut to {limit} tokens: {error}") from None
+    ids = encoding["input_ids"]
+    if not ids:
+        raise LookError("the text has no token that the model knows: there is nothing to look at")
+    inputs = {name: [encoding[name]] for name in tokenizer.model_input_names if name in encoding}
+    return Encoded(_tokens(tokenizer, encoding, (text, pair or ""), fast), inputs, whole - len(ids))
+
+
+def tokens_of_ids(tokenizer: Any, ids: Sequence[int]) -> tuple[Token, ...]:
+    """Tokens of ids alone, where there is no text to point into (a text that a model wrote)."""
+    special = set(tokenizer.all_special_ids)
+    pieces = tokenizer.convert_ids_to_tokens(list(ids))
+    tokens: list[Token] = []
+    word = -1
+    for index, (number, piece) in enumerate(zip(ids, pieces, strict=True)):
+        space = index == 0 or str(piece).startswith(_SPACE_MARKS) or _begins_word_without_mark(pieces, index)
+        outside = number in special or (index > 0 and tokens[-1].special)
+        word += space or outside
+        text = _readable(tokenizer, number, str(piece))
+        tokens.append(Token(index, text, number in special, word, space or outside))
+    return tuple(tokens)
+
+
+def _tokens(tokenizer: Any, encoding: Any, texts: tuple[str, str], fast: bool) -> tuple[Token, ...]:
+    ids: list[int] = encoding["input_ids"]
+    if not fast:
+        return tokens_of_ids(tokenizer, ids)
+    added, known = encoding["special_tokens_mask"], set(tokenizer.all_special_ids)
+    sides, words, spans = encoding.sequence_ids(0), encoding.word_ids(0), encoding["offset_mapping"]
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    tokens: list[Token] = []
+    word, before = -1, None  # what the token before was: (side, its word, where it ended)
+    for index, number in enumerate(ids):
+        start, end = spans[index]
+        side, inner = sides[index], words[index]
+        special = bool(added[index]) or number in known
+        source = texts[side] if side is not None else ""
+        piece = source[start:end]
+        gap = before is None or before[0] != side or piece[:1].isspace() or start > before[2]
+        gap = gap or str(pieces[index]).startswith(_SPACE_MARKS)
+        new = (
+            gap
+            or special
+            or tokens[-1].special
+            or inner is None
+            or (before is not None and inner != before[1])
+        )
+        word += new
+        text = piece.strip() or _readable(tokenizer, number, str(pieces[index]))
+        tokens.append(Token(index, text, special, word, gap))
+        before = (side, inner, end)
+    return tuple(tokens)
+
+
+def _begins_word_without_mark(pieces: Sequence[str], index: int) -> bool:
+    """Where no piece has a mark for a blank (WordPiece, word lists), a piece without ## begins a word."""
+    return not pieces[index].startswith("##") and not any(piece.startswith(_SPACE_MARKS) for piece in pieces)
+
+
+def _readable(tokenizer: Any, number: int, piece: str) -> str:
+    """A piece of the vocabulary as a person would write it; a blank one by its name."""
+    text = piece if number in tokenizer.all_special_ids else str(tokenizer.decode([number])).strip()
+    return text or {"Ċ": "\\n", "ĉ": "\\t"}.get(piece, piece.strip("Ġ▁") or "␣")

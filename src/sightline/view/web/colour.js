@@ -1,0 +1,50 @@
+// Two sequential maps, equal steps of lightness: on paper more weight is more ink, on a dark page more light.
+const LIGHT = ["#fbfaec", "#dcebb0", "#95d18b", "#44ad8c", "#27808f", "#34528b", "#3d1f63"];
+const DARK = ["#17132a", "#35306a", "#2e5a8a", "#24868d", "#36b07c", "#97d549", "#fbe723"];
+const STEPS = 256;
+
+/**
+ * A sequential colour map.
+ * @typedef {object} ColourMap
+ * @property {Uint8ClampedArray} rgb [256 * 3]
+ * @property {(t: number) => string} css colour at t in [0, 1]
+ * @property {(t: number) => string} ink a colour for text that is readable on it
+ */
+
+/**
+ * @param {boolean} dark
+ * @returns {ColourMap}
+ */
+export function colourMap(dark) {
+  const anchors = (dark ? DARK : LIGHT).map(hexToRgb);
+  const rgb = new Uint8ClampedArray(STEPS * 3);
+  for (let step = 0; step < STEPS; step++) {
+    const place = (step / (STEPS - 1)) * (anchors.length - 1);
+    const at = Math.min(Math.floor(place), anchors.length - 2);
+    for (let c = 0; c < 3; c++) {
+      rgb[step * 3 + c] = anchors[at][c] + (place - at) * (anchors[at + 1][c] - anchors[at][c]);
+    }
+  }
+  const at = (t) => Math.round(Math.min(Math.max(t, 0), 1) * (STEPS - 1)) * 3;
+  return {
+    rgb,
+    css: (t) => `rgb(${rgb[at(t)]} ${rgb[at(t) + 1]} ${rgb[at(t) + 2]})`,
+    ink: (t) => (luminance(rgb, at(t)) > 0.32 ? "#111" : "#fff"),
+  };
+}
+
+/** Scales from a weight to [0, 1]; fixed, so that a colour means the same weight wherever one looks. */
+export const SCALES = {
+  linear: { name: "linear", of: (w) => w, ends: ["0", "1"] },
+  sqrt: { name: "square root", of: (w) => Math.sqrt(w), ends: ["0", "1"] },
+  log: { name: "log", of: (w) => (w <= 1e-4 ? 0 : 1 + Math.log10(w) / 4), ends: ["≤ 0.0001", "1"] },
+};
+
+function hexToRgb(hex) {
+  return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+}
+
+function luminance(rgb, at) {
+  const linear = (value) => (value / 255) ** 2.2;
+  return 0.2126 * linear(rgb[at]) + 0.7152 * linear(rgb[at + 1]) + 0.0722 * linear(rgb[at + 2]);
+}
