@@ -37,24 +37,29 @@ class Pool:
         self.total = torch.full((b, h, height, width), start, dtype=dtype, device=device)
         self.seen = torch.zeros((b, h, height, width), dtype=torch.int64, device=device)
         self.dtype = compute_dtype(problem)
+        self.all_visible = problem.ranges is None and problem.visible is None and problem.bias is None
 
     def take(self, view: View) -> None:
         batch, rows, cols = view.block
         row = self.row_cell[rows.start - self.top : rows.stop - self.top]
         col = self.col_cell[cols.start - self.left : cols.stop - self.left]
-        visible = view.masked > -math.inf
         first, last = int(row[0]), int(row[-1]) + 1
         left, right = int(col[0]), int(col[-1]) + 1
         shape = (last - first, right - left)
-        counts = _sum_cells(visible.to(torch.int32), row - first, col - left, shape)
-        self.seen[batch, :, first:last, left:right] += counts
-        target = self.total[batch, :, first:last, left:right]
-        if self.reduce == "max":
-            weights = view.weights.masked_fill(~visible, -math.inf)
-            found = _max_cells(weights, row - first, col - left, shape)
-            self.total[batch, :, first:last, left:right] = torch.maximum(target, found)
+        cells = (batch, slice(None), slice(first, last), slice(left, right))
+        weights = view.weights
+        if self.all_visible:
+            rows_in, cols_in = (row - first).bincount(), (col - left).bincount()
+            self.seen[cells] += rows_in[:, None] * cols_in
         else:
-            target += _sum_cells(view.weights, row - first, col - left, shape)
+            visible = view.masked > -math.inf
+            self.seen[cells] += _sum_cells(visible.to(torch.int32), row - first, col - left, shape)
+            weights = weights.masked_fill(~visible, -math.inf) if self.reduce == "max" else weights
+        if self.reduce == "max":
+            found = _max_cells(weights, row - first, col - left, shape)
+            self.total[cells] = torch.maximum(self.total[cells], found)
+        else:
+            self.total[cells] += _sum_cells(weights, row - first, col - left, shape)
 
     def result(self) -> Tensor:
         if self.reduce == "sum":
