@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from types import EllipsisType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -28,13 +28,14 @@ from sightline.backend.select import select_batch, select_heads, tensors, with_t
 from sightline.backend.stages import STAGES, Block, logits, pair_logits
 from sightline.bias import Bias
 from sightline.check import check_device, check_integers, fits
+from sightline.indexing import ALL, as_slice, covering, one_per_axis
+from sightline.like_tensor import LikeTensor
 from sightline.lower import lower
 from sightline.mask import Mask
 
 #: Bytes past which the dense matrix is refused.
 DENSE_LIMIT = 1 << 30
 
-_ALL = slice(None)
 _INSTEAD = (
     "Ask for a part (A[b, h, rows, cols]), a readout (A.topk(k), A.entropy(), A.received()), "
     "a picture (A.pool(height, width)) or a product (A @ x), or raise limit= (bytes)"
@@ -45,7 +46,7 @@ class Readouts(SimpleNamespace):
     """Several readouts of one pass, as attributes."""
 
 
-class AttentionMatrix:
+class AttentionMatrix(LikeTensor):
     """The exact attention weights [B,H,N,M] of a query and a key, computed when they are asked for.
 
     ``A[b,h,i,j] = exp(masked[b,h,i,j] - lse[b,h,i])``. Holds the query, the key and one number per row;
@@ -134,40 +135,12 @@ class AttentionMatrix:
         return self._problem.query.device
 
     @property
-    def ndim(self) -> int:
-        """The number of axes."""
-        return len(self.shape)
-
-    @property
     def requires_grad(self) -> bool:
         """Whether gradients flow from the weights."""
         return any(t.requires_grad for t in tensors(self._problem).values())
 
-    def dim(self) -> int:
-        """The number of axes."""
-        return self.ndim
-
-    def size(self, dim: int | None = None) -> torch.Size | int:
-        """The shape, or one entry of it."""
-        return self.shape if dim is None else self.shape[dim]
-
-    def numel(self) -> int:
-        """How many weights there are."""
-        return math.prod(self.shape)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(len(self)))
-
     def __repr__(self) -> str:
         return f"AttentionMatrix(shape={list(self.shape)}, dtype={self.dtype}, device={self.device})"
-
-    def __bool__(self) -> bool:
-        if self.numel() == 1:
-            return bool(self.dense())
-        raise ValueError("an attention matrix with several weights has no truth value; ask for a readout.")
 
     def to(self, *args: Any, **kwargs: Any) -> AttentionMatrix:
         """The matrix on another device or in another dtype, still lazy; arguments as ``Tensor.to``."""
@@ -217,10 +190,10 @@ class AttentionMatrix:
         Raises:
             IndexError: for an integer out of range or too many indices; TypeError for another kind of index.
         """
-        batch, heads, rows, cols = self._indices(index)
+        batch, heads, rows, cols = one_per_axis(index, self.shape, self._dropped)
         b, h, n, m = self._problem.shape
         chosen = self._select(batch, heads)
-        row_slice, col_slice = _as_slice(rows, n, "N"), _as_slice(cols, m, "M")
+        row_slice, col_slice = as_slice(rows, n, "N"), as_slice(cols, m, "M")
         if not isinstance(rows, int) and not isinstance(cols, int):
             whole = (range(n)[row_slice], range(m)[col_slice]) == (range(n), range(m))
             if whole:
@@ -230,32 +203,13 @@ class AttentionMatrix:
             dense = dense[..., 0, :]
         return dense[..., 0] if isinstance(cols, int) else dense
 
-    def _indices(self, index: Any) -> list[int | slice]:
-        """One index for each of [B,H,N,M]."""
-        given = list(index) if isinstance(index, tuple) else [index]
-        for one in given:
-            if isinstance(one, bool) or not (isinstance(one, (int, slice, EllipsisType)) or _is_int(one)):
-                raise TypeError(
-                    f"index: takes integers, slices and ..., got {type(one).__name__}. "
-                    "For one key per query call A.gather(indices); for anything else A.dense()[...]."
-                )
-        axes = len(self.shape)
-        dots = [place for place, one in enumerate(given) if one is Ellipsis]
-        if len(dots) > 1 or len(given) - len(dots) > axes:
-            raise IndexError(f"index: too many indices ({len(given)}) for shape {list(self.shape)}.")
-        at = dots[0] if dots else len(given)
-        fill = [_ALL] * (axes - len(given) + len(dots))
-        full = [one if isinstance(one, slice) else int(one) for one in (*given[:at], *fill, *given[at + 1 :])]
-        remaining = iter(full)
-        return [_ALL if gone else next(remaining) for gone in (*self._dropped, False, False)]
-
     def _select(self, batch: int | slice, heads: int | slice) -> AttentionMatrix:
         """Some batch entries and heads, lazily."""
         drop = (self._dropped[0] or isinstance(batch, int), self._dropped[1] or isinstance(heads, int))
-        if batch == _ALL and heads == _ALL:
+        if batch == ALL and heads == ALL:
             return self._derive(self._problem, self._lse, drop)
         b, h, _, _ = self._problem.shape
-        batch, heads = _as_slice(batch, b, "B"), _as_slice(heads, h, "H")
+        batch, heads = as_slice(batch, b, "B"), as_slice(heads, h, "H")
         problem = select_heads(select_batch(self._problem, batch), heads)
         return self._derive(problem, None if self._lse is None else self._lse[batch, heads], drop)
 
@@ -268,7 +222,7 @@ class AttentionMatrix:
         Raises:
             MemoryError: past the limit, saying what to call instead.
         """
-        return self._part(_ALL, _ALL, limit)
+        return self._part(ALL, ALL, limit)
 
     def _part(self, rows: slice, cols: slice, limit: int | None) -> Tensor:
         self._unchanged()
@@ -283,7 +237,7 @@ class AttentionMatrix:
             )
         lse = self._lse_of(rows)
         readout = Part(self._problem, rows, cols)
-        (weights,) = run(self._problem, lse, [readout], rows, _covering(cols, m))
+        (weights,) = run(self._problem, lse, [readout], rows, covering(cols, m))
         return self._squeeze(weights.to(self.dtype))
 
     def _lse_of(self, rows: slice) -> Tensor:
@@ -303,7 +257,7 @@ class AttentionMatrix:
     def _native(self) -> bool:
         return not self.requires_grad and choose(self._problem) == "cpu"
 
-    def scores(self, rows: slice | int = _ALL, cols: slice | int = _ALL, stage: str = "scaled") -> Tensor:
+    def scores(self, rows: slice | int = ALL, cols: slice | int = ALL, stage: str = "scaled") -> Tensor:
         """Exact logits of a part, float32 or better: [B,H,n,m].
 
         Args:
@@ -318,14 +272,14 @@ class AttentionMatrix:
             raise ValueError(f"stage: there is no stage {stage!r}; known: {', '.join(STAGES)}.")
         self._unchanged()
         b, h, n, m = self._problem.shape
-        row_slice, col_slice = _as_slice(rows, n, "N"), _as_slice(cols, m, "M")
-        cover = _covering(col_slice, m)
+        row_slice, col_slice = as_slice(rows, n, "N"), as_slice(cols, m, "M")
+        cover = covering(col_slice, m)
         size = 4 * b * h * len(range(n)[row_slice]) * len(range(m)[cover])
         if size > DENSE_LIMIT:
             raise MemoryError(
                 f"scores of this part take {_bytes(size)}, over {_bytes(DENSE_LIMIT)}. {_INSTEAD}."
             )
-        found = logits(self._problem, Block(_ALL, row_slice, cover), stage)
+        found = logits(self._problem, Block(ALL, row_slice, cover), stage)
         first = col_slice.indices(m)[0] - cover.start
         return self._squeeze(found[..., first :: col_slice.step or 1])
 
@@ -527,7 +481,7 @@ class AttentionMatrix:
             raise ValueError(f"pool: height and width must be 1 or more, got {height} and {width}.")
         if reduce not in ("mean", "max", "sum"):
             raise ValueError(f"pool: reduce must be 'mean', 'max' or 'sum', got {reduce!r}.")
-        row_slice, col_slice = _as_slice(rows or _ALL, n, "N"), _as_slice(cols or _ALL, m, "M")
+        row_slice, col_slice = as_slice(rows or ALL, n, "N"), as_slice(cols or ALL, m, "M")
         if row_slice.step != 1 or col_slice.step != 1:
             raise ValueError("pool: rows and cols are slices of step 1.")
         self._unchanged()
@@ -578,35 +532,6 @@ class AttentionMatrix:
         found = self._squeeze(found.to(x.dtype))
         return found[..., 0] if vector else found
 
-    # --- passing for a tensor -----------------------------------------------------------------------
-
-    def numpy(self) -> Any:
-        """The dense weights as an array, up to the limit; bfloat16 as float32."""
-        dense = self.dense().detach().cpu()
-        return (dense.float() if dense.dtype == torch.bfloat16 else dense).numpy()
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        array = self.numpy()
-        return array if dtype is None else array.astype(dtype)
-
-    def __getattr__(self, name: str) -> Any:
-        # What is not known here is asked of the dense tensor, so that A.mean(1), A.sum(-1) and the like work.
-        if name.startswith("_") or not callable(getattr(Tensor, name, None)):
-            raise AttributeError(f"AttentionMatrix has no attribute {name!r}")
-        return getattr(self.dense(), name)
-
-    @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in _MATMULS and len(args) == 2:
-            left, right = args
-            if isinstance(left, AttentionMatrix) and isinstance(right, Tensor):
-                return left @ right
-            if isinstance(right, AttentionMatrix) and isinstance(left, Tensor):
-                return right.__rmatmul__(left)
-        return func(*_densified(args), **_densified(kwargs or {}))
-
     def _squeeze(self, tensor: Tensor) -> Tensor:
         """Without the batch and head axes that an integer index took away."""
         if self._dropped[1]:
@@ -617,7 +542,7 @@ class AttentionMatrix:
         return Values(*map(self._squeeze, result)) if isinstance(result, tuple) else self._squeeze(result)
 
 
-class TransposedMatrix:
+class TransposedMatrix(LikeTensor):
     """Aᵀ, lazy: ``A.T @ x`` sums over queries what ``A @ x`` sums over keys."""
 
     def __init__(self, matrix: AttentionMatrix) -> None:
@@ -648,23 +573,12 @@ class TransposedMatrix:
             return self._matrix @ x
         return (self._matrix @ x.transpose(-1, -2)).transpose(-1, -2)
 
-    @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in _MATMULS and len(args) == 2 and isinstance(args[1], TransposedMatrix):
-            return args[1].__rmatmul__(args[0])
-        return func(*_densified(args), **_densified(kwargs or {}))
-
     def dense(self, limit: int | None = None) -> Tensor:
         """All weights, [B,H,M,N]; see :meth:`AttentionMatrix.dense`."""
         return self._matrix.dense(limit).transpose(-1, -2)
 
     def __repr__(self) -> str:
         return f"{self._matrix!r}.T"
-
-
-_MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__)
 
 
 def _native_results(problem: Problem, lse: Tensor, names: list[str], k: int) -> dict[str, Any]:
@@ -677,16 +591,6 @@ def _native_results(problem: Problem, lse: Tensor, names: list[str], k: int) -> 
     return results
 
 
-def _densified(value: Any) -> Any:
-    if isinstance(value, (AttentionMatrix, TransposedMatrix)):
-        return value.dense()
-    if isinstance(value, (list, tuple)):
-        return type(value)(_densified(one) for one in value)
-    if isinstance(value, dict):
-        return {name: _densified(one) for name, one in value.items()}
-    return value
-
-
 def _versions(problem: Problem) -> dict[str, int]:
     # Tensors made under inference_mode keep no version.
     return {n: t._version for n, t in tensors(problem).items() if not t.is_inference()}
@@ -697,31 +601,6 @@ def _moved(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     if tensor.is_floating_point():
         return tensor.to(*args, **kwargs)
     return tensor.to(torch.empty(0, dtype=tensor.dtype, device=tensor.device).to(*args, **kwargs).device)
-
-
-def _is_int(index: Any) -> bool:
-    return hasattr(index, "__index__") and not isinstance(index, Tensor)
-
-
-def _as_slice(index: int | slice, length: int, axis: str) -> slice:
-    """A slice with all its parts; an integer becomes a slice of one."""
-    if isinstance(index, slice):
-        if index.step is not None and index.step < 1:
-            raise ValueError(
-                f"index: a slice along axis {axis} must have a step of 1 or more, got {index.step}."
-            )
-        start, stop, step = index.indices(length)
-        return slice(start, max(start, stop), step)
-    if not -length <= index < length:
-        raise IndexError(f"index: {index} is out of range for axis {axis} with {length} entries.")
-    index %= length
-    return slice(index, index + 1, 1)
-
-
-def _covering(cols: slice, keys: int) -> slice:
-    """The columns that hold ``cols``, without a step."""
-    start, stop, _ = cols.indices(keys)
-    return slice(start, max(start, stop))
 
 
 def _bytes(size: float) -> str:
