@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,8 @@ from rich.table import Table
 import sightline
 from benchmarks import errors, forward, memory, readouts
 
-console = Console()
+# In a pipe a table must not be squeezed to 80 columns.
+console = Console(width=None if sys.stdout.isatty() else 132)
 
 
 def show(title: str, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

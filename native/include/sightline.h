@@ -48,11 +48,11 @@ typedef enum {
  */
 typedef struct {
   int64_t batch, heads, kv_heads, queries, keys, width, value_width;
-  const float *query;
+  const float* query;
   int64_t query_stride[3]; /* b, h, i */
-  const float *key;
+  const float* key;
   int64_t key_stride[3]; /* b, g, j */
-  const float *value;    /* may be null: only lse and readouts can be asked for then */
+  const float* value;    /* may be null: only lse and readouts can be asked for then */
   int64_t value_stride[3];
 
   float scale;
@@ -60,37 +60,37 @@ typedef struct {
 
   /* Per row, range_count half-open key ranges [lo, hi) as int32 pairs, contiguous, sorted, disjoint,
    * within [0, keys]. Empty ones have lo >= hi and may stand anywhere. Null: every key may be seen. */
-  const int32_t *ranges;
+  const int32_t* ranges;
   int64_t range_stride[3]; /* b, h, i; in int32 elements */
   int64_t range_count;
 
-  const uint8_t *visible; /* one byte per entry, 0 = hidden */
+  const uint8_t* visible;    /* one byte per entry, 0 = hidden */
   int64_t visible_stride[4]; /* b, h, i, j */
 
-  const float *bias; /* natural units; -inf hides */
+  const float* bias; /* natural units; -inf hides */
   int64_t bias_stride[4];
 
-  const float *slopes; /* ALiBi */
+  const float* slopes;     /* ALiBi */
   int64_t slope_stride[2]; /* b, h */
-  const float *table; /* relative positions, 2 * radius + 1 contiguous entries per head */
-  int64_t table_stride; /* h */
+  const float* table;      /* relative positions, 2 * radius + 1 contiguous entries per head */
+  int64_t table_stride;    /* h */
   int64_t radius;
-  const int64_t *offset; /* position of query 0, for slopes and table; null: 0 */
+  const int64_t* offset; /* position of query 0, for slopes and table; null: 0 */
   int64_t offset_stride; /* b */
 
-  const float *sinks;
+  const float* sinks;
   int64_t sink_stride; /* h */
 } sightline_problem;
 
 /* What a readout pass writes; null pointers are not computed. All are contiguous. */
 typedef struct {
-  float *entropy;        /* [B,H,N] nats: -sum w ln w */
-  float *received;       /* [B,H,M] sum over queries of w */
-  float *max_weight;     /* [B,H,N] */
-  int64_t *max_index;    /* [B,H,N], -1 where nothing is visible; ties: the lowest key */
-  float *max_score;      /* [B,H,N] largest masked logit, natural units; -inf where nothing is visible */
-  float *topk_weights;   /* [B,H,N,k] descending; 0 where fewer than k keys are visible */
-  int64_t *topk_indices; /* [B,H,N,k]; -1 there; ties: the lower key first */
+  float* entropy;        /* [B,H,N] nats: -sum w ln w */
+  float* received;       /* [B,H,M] sum over queries of w */
+  float* max_weight;     /* [B,H,N] */
+  int64_t* max_index;    /* [B,H,N], -1 where nothing is visible; ties: the lowest key */
+  float* max_score;      /* [B,H,N] largest masked logit, natural units; -inf where nothing is visible */
+  float* topk_weights;   /* [B,H,N,k] descending; 0 where fewer than k keys are visible */
+  int64_t* topk_indices; /* [B,H,N,k]; -1 there; ties: the lower key first */
   int64_t k;             /* 1 <= k <= sightline_max_topk() */
 } sightline_readouts;
 
@@ -98,19 +98,19 @@ typedef struct {
  * fewer. A name is one of "generic", "avx2", "avx512". */
 SIGHTLINE_API int32_t sightline_abi(void);
 SIGHTLINE_API int32_t sightline_level_count(void);
-SIGHTLINE_API const char *sightline_level_name(int32_t level);  /* null: no such level */
+SIGHTLINE_API const char* sightline_level_name(int32_t level);  /* null: no such level */
 SIGHTLINE_API int32_t sightline_level_supported(int32_t level); /* 1: this machine can run it */
 SIGHTLINE_API int32_t sightline_max_topk(void);
 
 /* context: [B,H,N,E] with strides b, h, i (null: lse only); lse: contiguous [B,H,N], natural logarithm,
  * sinks included, -inf for a row with nothing to look at (null: not wanted). A row with nothing to look at
  * has context 0. The result does not depend on the number of threads. */
-SIGHTLINE_API int32_t sightline_forward(int32_t level, int32_t threads, const sightline_problem *problem,
-                                        float *context, const int64_t context_stride[3], float *lse);
+SIGHTLINE_API int32_t sightline_forward(int32_t level, int32_t threads, const sightline_problem* problem,
+                                        float* context, const int64_t context_stride[3], float* lse);
 
 /* lse: contiguous [B,H,N], as sightline_forward gives it. Same threads, same result. */
-SIGHTLINE_API int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem *problem,
-                                        const float *lse, const sightline_readouts *out);
+SIGHTLINE_API int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem,
+                                        const float* lse, const sightline_readouts* out);
 
 /* GFLOP/s of one core doing nothing but fused multiply-adds (multiply, then add, where the level has no
  * FMA): the peak that benchmarks quote shares of. Takes about `seconds`. 0 for a level that cannot run. */

@@ -10,56 +10,54 @@
 namespace sightline {
 namespace {
 
-// --- Arguments
-// -------------------------------------------------------------------------------------------------
+// --- Arguments ---
 
-sightline_status find_kernels(int32_t level, const Kernels **kernels) {
-  const Level *found = level_at(level);
+sightline_status find_kernels(int32_t level, const Kernels** kernels) {
+  const Level* found = level_at(level);
   if (!found) return SIGHTLINE_UNKNOWN_LEVEL;
   if (!found->supported()) return SIGHTLINE_UNSUPPORTED_LEVEL;
   *kernels = found->kernels;
   return SIGHTLINE_OK;
 }
 
-bool sizes_valid(const sightline_problem &p) {
+bool sizes_valid(const sightline_problem& p) {
   if (p.batch < 0 || p.heads < 0 || p.queries < 0 || p.keys < 0 || p.width < 0 || p.value_width < 0)
     return false;
   if (p.keys > INT32_MAX - 1 || p.queries > INT32_MAX - 1) return false;
   return p.heads == 0 || (p.kv_heads > 0 && p.heads % p.kv_heads == 0);
 }
 
-bool terms_valid(const sightline_problem &p) {
+bool terms_valid(const sightline_problem& p) {
   if (std::isnan(p.scale) || !(p.softcap >= 0) || std::isinf(p.softcap)) return false;
   if (p.ranges && p.range_count < 0) return false;
   return !p.table || p.radius >= 0;
 }
 
-bool has_rows(const sightline_problem &p) { return p.batch > 0 && p.heads > 0 && p.queries > 0; }
+bool has_rows(const sightline_problem& p) { return p.batch > 0 && p.heads > 0 && p.queries > 0; }
 
-bool inputs_valid(const sightline_problem &p, bool need_value) {
+bool inputs_valid(const sightline_problem& p, bool need_value) {
   if (!has_rows(p) || p.keys == 0) return true;
   if (p.width > 0 && (!p.query || !p.key)) return false;
   return !need_value || p.value_width == 0 || p.value;
 }
 
-sightline_status check_problem(const sightline_problem *p, int32_t threads, bool need_value) {
+sightline_status check_problem(const sightline_problem* p, int32_t threads, bool need_value) {
   if (!p || threads < 1 || !sizes_valid(*p) || !terms_valid(*p) || !inputs_valid(*p, need_value)) {
     return SIGHTLINE_INVALID_ARGUMENT;
   }
   return SIGHTLINE_OK;
 }
 
-sightline_status check_readouts(const sightline_readouts *out) {
+sightline_status check_readouts(const sightline_readouts* out) {
   if (!out) return SIGHTLINE_INVALID_ARGUMENT;
   const bool topk = out->topk_weights || out->topk_indices;
   return topk && (out->k < 1 || out->k > kMaxTopk) ? SIGHTLINE_INVALID_ARGUMENT : SIGHTLINE_OK;
 }
 
-// --- Forward
-// ---------------------------------------------------------------------------------------------------
+// --- Forward ---
 
-sightline_status forward(const Kernels &kernels, int32_t threads, const sightline_problem &p,
-                         const ForwardOut &out) {
+sightline_status forward(const Kernels& kernels, int32_t threads, const sightline_problem& p,
+                         const ForwardOut& out) {
   const Schedule schedule(kernels, p, threads, out.context != nullptr, false);
   const WorkerMemory scratch(schedule.workers, kernels.forward_scratch(p));
   const WorkerMemory copies(schedule.workers, schedule.copy_bytes());
@@ -74,15 +72,14 @@ sightline_status forward(const Kernels &kernels, int32_t threads, const sightlin
   return SIGHTLINE_OK;
 }
 
-// --- Readouts
-// --------------------------------------------------------------------------------------------------
+// --- Readouts ---
 
 // What keys receive is a sum over queries: each part sums into memory of its own, and the parts of a head are
 // merged in order, so that the result does not depend on who was faster.
-void merge_parts(const Schedule &schedule, const sightline_problem &p, const float *sums, float *received) {
+void merge_parts(const Schedule& schedule, const sightline_problem& p, const float* sums, float* received) {
   for (int64_t head = 0; head < p.batch * p.heads; head++) {
-    float *to = received + head * p.keys;
-    const float *from = sums + head * schedule.per_head * p.keys;
+    float* to = received + head * p.keys;
+    const float* from = sums + head * schedule.per_head * p.keys;
     memcpy(to, from, sizeof(float) * p.keys);
     for (int64_t part = 1; part < schedule.per_head; part++) {
       from += p.keys;
@@ -91,8 +88,8 @@ void merge_parts(const Schedule &schedule, const sightline_problem &p, const flo
   }
 }
 
-sightline_status readout(const Kernels &kernels, int32_t threads, const sightline_problem &p,
-                         const float *lse, const sightline_readouts &out) {
+sightline_status readout(const Kernels& kernels, int32_t threads, const sightline_problem& p,
+                         const float* lse, const sightline_readouts& out) {
   const bool summing = out.received && p.keys > 0;
   const Schedule schedule(kernels, p, threads, false, summing);
   const size_t lane_bytes = summing ? kernels.received_floats(p.keys) * sizeof(float) : 0;
@@ -102,12 +99,12 @@ sightline_status readout(const Kernels &kernels, int32_t threads, const sightlin
   const bool merging = summing && schedule.per_head > 1;
   const WorkerMemory sums(1, merging ? sizeof(float) * schedule.parts() * p.keys : 0);
   if (!scratch.ok() || !copies.ok() || !lanes.ok() || !sums.ok()) return SIGHTLINE_OUT_OF_MEMORY;
-  float *part_sums = merging ? reinterpret_cast<float *>(sums.of(0)) : out.received;
+  float* part_sums = merging ? reinterpret_cast<float*>(sums.of(0)) : out.received;
 
   parallel_for(schedule.workers, schedule.parts(), [&](int worker, int64_t item) {
     const Part part = schedule.part(item);
     const sightline_problem head = schedule.head_problem(part, copies.of(worker));
-    float *received = summing ? reinterpret_cast<float *>(lanes.of(worker)) : nullptr;
+    float* received = summing ? reinterpret_cast<float*>(lanes.of(worker)) : nullptr;
     if (summing) memset(received, 0, lane_bytes);
     for (int64_t i = part.begin; i < part.end; i += kernels.block_rows) {
       kernels.readout_block(head, part.b, part.h, i, scratch.of(worker), lse, out, received);
@@ -131,19 +128,19 @@ int32_t sightline_abi(void) { return SIGHTLINE_ABI; }
 int32_t sightline_level_count(void) { return level_count(); }
 int32_t sightline_max_topk(void) { return kMaxTopk; }
 
-const char *sightline_level_name(int32_t level) {
-  const Level *found = level_at(level);
+const char* sightline_level_name(int32_t level) {
+  const Level* found = level_at(level);
   return found ? found->name : nullptr;
 }
 
 int32_t sightline_level_supported(int32_t level) {
-  const Level *found = level_at(level);
+  const Level* found = level_at(level);
   return found && found->supported();
 }
 
-int32_t sightline_forward(int32_t level, int32_t threads, const sightline_problem *problem, float *context,
-                          const int64_t context_stride[3], float *lse) {
-  const Kernels *kernels;
+int32_t sightline_forward(int32_t level, int32_t threads, const sightline_problem* problem, float* context,
+                          const int64_t context_stride[3], float* lse) {
+  const Kernels* kernels;
   if (const auto status = find_kernels(level, &kernels)) return status;
   if (const auto status = check_problem(problem, threads, context != nullptr)) return status;
   if (context && !context_stride) return SIGHTLINE_INVALID_ARGUMENT;
@@ -153,9 +150,9 @@ int32_t sightline_forward(int32_t level, int32_t threads, const sightline_proble
   return forward(*kernels, threads, *problem, out);
 }
 
-int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem *problem, const float *lse,
-                          const sightline_readouts *out) {
-  const Kernels *kernels;
+int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem, const float* lse,
+                          const sightline_readouts* out) {
+  const Kernels* kernels;
   if (const auto status = find_kernels(level, &kernels)) return status;
   if (const auto status = check_problem(problem, threads, false)) return status;
   if (const auto status = check_readouts(out)) return status;
@@ -169,7 +166,7 @@ int32_t sightline_readout(int32_t level, int32_t threads, const sightline_proble
 }
 
 double sightline_peak_gflops(int32_t level, double seconds) {
-  const Kernels *kernels;
+  const Kernels* kernels;
   if (find_kernels(level, &kernels)) return 0;
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();

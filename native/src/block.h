@@ -8,13 +8,13 @@ namespace sightline {
 namespace {
 
 struct Rows {  // a matrix with contiguous rows
-  const float *data;
+  const float* data;
   int64_t stride;
-  SL_INLINE const float *row(int64_t i) const { return data + i * stride; }
+  SL_INLINE const float* row(int64_t i) const { return data + i * stride; }
 };
 
 struct Block {
-  const sightline_problem *problem;
+  const sightline_problem* problem;
   int64_t b, h, first;  // first query
   int count;            // queries, 1 to kBlockRows
   Rows query, key, value;
@@ -25,7 +25,7 @@ struct Block {
   int vectors() const { return (count + kLanes - 1) / kLanes; }
 };
 
-SL_INLINE Block make_block(const sightline_problem &p, int64_t b, int64_t h, int64_t first) {
+SL_INLINE Block make_block(const sightline_problem& p, int64_t b, int64_t h, int64_t first) {
   Block block = {};
   const int64_t g = h / (p.heads / p.kv_heads);
   block.problem = &p;

@@ -16,12 +16,12 @@ namespace {
 
 struct ForwardScratch {
   ScoreScratch scores;
-  float *context_t;  // [slab][e][slab row]
-  float *highest;    // m: [kBlockRows], in units of log 2
-  float *sum;        // l: [kBlockRows]
+  float* context_t;  // [slab][e][slab row]
+  float* highest;    // m: [kBlockRows], in units of log 2
+  float* sum;        // l: [kBlockRows]
 };
 
-inline ForwardScratch take_forward(const sightline_problem &p, Scratch &scratch) {
+inline ForwardScratch take_forward(const sightline_problem& p, Scratch& scratch) {
   ForwardScratch forward;
   forward.scores = take_scores(p, scratch);
   forward.context_t = scratch.take<float>(p.value_width * kBlockRows);
@@ -31,8 +31,8 @@ inline ForwardScratch take_forward(const sightline_problem &p, Scratch &scratch)
 }
 
 // A sink is a key without a value: it stands in the sum before any other does.
-inline void start_rows(const Block &block, const ForwardScratch &scratch) {
-  const sightline_problem &p = *block.problem;
+inline void start_rows(const Block& block, const ForwardScratch& scratch) {
+  const sightline_problem& p = *block.problem;
   const float sink = p.sinks ? p.sinks[block.h * p.sink_stride] : -kInfinity;
   for (int row = 0; row < kBlockRows; row++) {
     scratch.highest[row] = to_log2(sink);
@@ -43,13 +43,13 @@ inline void start_rows(const Block &block, const ForwardScratch &scratch) {
 
 // masked -> weights in place, for one patch.
 template <int vectors>
-void exponentiate(float *scores, int keys, const Vec *shift, Vec *sums) {
+void exponentiate(float* scores, int keys, const Vec* shift, Vec* sums) {
   Vec subtract[vectors], sum[vectors];
   SL_UNROLL for (int v = 0; v < vectors; v++) subtract[v] = shift[v], sum[v] = sums[v];
 #pragma GCC unroll 1
   for (int k = 0; k < keys; k++) {
     SL_UNROLL for (int v = 0; v < vectors; v++) {
-      float *s = scores + k * kSlabRows + v * kLanes;
+      float* s = scores + k * kSlabRows + v * kLanes;
       const Vec weight = exp2(load(s) - subtract[v]);
       sum[v] += weight;
       store(s, weight);
@@ -59,7 +59,7 @@ void exponentiate(float *scores, int keys, const Vec *shift, Vec *sums) {
 }
 
 // Turns the chunk's scores into weights, and moves m and l on. `decay` is what older sums shrink by.
-inline void weigh_chunk(const ForwardScratch &scratch, const ChunkScores &chunk, int slab, Vec *decay) {
+inline void weigh_chunk(const ForwardScratch& scratch, const ChunkScores& chunk, int slab, Vec* decay) {
   float *highest = scratch.highest + slab * kSlabRows, *sum = scratch.sum + slab * kSlabRows;
   Vec shift[kSlabVectors], sums[kSlabVectors] = {};
   for (int v = 0; v < kSlabVectors; v++) {
@@ -72,7 +72,7 @@ inline void weigh_chunk(const ForwardScratch &scratch, const ChunkScores &chunk,
     store(highest + v * kLanes, after);
   }
   for (int i = 0; i < chunk.count; i++) {
-    const Patch &patch = chunk.patches[i];
+    const Patch& patch = chunk.patches[i];
     with_vectors(patch.vectors, [&](auto n) {
       exponentiate<n.value>(scores_of(scratch.scores, patch), patch.keys, shift + patch.vector,
                             sums + patch.vector);
@@ -84,11 +84,11 @@ inline void weigh_chunk(const ForwardScratch &scratch, const ChunkScores &chunk,
 }
 
 // context = context * decay + weights . value; the first patch that touches a vector applies its decay.
-inline void add_context(const Block &block, const ForwardScratch &scratch, const ChunkScores &chunk,
-                        int64_t chunk_begin, int slab, Vec *decay) {
-  float *context_t = scratch.context_t + slab * block.value_width * kSlabRows;
+inline void add_context(const Block& block, const ForwardScratch& scratch, const ChunkScores& chunk,
+                        int64_t chunk_begin, int slab, Vec* decay) {
+  float* context_t = scratch.context_t + slab * block.value_width * kSlabRows;
   for (int i = 0; i < chunk.count; i++) {
-    const Patch &patch = chunk.patches[i];
+    const Patch& patch = chunk.patches[i];
     with_vectors(patch.vectors, [&](auto n) {
       context_product<n.value>(block.value.row(chunk_begin + patch.key), block.value.stride,
                                block.value_width, scores_of(scratch.scores, patch), patch.keys,
@@ -98,7 +98,7 @@ inline void add_context(const Block &block, const ForwardScratch &scratch, const
   }
 }
 
-inline void forward_chunk(const Block &block, const Terms &terms, const ForwardScratch &scratch, Span chunk,
+inline void forward_chunk(const Block& block, const Terms& terms, const ForwardScratch& scratch, Span chunk,
                           bool last, bool want_context) {
   for (int slab = 0; slab < slabs(block); slab++) {
     ChunkScores scores;
@@ -110,8 +110,8 @@ inline void forward_chunk(const Block &block, const Terms &terms, const ForwardS
   }
 }
 
-inline void write_context(const Block &block, const ForwardScratch &scratch, const ForwardOut &out) {
-  float *context = out.context + block.b * out.context_stride[0] + block.h * out.context_stride[1] +
+inline void write_context(const Block& block, const ForwardScratch& scratch, const ForwardOut& out) {
+  float* context = out.context + block.b * out.context_stride[0] + block.h * out.context_stride[1] +
                    block.first * out.context_stride[2];
   for (int v = 0; v < block.vectors(); v++) {
     const Vec sum = load(scratch.sum + v * kLanes);
@@ -123,21 +123,21 @@ inline void write_context(const Block &block, const ForwardScratch &scratch, con
   }
 }
 
-inline void write_lse(const Block &block, const ForwardScratch &scratch, float *lse) {
+inline void write_lse(const Block& block, const ForwardScratch& scratch, float* lse) {
   for (int row = 0; row < block.count; row++) {
     const float sum = scratch.sum[row];
     lse[block.out_row() + row] = sum == 0 ? -kInfinity : from_log2(scratch.highest[row] + log2f(sum));
   }
 }
 
-size_t forward_scratch(const sightline_problem &p) {
+size_t forward_scratch(const sightline_problem& p) {
   Scratch counter(nullptr);
   take_forward(p, counter);
   return counter.used();
 }
 
-void forward_block(const sightline_problem &p, int64_t b, int64_t h, int64_t first, void *memory,
-                   const ForwardOut &out) {
+void forward_block(const sightline_problem& p, int64_t b, int64_t h, int64_t first, void* memory,
+                   const ForwardOut& out) {
   Scratch carver(memory);
   ForwardScratch scratch = take_forward(p, carver);
   const Block block = make_block(p, b, h, first);

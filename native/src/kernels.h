@@ -13,9 +13,9 @@ constexpr int kMaxTopk = 64;
 
 // Where the forward pass writes; null pointers are not wanted.
 struct ForwardOut {
-  float *context;
+  float* context;
   int64_t context_stride[3];
-  float *lse;
+  float* lse;
 };
 
 // Work comes in blocks of `block_rows` consecutive queries of one head. A block needs `scratch` bytes,
@@ -23,17 +23,17 @@ struct ForwardOut {
 struct Kernels {
   int block_rows;
 
-  size_t (*forward_scratch)(const sightline_problem &);
-  void (*forward_block)(const sightline_problem &, int64_t b, int64_t h, int64_t first_query, void *scratch,
-                        const ForwardOut &);
+  size_t (*forward_scratch)(const sightline_problem&);
+  void (*forward_block)(const sightline_problem&, int64_t b, int64_t h, int64_t first_query, void* scratch,
+                        const ForwardOut&);
 
   // Readouts per query go straight to `out`; what each key received is added to `received`, which holds
   // received_floats(M) floats, all 0 at first, and is folded into M sums in place at the end.
-  size_t (*readout_scratch)(const sightline_problem &, const sightline_readouts &);
-  void (*readout_block)(const sightline_problem &, int64_t b, int64_t h, int64_t first_query, void *scratch,
-                        const float *lse, const sightline_readouts &out, float *received);
+  size_t (*readout_scratch)(const sightline_problem&, const sightline_readouts&);
+  void (*readout_block)(const sightline_problem&, int64_t b, int64_t h, int64_t first_query, void* scratch,
+                        const float* lse, const sightline_readouts& out, float* received);
   size_t (*received_floats)(int64_t keys);
-  void (*fold_received)(float *received, int64_t keys);
+  void (*fold_received)(float* received, int64_t keys);
 
   // One burst of multiply-adds in registers; returns the floating-point operations done.
   double (*peak_burst)();

@@ -42,7 +42,7 @@ const Level levels[] = {{"generic", &kernels_generic, always}};
 
 int level_count() { return sizeof levels / sizeof levels[0]; }
 
-const Level *level_at(int32_t level) {
+const Level* level_at(int32_t level) {
   return level >= 0 && level < level_count() ? &levels[level] : nullptr;
 }
 

@@ -6,12 +6,12 @@
 namespace sightline {
 
 struct Level {
-  const char *name;
-  const Kernels *kernels;
+  const char* name;
+  const Kernels* kernels;
   bool (*supported)();  // by this machine and its operating system
 };
 
 int level_count();
-const Level *level_at(int32_t level);  // null: no such level
+const Level* level_at(int32_t level);  // null: no such level
 
 }  // namespace sightline

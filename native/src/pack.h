@@ -7,11 +7,11 @@ namespace sightline {
 namespace {
 
 // One tile: to[c * to_stride + r] = factor * from[r * from_stride + c]. Missing rows become 0.
-SL_INLINE void transpose_tile(const float *from, int64_t from_stride, int rows, int columns, Vec factor,
-                              float *to, int64_t to_stride) {
+SL_INLINE void transpose_tile(const float* from, int64_t from_stride, int rows, int columns, Vec factor,
+                              float* to, int64_t to_stride) {
   Vec tile[kLanes];
   SL_UNROLL for (int r = 0; r < kLanes; r++) {
-    const float *row = from + r * from_stride;
+    const float* row = from + r * from_stride;
     tile[r] = r >= rows ? Vec{} : columns == kLanes ? load(row) : load_part(row, columns);
   }
   transpose(tile);
@@ -23,8 +23,8 @@ SL_INLINE void transpose_tile(const float *from, int64_t from_stride, int rows, 
 }
 
 // from [rows][columns] -> to [columns][lanes], with `vectors` vectors of lanes, of which `rows` are real.
-inline void transpose_in(const float *from, int64_t from_stride, int rows, int64_t columns, int vectors,
-                         float factor, float *to, int64_t to_stride) {
+inline void transpose_in(const float* from, int64_t from_stride, int rows, int64_t columns, int vectors,
+                         float factor, float* to, int64_t to_stride) {
   for (int v = 0; v < vectors; v++) {
     const int rows_here = smaller(kLanes, rows - v * kLanes);
     for (int64_t c = 0; c < columns; c += kLanes) {
@@ -36,8 +36,8 @@ inline void transpose_in(const float *from, int64_t from_stride, int rows, int64
 }
 
 // from [columns][lanes] -> to [rows][columns]; lane r is multiplied by factor[r]. One vector of lanes.
-inline void transpose_out(const float *from, int64_t from_stride, Vec factor, int64_t columns, int rows,
-                          float *to, int64_t to_stride) {
+inline void transpose_out(const float* from, int64_t from_stride, Vec factor, int64_t columns, int rows,
+                          float* to, int64_t to_stride) {
   for (int64_t c = 0; c < columns; c += kLanes) {
     const int columns_here = (int)smaller<int64_t>(kLanes, columns - c);
     Vec tile[kLanes];
@@ -57,8 +57,8 @@ inline void transpose_out(const float *from, int64_t from_stride, Vec factor, in
 }
 
 // One 16 x 16 tile of bytes, transposed; those beyond `rows` or `columns` are never read and become 0.
-SL_INLINE void transpose_bytes_tile(const uint8_t *from, int64_t from_stride, int rows, int columns,
-                                    uint8_t *to, int64_t to_stride) {
+SL_INLINE void transpose_bytes_tile(const uint8_t* from, int64_t from_stride, int rows, int columns,
+                                    uint8_t* to, int64_t to_stride) {
   Bytes16 tile[16];
   SL_UNROLL for (int r = 0; r < 16; r++) {
     tile[r] = Bytes16{};

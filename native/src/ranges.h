@@ -35,7 +35,7 @@ struct Hull {
     min_lo = smaller(min_lo, lo), max_lo = larger(max_lo, lo);
     min_hi = smaller(min_hi, hi), max_hi = larger(max_hi, hi);
   }
-  void add(const Hull &other) {
+  void add(const Hull& other) {
     min_lo = smaller(min_lo, other.min_lo), max_lo = larger(max_lo, other.max_lo);
     min_hi = smaller(min_hi, other.min_hi), max_hi = larger(max_hi, other.max_hi);
   }
@@ -47,13 +47,13 @@ struct Ranges {
   int64_t slots = 0;  // ranges per row
   int64_t keys = 0;
   bool everything = true;   // no ranges: every key may be seen
-  int32_t *lo = nullptr;    // [slots][kBlockRows]
-  int32_t *hi = nullptr;    // [slots][kBlockRows]
-  Hull *vectors = nullptr;  // [slots][kBlockVectors]
-  Hull *whole = nullptr;    // [slots]
+  int32_t* lo = nullptr;    // [slots][kBlockRows]
+  int32_t* hi = nullptr;    // [slots][kBlockRows]
+  Hull* vectors = nullptr;  // [slots][kBlockVectors]
+  Hull* whole = nullptr;    // [slots]
 };
 
-inline Ranges take_ranges(const sightline_problem &p, Scratch &scratch) {
+inline Ranges take_ranges(const sightline_problem& p, Scratch& scratch) {
   Ranges ranges;
   ranges.keys = p.keys;
   if (!p.ranges) return ranges;
@@ -67,15 +67,15 @@ inline Ranges take_ranges(const sightline_problem &p, Scratch &scratch) {
 }
 
 // Rows past the last query repeat it, so that they change no hull.
-inline void read_ranges(const Block &block, Ranges &ranges) {
-  const sightline_problem &p = *block.problem;
+inline void read_ranges(const Block& block, Ranges& ranges) {
+  const sightline_problem& p = *block.problem;
   for (int64_t slot = 0; slot < ranges.slots; slot++) {
-    Hull *hulls = ranges.vectors + slot * kBlockVectors;
+    Hull* hulls = ranges.vectors + slot * kBlockVectors;
     ranges.whole[slot] = Hull();
     for (int v = 0; v < kBlockVectors; v++) hulls[v] = Hull();
     for (int row = 0; row < kBlockRows; row++) {
       const int64_t i = block.first + smaller(row, block.count - 1);
-      const int32_t *range = p.ranges + block.b * p.range_stride[0] + block.h * p.range_stride[1] +
+      const int32_t* range = p.ranges + block.b * p.range_stride[0] + block.h * p.range_stride[1] +
                              i * p.range_stride[2] + 2 * slot;
       ranges.lo[slot * kBlockRows + row] = range[0];
       ranges.hi[slot * kBlockRows + row] = range[1];
@@ -86,18 +86,18 @@ inline void read_ranges(const Block &block, Ranges &ranges) {
 }
 
 // The next stretch of keys, at or after `from`, in which some row sees something; empty at the end.
-inline Span next_segment(const Ranges &ranges, int64_t from) {
+inline Span next_segment(const Ranges& ranges, int64_t from) {
   if (ranges.everything) return {from, ranges.keys};
   Span segment = {INT64_MAX, INT64_MAX};
   for (int64_t s = 0; s < ranges.slots; s++) {
-    const Hull &hull = ranges.whole[s];
+    const Hull& hull = ranges.whole[s];
     const int64_t begin = larger<int64_t>(hull.min_lo, from);
     if (begin < hull.max_hi && begin < segment.begin) segment = {begin, hull.max_hi};
   }
   for (bool grown = true; grown;) {
     grown = false;
     for (int64_t s = 0; s < ranges.slots; s++) {
-      const Hull &hull = ranges.whole[s];
+      const Hull& hull = ranges.whole[s];
       if (hull.min_lo > segment.end || hull.max_hi <= segment.end) continue;
       segment.end = hull.max_hi;
       grown = true;
@@ -114,8 +114,7 @@ inline int chunk_keys(Span segment) {
   return (int)((keys + kPatchKeys - 1) / kPatchKeys * kPatchKeys);
 }
 
-// --- Patches
-// -------------------------------------------------------------------------------------------------
+// --- Patches ---
 
 struct Patch {
   int key, keys;        // relative to the chunk
@@ -125,11 +124,11 @@ struct Patch {
 
 enum class Seen { kNothing, kPart, kAll };
 
-inline Seen seen_by_vector(const Ranges &ranges, int vector, Span keys) {
+inline Seen seen_by_vector(const Ranges& ranges, int vector, Span keys) {
   if (ranges.everything) return Seen::kAll;
   Seen seen = Seen::kNothing;
   for (int64_t slot = 0; slot < ranges.slots; slot++) {
-    const Hull &hull = ranges.vectors[slot * kBlockVectors + vector];
+    const Hull& hull = ranges.vectors[slot * kBlockVectors + vector];
     if (!hull.touches(keys)) continue;
     if (hull.covers(keys)) return Seen::kAll;
     seen = Seen::kPart;
@@ -138,7 +137,7 @@ inline Seen seen_by_vector(const Ranges &ranges, int vector, Span keys) {
 }
 
 // The part of `keys` that the slab's vectors [first, first + vectors) look at, as one patch.
-inline Patch patch_of(const Ranges &ranges, int first, int vectors, Span keys) {
+inline Patch patch_of(const Ranges& ranges, int first, int vectors, Span keys) {
   Patch patch = {0, 0, vectors, 0, false};
   int last = -1;
   for (int v = 0; v < vectors; v++) {
@@ -153,7 +152,7 @@ inline Patch patch_of(const Ranges &ranges, int first, int vectors, Span keys) {
 }
 
 // Vectors outside a patch hide nothing in it.
-inline bool has_edge(const Ranges &ranges, int first, const Patch &patch, Span keys) {
+inline bool has_edge(const Ranges& ranges, int first, const Patch& patch, Span keys) {
   for (int v = patch.vector; v < patch.vector + patch.vectors; v++) {
     if (seen_by_vector(ranges, first + v, keys) != Seen::kAll) return true;
   }
@@ -162,8 +161,8 @@ inline bool has_edge(const Ranges &ranges, int first, const Patch &patch, Span k
 
 // Splits a chunk into patches; returns how many. `from_end`: patches end where the chunk ends, so that those
 // of a segment's last chunk follow its last edge, as those of the first follow its first.
-inline int make_patches(const Ranges &ranges, int first, int vectors, Span chunk, bool from_end,
-                        Patch *patches) {
+inline int make_patches(const Ranges& ranges, int first, int vectors, Span chunk, bool from_end,
+                        Patch* patches) {
   const int keys = (int)(chunk.end - chunk.begin);
   Patch whole = patch_of(ranges, first, vectors, chunk);
   if (whole.vectors == 0) return 0;
@@ -180,7 +179,7 @@ inline int make_patches(const Ranges &ranges, int first, int vectors, Span chunk
     if (patch.vectors == 0) continue;
     patch.key = key, patch.keys = end - key;
     patch.edge = has_edge(ranges, first, patch, span);
-    Patch *before = count ? patches + count - 1 : nullptr;
+    Patch* before = count ? patches + count - 1 : nullptr;
     if (before && before->key + before->keys == key && before->vector == patch.vector &&
         before->vectors == patch.vectors && before->edge == patch.edge) {
       before->keys += patch.keys;

@@ -13,18 +13,18 @@ namespace {
 
 struct ReadoutScratch {
   ScoreScratch scores;
-  float *lse;          // [kBlockRows], in units of log 2
-  float *information;  // [kBlockRows]: sum of w log2 w
+  float* lse;          // [kBlockRows], in units of log 2
+  float* information;  // [kBlockRows]: sum of w log2 w
   TopLists top;
 };
 
-inline bool wants_max(const sightline_readouts &out) {
+inline bool wants_max(const sightline_readouts& out) {
   return out.max_weight || out.max_index || out.max_score;
 }
-inline bool wants_topk(const sightline_readouts &out) { return out.topk_weights || out.topk_indices; }
+inline bool wants_topk(const sightline_readouts& out) { return out.topk_weights || out.topk_indices; }
 
-inline ReadoutScratch take_readout(const sightline_problem &p, const sightline_readouts &out,
-                                   Scratch &scratch) {
+inline ReadoutScratch take_readout(const sightline_problem& p, const sightline_readouts& out,
+                                   Scratch& scratch) {
   ReadoutScratch readout;
   readout.scores = take_scores(p, scratch);
   readout.lse = scratch.take<float>(kBlockRows);
@@ -37,7 +37,7 @@ inline ReadoutScratch take_readout(const sightline_problem &p, const sightline_r
 
 // A row with nothing to look at has lse -infinity; +infinity makes all its weights 0, as it does for the
 // lanes past the last query.
-inline void start_readout(const Block &block, const float *lse, const ReadoutScratch &scratch) {
+inline void start_readout(const Block& block, const float* lse, const ReadoutScratch& scratch) {
   for (int row = 0; row < kBlockRows; row++) {
     const float x = row < block.count ? lse[block.out_row() + row] : -kInfinity;
     scratch.lse[row] = x == -kInfinity ? kInfinity : to_log2(x);
@@ -46,13 +46,12 @@ inline void start_readout(const Block &block, const float *lse, const ReadoutScr
   clear_lists(scratch.top);
 }
 
-// --- Sums over weights
-// -----------------------------------------------------------------------------------------
+// --- Sums over weights ---
 
 // Weights of one patch: sums w log2 w per lane, and adds each key's weights, lane by lane, to `received`.
 // `guarded`: scores may be -infinity, whose share of the entropy is 0 and not 0 * infinity.
 template <int vectors, bool entropy, bool received, bool guarded>
-void sum_weights(const float *scores, int keys, const Vec *lse, Vec *information, float *to) {
+void sum_weights(const float* scores, int keys, const Vec* lse, Vec* information, float* to) {
   Vec subtract[vectors], sum[vectors];
   SL_UNROLL for (int v = 0; v < vectors; v++) subtract[v] = lse[v], sum[v] = Vec{};
 #pragma GCC unroll 1
@@ -74,9 +73,9 @@ void sum_weights(const float *scores, int keys, const Vec *lse, Vec *information
 }
 
 template <bool entropy, bool received>
-SL_INLINE void sum_patch(const ReadoutScratch &scratch, const Patch &patch, bool guarded, const Vec *lse,
-                         Vec *information, float *to) {
-  const float *scores = scores_of(scratch.scores, patch);
+SL_INLINE void sum_patch(const ReadoutScratch& scratch, const Patch& patch, bool guarded, const Vec* lse,
+                         Vec* information, float* to) {
+  const float* scores = scores_of(scratch.scores, patch);
   with_vectors(patch.vectors, [&](auto n) {
     if (guarded) {
       sum_weights<n.value, entropy, received, true>(scores, patch.keys, lse, information, to);
@@ -87,19 +86,19 @@ SL_INLINE void sum_patch(const ReadoutScratch &scratch, const Patch &patch, bool
 }
 
 // `received` is null where not wanted, and else points at the sums of the chunk's first key.
-inline void sum_chunk(const ReadoutScratch &scratch, const ChunkScores &chunk, bool guarded, int slab,
-                      bool entropy, float *received) {
+inline void sum_chunk(const ReadoutScratch& scratch, const ChunkScores& chunk, bool guarded, int slab,
+                      bool entropy, float* received) {
   Vec lse[kSlabVectors], information[kSlabVectors];
-  float *stored = scratch.information + slab * kSlabRows;
+  float* stored = scratch.information + slab * kSlabRows;
   for (int v = 0; v < kSlabVectors; v++) {
     lse[v] = load(scratch.lse + slab * kSlabRows + v * kLanes);
     information[v] = load(stored + v * kLanes);
   }
   for (int i = 0; i < chunk.count; i++) {
-    const Patch &patch = chunk.patches[i];
+    const Patch& patch = chunk.patches[i];
     const bool hides = guarded || patch.edge;
     const int v = patch.vector;
-    float *to = received ? received + patch.key * kLanes : nullptr;
+    float* to = received ? received + patch.key * kLanes : nullptr;
     if (entropy && received) {
       sum_patch<true, true>(scratch, patch, hides, lse + v, information + v, to);
     } else if (entropy) {
@@ -111,15 +110,14 @@ inline void sum_chunk(const ReadoutScratch &scratch, const ChunkScores &chunk, b
   for (int v = 0; v < kSlabVectors; v++) store(stored + v * kLanes, information[v]);
 }
 
-// --- Largest weights
-// ---------------------------------------------------------------------------------------------
+// --- Largest weights ---
 
-inline void offer_chunk(const ReadoutScratch &scratch, const ChunkScores &chunk, Span keys, int slab) {
+inline void offer_chunk(const ReadoutScratch& scratch, const ChunkScores& chunk, Span keys, int slab) {
   for (int v = 0; v < kSlabVectors; v++) {
     const int vector = slab * kSlabVectors + v;
     if (!any(greater(chunk.highest[v], threshold(scratch.top, vector)))) continue;
     for (int i = 0; i < chunk.count; i++) {
-      const Patch &patch = chunk.patches[i];
+      const Patch& patch = chunk.patches[i];
       if (v < patch.vector || v >= patch.vector + patch.vectors) continue;
       offer(scratch.top, vector, scores_of(scratch.scores, patch) + (v - patch.vector) * kLanes, patch.keys,
             keys.begin + patch.key);
@@ -133,8 +131,8 @@ struct Entry {
   int64_t key;  // -1: none
 };
 
-inline Entry list_entry(const ReadoutScratch &scratch, int row, int rank) {
-  const TopLists &top = scratch.top;
+inline Entry list_entry(const ReadoutScratch& scratch, int row, int rank) {
+  const TopLists& top = scratch.top;
   const int at = (row / kLanes * top.capacity + rank) * kLanes + row % kLanes;
   Entry found = {top.scores[at], 0.0f, top.keys[at]};
   if (found.key < 0) {
@@ -145,10 +143,9 @@ inline Entry list_entry(const ReadoutScratch &scratch, int row, int rank) {
   return {found.score, weight > 1 ? 1.0f : weight, found.key};  // rounding may pass 1
 }
 
-// --- Results
-// -----------------------------------------------------------------------------------------------------
+// --- Results ---
 
-inline void write_row(const ReadoutScratch &scratch, const sightline_readouts &out, int row, int64_t at) {
+inline void write_row(const ReadoutScratch& scratch, const sightline_readouts& out, int row, int64_t at) {
   if (out.entropy) out.entropy[at] = -kLn2 * scratch.information[row];
   if (wants_max(out)) {
     const Entry first = list_entry(scratch, row, 0);
@@ -163,14 +160,14 @@ inline void write_row(const ReadoutScratch &scratch, const sightline_readouts &o
   }
 }
 
-size_t readout_scratch(const sightline_problem &p, const sightline_readouts &out) {
+size_t readout_scratch(const sightline_problem& p, const sightline_readouts& out) {
   Scratch counter(nullptr);
   take_readout(p, out, counter);
   return counter.used();
 }
 
-void readout_block(const sightline_problem &p, int64_t b, int64_t h, int64_t first, void *memory,
-                   const float *lse, const sightline_readouts &out, float *received) {
+void readout_block(const sightline_problem& p, int64_t b, int64_t h, int64_t first, void* memory,
+                   const float* lse, const sightline_readouts& out, float* received) {
   Scratch carver(memory);
   ReadoutScratch scratch = take_readout(p, out, carver);
   const Block block = make_block(p, b, h, first);
@@ -192,13 +189,12 @@ void readout_block(const sightline_problem &p, int64_t b, int64_t h, int64_t fir
   for (int row = 0; row < block.count; row++) write_row(scratch, out, row, block.out_row() + row);
 }
 
-// --- Received
-// ------------------------------------------------------------------------------------------------------
+// --- Received ---
 
 size_t received_floats(int64_t keys) { return (size_t)keys * kLanes; }
 
 // [M][lanes] -> [M], in place.
-void fold_received(float *received, int64_t keys) {
+void fold_received(float* received, int64_t keys) {
   for (int64_t k = 0; k < keys; k++) received[k] = sum_of_lanes(load(received + k * kLanes));
 }
 

@@ -22,14 +22,14 @@ constexpr int64_t kCopyLimit = int64_t(256) << 20;  // bytes, over all workers
 constexpr double kWorkPerThread = 8e6;
 
 struct Schedule {
-  const sightline_problem &problem;
+  const sightline_problem& problem;
   int block_rows, workers;
   int64_t blocks;    // per head
   int64_t per_head;  // parts
   bool copy_keys, copy_values;
 
   // `whole_heads`: parts should be few, because each has a cost of its own.
-  Schedule(const Kernels &kernels, const sightline_problem &p, int threads, bool values, bool whole_heads)
+  Schedule(const Kernels& kernels, const sightline_problem& p, int threads, bool values, bool whole_heads)
       : problem(p), block_rows(kernels.block_rows), blocks((p.queries + block_rows - 1) / block_rows) {
     const int64_t heads = p.batch * p.heads;
     workers = useful_workers(threads, heads * blocks, (double)p.width + (values ? p.value_width : 0));
@@ -55,10 +55,10 @@ struct Schedule {
   }
 
   // The problem as the kernels should see it for one part: with its keys and values copied, or as it is.
-  sightline_problem head_problem(const Part &part, void *memory) const {
+  sightline_problem head_problem(const Part& part, void* memory) const {
     sightline_problem head = problem;
     const int64_t g = part.h / (problem.heads / problem.kv_heads);
-    float *to = static_cast<float *>(memory);
+    float* to = static_cast<float*>(memory);
     if (copy_keys) to = copy_rows(to, part.b, g, problem.width, &head.key, head.key_stride);
     if (copy_values) copy_rows(to, part.b, g, problem.value_width, &head.value, head.value_stride);
     return head;
@@ -81,9 +81,9 @@ struct Schedule {
   }
 
   // Copies one head's rows to `to` and points `rows` there; returns what follows.
-  float *copy_rows(float *to, int64_t b, int64_t g, int64_t width, const float **rows,
+  float* copy_rows(float* to, int64_t b, int64_t g, int64_t width, const float** rows,
                    int64_t (&stride)[3]) const {
-    const float *from = *rows + b * stride[0] + g * stride[1];
+    const float* from = *rows + b * stride[0] + g * stride[1];
     for (int64_t j = 0; j < problem.keys; j++)
       memcpy(to + j * width, from + j * stride[2], sizeof(float) * width);
     *rows = to;
@@ -97,17 +97,17 @@ class WorkerMemory {
  public:
   WorkerMemory(int workers, size_t bytes)
       : stride_((bytes + 4095) / 4096 * 4096 + 4096),
-        memory_(static_cast<char *>(std::aligned_alloc(4096, stride_ * workers))) {}
+        memory_(static_cast<char*>(std::aligned_alloc(4096, stride_ * workers))) {}
   ~WorkerMemory() { std::free(memory_); }
-  WorkerMemory(const WorkerMemory &) = delete;
-  WorkerMemory &operator=(const WorkerMemory &) = delete;
+  WorkerMemory(const WorkerMemory&) = delete;
+  WorkerMemory& operator=(const WorkerMemory&) = delete;
 
   bool ok() const { return memory_ != nullptr; }
-  char *of(int worker) const { return memory_ + stride_ * worker; }
+  char* of(int worker) const { return memory_ + stride_ * worker; }
 
  private:
   size_t stride_;
-  char *memory_;
+  char* memory_;
 };
 
 }  // namespace sightline

@@ -64,28 +64,28 @@ SL_INLINE T larger(T a, T b) {
 SL_INLINE Vec splat(float x) { return x - Vec{}; }
 SL_INLINE IntVec splat_int(int32_t x) { return x - IntVec{}; }
 
-SL_INLINE Vec load(const float *p) {
+SL_INLINE Vec load(const float* p) {
   Vec v;
   memcpy(&v, p, sizeof v);
   return v;
 }
-SL_INLINE IntVec load_int(const int32_t *p) {
+SL_INLINE IntVec load_int(const int32_t* p) {
   IntVec v;
   memcpy(&v, p, sizeof v);
   return v;
 }
-SL_INLINE void store(float *p, Vec v) { memcpy(p, &v, sizeof v); }
-SL_INLINE void store_int(int32_t *p, IntVec v) { memcpy(p, &v, sizeof v); }
+SL_INLINE void store(float* p, Vec v) { memcpy(p, &v, sizeof v); }
+SL_INLINE void store_int(int32_t* p, IntVec v) { memcpy(p, &v, sizeof v); }
 
 // The first `count` lanes; the others read 0 and are not written.
-SL_INLINE Vec load_part(const float *p, int count) {
+SL_INLINE Vec load_part(const float* p, int count) {
   Vec v = {};
   memcpy(&v, p, sizeof(float) * count);
   return v;
 }
-SL_INLINE void store_part(float *p, Vec v, int count) { memcpy(p, &v, sizeof(float) * count); }
+SL_INLINE void store_part(float* p, Vec v, int count) { memcpy(p, &v, sizeof(float) * count); }
 
-// --- Comparison and selection. A Mask holds one truth value per lane. -----------------------------------
+// --- Comparison and selection. A Mask holds one truth value per lane. ---
 
 #if defined(__AVX512F__)
 
@@ -124,7 +124,7 @@ SL_INLINE Mask either(Mask a, Mask b) { return a | b; }
 
 #endif
 
-// --- Arithmetic --------------------------------------------------------------------------------------------
+// --- Arithmetic ---
 
 // Where either is NaN, the second comes out: max_of(running, fresh) lets a fresh NaN in.
 SL_INLINE Vec max_of(Vec a, Vec b) {
@@ -159,9 +159,9 @@ SL_INLINE float sum_of_lanes(Vec v) {
 }
 
 // True in the lanes whose byte is not 0.
-SL_INLINE Mask nonzero_bytes(const uint8_t *p) {
+SL_INLINE Mask nonzero_bytes(const uint8_t* p) {
 #if defined(__AVX512F__)
-  return _mm_test_epi8_mask(_mm_loadu_si128((const __m128i *)p), _mm_set1_epi8(-1));
+  return _mm_test_epi8_mask(_mm_loadu_si128((const __m128i*)p), _mm_set1_epi8(-1));
 #else
   typedef uint8_t LaneBytes __attribute__((vector_size(kLanes)));
   LaneBytes bytes;
@@ -170,8 +170,8 @@ SL_INLINE Mask nonzero_bytes(const uint8_t *p) {
 #endif
 }
 
-// --- Interleaving: a0 b0 a1 b1 ... of the low or the high halves. log2(n) rounds of it transpose n x n.
-// ------
+// --- Interleaving ---
+// a0 b0 a1 b1 ... of the low or the high halves. log2(n) rounds of it transpose n x n.
 
 #if defined(__clang__) || __GNUC__ >= 12
 #define SL_SHUFFLE(IndexVec, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)

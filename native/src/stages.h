@@ -16,12 +16,12 @@ namespace {
 
 template <class T>
 struct Plane {  // one head's part of a [B, H, N, M] array, from the block's first query on
-  const T *data;
+  const T* data;
   int64_t row_stride, key_stride;
 };
 
 template <class T>
-SL_INLINE Plane<T> plane_of(const Block &block, const T *data, const int64_t (&stride)[4]) {
+SL_INLINE Plane<T> plane_of(const Block& block, const T* data, const int64_t (&stride)[4]) {
   if (!data) return {nullptr, 0, 0};
   return {data + block.b * stride[0] + block.h * stride[1] + block.first * stride[2], stride[2], stride[3]};
 }
@@ -31,15 +31,15 @@ struct Terms {
   float cap;           // 0: none; in units of log 2
   bool positions;      // slopes or a table
   float slope;         // in units of log 2
-  const float *table;
+  const float* table;
   int64_t radius, offset;
   Plane<float> bias;
   Plane<uint8_t> visible;
   bool any;
 };
 
-inline Terms make_terms(const Block &block) {
-  const sightline_problem &p = *block.problem;
+inline Terms make_terms(const Block& block) {
+  const sightline_problem& p = *block.problem;
   Terms terms = {};
   const bool capped = p.softcap > 0;
   terms.query_factor = capped ? p.scale / p.softcap : (float)((double)p.scale * 1.4426950408889634);
@@ -56,12 +56,12 @@ inline Terms make_terms(const Block &block) {
 }
 
 struct StageScratch {
-  float *strip;      // bias by distance
-  float *bias;       // [key][slab row]
-  uint8_t *visible;  // [key][slab row]
+  float* strip;      // bias by distance
+  float* bias;       // [key][slab row]
+  uint8_t* visible;  // [key][slab row]
 };
 
-inline StageScratch take_stages(const sightline_problem &p, Scratch &scratch) {
+inline StageScratch take_stages(const sightline_problem& p, Scratch& scratch) {
   StageScratch stages = {};
   if (p.slopes || p.table) stages.strip = scratch.take<float>(kMaxChunkKeys + kSlabRows + kLanes);
   if (p.bias) stages.bias = scratch.take<float>(kMaxChunkKeys * kSlabRows);
@@ -76,37 +76,35 @@ struct Place {
   int rows;  // real rows
 };
 
-SL_INLINE Place place_of(const Block &block, const Patch &patch, int slab, int64_t chunk_begin) {
+SL_INLINE Place place_of(const Block& block, const Patch& patch, int slab, int64_t chunk_begin) {
   const int row = slab * kSlabRows + patch.vector * kLanes;
   return {chunk_begin + patch.key, row, smaller(patch.vectors * kLanes, block.count - row)};
 }
 
 // Replaces every vector of a patch: s = body(key, vector, s), both counted within the patch.
 template <class Body>
-SL_INLINE void for_vectors(const Patch &patch, float *scores, const Body &body) {
+SL_INLINE void for_vectors(const Patch& patch, float* scores, const Body& body) {
   for (int k = 0; k < patch.keys; k++) {
     for (int v = 0; v < patch.vectors; v++) {
-      float *s = scores + k * kSlabRows + v * kLanes;
+      float* s = scores + k * kSlabRows + v * kLanes;
       store(s, body(k, v, load(s)));
     }
   }
 }
 
-// --- capped
-// ----------------------------------------------------------------------------------------------------
+// --- capped ---
 
-inline void cap_scores(const Terms &terms, const Patch &patch, float *scores) {
+inline void cap_scores(const Terms& terms, const Patch& patch, float* scores) {
   const Vec cap = splat(terms.cap);
   for_vectors(patch, scores, [&](int, int, Vec s) { return cap * tanh(s); });
 }
 
-// --- biased
-// ----------------------------------------------------------------------------------------------------
+// --- biased ---
 
 // Slopes and tables depend on j - i only: their values form a strip in which the lanes of one key (rows i,
 // i + 1, ...) are neighbours. strip[u] belongs to j - i = newest - u.
-inline void make_strip(const Block &block, const Terms &terms, const Place &place, int length, int64_t newest,
-                       float *strip) {
+inline void make_strip(const Block& block, const Terms& terms, const Place& place, int length, int64_t newest,
+                       float* strip) {
   const int64_t d0 = newest - (block.first + place.row) - terms.offset + place.key;
   for (int u = 0; u < length; u++) {
     const int64_t d = d0 - u;
@@ -119,16 +117,16 @@ inline void make_strip(const Block &block, const Terms &terms, const Place &plac
   }
 }
 
-inline void add_positions(const Block &block, const Terms &terms, const Patch &patch, const Place &place,
-                          float *strip, float *scores) {
+inline void add_positions(const Block& block, const Terms& terms, const Patch& patch, const Place& place,
+                          float* strip, float* scores) {
   const int last = patch.keys - 1;
   make_strip(block, terms, place, patch.keys + patch.vectors * kLanes, last, strip);
   for_vectors(patch, scores, [&](int k, int v, Vec s) { return s + load(strip + (last - k) + v * kLanes); });
 }
 
 // Fetches a patch of `plane` as [key][row].
-inline void fetch_bias(const Plane<float> &plane, const Patch &patch, const Place &place, float *to) {
-  const float *from = plane.data + place.row * plane.row_stride + place.key * plane.key_stride;
+inline void fetch_bias(const Plane<float>& plane, const Patch& patch, const Place& place, float* to) {
+  const float* from = plane.data + place.row * plane.row_stride + place.key * plane.key_stride;
   if (plane.key_stride == 1) {
     transpose_in(from, plane.row_stride, place.rows, patch.keys, patch.vectors, 1.0f, to, kSlabRows);
     return;
@@ -146,10 +144,10 @@ SL_INLINE Vec bias_to_log2(Vec bias) {
   return select(equal(bias, splat(-kInfinity)), bias, product);
 }
 
-inline void add_bias(const Terms &terms, const Patch &patch, const Place &place, float *tile, float *scores) {
-  const Plane<float> &plane = terms.bias;
+inline void add_bias(const Terms& terms, const Patch& patch, const Place& place, float* tile, float* scores) {
+  const Plane<float>& plane = terms.bias;
   if (plane.row_stride == 0) {
-    const float *from = plane.data + place.key * plane.key_stride;
+    const float* from = plane.data + place.key * plane.key_stride;
     for_vectors(patch, scores,
                 [&](int k, int, Vec s) { return s + bias_to_log2(splat(from[k * plane.key_stride])); });
     return;
@@ -159,13 +157,12 @@ inline void add_bias(const Terms &terms, const Patch &patch, const Place &place,
               [&](int k, int v, Vec s) { return s + bias_to_log2(load(tile + k * kSlabRows + v * kLanes)); });
 }
 
-// --- masked
-// ----------------------------------------------------------------------------------------------------
+// --- masked ---
 
 // Fetches a patch of the dense mask as [key][row]; rows past the last query are hidden.
 // Returns whether anything is visible.
-inline bool fetch_visible(const Plane<uint8_t> &plane, const Patch &patch, const Place &place, uint8_t *to) {
-  const uint8_t *from = plane.data + place.row * plane.row_stride + place.key * plane.key_stride;
+inline bool fetch_visible(const Plane<uint8_t>& plane, const Patch& patch, const Place& place, uint8_t* to) {
+  const uint8_t* from = plane.data + place.row * plane.row_stride + place.key * plane.key_stride;
   const int lanes = patch.vectors * kLanes;
   for (int k = 0; k < patch.keys; k++) memset(to + k * kSlabRows, 0, lanes);
   if (plane.row_stride == 0) {
@@ -191,13 +188,13 @@ inline bool fetch_visible(const Plane<uint8_t> &plane, const Patch &patch, const
   return seen != 0;
 }
 
-inline void mask_visible(const uint8_t *visible, const Patch &patch, float *scores) {
+inline void mask_visible(const uint8_t* visible, const Patch& patch, float* scores) {
   for_vectors(patch, scores, [&](int k, int v, Vec s) {
     return select(nonzero_bytes(visible + k * kSlabRows + v * kLanes), s, splat(-kInfinity));
   });
 }
 
-inline void mask_ranges(const Ranges &ranges, const Patch &patch, const Place &place, float *scores) {
+inline void mask_ranges(const Ranges& ranges, const Patch& patch, const Place& place, float* scores) {
   for (int v = 0; v < patch.vectors; v++) {
     const int row = place.row + v * kLanes;
     const Span keys = {place.key, place.key + patch.keys};
@@ -210,13 +207,13 @@ inline void mask_ranges(const Ranges &ranges, const Patch &patch, const Place &p
         const IntVec hi = load_int(ranges.hi + slot * kBlockRows + row);
         seen = either(seen, both(greater_int(hi, key), greater_int(key + splat_int(1), lo)));
       }
-      float *s = scores + k * kSlabRows + v * kLanes;
+      float* s = scores + k * kSlabRows + v * kLanes;
       store(s, select(seen, load(s), splat(-kInfinity)));
     }
   }
 }
 
-inline void raise_highest(const Patch &patch, const float *scores, Vec *highest) {
+inline void raise_highest(const Patch& patch, const float* scores, Vec* highest) {
   for (int k = 0; k < patch.keys; k++) {
     for (int v = 0; v < patch.vectors; v++) {
       highest[v] = max_of(highest[v], load(scores + k * kSlabRows + v * kLanes));
@@ -225,9 +222,9 @@ inline void raise_highest(const Patch &patch, const float *scores, Vec *highest)
 }
 
 // All stages of one patch, in order; `highest` is raised to what they leave.
-inline void apply_stages(const Block &block, const Terms &terms, const Ranges &ranges, const Patch &patch,
-                         const Place &place, const StageScratch &scratch, float *scores,
-                         const uint8_t *visible, Vec *highest) {
+inline void apply_stages(const Block& block, const Terms& terms, const Ranges& ranges, const Patch& patch,
+                         const Place& place, const StageScratch& scratch, float* scores,
+                         const uint8_t* visible, Vec* highest) {
   if (terms.cap != 0) cap_scores(terms, patch, scores);
   if (terms.positions) add_positions(block, terms, patch, place, scratch.strip, scores);
   if (terms.bias.data) add_bias(terms, patch, place, scratch.bias, scores);

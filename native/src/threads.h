@@ -12,12 +12,12 @@ namespace sightline {
 // Calls work(worker, item) once per item, on up to `workers` threads, this one among them; `worker` counts
 // from 0. If the system refuses a thread, the others do its share.
 template <class Work>
-void parallel_for(int workers, int64_t items, const Work &work) {
+void parallel_for(int workers, int64_t items, const Work& work) {
   std::atomic<int64_t> next(0);
   const auto run = [&](int worker) {
     for (int64_t item = next++; item < items; item = next++) work(worker, item);
   };
-  std::thread *helpers = workers > 1 ? new (std::nothrow) std::thread[workers - 1] : nullptr;
+  std::thread* helpers = workers > 1 ? new (std::nothrow) std::thread[workers - 1] : nullptr;
   int started = 0;
   try {
     while (helpers && started < workers - 1) {

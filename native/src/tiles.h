@@ -20,12 +20,11 @@ constexpr int tile_rows() {
   return vectors == kSlabVectors ? kTileRows : vectors == 1 && kSlabVectors == 4 ? 16 : 8;
 }
 
-// --- Scores
-// --------------------------------------------------------------------------------------------------
+// --- Scores ---
 
 template <int rows, int vectors>
-SL_INLINE void scores_tile(const float *__restrict key, int64_t key_stride, const float *__restrict query_t,
-                           int64_t width, float *__restrict scores, Vec *highest) {
+SL_INLINE void scores_tile(const float* __restrict key, int64_t key_stride, const float* __restrict query_t,
+                           int64_t width, float* __restrict scores, Vec* highest) {
   Vec sum[rows][vectors] = {};
 #pragma GCC unroll 2
   for (int64_t d = 0; d < width; d++) {
@@ -45,8 +44,8 @@ SL_INLINE void scores_tile(const float *__restrict key, int64_t key_stride, cons
 }
 
 template <int rows, int vectors>
-SL_INLINE int scores_tiles(const float *key, int64_t key_stride, int keys, const float *query_t,
-                           int64_t width, float *scores, Vec *highest) {
+SL_INLINE int scores_tiles(const float* key, int64_t key_stride, int keys, const float* query_t,
+                           int64_t width, float* scores, Vec* highest) {
   int k = 0;
   for (; k + rows <= keys; k += rows) {
     scores_tile<rows, vectors>(key + k * key_stride, key_stride, query_t, width, scores + k * kSlabRows,
@@ -57,8 +56,8 @@ SL_INLINE int scores_tiles(const float *key, int64_t key_stride, int keys, const
 
 // `keys` rows of S^T for `vectors` vectors of queries; `highest` (in and out) is the maximum of each lane.
 template <int vectors>
-void scores_product(const float *key, int64_t key_stride, int keys, const float *query_t, int64_t width,
-                    float *scores, Vec *highest) {
+void scores_product(const float* key, int64_t key_stride, int keys, const float* query_t, int64_t width,
+                    float* scores, Vec* highest) {
   Vec high[vectors];
   SL_UNROLL for (int v = 0; v < vectors; v++) high[v] = highest[v];
   int k = scores_tiles<tile_rows<vectors>(), vectors>(key, key_stride, keys, query_t, width, scores, high);
@@ -75,15 +74,14 @@ void scores_product(const float *key, int64_t key_stride, int keys, const float 
   SL_UNROLL for (int v = 0; v < vectors; v++) highest[v] = high[v];
 }
 
-// --- Context
-// -------------------------------------------------------------------------------------------------
+// --- Context ---
 
 // The products of one key block are summed from zero and merged into O^T at the end, context * decay + sum:
 // long sequences then round like a tree of blocks, not like one long chain.
 template <int rows, int vectors>
-SL_INLINE void context_tile(const float *__restrict value, int64_t value_stride,
-                            const float *__restrict weights, int keys, float *__restrict context_t,
-                            const Vec *decay) {
+SL_INLINE void context_tile(const float* __restrict value, int64_t value_stride,
+                            const float* __restrict weights, int keys, float* __restrict context_t,
+                            const Vec* decay) {
   Vec sum[rows][vectors] = {};
 #pragma GCC unroll 2
   for (int k = 0; k < keys; k++) {
@@ -96,15 +94,15 @@ SL_INLINE void context_tile(const float *__restrict value, int64_t value_stride,
   }
   SL_UNROLL for (int r = 0; r < rows; r++) {
     SL_UNROLL for (int v = 0; v < vectors; v++) {
-      float *out = context_t + r * kSlabRows + v * kLanes;
+      float* out = context_t + r * kSlabRows + v * kLanes;
       store(out, fma(load(out), decay[v], sum[r][v]));
     }
   }
 }
 
 template <int rows, int vectors>
-SL_INLINE int64_t context_tiles(const float *value, int64_t value_stride, int64_t columns,
-                                const float *weights, int keys, float *context_t, const Vec *decay) {
+SL_INLINE int64_t context_tiles(const float* value, int64_t value_stride, int64_t columns,
+                                const float* weights, int keys, float* context_t, const Vec* decay) {
   int64_t e = 0;
   for (; e + rows <= columns; e += rows) {
     context_tile<rows, vectors>(value + e, value_stride, weights, keys, context_t + e * kSlabRows, decay);
@@ -113,8 +111,8 @@ SL_INLINE int64_t context_tiles(const float *value, int64_t value_stride, int64_
 }
 
 template <int vectors>
-void context_product(const float *value, int64_t value_stride, int64_t columns, const float *weights,
-                     int keys, float *context_t, const Vec *decay) {
+void context_product(const float* value, int64_t value_stride, int64_t columns, const float* weights,
+                     int keys, float* context_t, const Vec* decay) {
   int64_t e = context_tiles<tile_rows<vectors>(), vectors>(value, value_stride, columns, weights, keys,
                                                            context_t, decay);
   if (tile_rows<vectors>() > 8) {
@@ -129,8 +127,7 @@ void context_product(const float *value, int64_t value_stride, int64_t columns, 
                             decay);
 }
 
-// --- The number of vectors, known at run time, as a template argument
-// ----------------------------------------
+// --- The number of vectors, known at run time, as a template argument ---
 
 template <int n>
 struct Vectors {
@@ -138,7 +135,7 @@ struct Vectors {
 };
 
 template <class Body>
-SL_INLINE void with_vectors(int vectors, const Body &body) {
+SL_INLINE void with_vectors(int vectors, const Body& body) {
   if constexpr (kSlabVectors == 4) {
     if (vectors == 4) return body(Vectors<4>());
     if (vectors == 3) return body(Vectors<3>());

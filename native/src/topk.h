@@ -11,8 +11,8 @@ namespace {
 
 struct TopLists {
   int capacity = 0;         // entries per list; 0: not wanted
-  float *scores = nullptr;  // [vector][entry][lane]
-  int32_t *keys = nullptr;  // [vector][entry][lane]
+  float* scores = nullptr;  // [vector][entry][lane]
+  int32_t* keys = nullptr;  // [vector][entry][lane]
 };
 
 // Lists of up to 8 live in registers while they are worked on, so their length is a template argument.
@@ -20,19 +20,19 @@ SL_INLINE int list_capacity(int64_t wanted) {
   return wanted > 8 ? (int)wanted : wanted > 4 ? 8 : wanted > 2 ? 4 : (int)wanted;
 }
 
-inline void clear_lists(const TopLists &lists) {
+inline void clear_lists(const TopLists& lists) {
   for (int i = 0; i < lists.capacity * kBlockRows; i++) lists.scores[i] = -kInfinity, lists.keys[i] = -1;
 }
 
 // The score that a newcomer has to beat.
-SL_INLINE Vec threshold(const TopLists &lists, int vector) {
+SL_INLINE Vec threshold(const TopLists& lists, int vector) {
   return load(lists.scores + ((vector + 1) * lists.capacity - 1) * kLanes);
 }
 
 // All comparisons come first, so none waits for another; then every entry takes its upper neighbour, the
 // newcomer, or itself.
 template <int capacity>
-SL_INLINE void insert(Vec *top, IntVec *key, Vec score, IntVec score_key) {
+SL_INLINE void insert(Vec* top, IntVec* key, Vec score, IntVec score_key) {
   Mask above[capacity];
   SL_UNROLL for (int i = 0; i < capacity; i++) above[i] = greater(score, top[i]);
   SL_UNROLL for (int i = capacity - 1; i > 0; i--) {
@@ -45,8 +45,8 @@ SL_INLINE void insert(Vec *top, IntVec *key, Vec score, IntVec score_key) {
 
 // Offers `keys` rows of one vector, the first of which belongs to key `first`.
 template <int capacity>
-void offer_to_short_list(const float *scores, int keys, int32_t first, float *list_scores,
-                         int32_t *list_keys) {
+void offer_to_short_list(const float* scores, int keys, int32_t first, float* list_scores,
+                         int32_t* list_keys) {
   Vec top[capacity];
   IntVec key[capacity];
   SL_UNROLL for (int i = 0; i < capacity; i++) {
@@ -63,7 +63,7 @@ void offer_to_short_list(const float *scores, int keys, int32_t first, float *li
 }
 
 // The same in memory, from the bottom up, until no lane moves.
-inline void insert_in_memory(float *top, int32_t *key, int capacity, Vec score, IntVec score_key) {
+inline void insert_in_memory(float* top, int32_t* key, int capacity, Vec score, IntVec score_key) {
   Mask above = greater(score, load(top + (capacity - 1) * kLanes));
   for (int i = capacity - 1; i >= 0 && any(above); i--) {
     const Vec here = load(top + i * kLanes), next = i ? load(top + (i - 1) * kLanes) : splat(kInfinity);
@@ -76,16 +76,16 @@ inline void insert_in_memory(float *top, int32_t *key, int capacity, Vec score, 
   }
 }
 
-inline void offer_to_long_list(const float *scores, int keys, int32_t first, float *list_scores,
-                               int32_t *list_keys, int capacity) {
+inline void offer_to_long_list(const float* scores, int keys, int32_t first, float* list_scores,
+                               int32_t* list_keys, int capacity) {
   for (int k = 0; k < keys; k++) {
     insert_in_memory(list_scores, list_keys, capacity, load(scores + k * kSlabRows), splat_int(first + k));
   }
 }
 
-inline void offer(const TopLists &lists, int vector, const float *scores, int keys, int64_t first) {
-  float *list_scores = lists.scores + vector * lists.capacity * kLanes;
-  int32_t *list_keys = lists.keys + vector * lists.capacity * kLanes;
+inline void offer(const TopLists& lists, int vector, const float* scores, int keys, int64_t first) {
+  float* list_scores = lists.scores + vector * lists.capacity * kLanes;
+  int32_t* list_keys = lists.keys + vector * lists.capacity * kLanes;
   const int32_t key = (int32_t)first;
   switch (lists.capacity) {
     case 1:
