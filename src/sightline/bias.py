@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.align import Align, check_align, offsets
+from sightline.align import Align, check_align, offsets, positions
 from sightline.check import check_device, fits
 
 Shape = tuple[int, int, int, int]
@@ -192,5 +192,4 @@ def _check_floating(name: str, tensor: Tensor) -> None:
 def _steps(shape: Shape, align: Align, device: torch.device) -> Tensor:
     """j - i - offset: [1|B, 1, N, M]."""
     b, _, n, m = shape
-    query = torch.arange(n, device=device)[:, None] + offsets(align, b, n, m, device)[:, None, None, None]
-    return torch.arange(m, device=device) - query
+    return torch.arange(m, device=device) - positions(align, b, n, m, device)[:, None, :, None]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sightline import key_ranges
-from sightline.align import Align, check_align, offsets
+from sightline.align import Align, check_align, positions
 from sightline.check import check_device, check_integers, fits, is_eager
 
 Shape = tuple[int, int, int, int]
@@ -91,7 +91,7 @@ class Window(Mask):
 
     def lower(self, shape: Shape, device: torch.device) -> Lowered:
         b, _, n, m = shape
-        position = torch.arange(n, device=device) + offsets(self.align, b, n, m, device)[:, None, None]
+        position = positions(self.align, b, n, m, device)[:, None]
         low = torch.zeros_like(position) if self.left is None else position - self.left
         high = torch.full_like(position, m) if self.right is None else position + (self.right + 1)
         return Lowered(key_ranges.one(low, high, m), None)
@@ -387,8 +387,7 @@ def ranges(lo: Tensor | int, hi: Tensor | int) -> Mask:
 def _grid(shape: Shape, align: Align, device: torch.device) -> tuple[Tensor, Tensor]:
     """Positions of the queries [1|B,1,N,1] and of the keys [M]."""
     b, _, n, m = shape
-    query = torch.arange(n, device=device)[:, None] + offsets(align, b, n, m, device)[:, None, None, None]
-    return query, torch.arange(m, device=device)
+    return positions(align, b, n, m, device)[:, None, :, None], torch.arange(m, device=device)
 
 
 def _check_lengths(bound: Tensor, shape: Shape) -> None:
