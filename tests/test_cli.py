@@ -121,3 +121,10 @@ def test_python_dash_m():
         timeout=120,
     )
     assert done.returncode == 0 and "look" in done.stdout
+
+
+def test_a_level_that_does_not_exist_is_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("SIGHTLINE_ISA", "avx1024")
+    assert cli.main(["info"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sightline: SIGHTLINE_ISA: there is no level 'avx1024' in this build")

@@ -9,6 +9,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 
+class SettingError(ValueError):
+    """An environment variable names something that does not exist or that this machine lacks."""
+
+
 def is_eager(tensor: Tensor) -> bool:
     """Whether values may be looked at: not while compiling or exporting, not on meta tensors."""
     return not (torch.compiler.is_compiling() or isinstance(tensor, FakeTensor) or tensor.is_meta)

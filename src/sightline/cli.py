@@ -65,6 +65,13 @@ def create_app() -> typer.Typer:
     return app
 
 
+def _setting_error() -> type[Exception]:
+    """The engine's error for SIGHTLINE_ISA and the like; asked for late, since importing it takes PyTorch."""
+    from sightline.check import SettingError
+
+    return SettingError
+
+
 def _root() -> None:
     """Exact attention that can be looked into at any length."""
 
@@ -76,7 +83,7 @@ def _reported(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except CommandError as error:
+        except (CommandError, _setting_error()) as error:
             print(f"sightline: {error}", file=sys.stderr)
             raise SystemExit(1) from None
         except ModuleNotFoundError as missing:

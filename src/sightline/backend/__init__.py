@@ -10,6 +10,7 @@ from types import ModuleType
 
 from sightline.backend import chunked, cpu
 from sightline.backend.problem import Problem
+from sightline.check import SettingError
 
 BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "chunked": chunked}
 
@@ -53,5 +54,5 @@ def choose(problem: Problem) -> str:
 
 def _known(name: str, source: str) -> str:
     if name != "auto" and name not in BACKENDS:
-        raise ValueError(f"{source}: there is no backend {name!r}; known: auto, {', '.join(BACKENDS)}.")
+        raise SettingError(f"{source}: there is no backend {name!r}; known: auto, {', '.join(BACKENDS)}.")
     return name

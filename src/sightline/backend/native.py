@@ -13,6 +13,8 @@ import platform
 import sys
 from pathlib import Path
 
+from sightline.check import SettingError
+
 ABI = 1
 _MESSAGES = {
     1: "out of memory",
@@ -132,12 +134,14 @@ def _level(forced: str) -> int:
     if not forced:
         return built.index(here[-1])
     if forced not in built:
-        raise ValueError(
+        raise SettingError(
             f"SIGHTLINE_ISA: there is no level {forced!r} in this build for {platform.machine()}; "
             f"it has {', '.join(built)}."
         )
     if forced not in here:
-        raise ValueError(f"SIGHTLINE_ISA: this machine cannot run {forced!r}; it can run {', '.join(here)}.")
+        raise SettingError(
+            f"SIGHTLINE_ISA: this machine cannot run {forced!r}; it can run {', '.join(here)}."
+        )
     return built.index(forced)
 
 

@@ -128,10 +128,14 @@ def _read_pair(loaded: LoadedModel, text: str, pair: str | None, limit: int | No
 def _run(loaded: LoadedModel, inputs: dict[str, Any]) -> Any:
     import torch
 
+    from sightline.check import SettingError
+
     loaded.model.config.use_cache = False
     try:
         with torch.inference_mode(False), torch.no_grad():
             return loaded.model(**inputs, output_attentions=True)
+    except SettingError:
+        raise
     except (IndexError, RuntimeError, ValueError, TypeError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise LookError(f"the model {loaded.name} does not take this text: {line}") from error
