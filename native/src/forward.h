@@ -130,6 +130,23 @@ inline void write_lse(const Block& block, const ForwardScratch& scratch, float* 
   }
 }
 
+// The rows of the context that this block will write, and what the block after it will be the first to read.
+inline Ahead rows_ahead(const Block& block, const Ranges& ranges, const ForwardOut& out) {
+  Ahead ahead;
+  if (out.context) {
+    ahead.add(out.context + block.b * out.context_stride[0] + block.h * out.context_stride[1] +
+                  block.first * out.context_stride[2],
+              out.context_stride[2], block.count, block.value_width);
+  }
+  const int64_t next = smaller<int64_t>(kBlockRows, block.problem->queries - block.first - block.count);
+  ahead.add(block.query.row(block.count), block.query.stride, next, block.width);
+  const int64_t end = last_key(ranges);
+  const int64_t more = smaller<int64_t>(kBlockRows, block.keys - end);
+  ahead.add(block.key.row(end), block.key.stride, more, block.width);
+  if (out.context) ahead.add(block.value.row(end), block.value.stride, more, block.value_width);
+  return ahead;
+}
+
 size_t forward_scratch(const sightline_problem& p) {
   Scratch counter(nullptr);
   take_forward(p, counter);
@@ -143,6 +160,8 @@ void forward_block(const sightline_problem& p, int64_t b, int64_t h, int64_t fir
   const Block block = make_block(p, b, h, first);
   const Terms terms = make_terms(block);
   read_ranges(block, scratch.scores.ranges);
+  Ahead ahead = rows_ahead(block, scratch.scores.ranges, out);
+  scratch.scores.ahead = &ahead;
   pack_query(block, terms, scratch.scores.query_t);
   start_rows(block, scratch);
   for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {

@@ -85,6 +85,14 @@ inline void read_ranges(const Block& block, Ranges& ranges) {
   }
 }
 
+// One past the last key that some row sees.
+inline int64_t last_key(const Ranges& ranges) {
+  if (ranges.everything) return ranges.keys;
+  int64_t last = 0;
+  for (int64_t s = 0; s < ranges.slots; s++) last = larger<int64_t>(last, ranges.whole[s].max_hi);
+  return last;
+}
+
 // The next stretch of keys, at or after `from`, in which some row sees something; empty at the end.
 inline Span next_segment(const Ranges& ranges, int64_t from) {
   if (ranges.everything) return {from, ranges.keys};

@@ -173,6 +173,8 @@ void readout_block(const sightline_problem& p, int64_t b, int64_t h, int64_t fir
   const Block block = make_block(p, b, h, first);
   const Terms terms = make_terms(block);
   read_ranges(block, scratch.scores.ranges);
+  Ahead nothing_ahead;
+  scratch.scores.ahead = &nothing_ahead;
   pack_query(block, terms, scratch.scores.query_t);
   start_readout(block, lse, scratch);
   for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {

@@ -12,6 +12,7 @@ struct ScoreScratch {
   float* scores;   // [key][slab row]
   Ranges ranges;
   StageScratch stages;
+  Ahead* ahead;
 };
 
 inline ScoreScratch take_scores(const sightline_problem& p, Scratch& scratch) {
@@ -20,6 +21,7 @@ inline ScoreScratch take_scores(const sightline_problem& p, Scratch& scratch) {
   scores.scores = scratch.take<float>(kMaxChunkKeys * kSlabRows);
   scores.ranges = take_ranges(p, scratch);
   scores.stages = take_stages(p, scratch);
+  scores.ahead = nullptr;
   return scores;
 }
 
@@ -57,7 +59,7 @@ inline void score_patch(const Block& block, const Terms& terms, const ScoreScrat
   Vec unstaged[kSlabVectors] = {};
   with_vectors(patch.vectors, [&](auto n) {
     scores_product<n.value>(block.key.row(chunk.begin + patch.key), block.key.stride, patch.keys, query_t,
-                            block.width, scores, staged ? unstaged : highest);
+                            block.width, scores, staged ? unstaged : highest, *scratch.ahead);
   });
   if (!staged) return;
   apply_stages(block, terms, scratch.ranges, patch, place_of(block, patch, slab, chunk.begin), scratch.stages,

@@ -9,6 +9,7 @@
 // over an accumulator array that is not unrolled would put it in memory, at half the speed.
 #pragma once
 
+#include "ahead.h"
 #include "simd.h"
 
 namespace sightline {
@@ -17,7 +18,7 @@ namespace {
 // Rows of a tile that covers fewer vectors than a slab has: enough accumulators to hide the latency of FMA.
 template <int vectors>
 constexpr int tile_rows() {
-  return vectors == kSlabVectors ? kTileRows : vectors == 1 && kSlabVectors == 4 ? 16 : 8;
+  return vectors == kSlabVectors ? kTileRows : 8;
 }
 
 // --- Scores ---
@@ -45,9 +46,10 @@ SL_INLINE void scores_tile(const float* __restrict key, int64_t key_stride, cons
 
 template <int rows, int vectors>
 SL_INLINE int scores_tiles(const float* key, int64_t key_stride, int keys, const float* query_t,
-                           int64_t width, float* scores, Vec* highest) {
+                           int64_t width, float* scores, Vec* highest, Ahead& ahead) {
   int k = 0;
   for (; k + rows <= keys; k += rows) {
+    ahead.step();
     scores_tile<rows, vectors>(key + k * key_stride, key_stride, query_t, width, scores + k * kSlabRows,
                                highest);
   }
@@ -57,20 +59,17 @@ SL_INLINE int scores_tiles(const float* key, int64_t key_stride, int keys, const
 // `keys` rows of S^T for `vectors` vectors of queries; `highest` (in and out) is the maximum of each lane.
 template <int vectors>
 void scores_product(const float* key, int64_t key_stride, int keys, const float* query_t, int64_t width,
-                    float* scores, Vec* highest) {
+                    float* scores, Vec* highest, Ahead& ahead) {
   Vec high[vectors];
   SL_UNROLL for (int v = 0; v < vectors; v++) high[v] = highest[v];
-  int k = scores_tiles<tile_rows<vectors>(), vectors>(key, key_stride, keys, query_t, width, scores, high);
-  if (tile_rows<vectors>() > 8) {
-    k += scores_tiles<8, vectors>(key + k * key_stride, key_stride, keys - k, query_t, width,
-                                  scores + k * kSlabRows, high);
-  }
+  int k =
+      scores_tiles<tile_rows<vectors>(), vectors>(key, key_stride, keys, query_t, width, scores, high, ahead);
   k += scores_tiles<4, vectors>(key + k * key_stride, key_stride, keys - k, query_t, width,
-                                scores + k * kSlabRows, high);
+                                scores + k * kSlabRows, high, ahead);
   k += scores_tiles<2, vectors>(key + k * key_stride, key_stride, keys - k, query_t, width,
-                                scores + k * kSlabRows, high);
+                                scores + k * kSlabRows, high, ahead);
   scores_tiles<1, vectors>(key + k * key_stride, key_stride, keys - k, query_t, width, scores + k * kSlabRows,
-                           high);
+                           high, ahead);
   SL_UNROLL for (int v = 0; v < vectors; v++) highest[v] = high[v];
 }
 
@@ -115,10 +114,6 @@ void context_product(const float* value, int64_t value_stride, int64_t columns, 
                      int keys, float* context_t, const Vec* decay) {
   int64_t e = context_tiles<tile_rows<vectors>(), vectors>(value, value_stride, columns, weights, keys,
                                                            context_t, decay);
-  if (tile_rows<vectors>() > 8) {
-    e += context_tiles<8, vectors>(value + e, value_stride, columns - e, weights, keys,
-                                   context_t + e * kSlabRows, decay);
-  }
   e += context_tiles<4, vectors>(value + e, value_stride, columns - e, weights, keys,
                                  context_t + e * kSlabRows, decay);
   e += context_tiles<2, vectors>(value + e, value_stride, columns - e, weights, keys,

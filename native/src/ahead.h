@@ -1,0 +1,46 @@
+// Memory that will be needed soon, asked for a few cache lines at a time while tiles are computed.
+//
+// A block of queries meets rows that no block before it has touched: its own context, the next block's
+// queries and, under a causal mask, 64 more keys and values. Left to the loads themselves, causal attention over
+// 1,024 tokens took 4 % longer.
+#pragma once
+
+#include "simd.h"
+
+namespace sightline {
+namespace {
+
+class Ahead {
+ public:
+  // `rows` rows of `floats` floats each; none where `rows` is not above 0.
+  void add(const float* data, int64_t stride, int64_t rows, int64_t floats) {
+    if (rows > 0 && floats > 0 && count_ < kMaxParts) parts_[count_++] = {data, stride, rows, floats};
+  }
+
+  // Asks for the next few lines.
+  SL_INLINE void step() {
+    for (int i = 0; i < kLinesPerStep && part_ < count_; i++) {
+      const Part& part = parts_[part_];
+      __builtin_prefetch(part.data + row_ * part.stride + column_, 0, 2);
+      column_ += kFloatsPerLine;
+      if (column_ < part.floats) continue;
+      column_ = 0;
+      if (++row_ < part.rows) continue;
+      row_ = 0;
+      part_++;
+    }
+  }
+
+ private:
+  struct Part {
+    const float* data;
+    int64_t stride, rows, floats;
+  };
+  static constexpr int kMaxParts = 4, kLinesPerStep = 12, kFloatsPerLine = 16;
+  Part parts_[kMaxParts] = {};
+  int count_ = 0, part_ = 0;
+  int64_t row_ = 0, column_ = 0;
+};
+
+}  // namespace
+}  // namespace sightline
