@@ -1,8 +1,8 @@
 // Memory that will be needed soon, asked for a few cache lines at a time while tiles are computed.
 //
 // A block of queries meets rows that no block before it has touched: its own context, the next block's
-// queries and, under a causal mask, 64 more keys and values. Left to the loads themselves, causal attention over
-// 1,024 tokens took 4 % longer.
+// queries and, under a causal mask, 64 more keys and values. Left to the loads themselves, causal attention
+// over 1,024 tokens took 4 % longer.
 #pragma once
 
 #include "simd.h"
