@@ -16,6 +16,7 @@ from rich.table import Table
 
 import sightline
 from benchmarks import errors, forward, memory, readouts
+from sightline.view.atomic import write_atomically
 
 # In a pipe a table must not be squeezed to 80 columns.
 console = Console(width=None if sys.stdout.isatty() else 132)
@@ -62,7 +63,7 @@ def main(
             report[name] = show(title, rows())
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(report, indent=1))
+        write_atomically(output, [json.dumps(report, indent=1)])
         console.print(f"figures in {output}")
 
 

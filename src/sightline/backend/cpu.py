@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -134,7 +134,7 @@ def pack(problem: Problem) -> tuple[ProblemStruct, list[Tensor]]:
     return struct, alive
 
 
-def _pack_bias(problem: Problem, struct: ProblemStruct, keep) -> None:  # type: ignore[no-untyped-def]
+def _pack_bias(problem: Problem, struct: ProblemStruct, keep: Callable[[Tensor], Tensor]) -> None:
     if problem.bias is not None:
         bias = keep(problem.bias.float())
         struct.bias, struct.bias_stride = bias.data_ptr(), _strides(bias, 4)

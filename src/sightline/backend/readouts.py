@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sightline.align import Align, offsets
 from sightline.backend.problem import Problem
-from sightline.backend.stages import Block, compute_dtype, logits, part, product, schedule, weights_of
+from sightline.backend.stages import Block, compute_dtype, logits, part, schedule, weights_of
 
 
 class Values(NamedTuple):
@@ -258,5 +258,3 @@ NAMED: Mapping[str, Any] = {
     "distance": Distance,
     "mass": Mass,
 }
-
-__all__ = ["NAMED", "Part", "Product", "Readout", "TransposedProduct", "Values", "View", "product", "run"]
