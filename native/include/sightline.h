@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Bumped whenever a struct or a signature changes; the Python side refuses a library of another number. */
-#define SIGHTLINE_ABI 1
+#define SIGHTLINE_ABI 2
 
 typedef enum {
   SIGHTLINE_OK = 0,
@@ -33,6 +33,10 @@ typedef enum {
   SIGHTLINE_INVALID_ARGUMENT = 4,
   SIGHTLINE_FAILED = 5
 } sightline_status;
+
+/* What query, key, value, context and their gradients are made of; all of one problem agree. Everything is
+ * summed in float32, and lse, readouts and the gradients of sinks and bias terms are float32 throughout. */
+typedef enum { SIGHTLINE_FLOAT32 = 0, SIGHTLINE_BFLOAT16 = 1, SIGHTLINE_FLOAT16 = 2 } sightline_dtype;
 
 /* One attention problem, already checked and lowered by the caller.
  *
@@ -48,13 +52,14 @@ typedef enum {
  */
 typedef struct {
   int64_t batch, heads, kv_heads, queries, keys, width, value_width;
-  const float* query;
+  const void* query;
   int64_t query_stride[3]; /* b, h, i */
-  const float* key;
+  const void* key;
   int64_t key_stride[3]; /* b, g, j */
-  const float* value;    /* may be null: only lse and readouts can be asked for then */
+  const void* value;     /* may be null: only lse and readouts can be asked for then */
   int64_t value_stride[3];
 
+  int32_t dtype; /* a sightline_dtype */
   float scale;
   float softcap; /* 0: none */
 
@@ -67,7 +72,8 @@ typedef struct {
   const uint8_t* visible;    /* one byte per entry, 0 = hidden */
   int64_t visible_stride[4]; /* b, h, i, j */
 
-  const float* bias; /* natural units; -inf hides */
+  const void* bias;   /* natural units; -inf hides */
+  int32_t bias_dtype; /* a sightline_dtype */
   int64_t bias_stride[4];
 
   const float* slopes;     /* ALiBi */
@@ -80,7 +86,37 @@ typedef struct {
 
   const float* sinks;
   int64_t sink_stride; /* h */
+
+  /* Weight (b,h,i,j) is kept, times keep_scale, where a hash of (seed,b,h,i,j) is below keep_threshold, and
+   * is 0 elsewhere. The hash has 24 bits. keep_scale 0: no dropout. Readouts know none. */
+  uint64_t seed;
+  uint32_t keep_threshold;
+  float keep_scale;
 } sightline_problem;
+
+/* What the backward pass is given besides the problem, and what it fills. Strides as in the problem; the
+ * gradients of query, key and value have the problem's dtype and a contiguous last axis. A null output is
+ * not computed. Outputs need not be cleared. */
+typedef struct {
+  const void* context; /* as sightline_forward gave it */
+  int64_t context_stride[3];
+  const float* lse;         /* contiguous [B,H,N] */
+  const void* grad_context; /* [B,H,N,E], contiguous last axis */
+  int64_t grad_context_stride[3];
+  const float* grad_lse; /* contiguous [B,H,N]; null: 0 */
+
+  void* query;
+  int64_t query_stride[3];
+  void* key;
+  int64_t key_stride[3];
+  void* value;
+  int64_t value_stride[3];
+  float* bias; /* same strides as the problem's bias where it does not broadcast; 0 where it is summed */
+  int64_t bias_stride[4];
+  float* slopes; /* strides slope_stride of the problem */
+  float* table;  /* table_stride of the problem */
+  float* sinks;  /* contiguous [H] */
+} sightline_gradients;
 
 /* What a readout pass writes; null pointers are not computed. All are contiguous. */
 typedef struct {
@@ -106,7 +142,17 @@ SIGHTLINE_API int32_t sightline_max_topk(void);
  * sinks included, -inf for a row with nothing to look at (null: not wanted). A row with nothing to look at
  * has context 0. The result does not depend on the number of threads. */
 SIGHTLINE_API int32_t sightline_forward(int32_t level, int32_t threads, const sightline_problem* problem,
-                                        float* context, const int64_t context_stride[3], float* lse);
+                                        void* context, const int64_t context_stride[3], float* lse);
+
+/* Gradients by recomputation, weights = exp(masked - lse):
+ *
+ *   grad_weights = grad_context . value;   grad_value = weights^T . grad_context
+ *   grad_masked  = weights * (grad_weights - delta),  delta = sum_e context * grad_context - grad_lse
+ *   grad_query   = scale * grad_scores . key;   grad_key = scale * grad_scores^T . query
+ *
+ * Same threads, same result. */
+SIGHTLINE_API int32_t sightline_backward(int32_t level, int32_t threads, const sightline_problem* problem,
+                                         const sightline_gradients* gradients);
 
 /* lse: contiguous [B,H,N], as sightline_forward gives it. Same threads, same result. */
 SIGHTLINE_API int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem,

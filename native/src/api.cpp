@@ -28,6 +28,7 @@ bool sizes_valid(const sightline_problem& p) {
 }
 
 bool terms_valid(const sightline_problem& p) {
+  if (p.dtype != SIGHTLINE_FLOAT32 || (p.bias && p.bias_dtype != SIGHTLINE_FLOAT32)) return false;
   if (std::isnan(p.scale) || !(p.softcap >= 0) || std::isinf(p.softcap)) return false;
   if (p.ranges && p.range_count < 0) return false;
   return !p.table || p.radius >= 0;
@@ -138,14 +139,14 @@ int32_t sightline_level_supported(int32_t level) {
   return found && found->supported();
 }
 
-int32_t sightline_forward(int32_t level, int32_t threads, const sightline_problem* problem, float* context,
+int32_t sightline_forward(int32_t level, int32_t threads, const sightline_problem* problem, void* context,
                           const int64_t context_stride[3], float* lse) {
   const Kernels* kernels;
   if (const auto status = find_kernels(level, &kernels)) return status;
   if (const auto status = check_problem(problem, threads, context != nullptr)) return status;
   if (context && !context_stride) return SIGHTLINE_INVALID_ARGUMENT;
   if (!has_rows(*problem) || (!context && !lse)) return SIGHTLINE_OK;
-  ForwardOut out = {context, {0, 0, 0}, lse};
+  ForwardOut out = {static_cast<float*>(context), {0, 0, 0}, lse};
   if (context) memcpy(out.context_stride, context_stride, sizeof out.context_stride);
   return forward(*kernels, threads, *problem, out);
 }

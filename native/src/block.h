@@ -31,10 +31,12 @@ SL_INLINE Block make_block(const sightline_problem& p, int64_t b, int64_t h, int
   block.problem = &p;
   block.b = b, block.h = h, block.first = first;
   block.count = (int)smaller<int64_t>(kBlockRows, p.queries - first);
-  block.query = {p.query + b * p.query_stride[0] + h * p.query_stride[1] + first * p.query_stride[2],
+  const float *query = static_cast<const float*>(p.query), *key = static_cast<const float*>(p.key),
+              *value = static_cast<const float*>(p.value);
+  block.query = {query + b * p.query_stride[0] + h * p.query_stride[1] + first * p.query_stride[2],
                  p.query_stride[2]};
-  block.key = {p.key + b * p.key_stride[0] + g * p.key_stride[1], p.key_stride[2]};
-  if (p.value) block.value = {p.value + b * p.value_stride[0] + g * p.value_stride[1], p.value_stride[2]};
+  block.key = {key + b * p.key_stride[0] + g * p.key_stride[1], p.key_stride[2]};
+  if (value) block.value = {value + b * p.value_stride[0] + g * p.value_stride[1], p.value_stride[2]};
   block.width = p.width, block.value_width = p.value_width, block.keys = p.keys;
   return block;
 }

@@ -81,9 +81,9 @@ struct Schedule {
   }
 
   // Copies one head's rows to `to` and points `rows` there; returns what follows.
-  float* copy_rows(float* to, int64_t b, int64_t g, int64_t width, const float** rows,
+  float* copy_rows(float* to, int64_t b, int64_t g, int64_t width, const void** rows,
                    int64_t (&stride)[3]) const {
-    const float* from = *rows + b * stride[0] + g * stride[1];
+    const float* from = static_cast<const float*>(*rows) + b * stride[0] + g * stride[1];
     for (int64_t j = 0; j < problem.keys; j++)
       memcpy(to + j * width, from + j * stride[2], sizeof(float) * width);
     *rows = to;

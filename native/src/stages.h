@@ -49,7 +49,7 @@ inline Terms make_terms(const Block& block) {
   terms.positions = p.slopes || p.table;
   terms.radius = p.radius;
   terms.offset = p.offset ? p.offset[block.b * p.offset_stride] : 0;
-  terms.bias = plane_of(block, p.bias, p.bias_stride);
+  terms.bias = plane_of(block, static_cast<const float*>(p.bias), p.bias_stride);
   terms.visible = plane_of(block, p.visible, p.visible_stride);
   terms.any = capped || terms.positions || p.bias || p.visible;
   return terms;

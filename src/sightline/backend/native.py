@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sightline.check import SettingError
 
-ABI = 1
+ABI = 2
 _MESSAGES = {
     1: "out of memory",
     2: "unknown level",
@@ -37,6 +37,7 @@ class ProblemStruct(ctypes.Structure):
         ("key_stride", ctypes.c_int64 * 3),
         ("value", ctypes.c_void_p),
         ("value_stride", ctypes.c_int64 * 3),
+        ("dtype", ctypes.c_int32),
         ("scale", ctypes.c_float),
         ("softcap", ctypes.c_float),
         ("ranges", ctypes.c_void_p),
@@ -45,6 +46,7 @@ class ProblemStruct(ctypes.Structure):
         ("visible", ctypes.c_void_p),
         ("visible_stride", ctypes.c_int64 * 4),
         ("bias", ctypes.c_void_p),
+        ("bias_dtype", ctypes.c_int32),
         ("bias_stride", ctypes.c_int64 * 4),
         ("slopes", ctypes.c_void_p),
         ("slope_stride", ctypes.c_int64 * 2),
@@ -55,6 +57,31 @@ class ProblemStruct(ctypes.Structure):
         ("offset_stride", ctypes.c_int64),
         ("sinks", ctypes.c_void_p),
         ("sink_stride", ctypes.c_int64),
+        ("seed", ctypes.c_uint64),
+        ("keep_threshold", ctypes.c_uint32),
+        ("keep_scale", ctypes.c_float),
+    ]
+
+
+class GradientsStruct(ctypes.Structure):
+    """sightline_gradients; null pointers are not computed."""
+
+    _fields_ = [
+        ("context", ctypes.c_void_p),
+        ("context_stride", ctypes.c_int64 * 3),
+        ("lse", ctypes.c_void_p),
+        ("grad_context", ctypes.c_void_p),
+        ("grad_context_stride", ctypes.c_int64 * 3),
+        ("grad_lse", ctypes.c_void_p),
+        ("query", ctypes.c_void_p),
+        ("query_stride", ctypes.c_int64 * 3),
+        ("key", ctypes.c_void_p),
+        ("key_stride", ctypes.c_int64 * 3),
+        ("value", ctypes.c_void_p),
+        ("value_stride", ctypes.c_int64 * 3),
+        ("bias", ctypes.c_void_p),
+        ("bias_stride", ctypes.c_int64 * 4),
+        *((name, ctypes.c_void_p) for name in ("slopes", "table", "sinks")),
     ]
 
 
