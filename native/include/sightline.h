@@ -130,6 +130,20 @@ typedef struct {
   int64_t k;             /* 1 <= k <= sightline_max_topk() */
 } sightline_readouts;
 
+/* How sightline_forward runs a problem. */
+typedef enum {
+  SIGHTLINE_BLOCKS = 0, /* blocks of 64 queries of one head */
+  SIGHTLINE_DECODE =
+      1 /* few queries, many keys: each key and value is read once for all heads of its group */
+} sightline_path;
+
+typedef struct {
+  int32_t path;    /* a sightline_path */
+  int32_t workers; /* threads that take part, at most the number given */
+  int64_t parts;   /* pieces of work that they take one by one */
+  int32_t pairs;   /* 1: multiplies bfloat16 pairs, summed in float32; 0: multiplies float32 */
+} sightline_plan_info;
+
 /* Levels are numbered from 0 (generic, present everywhere) upwards; a build for another architecture has
  * fewer. A name is one of "generic", "avx2", "avx512". */
 SIGHTLINE_API int32_t sightline_abi(void);
@@ -143,6 +157,11 @@ SIGHTLINE_API int32_t sightline_max_topk(void);
  * has context 0. The result does not depend on the number of threads. */
 SIGHTLINE_API int32_t sightline_forward(int32_t level, int32_t threads, const sightline_problem* problem,
                                         void* context, const int64_t context_stride[3], float* lse);
+
+/* What sightline_forward does with the same arguments; `context` other than 0: the context is wanted. Reads
+ * none of the arrays. A problem without rows has no parts. */
+SIGHTLINE_API int32_t sightline_plan(int32_t level, int32_t threads, const sightline_problem* problem,
+                                     int32_t context, sightline_plan_info* plan);
 
 /* Gradients by recomputation, weights = exp(masked - lse):
  *

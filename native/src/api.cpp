@@ -73,6 +73,12 @@ sightline_status forward(const Kernels& kernels, int32_t threads, const sightlin
   return SIGHTLINE_OK;
 }
 
+sightline_plan_info plan_forward(const Kernels& kernels, int32_t threads, const sightline_problem& p,
+                                 bool context) {
+  const Schedule schedule(kernels, p, threads, context, false);
+  return {SIGHTLINE_BLOCKS, schedule.workers, schedule.parts(), 0};
+}
+
 // --- Readouts ---
 
 // What keys receive is a sum over queries: each part sums into memory of its own, and the parts of a head are
@@ -149,6 +155,17 @@ int32_t sightline_forward(int32_t level, int32_t threads, const sightline_proble
   ForwardOut out = {static_cast<float*>(context), {0, 0, 0}, lse};
   if (context) memcpy(out.context_stride, context_stride, sizeof out.context_stride);
   return forward(*kernels, threads, *problem, out);
+}
+
+int32_t sightline_plan(int32_t level, int32_t threads, const sightline_problem* problem, int32_t context,
+                       sightline_plan_info* plan) {
+  const Kernels* kernels;
+  if (const auto status = find_kernels(level, &kernels)) return status;
+  if (!plan) return SIGHTLINE_INVALID_ARGUMENT;
+  if (const auto status = check_problem(problem, threads, context != 0)) return status;
+  *plan = has_rows(*problem) ? plan_forward(*kernels, threads, *problem, context != 0)
+                             : sightline_plan_info{SIGHTLINE_BLOCKS, 1, 0, 0};
+  return SIGHTLINE_OK;
 }
 
 int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem, const float* lse,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sightline.backend import native
-from sightline.backend.native import ProblemStruct, ReadoutsStruct
+from sightline.backend.native import PlanStruct, ProblemStruct, ReadoutsStruct
 from sightline.backend.problem import Problem, empty_context
 
+PATHS = ("blocks", "decode")  # by number, as in the header's sightline_path
 READOUTS = ("entropy", "received", "max", "max_score", "topk")
 
 
@@ -43,6 +45,48 @@ def lse(problem: Problem) -> Tensor:
     out = torch.empty((b, h, n))
     _forward(problem, None, out)
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the native core runs a forward call.
+
+    Attributes:
+        level: the instruction-set level.
+        path: "blocks" (64 queries of one head at a time) or "decode" (few queries, many keys: each key and
+            value is read once for all query heads of its group).
+        workers: threads that take part.
+        parts: pieces of work that they take one by one.
+        products: "float32", or "bfloat16 pairs" where the machine multiplies those; sums are float32.
+    """
+
+    level: str
+    path: str
+    workers: int
+    parts: int
+    products: str
+
+
+def plan(problem: Problem) -> Plan:
+    """How :func:`forward` would run this problem; the core's own schedule answers."""
+    packed, alive = pack(problem)
+    struct = PlanStruct()
+    status = native.library().sightline_plan(
+        native.level(),
+        torch.get_num_threads(),
+        ctypes.byref(packed),
+        int(problem.value is not None),
+        ctypes.byref(struct),
+    )
+    native.check(status, "plan")
+    del alive
+    return Plan(
+        level=native.built_levels()[native.level()],
+        path=PATHS[struct.path],
+        workers=struct.workers,
+        parts=struct.parts,
+        products="bfloat16 pairs" if struct.pairs else "float32",
+    )
 
 
 def readouts(problem: Problem, lse: Tensor, names: Sequence[str], k: int = 0) -> dict[str, Tensor]:

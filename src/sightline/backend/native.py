@@ -95,6 +95,17 @@ class ReadoutsStruct(ctypes.Structure):
     ]
 
 
+class PlanStruct(ctypes.Structure):
+    """sightline_plan_info."""
+
+    _fields_ = [
+        ("path", ctypes.c_int32),
+        ("workers", ctypes.c_int32),
+        ("parts", ctypes.c_int64),
+        ("pairs", ctypes.c_int32),
+    ]
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
     """The loaded library.
