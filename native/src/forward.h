@@ -38,7 +38,15 @@ inline void start_rows(const Block& block, const ForwardScratch& scratch) {
     scratch.highest[row] = to_log2(sink);
     scratch.sum[row] = sink == -kInfinity ? 0.0f : 1.0f;
   }
-  memset(scratch.context_t, 0, sizeof(float) * block.value_width * kBlockRows);
+  // Vectors without queries stay as they are: in a short block, clearing all takes as long as a product.
+  for (int slab = 0; slab < slabs(block); slab++) {
+    float* context_t = scratch.context_t + slab * block.value_width * kSlabRows;
+    with_vectors(slab_vectors(block, slab), [&](auto n) {
+      for (int64_t e = 0; e < block.value_width; e++) {
+        SL_UNROLL for (int v = 0; v < n.value; v++) store(context_t + e * kSlabRows + v * kLanes, Vec{});
+      }
+    });
+  }
 }
 
 // masked -> weights in place, for one patch.

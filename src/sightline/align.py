@@ -36,18 +36,19 @@ def offsets(align: Align, batch: int, queries: int, keys: int, device: torch.dev
                 f"align: {align.shape[0]} offsets do not fit the batch B={batch} (axis B). Give [B] offsets."
             )
         return align.long()
-    return torch.full((1,), _number(align, queries, keys), dtype=torch.int64, device=device)
+    return torch.full((1,), first_position(align, queries, keys), dtype=torch.int64, device=device)
 
 
 def positions(align: Align, batch: int, queries: int, keys: int, device: torch.device) -> Tensor:
     """The positions of all queries for each batch entry: [1,N] or [B,N]."""
     if isinstance(align, Tensor):
         return torch.arange(queries, device=device) + offsets(align, batch, queries, keys, device)[:, None]
-    first = _number(align, queries, keys)
+    first = first_position(align, queries, keys)
     return torch.arange(first, first + queries, dtype=torch.int32, device=device)[None]
 
 
-def _number(align: str | int, queries: int, keys: int) -> int:
+def first_position(align: str | int, queries: int, keys: int) -> int:
+    """The position of query 0."""
     if align == "bottom-right":
         return keys - queries
     return 0 if align == "top-left" else int(align)

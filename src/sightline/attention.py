@@ -104,7 +104,7 @@ def attention(
     problem = lower(
         query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks, dropout=dropout
     )
-    context, lse = operator.run(problem)
+    context, lse = operator.run(problem, want_lse=return_matrix)
     if not return_matrix:
         return context
     return context, AttentionMatrix.of_problem(problem, lse)
@@ -116,7 +116,8 @@ def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     if not isinstance(first, Tensor):
         return tensors
     kind = first.device.type
-    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+    available = kind == "cpu" or torch.amp.is_autocast_available(kind)
+    if not available or not torch.is_autocast_enabled(kind):
         return tensors
     dtype = torch.get_autocast_dtype(kind)
     return tuple(

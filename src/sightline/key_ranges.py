@@ -16,6 +16,13 @@ def one(low: Tensor, high: Tensor, keys: int) -> Tensor:
     return torch.stack((low.clamp(0, keys), high.clamp(0, keys)), dim=-1).int()[..., None, :]
 
 
+def band(position: Tensor, left: int | None, right: int | None, keys: int) -> Tensor:
+    """One range per query: from ``left`` before to ``right`` after its position, ``None`` for no end."""
+    low = torch.zeros_like(position) if left is None else position - left
+    high = torch.full_like(position, keys) if right is None else position + (right + 1)
+    return one(low, high, keys)
+
+
 def contains(ranges: Tensor, cols: slice) -> Tensor:
     """[b,h,n,m] bool: whether key j of ``cols`` lies in a range of the row."""
     key = torch.arange(cols.start, cols.stop, device=ranges.device, dtype=ranges.dtype)

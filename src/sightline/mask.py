@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sightline import key_ranges
-from sightline.align import Align, check_align, positions
+from sightline import kept_ranges, key_ranges
+from sightline.align import Align, check_align, first_position, positions
 from sightline.check import check_device, check_integers, fits, is_eager
 
 Shape = tuple[int, int, int, int]
@@ -91,10 +91,12 @@ class Window(Mask):
 
     def lower(self, shape: Shape, device: torch.device) -> Lowered:
         b, _, n, m = shape
+        if not isinstance(self.align, Tensor) and device.type == "cpu":
+            kept = kept_ranges.band(self.left, self.right, first_position(self.align, n, m), n, m)
+            if kept is not None:
+                return Lowered(kept, None)
         position = positions(self.align, b, n, m, device)[:, None]
-        low = torch.zeros_like(position) if self.left is None else position - self.left
-        high = torch.full_like(position, m) if self.right is None else position + (self.right + 1)
-        return Lowered(key_ranges.one(low, high, m), None)
+        return Lowered(key_ranges.band(position, self.left, self.right, m), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +113,14 @@ class Span(Mask):
         return (key >= low[..., None]) & (key < high[..., None])
 
     def lower(self, shape: Shape, device: torch.device) -> Lowered:
-        low, high = self._bounds(shape, device)
-        rows = (max(low.shape[0], high.shape[0]), max(low.shape[1], high.shape[1]), shape[2])
-        return Lowered(key_ranges.one(low.expand(rows), high.expand(rows), shape[3]), None)
+        n, m = shape[2:]
+        if self.name == "lengths" and isinstance(self.high, Tensor) and is_eager(self.high):
+            _check_lengths(self.high, shape, device)
+            kept = None if device.type != "cpu" else kept_ranges.until(self.high.tolist(), n, m)
+            if kept is not None:
+                return Lowered(kept, None)
+        low, high = torch.broadcast_tensors(*self._bounds(shape, device))
+        return Lowered(key_ranges.one(low, high, m).expand(-1, -1, n, -1, -1), None)
 
     def _bounds(self, shape: Shape, device: torch.device) -> tuple[Tensor, Tensor]:
         return self._bound("lo", self.low, shape, device), self._bound("hi", self.high, shape, device)
@@ -121,10 +128,10 @@ class Span(Mask):
     def _bound(self, side: str, bound: Tensor | int, shape: Shape, device: torch.device) -> Tensor:
         if isinstance(bound, int):
             return torch.full((1, 1, 1), bound, device=device)
-        check_device(self.name, bound, device)
         if self.name == "lengths":
-            _check_lengths(bound, shape)
+            _check_lengths(bound, shape, device)
             return bound[:, None, None]
+        check_device(self.name, bound, device)
         if self.name == "prefix":
             if bound.dim() > 1 or bound.numel() not in (1, shape[0]):
                 raise ValueError(
@@ -390,14 +397,16 @@ def _grid(shape: Shape, align: Align, device: torch.device) -> tuple[Tensor, Ten
     return positions(align, b, n, m, device)[:, None, :, None], torch.arange(m, device=device)
 
 
-def _check_lengths(bound: Tensor, shape: Shape) -> None:
+def _check_lengths(bound: Tensor, shape: Shape, device: torch.device) -> None:
+    check_device("lengths", bound, device)
     if bound.shape != (shape[0],):
         raise ValueError(
             f"lengths: expected one length per batch entry, [B]=[{shape[0]}], got shape {list(bound.shape)}."
         )
     if not is_eager(bound) or not bound.numel():
         return
-    least, most = int(bound.min()), int(bound.max())
+    found = bound.tolist()
+    least, most = min(found), max(found)
     if least < 0:
         raise ValueError(f"lengths: a length must be 0 or more, got {least}.")
     if most > shape[3]:

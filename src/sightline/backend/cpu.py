@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sightline.backend import native
-from sightline.backend.native import PlanStruct, ProblemStruct, ReadoutsStruct
+from sightline.backend.native import PROBLEM, PlanStruct, ProblemStruct, ReadoutsStruct
 from sightline.backend.problem import Problem, empty_context
 
 PATHS = ("blocks", "decode")  # by number, as in the header's sightline_path
@@ -29,12 +29,11 @@ def why_not(problem: Problem) -> str | None:
     return None if missing is None else f"{missing}"
 
 
-def forward(problem: Problem) -> tuple[Tensor, Tensor]:
-    """(context [B,H,N,E], lse [B,H,N]), both float32."""
+def forward(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
+    """(context [B,H,N,E], lse [B,H,N] where wanted), both float32."""
     assert problem.value is not None
-    b, h, n, _ = problem.shape
     context = empty_context(problem.query, problem.value.shape[3])
-    lse = torch.empty((b, h, n))
+    lse = torch.empty(problem.shape[:3]) if want_lse else None
     _forward(problem, context, lse)
     return context, lse
 
@@ -128,82 +127,80 @@ def max_topk() -> int:
     return int(native.library().sightline_max_topk())
 
 
-def _forward(problem: Problem, context: Tensor | None, lse: Tensor) -> None:
+def _forward(problem: Problem, context: Tensor | None, lse: Tensor | None) -> None:
     packed, alive = pack(problem)
-    strides = (ctypes.c_int64 * 3)(*(context.stride()[:3] if context is not None else (0, 0, 0)))
     status = native.library().sightline_forward(
         native.level(),
         torch.get_num_threads(),
-        ctypes.byref(packed),
-        ctypes.c_void_p(context.data_ptr() if context is not None else None),
-        strides,
-        ctypes.c_void_p(lse.data_ptr()),
+        ctypes.addressof(packed),
+        None if context is None else context.data_ptr(),
+        _THREE_STRIDES(*(_NO_STRIDES if context is None else context.stride()[:3])),
+        None if lse is None else lse.data_ptr(),
     )
     native.check(status, "attention")
     del alive
 
 
+_THREE_STRIDES = ctypes.c_int64 * 3
+_NO_STRIDES = (0, 0, 0)
+
+
 def pack(problem: Problem) -> tuple[ProblemStruct, list[Tensor]]:
-    """The problem as the C struct, and the tensors that must stay alive while it is used."""
+    """The problem as the C struct, and the tensors that must stay alive while it is used.
+
+    Written in one go: a short call would spend as long on ctypes fields one by one as on its attention.
+    """
     b, h, n, m = problem.shape
-    alive: list[Tensor] = []
+    query, key = _rows(problem.query), _rows(problem.key)
+    value = None if problem.value is None else _rows(problem.value)
+    alive = [query, key] if value is None else [query, key, value]
 
-    def keep(tensor: Tensor) -> Tensor:
+    def term(tensor: Tensor | None, axes: int) -> tuple[int, ...]:
+        """Address, then the strides of the leading axes: 0 along one that broadcasts."""
+        if tensor is None:
+            return _ABSENT[axes]
         alive.append(tensor)
-        return tensor
+        pairs = zip(tensor.stride(), tensor.shape[:axes], strict=False)
+        return (tensor.data_ptr(), *(0 if size == 1 else stride for stride, size in pairs))
 
-    query = keep(_rows(problem.query))
-    key = keep(_rows(problem.key))
-    struct = ProblemStruct(
-        batch=b, heads=h, kv_heads=key.shape[1], queries=n, keys=m, width=query.shape[3],
-        query=query.data_ptr(), query_stride=_strides(query, 3),
-        key=key.data_ptr(), key_stride=_strides(key, 3),
-        scale=problem.scale, softcap=problem.softcap or 0.0,
-    )  # fmt: skip
-    if problem.value is not None:
-        value = keep(_rows(problem.value))
-        struct.value, struct.value_stride = value.data_ptr(), _strides(value, 3)
-        struct.value_width = value.shape[3]
-    if problem.ranges is not None:
-        ranges = problem.ranges
-        if ranges.stride(-1) != 1 or ranges.stride(-2) != 2:
-            ranges = ranges.contiguous()
-        keep(ranges)
-        struct.ranges, struct.range_count = ranges.data_ptr(), ranges.shape[3]
-        struct.range_stride = _strides(ranges, 3)
-    if problem.visible is not None:
-        visible = keep(problem.visible)
-        struct.visible, struct.visible_stride = visible.data_ptr(), _strides(visible, 4)
-    _pack_bias(problem, struct, keep)
-    return struct, alive
+    ranges, bias, table = _pairs(problem.ranges), _float(problem.bias), _float(problem.table)
+    return ProblemStruct.from_buffer_copy(
+        PROBLEM.pack(
+            b, h, key.shape[1], n, m, query.shape[3], 0 if value is None else value.shape[3],
+            query.data_ptr(), *query.stride()[:3],
+            key.data_ptr(), *key.stride()[:3],
+            *(_ABSENT[3] if value is None else (value.data_ptr(), *value.stride()[:3])),
+            0, problem.scale, problem.softcap or 0.0,
+            *term(ranges, 3), 0 if ranges is None else ranges.shape[3],
+            *term(problem.visible, 4),
+            *_with_dtype(*term(bias, 4)),
+            *term(_float(problem.slopes), 2),
+            *term(None if table is None else table.contiguous(), 1), 0 if table is None else table.shape[1] // 2,
+            *term(problem.offset, 1),
+            *term(_float(problem.sinks), 1),
+            0, 0, 0.0,
+        )
+    ), alive  # fmt: skip
 
 
-def _pack_bias(problem: Problem, struct: ProblemStruct, keep: Callable[[Tensor], Tensor]) -> None:
-    if problem.bias is not None:
-        bias = keep(problem.bias.float())
-        struct.bias, struct.bias_stride = bias.data_ptr(), _strides(bias, 4)
-    if problem.slopes is not None:
-        slopes = keep(problem.slopes.float())
-        struct.slopes, struct.slope_stride = slopes.data_ptr(), _strides(slopes, 2)
-    if problem.table is not None:
-        table = keep(problem.table.float().contiguous())
-        struct.table, struct.radius = table.data_ptr(), table.shape[1] // 2
-        struct.table_stride = 0 if table.shape[0] == 1 else table.stride(0)
-    if problem.offset is not None:
-        offset = keep(problem.offset)
-        struct.offset = offset.data_ptr()
-        struct.offset_stride = 0 if offset.shape[0] == 1 else offset.stride(0)
-    if problem.sinks is not None:
-        sinks = keep(problem.sinks.float())
-        struct.sinks, struct.sink_stride = sinks.data_ptr(), sinks.stride(0)
+_ABSENT = {axes: (0,) * (axes + 1) for axes in range(1, 5)}
+
+
+def _with_dtype(address: int, *strides: int) -> tuple[int, ...]:
+    return (address, 0, *strides)
+
+
+def _float(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.float()
+
+
+def _pairs(ranges: Tensor | None) -> Tensor | None:
+    """The ranges with contiguous (lo, hi) pairs."""
+    if ranges is None or (ranges.stride(-1) == 1 and ranges.stride(-2) == 2):
+        return ranges
+    return ranges.contiguous()
 
 
 def _rows(tensor: Tensor) -> Tensor:
     """The tensor with a contiguous last axis, which the kernels read as vectors."""
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
-
-
-def _strides(tensor: Tensor, axes: int) -> ctypes.Array[ctypes.c_int64]:
-    """Strides of the leading axes; 0 along an axis that broadcasts."""
-    pairs = zip(tensor.stride()[:axes], tensor.shape[:axes], strict=True)
-    return (ctypes.c_int64 * axes)(*(0 if size == 1 else stride for stride, size in pairs))

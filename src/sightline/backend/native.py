@@ -10,6 +10,7 @@ import ctypes
 import functools
 import os
 import platform
+import struct
 import sys
 from pathlib import Path
 
@@ -61,6 +62,10 @@ class ProblemStruct(ctypes.Structure):
         ("keep_threshold", ctypes.c_uint32),
         ("keep_scale", ctypes.c_float),
     ]
+
+
+# The same fields in the same order, to be written in one go.
+PROBLEM = struct.Struct("@7q P3q P3q P3q i2f P3qq P4q Pi4q P2q Pqq Pq Pq QIf")
 
 
 class GradientsStruct(ctypes.Structure):
@@ -116,6 +121,7 @@ def library() -> ctypes.CDLL:
     path = _find()
     lib = ctypes.CDLL(str(path))
     lib.sightline_level_name.restype = ctypes.c_char_p
+    lib.sightline_forward.argtypes = [ctypes.c_int32, ctypes.c_int32, *[ctypes.c_void_p] * 4]
     lib.sightline_peak_gflops.restype = ctypes.c_double
     lib.sightline_peak_gflops.argtypes = [ctypes.c_int32, ctypes.c_double]
     found = lib.sightline_abi()

@@ -1,0 +1,83 @@
+"""Whether a call may skip PyTorch's dispatcher, which costs a short sequence as much as its attention does.
+
+An operator exists so that others can take part in a call: tracing and compilation, vmap and torch.func,
+modes, profilers, tensor subclasses, lazy negation. Where none of them does, calling the backend right away
+gives the same result. The dispatcher's own key sets say who takes part: anything that is not known to be
+harmless goes through the operator, and so does everything where this PyTorch does not offer the look.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+try:
+    from torch._C import (
+        DispatchKey,
+        DispatchKeySet,
+        _dispatch_keys,
+        _dispatch_tls_local_exclude_set,
+        _dispatch_tls_local_include_set,
+        _len_torch_function_stack,
+    )
+
+    _OFFERED = hasattr(DispatchKeySet, "from_raw_repr") and hasattr(DispatchKeySet, "raw_repr")
+except ImportError:  # private names, which a later PyTorch may drop
+    _OFFERED = False
+
+_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+
+
+def is_quiet() -> bool:
+    """Whether nothing listens in this thread: no tracing, transform, mode or profiler."""
+    return (
+        not torch.compiler.is_compiling()
+        and _OFFERED
+        and _len_torch_function_stack() == 0
+        and not torch.autograd._profiler_enabled()
+        and forward_ad._current_level < 0
+        and _harmless(
+            _dispatch_tls_local_include_set().raw_repr(), _dispatch_tls_local_exclude_set().raw_repr()
+        )
+    )
+
+
+def are_plain(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether all of them are ordinary tensors in the CPU's memory; ask only where it :func:`is_quiet`."""
+    for t in tensors:
+        if t is not None and not (type(t) in _PLAIN_TYPES and _ordinary(_dispatch_keys(t).raw_repr())):
+            return False
+    return True
+
+
+def are_recorded(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether autograd has to know what happens to them."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors if t is not None)
+
+
+# Few sets occur, and each is looked into once.
+@functools.lru_cache(maxsize=256)
+def _harmless(included: int, excluded: int) -> bool:
+    """What a thread includes and excludes by itself, with or without inference mode and autocast."""
+    inference = not DispatchKeySet.from_raw_repr(included).has(DispatchKey.ADInplaceOrView)
+    known = _set("BackendSelect") if inference else _set("BackendSelect", "ADInplaceOrView")
+    # Without autograd outside inference mode, somebody's operator is running and calls us from within.
+    autograd_off = DispatchKeySet.from_raw_repr(excluded).has(DispatchKey.AutogradOther)
+    return included == known and autograd_off == inference
+
+
+@functools.lru_cache(maxsize=256)
+def _ordinary(keys: int) -> bool:
+    """Data that lie where the pointer says, as they are; autograd's keys are absent in inference mode."""
+    return keys in (_set("CPU", "AutocastCPU"), _set("CPU", "AutocastCPU", "ADInplaceOrView", "AutogradCPU"))
+
+
+def _set(*names: str) -> int:
+    keys = DispatchKeySet(getattr(DispatchKey, names[0]))
+    for name in names[1:]:
+        keys = keys.add(getattr(DispatchKey, name))
+    return int(keys.raw_repr())
