@@ -66,14 +66,14 @@ inline Ranges take_ranges(const sightline_problem& p, Scratch& scratch) {
   return ranges;
 }
 
-// Rows past the last query repeat it, so that they change no hull.
+// Rows past the last query repeat it, so that they change no hull; vectors without a query are left alone.
 inline void read_ranges(const Block& block, Ranges& ranges) {
   const sightline_problem& p = *block.problem;
   for (int64_t slot = 0; slot < ranges.slots; slot++) {
     Hull* hulls = ranges.vectors + slot * kBlockVectors;
     ranges.whole[slot] = Hull();
     for (int v = 0; v < kBlockVectors; v++) hulls[v] = Hull();
-    for (int row = 0; row < kBlockRows; row++) {
+    for (int row = 0; row < block.vectors() * kLanes; row++) {
       const int64_t i = block.first + smaller(row, block.count - 1);
       const int32_t* range = p.ranges + block.b * p.range_stride[0] + block.h * p.range_stride[1] +
                              i * p.range_stride[2] + 2 * slot;
@@ -81,7 +81,7 @@ inline void read_ranges(const Block& block, Ranges& ranges) {
       ranges.hi[slot * kBlockRows + row] = range[1];
       hulls[row / kLanes].add(range[0], range[1]);
     }
-    for (int v = 0; v < kBlockVectors; v++) ranges.whole[slot].add(hulls[v]);
+    for (int v = 0; v < block.vectors(); v++) ranges.whole[slot].add(hulls[v]);
   }
 }
 

@@ -36,8 +36,11 @@ def run(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]
     skips = direct.is_quiet() and direct.are_plain(tensors)
     if skips and not direct.are_recorded(tensors):
         return BACKENDS[choose(problem)].forward(problem, want_lse)  # type: ignore[no-any-return]
-    run_it: Any = _Recorded.apply if skips else _attention_operator
-    result: tuple[Tensor, Tensor] = run_it(*tensors, p.scale, p.softcap, p.dropout)
+    result: tuple[Tensor, Tensor] = (
+        _Recorded.apply(*tensors, problem)
+        if skips
+        else _attention_operator(*tensors, p.scale, p.softcap, p.dropout)
+    )
     return result
 
 
@@ -170,9 +173,13 @@ class _Recorded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        output = _attention(*inputs)
-        _save(ctx, inputs, output)
+        problem: Problem = inputs[-1]
+        output: tuple[Tensor, Tensor] = BACKENDS[choose(problem)].forward(problem)
+        _save(ctx, (*inputs[:-1], problem.scale, problem.softcap, problem.dropout), output)
         ctx.set_materialize_grads(False)
         return output
 
-    backward = staticmethod(_gradients)  # type: ignore[assignment]
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        of_tensors = _gradients(ctx, *gradients)[: len(ctx.needs_input_grad) - 1]
+        return *of_tensors, None

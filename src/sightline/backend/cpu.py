@@ -32,16 +32,22 @@ def why_not(problem: Problem) -> str | None:
 def forward(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
     """(context [B,H,N,E], lse [B,H,N] where wanted), both float32."""
     assert problem.value is not None
-    context = empty_context(problem.query, problem.value.shape[3])
-    lse = torch.empty(problem.shape[:3]) if want_lse else None
+    context = _room(problem.query, problem.value)
+    lse = torch.empty(problem.query.shape[:3]) if want_lse else None
     _forward(problem, context, lse)
     return context, lse
 
 
+def _room(query: Tensor, value: Tensor) -> Tensor:
+    """``empty_context``, by the shortest way in the commonest case."""
+    if query.shape[3] == value.shape[3] and query.is_contiguous():
+        return torch.empty_like(query)
+    return empty_context(query, value.shape[3])
+
+
 def lse(problem: Problem) -> Tensor:
     """lse [B,H,N], without the weighted sum."""
-    b, h, n, _ = problem.shape
-    out = torch.empty((b, h, n))
+    out = torch.empty(problem.query.shape[:3])
     _forward(problem, None, out)
     return out
 
@@ -151,47 +157,57 @@ def pack(problem: Problem) -> tuple[ProblemStruct, list[Tensor]]:
     Written in one go: a short call would spend as long on ctypes fields one by one as on its attention.
     """
     b, h, n, m = problem.shape
-    query, key = _rows(problem.query), _rows(problem.key)
-    value = None if problem.value is None else _rows(problem.value)
-    alive = [query, key] if value is None else [query, key, value]
-
-    def term(tensor: Tensor | None, axes: int) -> tuple[int, ...]:
-        """Address, then the strides of the leading axes: 0 along one that broadcasts."""
-        if tensor is None:
-            return _ABSENT[axes]
-        alive.append(tensor)
-        pairs = zip(tensor.stride(), tensor.shape[:axes], strict=False)
-        return (tensor.data_ptr(), *(0 if size == 1 else stride for stride, size in pairs))
-
-    ranges, bias, table = _pairs(problem.ranges), _float(problem.bias), _float(problem.table)
-    return ProblemStruct.from_buffer_copy(
-        PROBLEM.pack(
-            b, h, key.shape[1], n, m, query.shape[3], 0 if value is None else value.shape[3],
-            query.data_ptr(), *query.stride()[:3],
-            key.data_ptr(), *key.stride()[:3],
-            *(_ABSENT[3] if value is None else (value.data_ptr(), *value.stride()[:3])),
-            0, problem.scale, problem.softcap or 0.0,
-            *term(ranges, 3), 0 if ranges is None else ranges.shape[3],
-            *term(problem.visible, 4),
-            *_with_dtype(*term(bias, 4)),
-            *term(_float(problem.slopes), 2),
-            *term(None if table is None else table.contiguous(), 1), 0 if table is None else table.shape[1] // 2,
-            *term(problem.offset, 1),
-            *term(_float(problem.sinks), 1),
-            0, 0, 0.0,
-        )
-    ), alive  # fmt: skip
+    query, key, value = _rows(problem.query), _rows(problem.key), problem.value
+    alive = [query, key]
+    values = _ABSENT[3]
+    if value is not None:
+        value = _rows(value)
+        alive.append(value)
+        values = (value.data_ptr(), *value.stride()[:3])
+    ranges, table = _pairs(problem.ranges), problem.table
+    packed = PROBLEM.pack(
+        b, h, key.shape[1], n, m, query.shape[3], 0 if value is None else value.shape[3],
+        query.data_ptr(), *query.stride()[:3],
+        key.data_ptr(), *key.stride()[:3],
+        *values,
+        _FLOAT32, problem.scale, problem.softcap or 0.0,
+        *_term(ranges, 3, alive), 0 if ranges is None else ranges.shape[3],
+        *_term(problem.visible, 4, alive),
+        *_bias(problem.bias, alive),
+        *_term(_float(problem.slopes), 2, alive),
+        *_term(_float(table), 1, alive), 0 if table is None else table.shape[1] // 2,
+        *_term(problem.offset, 1, alive),
+        *_term(_float(problem.sinks), 1, alive),
+        0, 0, 0.0,
+    )  # fmt: skip
+    return ProblemStruct.from_buffer_copy(packed), alive
 
 
+_FLOAT32 = 0  # sightline_dtype
 _ABSENT = {axes: (0,) * (axes + 1) for axes in range(1, 5)}
 
 
-def _with_dtype(address: int, *strides: int) -> tuple[int, ...]:
-    return (address, 0, *strides)
+def _term(tensor: Tensor | None, axes: int, alive: list[Tensor]) -> tuple[int, ...]:
+    """Address, then the strides of the leading axes: 0 along one that broadcasts. Kept alive."""
+    if tensor is None:
+        return _ABSENT[axes]
+    alive.append(tensor)
+    pairs = zip(tensor.stride(), tensor.shape[:axes], strict=False)
+    return tensor.data_ptr(), *(0 if size == 1 else stride for stride, size in pairs)
+
+
+def _bias(bias: Tensor | None, alive: list[Tensor]) -> tuple[int, ...]:
+    """Address, dtype, strides."""
+    address, *strides = _term(_float(bias), 4, alive)
+    return address, _FLOAT32, *strides
 
 
 def _float(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.float()
+    """A term in float32, its last axis contiguous where it has only one more."""
+    if tensor is None:
+        return None
+    tensor = tensor.float()
+    return tensor.contiguous() if tensor.dim() == 2 else tensor
 
 
 def _pairs(ranges: Tensor | None) -> Tensor | None:
