@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "decode_schedule.h"
 #include "levels.h"
 #include "schedule.h"
 #include "threads.h"
@@ -28,7 +29,8 @@ bool sizes_valid(const sightline_problem& p) {
 }
 
 bool terms_valid(const sightline_problem& p) {
-  if (p.dtype != SIGHTLINE_FLOAT32 || (p.bias && p.bias_dtype != SIGHTLINE_FLOAT32)) return false;
+  const auto known = [](int32_t dtype) { return dtype >= SIGHTLINE_FLOAT32 && dtype <= SIGHTLINE_FLOAT16; };
+  if (!known(p.dtype) || (p.bias && !known(p.bias_dtype))) return false;
   if (std::isnan(p.scale) || !(p.softcap >= 0) || std::isinf(p.softcap)) return false;
   if (p.ranges && p.range_count < 0) return false;
   return !p.table || p.radius >= 0;
@@ -59,6 +61,7 @@ sightline_status check_readouts(const sightline_readouts* out) {
 
 sightline_status forward(const Kernels& kernels, int32_t threads, const sightline_problem& p,
                          const ForwardOut& out) {
+  if (decodes(p)) return decode(kernels, threads, p, out);
   const Schedule schedule(kernels, p, threads, out.context != nullptr, false);
   const WorkerMemory scratch(schedule.workers, kernels.forward_scratch(p));
   const WorkerMemory copies(schedule.workers, schedule.copy_bytes());
@@ -75,8 +78,13 @@ sightline_status forward(const Kernels& kernels, int32_t threads, const sightlin
 
 sightline_plan_info plan_forward(const Kernels& kernels, int32_t threads, const sightline_problem& p,
                                  bool context) {
+  const int32_t pairs = kernels.pairs && p.dtype == SIGHTLINE_BFLOAT16;
+  if (decodes(p)) {
+    const DecodeSchedule schedule(p, threads, context);
+    return {SIGHTLINE_DECODE, schedule.workers, schedule.parts(), pairs};
+  }
   const Schedule schedule(kernels, p, threads, context, false);
-  return {SIGHTLINE_BLOCKS, schedule.workers, schedule.parts(), 0};
+  return {SIGHTLINE_BLOCKS, schedule.workers, schedule.parts(), pairs};
 }
 
 // --- Readouts ---
@@ -152,7 +160,7 @@ int32_t sightline_forward(int32_t level, int32_t threads, const sightline_proble
   if (const auto status = check_problem(problem, threads, context != nullptr)) return status;
   if (context && !context_stride) return SIGHTLINE_INVALID_ARGUMENT;
   if (!has_rows(*problem) || (!context && !lse)) return SIGHTLINE_OK;
-  ForwardOut out = {static_cast<float*>(context), {0, 0, 0}, lse};
+  ForwardOut out = {context, {0, 0, 0}, lse};
   if (context) memcpy(out.context_stride, context_stride, sizeof out.context_stride);
   return forward(*kernels, threads, *problem, out);
 }

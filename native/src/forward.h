@@ -111,7 +111,7 @@ inline void forward_chunk(const Block& block, const Terms& terms, const ForwardS
 }
 
 inline void write_context(const Block& block, const ForwardScratch& scratch, const ForwardOut& out) {
-  float* context = out.context + block.b * out.context_stride[0] + block.h * out.context_stride[1] +
+  float* context = static_cast<float*>(out.context) + block.b * out.context_stride[0] + block.h * out.context_stride[1] +
                    block.first * out.context_stride[2];
   for (int v = 0; v < block.vectors(); v++) {
     const Vec sum = load(scratch.sum + v * kLanes);
@@ -134,7 +134,7 @@ inline void write_lse(const Block& block, const ForwardScratch& scratch, float* 
 inline Ahead rows_ahead(const Block& block, const Ranges& ranges, const ForwardOut& out) {
   Ahead ahead;
   if (out.context) {
-    ahead.add(out.context + block.b * out.context_stride[0] + block.h * out.context_stride[1] +
+    ahead.add(static_cast<float*>(out.context) + block.b * out.context_stride[0] + block.h * out.context_stride[1] +
                   block.first * out.context_stride[2],
               out.context_stride[2], block.count, block.value_width);
   }

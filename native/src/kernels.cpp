@@ -2,6 +2,7 @@
 // level's flags.
 #include "kernels.h"
 
+#include "decode.h"
 #include "forward.h"
 #include "peak.h"
 #include "readout.h"
@@ -15,7 +16,8 @@ namespace sightline {
 extern const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL);
 const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL) = {
     kBlockRows,    forward_scratch, forward_block, readout_scratch,
-    readout_block, received_floats, fold_received, peak_burst,
+    readout_block, received_floats, fold_received, kPairs, decode_row_floats, decode_scratch, decode_part,
+    decode_merge,  peak_burst,
 };
 
 }  // namespace sightline

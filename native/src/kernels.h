@@ -13,9 +13,16 @@ constexpr int kMaxTopk = 64;
 
 // Where the forward pass writes; null pointers are not wanted.
 struct ForwardOut {
-  float* context;
+  void* context;
   int64_t context_stride[3];
   float* lse;
+};
+
+// Rows [first, first + rows) of those that read key/value head g, counted head by head, and keys [begin, end).
+struct DecodePart {
+  int64_t b, g, first;
+  int rows;
+  int64_t begin, end;
 };
 
 // Work comes in blocks of `block_rows` consecutive queries of one head. A block needs `scratch` bytes,
@@ -34,6 +41,16 @@ struct Kernels {
                         const float* lse, const sightline_readouts& out, float* received);
   size_t (*received_floats)(int64_t keys);
   void (*fold_received)(float* received, int64_t keys);
+
+  // Decode: each part leaves decode_row_floats for each of its rows in `partial`; the partials of all parts
+  // of the same rows, one after another in the order of their keys, are merged into `out`.
+  bool pairs;  // whether bfloat16 is multiplied in pairs
+  int64_t (*decode_row_floats)(const sightline_problem&);
+  size_t (*decode_scratch)(const sightline_problem&, int rows);
+  void (*decode_part)(const sightline_problem&, const DecodePart&, bool context, void* scratch,
+                      float* partial);
+  void (*decode_merge)(const sightline_problem&, const DecodePart& rows, float* partials, int64_t parts,
+                       const ForwardOut& out);
 
   // One burst of multiply-adds in registers; returns the floating-point operations done.
   double (*peak_burst)();
