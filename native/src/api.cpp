@@ -28,9 +28,10 @@ bool sizes_valid(const sightline_problem& p) {
   return p.heads == 0 || (p.kv_heads > 0 && p.heads % p.kv_heads == 0);
 }
 
+bool dtype_valid(int32_t dtype) { return dtype >= SIGHTLINE_FLOAT32 && dtype <= SIGHTLINE_FLOAT16; }
+
 bool terms_valid(const sightline_problem& p) {
-  const auto known = [](int32_t dtype) { return dtype >= SIGHTLINE_FLOAT32 && dtype <= SIGHTLINE_FLOAT16; };
-  if (!known(p.dtype) || (p.bias && !known(p.bias_dtype))) return false;
+  if (!dtype_valid(p.dtype) || (p.bias && !dtype_valid(p.bias_dtype))) return false;
   if (std::isnan(p.scale) || !(p.softcap >= 0) || std::isinf(p.softcap)) return false;
   if (p.ranges && p.range_count < 0) return false;
   return !p.table || p.radius >= 0;
@@ -64,13 +65,13 @@ sightline_status forward(const Kernels& kernels, int32_t threads, const sightlin
   if (decodes(p)) return decode(kernels, threads, p, out);
   const Schedule schedule(kernels, p, threads, out.context != nullptr, false);
   const WorkerMemory scratch(schedule.workers, kernels.forward_scratch(p));
-  const WorkerMemory copies(schedule.workers, schedule.copy_bytes());
-  if (!scratch.ok() || !copies.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  Packings packings(schedule);
+  if (!scratch.ok() || !packings.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   parallel_for(schedule.workers, schedule.parts(), [&](int worker, int64_t item) {
     const Part part = schedule.part(item);
-    const sightline_problem head = schedule.head_problem(part, copies.of(worker));
+    const PackedHead packed = packings.of(worker, part);
     for (int64_t i = part.begin; i < part.end; i += kernels.block_rows) {
-      kernels.forward_block(head, part.b, part.h, i, scratch.of(worker), out);
+      kernels.forward_block(p, packed, part.b, part.h, i, scratch.of(worker), out);
     }
   });
   return SIGHTLINE_OK;
@@ -109,20 +110,20 @@ sightline_status readout(const Kernels& kernels, int32_t threads, const sightlin
   const Schedule schedule(kernels, p, threads, false, summing);
   const size_t lane_bytes = summing ? kernels.received_floats(p.keys) * sizeof(float) : 0;
   const WorkerMemory scratch(schedule.workers, kernels.readout_scratch(p, out));
-  const WorkerMemory copies(schedule.workers, schedule.copy_bytes());
+  Packings packings(schedule);
   const WorkerMemory lanes(schedule.workers, lane_bytes);
   const bool merging = summing && schedule.per_head > 1;
   const WorkerMemory sums(1, merging ? sizeof(float) * schedule.parts() * p.keys : 0);
-  if (!scratch.ok() || !copies.ok() || !lanes.ok() || !sums.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  if (!scratch.ok() || !packings.ok() || !lanes.ok() || !sums.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   float* part_sums = merging ? reinterpret_cast<float*>(sums.of(0)) : out.received;
 
   parallel_for(schedule.workers, schedule.parts(), [&](int worker, int64_t item) {
     const Part part = schedule.part(item);
-    const sightline_problem head = schedule.head_problem(part, copies.of(worker));
+    const PackedHead packed = packings.of(worker, part);
     float* received = summing ? reinterpret_cast<float*>(lanes.of(worker)) : nullptr;
     if (summing) memset(received, 0, lane_bytes);
     for (int64_t i = part.begin; i < part.end; i += kernels.block_rows) {
-      kernels.readout_block(head, part.b, part.h, i, scratch.of(worker), lse, out, received);
+      kernels.readout_block(p, packed, part.b, part.h, i, scratch.of(worker), lse, out, received);
     }
     if (!summing) return;
     kernels.fold_received(received, p.keys);

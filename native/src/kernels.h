@@ -25,20 +25,36 @@ struct DecodePart {
   int64_t begin, end;
 };
 
+enum class Side { kKey, kValue };
+
+// One head's keys and values in the form that the products read; null: see Kernels::in_place.
+struct PackedHead {
+  const float* key;
+  const float* value;
+};
+
 // Work comes in blocks of `block_rows` consecutive queries of one head. A block needs `scratch` bytes,
 // 64-byte aligned, that it may leave in any state.
 struct Kernels {
   int block_rows;
 
+  // Whether the products can read a problem's keys or values where they lie. Those that they cannot are
+  // packed chunk by chunk, by every block anew, unless the head was packed before: pack_head writes
+  // packed_words floats.
+  bool (*in_place)(const sightline_problem&, Side);
+  int64_t (*packed_words)(const sightline_problem&, Side);
+  void (*pack_head)(const sightline_problem&, Side, int64_t b, int64_t g, float* to);
+
   size_t (*forward_scratch)(const sightline_problem&);
-  void (*forward_block)(const sightline_problem&, int64_t b, int64_t h, int64_t first_query, void* scratch,
-                        const ForwardOut&);
+  void (*forward_block)(const sightline_problem&, const PackedHead&, int64_t b, int64_t h,
+                        int64_t first_query, void* scratch, const ForwardOut&);
 
   // Readouts per query go straight to `out`; what each key received is added to `received`, which holds
   // received_floats(M) floats, all 0 at first, and is folded into M sums in place at the end.
   size_t (*readout_scratch)(const sightline_problem&, const sightline_readouts&);
-  void (*readout_block)(const sightline_problem&, int64_t b, int64_t h, int64_t first_query, void* scratch,
-                        const float* lse, const sightline_readouts& out, float* received);
+  void (*readout_block)(const sightline_problem&, const PackedHead&, int64_t b, int64_t h,
+                        int64_t first_query, void* scratch, const float* lse, const sightline_readouts& out,
+                        float* received);
   size_t (*received_floats)(int64_t keys);
   void (*fold_received)(float* received, int64_t keys);
 
