@@ -145,7 +145,7 @@ typedef struct {
 } sightline_plan_info;
 
 /* Levels are numbered from 0 (generic, present everywhere) upwards; a build for another architecture has
- * fewer. A name is one of "generic", "avx2", "avx512". */
+ * fewer. A name is one of "generic", "avx2", "avx512", "avx512_bf16". */
 SIGHTLINE_API int32_t sightline_abi(void);
 SIGHTLINE_API int32_t sightline_level_count(void);
 SIGHTLINE_API const char* sightline_level_name(int32_t level);  /* null: no such level */

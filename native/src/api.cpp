@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "decode_schedule.h"
 #include "levels.h"
 #include "schedule.h"
 #include "threads.h"
@@ -27,8 +28,10 @@ bool sizes_valid(const sightline_problem& p) {
   return p.heads == 0 || (p.kv_heads > 0 && p.heads % p.kv_heads == 0);
 }
 
+bool dtype_valid(int32_t dtype) { return dtype >= SIGHTLINE_FLOAT32 && dtype <= SIGHTLINE_FLOAT16; }
+
 bool terms_valid(const sightline_problem& p) {
-  if (p.dtype != SIGHTLINE_FLOAT32 || (p.bias && p.bias_dtype != SIGHTLINE_FLOAT32)) return false;
+  if (!dtype_valid(p.dtype) || (p.bias && !dtype_valid(p.bias_dtype))) return false;
   if (std::isnan(p.scale) || !(p.softcap >= 0) || std::isinf(p.softcap)) return false;
   if (p.ranges && p.range_count < 0) return false;
   return !p.table || p.radius >= 0;
@@ -59,15 +62,16 @@ sightline_status check_readouts(const sightline_readouts* out) {
 
 sightline_status forward(const Kernels& kernels, int32_t threads, const sightline_problem& p,
                          const ForwardOut& out) {
+  if (decodes(p)) return decode(kernels, threads, p, out);
   const Schedule schedule(kernels, p, threads, out.context != nullptr, false);
   const WorkerMemory scratch(schedule.workers, kernels.forward_scratch(p));
-  const WorkerMemory copies(schedule.workers, schedule.copy_bytes());
-  if (!scratch.ok() || !copies.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  Packings packings(schedule);
+  if (!scratch.ok() || !packings.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   parallel_for(schedule.workers, schedule.parts(), [&](int worker, int64_t item) {
     const Part part = schedule.part(item);
-    const sightline_problem head = schedule.head_problem(part, copies.of(worker));
+    const PackedHead packed = packings.of(worker, part);
     for (int64_t i = part.begin; i < part.end; i += kernels.block_rows) {
-      kernels.forward_block(head, part.b, part.h, i, scratch.of(worker), out);
+      kernels.forward_block(p, packed, part.b, part.h, i, scratch.of(worker), out);
     }
   });
   return SIGHTLINE_OK;
@@ -75,8 +79,13 @@ sightline_status forward(const Kernels& kernels, int32_t threads, const sightlin
 
 sightline_plan_info plan_forward(const Kernels& kernels, int32_t threads, const sightline_problem& p,
                                  bool context) {
+  const int32_t pairs = kernels.pairs && p.dtype == SIGHTLINE_BFLOAT16;
+  if (decodes(p)) {
+    const DecodeSchedule schedule(p, threads, context);
+    return {SIGHTLINE_DECODE, schedule.workers, schedule.parts(), pairs};
+  }
   const Schedule schedule(kernels, p, threads, context, false);
-  return {SIGHTLINE_BLOCKS, schedule.workers, schedule.parts(), 0};
+  return {SIGHTLINE_BLOCKS, schedule.workers, schedule.parts(), pairs};
 }
 
 // --- Readouts ---
@@ -101,20 +110,20 @@ sightline_status readout(const Kernels& kernels, int32_t threads, const sightlin
   const Schedule schedule(kernels, p, threads, false, summing);
   const size_t lane_bytes = summing ? kernels.received_floats(p.keys) * sizeof(float) : 0;
   const WorkerMemory scratch(schedule.workers, kernels.readout_scratch(p, out));
-  const WorkerMemory copies(schedule.workers, schedule.copy_bytes());
+  Packings packings(schedule);
   const WorkerMemory lanes(schedule.workers, lane_bytes);
   const bool merging = summing && schedule.per_head > 1;
   const WorkerMemory sums(1, merging ? sizeof(float) * schedule.parts() * p.keys : 0);
-  if (!scratch.ok() || !copies.ok() || !lanes.ok() || !sums.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  if (!scratch.ok() || !packings.ok() || !lanes.ok() || !sums.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   float* part_sums = merging ? reinterpret_cast<float*>(sums.of(0)) : out.received;
 
   parallel_for(schedule.workers, schedule.parts(), [&](int worker, int64_t item) {
     const Part part = schedule.part(item);
-    const sightline_problem head = schedule.head_problem(part, copies.of(worker));
+    const PackedHead packed = packings.of(worker, part);
     float* received = summing ? reinterpret_cast<float*>(lanes.of(worker)) : nullptr;
     if (summing) memset(received, 0, lane_bytes);
     for (int64_t i = part.begin; i < part.end; i += kernels.block_rows) {
-      kernels.readout_block(head, part.b, part.h, i, scratch.of(worker), lse, out, received);
+      kernels.readout_block(p, packed, part.b, part.h, i, scratch.of(worker), lse, out, received);
     }
     if (!summing) return;
     kernels.fold_received(received, p.keys);
@@ -152,7 +161,7 @@ int32_t sightline_forward(int32_t level, int32_t threads, const sightline_proble
   if (const auto status = check_problem(problem, threads, context != nullptr)) return status;
   if (context && !context_stride) return SIGHTLINE_INVALID_ARGUMENT;
   if (!has_rows(*problem) || (!context && !lse)) return SIGHTLINE_OK;
-  ForwardOut out = {static_cast<float*>(context), {0, 0, 0}, lse};
+  ForwardOut out = {context, {0, 0, 0}, lse};
   if (context) memcpy(out.context_stride, context_stride, sizeof out.context_stride);
   return forward(*kernels, threads, *problem, out);
 }

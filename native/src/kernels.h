@@ -13,9 +13,24 @@ constexpr int kMaxTopk = 64;
 
 // Where the forward pass writes; null pointers are not wanted.
 struct ForwardOut {
-  float* context;
+  void* context;
   int64_t context_stride[3];
   float* lse;
+};
+
+// Rows [first, first + rows) of those that read key/value head g, counted head by head, and keys [begin, end).
+struct DecodePart {
+  int64_t b, g, first;
+  int rows;
+  int64_t begin, end;
+};
+
+enum class Side { kKey, kValue };
+
+// One head's keys and values in the form that the products read; null: see Kernels::in_place.
+struct PackedHead {
+  const float* key;
+  const float* value;
 };
 
 // Work comes in blocks of `block_rows` consecutive queries of one head. A block needs `scratch` bytes,
@@ -23,17 +38,35 @@ struct ForwardOut {
 struct Kernels {
   int block_rows;
 
+  // Whether the products can read a problem's keys or values where they lie. Those that they cannot are
+  // packed chunk by chunk, by every block anew, unless the head was packed before: pack_head writes
+  // packed_words floats.
+  bool (*in_place)(const sightline_problem&, Side);
+  int64_t (*packed_words)(const sightline_problem&, Side);
+  void (*pack_head)(const sightline_problem&, Side, int64_t b, int64_t g, float* to);
+
   size_t (*forward_scratch)(const sightline_problem&);
-  void (*forward_block)(const sightline_problem&, int64_t b, int64_t h, int64_t first_query, void* scratch,
-                        const ForwardOut&);
+  void (*forward_block)(const sightline_problem&, const PackedHead&, int64_t b, int64_t h,
+                        int64_t first_query, void* scratch, const ForwardOut&);
 
   // Readouts per query go straight to `out`; what each key received is added to `received`, which holds
   // received_floats(M) floats, all 0 at first, and is folded into M sums in place at the end.
   size_t (*readout_scratch)(const sightline_problem&, const sightline_readouts&);
-  void (*readout_block)(const sightline_problem&, int64_t b, int64_t h, int64_t first_query, void* scratch,
-                        const float* lse, const sightline_readouts& out, float* received);
+  void (*readout_block)(const sightline_problem&, const PackedHead&, int64_t b, int64_t h,
+                        int64_t first_query, void* scratch, const float* lse, const sightline_readouts& out,
+                        float* received);
   size_t (*received_floats)(int64_t keys);
   void (*fold_received)(float* received, int64_t keys);
+
+  // Decode: each part leaves decode_row_floats for each of its rows in `partial`; the partials of all parts
+  // of the same rows, one after another in the order of their keys, are merged into `out`.
+  bool pairs;  // whether bfloat16 is multiplied in pairs
+  int64_t (*decode_row_floats)(const sightline_problem&);
+  size_t (*decode_scratch)(const sightline_problem&, int rows);
+  void (*decode_part)(const sightline_problem&, const DecodePart&, bool context, void* scratch,
+                      float* partial);
+  void (*decode_merge)(const sightline_problem&, const DecodePart& rows, float* partials, int64_t parts,
+                       const ForwardOut& out);
 
   // One burst of multiply-adds in registers; returns the floating-point operations done.
   double (*peak_burst)();

@@ -1,4 +1,4 @@
-"""The cpu backend: the native kernels, float32 forward and readouts."""
+"""The cpu backend: the native kernels, forward and readouts, for float32, bfloat16 and float16."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from sightline.backend.native import PROBLEM, PlanStruct, ProblemStruct, Readout
 from sightline.backend.problem import Problem, empty_context
 
 PATHS = ("blocks", "decode")  # by number, as in the header's sightline_path
+# sightline_dtype
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 READOUTS = ("entropy", "received", "max", "max_score", "topk")
 
 
@@ -21,8 +23,8 @@ def why_not(problem: Problem) -> str | None:
     """Why this backend cannot take the problem, or ``None`` if it can."""
     if problem.query.device.type != "cpu":
         return f"the tensors are on {problem.query.device}, and it runs on the CPU"
-    if problem.query.dtype != torch.float32:
-        return f"the dtype is {problem.query.dtype}, and it computes float32"
+    if problem.query.dtype not in DTYPES:
+        return f"the dtype is {problem.query.dtype}, and it takes float32, bfloat16 and float16"
     if problem.dropout > 0:
         return "it has no dropout"
     missing = native.available()
@@ -30,10 +32,10 @@ def why_not(problem: Problem) -> str | None:
 
 
 def forward(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
-    """(context [B,H,N,E], lse [B,H,N] where wanted), both float32."""
+    """(context [B,H,N,E] in the query's dtype, lse [B,H,N] in float32 where wanted)."""
     assert problem.value is not None
     context = _room(problem.query, problem.value)
-    lse = torch.empty(problem.query.shape[:3]) if want_lse else None
+    lse = torch.empty(problem.query.shape[:3], dtype=torch.float32) if want_lse else None
     _forward(problem, context, lse)
     return context, lse
 
@@ -47,7 +49,7 @@ def _room(query: Tensor, value: Tensor) -> Tensor:
 
 def lse(problem: Problem) -> Tensor:
     """lse [B,H,N], without the weighted sum."""
-    out = torch.empty(problem.query.shape[:3])
+    out = torch.empty(problem.query.shape[:3], dtype=torch.float32)
     _forward(problem, None, out)
     return out
 
@@ -170,7 +172,7 @@ def pack(problem: Problem) -> tuple[ProblemStruct, list[Tensor]]:
         query.data_ptr(), *query.stride()[:3],
         key.data_ptr(), *key.stride()[:3],
         *values,
-        _FLOAT32, problem.scale, problem.softcap or 0.0,
+        DTYPES[query.dtype], problem.scale, problem.softcap or 0.0,
         *_term(ranges, 3, alive), 0 if ranges is None else ranges.shape[3],
         *_term(problem.visible, 4, alive),
         *_bias(problem.bias, alive),
@@ -183,7 +185,6 @@ def pack(problem: Problem) -> tuple[ProblemStruct, list[Tensor]]:
     return ProblemStruct.from_buffer_copy(packed), alive
 
 
-_FLOAT32 = 0  # sightline_dtype
 _ABSENT = {axes: (0,) * (axes + 1) for axes in range(1, 5)}
 
 
@@ -198,16 +199,15 @@ def _term(tensor: Tensor | None, axes: int, alive: list[Tensor]) -> tuple[int, .
 
 def _bias(bias: Tensor | None, alive: list[Tensor]) -> tuple[int, ...]:
     """Address, dtype, strides."""
-    address, *strides = _term(_float(bias), 4, alive)
-    return address, _FLOAT32, *strides
+    if bias is not None and bias.dtype not in DTYPES:
+        bias = bias.float()
+    address, *strides = _term(bias, 4, alive)
+    return address, 0 if bias is None else DTYPES[bias.dtype], *strides
 
 
 def _float(tensor: Tensor | None) -> Tensor | None:
-    """A term in float32, its last axis contiguous where it has only one more."""
-    if tensor is None:
-        return None
-    tensor = tensor.float()
-    return tensor.contiguous() if tensor.dim() == 2 else tensor
+    """A term in contiguous float32."""
+    return None if tensor is None else tensor.float().contiguous()
 
 
 def _pairs(ranges: Tensor | None) -> Tensor | None:

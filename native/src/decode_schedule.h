@@ -1,0 +1,97 @@
+// Decode as a whole: when it pays, how the keys are cut into parts, and how the parts come together.
+#pragma once
+
+#include <atomic>
+
+#include "schedule.h"
+#include "threads.h"
+
+namespace sightline {
+
+// With more queries per head, blocks of them fill their vectors well enough.
+constexpr int64_t kDecodeQueries = 8;
+
+// Rows of one part: they share the keys that it reads, and their contexts stay in the L2 cache.
+constexpr int64_t kDecodeRows = 64;
+
+// Keys of one part, more where there are parts enough: each leaves a context per row to be merged.
+constexpr int64_t kDecodePartKeys = 512;
+constexpr int64_t kDecodeManyParts = 512;
+
+// Below this many bytes for each, waking another thread costs more than it saves.
+constexpr double kBytesPerThread = 1 << 20;
+
+inline bool decodes(const sightline_problem& p) { return p.queries <= kDecodeQueries && p.keys > 0; }
+
+// Nothing but the number of workers depends on the threads, so the result does not.
+struct DecodeSchedule {
+  const sightline_problem& problem;
+  int64_t group_rows, row_parts, groups, part_keys, key_parts;
+  int workers;
+
+  DecodeSchedule(const sightline_problem& p, int threads, bool values) : problem(p) {
+    group_rows = p.heads / p.kv_heads * p.queries;
+    row_parts = (group_rows + kDecodeRows - 1) / kDecodeRows;
+    groups = p.batch * p.kv_heads * row_parts;
+    part_keys = kDecodePartKeys;
+    while (part_keys < p.keys && groups * divide_up(p.keys, part_keys) > kDecodeManyParts) part_keys *= 2;
+    key_parts = divide_up(p.keys, part_keys);
+    const double row_bytes = (double)(p.width + (values ? p.value_width : 0)) * (p.dtype ? 2 : 4);
+    const double useful = (double)p.keys * row_bytes * groups / kBytesPerThread + 1;
+    const int64_t most = threads < parts() ? threads : parts();
+    workers = useful < most ? (int)useful : (int)most;
+  }
+
+  int64_t parts() const { return groups * key_parts; }
+
+  DecodePart part(int64_t item) const {
+    const int64_t group = item / key_parts, begin = item % key_parts * part_keys;
+    DecodePart part = rows_of(group);
+    part.begin = begin;
+    part.end = begin + part_keys < problem.keys ? begin + part_keys : problem.keys;
+    return part;
+  }
+
+  DecodePart rows_of(int64_t group) const {
+    const int64_t head = group / row_parts, at = group % row_parts;
+    const int64_t first = group_rows * at / row_parts, end = group_rows * (at + 1) / row_parts;
+    return {head / problem.kv_heads, head % problem.kv_heads, first, (int)(end - first), 0, 0};
+  }
+
+  // Rows before those of a group, over all groups.
+  int64_t rows_before(int64_t group) const {
+    return group / row_parts * group_rows + group_rows * (group % row_parts) / row_parts;
+  }
+
+ private:
+  static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+};
+
+inline sightline_status decode(const Kernels& kernels, int32_t threads, const sightline_problem& p,
+                               const ForwardOut& out) {
+  const bool context = out.context != nullptr;
+  const DecodeSchedule schedule(p, threads, context);
+  const int64_t row_floats = kernels.decode_row_floats(p);
+  const int rows = (int)(schedule.group_rows < kDecodeRows ? schedule.group_rows : kDecodeRows);
+  const WorkerMemory scratch(schedule.workers, kernels.decode_scratch(p, rows));
+  const WorkerMemory partials(1, sizeof(float) * row_floats * schedule.key_parts * p.batch * p.heads * p.queries);
+  const WorkerMemory counters(1, sizeof(std::atomic<int64_t>) * schedule.groups);
+  if (!scratch.ok() || !partials.ok() || !counters.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  auto* left = reinterpret_cast<std::atomic<int64_t>*>(counters.of(0));
+  for (int64_t group = 0; group < schedule.groups; group++) {
+    new (left + group) std::atomic<int64_t>(schedule.key_parts);
+  }
+  parallel_for(schedule.workers, schedule.parts(), [&](int worker, int64_t item) {
+    const int64_t group = item / schedule.key_parts;
+    const DecodePart part = schedule.part(item);
+    float* group_partials = reinterpret_cast<float*>(partials.of(0)) +
+                            schedule.rows_before(group) * schedule.key_parts * row_floats;
+    kernels.decode_part(p, part, context, scratch.of(worker),
+                        group_partials + item % schedule.key_parts * part.rows * row_floats);
+    // Whoever is last merges, always in the order of the keys.
+    if (--left[group] == 0) kernels.decode_merge(p, part, group_partials, schedule.key_parts, out);
+  });
+  return SIGHTLINE_OK;
+}
+
+}  // namespace sightline
