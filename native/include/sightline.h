@@ -71,6 +71,9 @@ typedef struct {
 
   const uint8_t* visible;    /* one byte per entry, 0 = hidden */
   int64_t visible_stride[4]; /* b, h, i, j */
+  /* The core's own notes on `visible`, made in each call; leave them null and 0. */
+  const uint8_t* visible_map;
+  int64_t visible_map_stride[3]; /* b, h, 64 queries */
 
   const void* bias;   /* natural units; -inf hides */
   int32_t bias_dtype; /* a sightline_dtype */

@@ -5,6 +5,7 @@
 
 #include "decode_schedule.h"
 #include "levels.h"
+#include "make_mask_map.h"
 #include "schedule.h"
 #include "threads.h"
 
@@ -60,9 +61,12 @@ sightline_status check_readouts(const sightline_readouts* out) {
 
 // --- Forward ---
 
-sightline_status forward(const Kernels& kernels, int32_t threads, const sightline_problem& p,
+sightline_status forward(const Kernels& kernels, int32_t threads, const sightline_problem& given,
                          const ForwardOut& out) {
-  if (decodes(p)) return decode(kernels, threads, p, out);
+  if (decodes(given)) return decode(kernels, threads, given, out);
+  const MaskMap map(given, threads);
+  if (!map.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  const sightline_problem& p = map.problem();
   const Schedule schedule(kernels, p, threads, out.context != nullptr, false);
   const WorkerMemory scratch(schedule.workers, kernels.forward_scratch(p));
   Packings packings(schedule);
@@ -104,8 +108,11 @@ void merge_parts(const Schedule& schedule, const sightline_problem& p, const flo
   }
 }
 
-sightline_status readout(const Kernels& kernels, int32_t threads, const sightline_problem& p,
+sightline_status readout(const Kernels& kernels, int32_t threads, const sightline_problem& given,
                          const float* lse, const sightline_readouts& out) {
+  const MaskMap map(given, threads);
+  if (!map.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  const sightline_problem& p = map.problem();
   const bool summing = out.received && p.keys > 0;
   const Schedule schedule(kernels, p, threads, false, summing);
   const size_t lane_bytes = summing ? kernels.received_floats(p.keys) * sizeof(float) : 0;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "block.h"
+#include "mask_map.h"
 #include "scratch.h"
 
 namespace sightline {
@@ -18,10 +19,6 @@ constexpr int kChunkKeys = kLanes == 16 ? 96 : 64;
 constexpr int kMaxChunkKeys = kChunkKeys + kChunkKeys / 2;
 constexpr int kPatchKeys = 16;
 constexpr int kMaxPatches = kMaxChunkKeys / kPatchKeys + 1;
-
-struct Span {
-  int64_t begin, end;
-};
 
 // The ranges of several rows: some row sees keys in [min_lo, max_hi); all rows see all of [max_lo, min_hi).
 struct Hull {
@@ -46,11 +43,12 @@ struct Hull {
 struct Ranges {
   int64_t slots = 0;  // ranges per row
   int64_t keys = 0;
-  bool everything = true;   // no ranges: every key may be seen
-  int32_t* lo = nullptr;    // [slots][kBlockRows]
-  int32_t* hi = nullptr;    // [slots][kBlockRows]
-  Hull* vectors = nullptr;  // [slots][kBlockVectors]
-  Hull* whole = nullptr;    // [slots]
+  bool everything = true;        // no ranges: every key may be seen
+  int32_t* lo = nullptr;         // [slots][kBlockRows]
+  int32_t* hi = nullptr;         // [slots][kBlockRows]
+  Hull* vectors = nullptr;       // [slots][kBlockVectors]
+  Hull* whole = nullptr;         // [slots]
+  const uint8_t* map = nullptr;  // of the dense mask, if there is one: holds besides the ranges
 };
 
 inline Ranges take_ranges(const sightline_problem& p, Scratch& scratch) {
@@ -69,6 +67,7 @@ inline Ranges take_ranges(const sightline_problem& p, Scratch& scratch) {
 // Rows past the last query repeat it, so that they change no hull; vectors without a query are left alone.
 inline void read_ranges(const Block& block, Ranges& ranges) {
   const sightline_problem& p = *block.problem;
+  ranges.map = map_of(p, block.b, block.h, block.first);
   for (int64_t slot = 0; slot < ranges.slots; slot++) {
     Hull* hulls = ranges.vectors + slot * kBlockVectors;
     ranges.whole[slot] = Hull();
@@ -93,9 +92,9 @@ inline int64_t last_key(const Ranges& ranges) {
   return last;
 }
 
-// The next stretch of keys, at or after `from`, in which some row sees something; empty at the end. It begins
+// The next stretch of keys, at or after `from`, in which some row's ranges lie; empty at the end. It begins
 // at an even key, as do chunks and patches: some products take keys by twos.
-inline Span next_segment(const Ranges& ranges, int64_t from) {
+inline Span next_in_ranges(const Ranges& ranges, int64_t from) {
   if (ranges.everything) return {from, ranges.keys};
   Span segment = {INT64_MAX, INT64_MAX};
   for (int64_t s = 0; s < ranges.slots; s++) {
@@ -117,6 +116,17 @@ inline Span next_segment(const Ranges& ranges, int64_t from) {
   return segment;
 }
 
+// The next stretch of keys, at or after `from`, in which some row sees something; empty at the end.
+inline Span next_segment(const Ranges& ranges, int64_t from) {
+  Span segment = next_in_ranges(ranges, from);
+  while (ranges.map && segment.begin < segment.end) {
+    const Span seen = first_seen(ranges.map, segment, kChunkKeys);
+    if (seen.begin < seen.end) return seen;
+    segment = next_in_ranges(ranges, segment.end);
+  }
+  return segment;
+}
+
 // Keys per chunk of a segment: chunks of one segment have nearly equal length, so that none is a sliver.
 inline int chunk_keys(Span segment) {
   const int64_t length = segment.end - segment.begin;
@@ -130,12 +140,10 @@ inline int chunk_keys(Span segment) {
 struct Patch {
   int key, keys;        // relative to the chunk
   int vector, vectors;  // relative to the slab
-  bool edge;            // some entry is hidden by a range
+  bool edge;            // some entry is hidden, by a range or by the dense mask
 };
 
-enum class Seen { kNothing, kPart, kAll };
-
-inline Seen seen_by_vector(const Ranges& ranges, int vector, Span keys) {
+inline Seen seen_in_ranges(const Ranges& ranges, int vector, Span keys) {
   if (ranges.everything) return Seen::kAll;
   Seen seen = Seen::kNothing;
   for (int64_t slot = 0; slot < ranges.slots; slot++) {
@@ -145,6 +153,12 @@ inline Seen seen_by_vector(const Ranges& ranges, int vector, Span keys) {
     seen = Seen::kPart;
   }
   return seen;
+}
+
+inline Seen seen_by_vector(const Ranges& ranges, int vector, Span keys) {
+  const Seen seen = seen_in_ranges(ranges, vector, keys);
+  if (!ranges.map || seen == Seen::kNothing) return seen;
+  return smaller(seen, seen_in_map(ranges.map, vector * kLanes, keys));
 }
 
 // The part of `keys` that the slab's vectors [first, first + vectors) look at, as one patch.
@@ -166,6 +180,16 @@ inline Patch patch_of(const Ranges& ranges, int first, int vectors, Span keys) {
 inline bool has_edge(const Ranges& ranges, int first, const Patch& patch, Span keys) {
   for (int v = patch.vector; v < patch.vector + patch.vectors; v++) {
     if (seen_by_vector(ranges, first + v, keys) != Seen::kAll) return true;
+  }
+  return false;
+}
+
+// Whether the dense mask hides an entry of a patch.
+inline bool masks(const Ranges& ranges, int first, const Patch& patch, int64_t chunk_begin) {
+  if (!ranges.map) return true;
+  const Span keys = {chunk_begin + patch.key, chunk_begin + patch.key + patch.keys};
+  for (int v = patch.vector; patch.edge && v < patch.vector + patch.vectors; v++) {
+    if (seen_in_map(ranges.map, (first + v) * kLanes, keys) != Seen::kAll) return true;
   }
   return false;
 }

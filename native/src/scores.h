@@ -103,7 +103,7 @@ void score_chunk(const Block& block, const Terms& terms, const ScoreScratch& scr
   for (int i = 0; i < count; i++) {
     const Patch& patch = patches[i];
     uint8_t* visible = nullptr;
-    if (terms.visible.data) {
+    if (terms.visible.data && masks(scratch.ranges, slab * kSlabVectors, patch, chunk.begin)) {
       visible = scratch.stages.visible + patch.key * kSlabRows + patch.vector * kLanes;
       if (!fetch_visible(terms.visible, patch, place_of(block, patch, slab, chunk.begin), visible)) continue;
     }

@@ -50,7 +50,7 @@ inline Terms make_terms(const Block& block) {
   terms.radius = p.radius;
   terms.offset = p.offset ? p.offset[block.b * p.offset_stride] : 0;
   terms.visible = plane_of<uint8_t>(block, p.visible, p.visible_stride);
-  terms.any = capped || terms.positions || p.bias || p.visible;
+  terms.any = capped || terms.positions || p.bias || (p.visible && !p.visible_map);
   return terms;
 }
 
@@ -202,7 +202,7 @@ inline void mask_ranges(const Ranges& ranges, const Patch& patch, const Place& p
   for (int v = 0; v < patch.vectors; v++) {
     const int row = place.row + v * kLanes;
     const Span keys = {place.key, place.key + patch.keys};
-    if (seen_by_vector(ranges, row / kLanes, keys) == Seen::kAll) continue;
+    if (seen_in_ranges(ranges, row / kLanes, keys) == Seen::kAll) continue;
     for (int k = 0; k < patch.keys; k++) {
       const IntVec key = splat_int((int32_t)(place.key + k));
       Mask seen = greater_int(IntVec{}, IntVec{});
@@ -238,8 +238,8 @@ inline void apply_stages(const Block& block, const Terms& terms, const Ranges& r
       add_bias(plane, patch, place, scratch.bias, scores);
     });
   }
-  if (terms.visible.data) mask_visible(visible, patch, scores);
-  if (patch.edge) mask_ranges(ranges, patch, place, scores);
+  if (visible) mask_visible(visible, patch, scores);
+  if (patch.edge && !ranges.everything) mask_ranges(ranges, patch, place, scores);
   raise_highest(patch, scores, highest);
 }
 

@@ -174,7 +174,7 @@ def pack(problem: Problem) -> tuple[ProblemStruct, list[Tensor]]:
         *values,
         DTYPES[query.dtype], problem.scale, problem.softcap or 0.0,
         *_term(ranges, 3, alive), 0 if ranges is None else ranges.shape[3],
-        *_term(problem.visible, 4, alive),
+        *_term(problem.visible, 4, alive), *_ABSENT[3],
         *_bias(problem.bias, alive),
         *_term(_float(problem.slopes), 2, alive),
         *_term(_float(table), 1, alive), 0 if table is None else table.shape[1] // 2,

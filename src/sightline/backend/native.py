@@ -46,6 +46,8 @@ class ProblemStruct(ctypes.Structure):
         ("range_count", ctypes.c_int64),
         ("visible", ctypes.c_void_p),
         ("visible_stride", ctypes.c_int64 * 4),
+        ("visible_map", ctypes.c_void_p),
+        ("visible_map_stride", ctypes.c_int64 * 3),
         ("bias", ctypes.c_void_p),
         ("bias_dtype", ctypes.c_int32),
         ("bias_stride", ctypes.c_int64 * 4),
@@ -65,7 +67,7 @@ class ProblemStruct(ctypes.Structure):
 
 
 # The same fields in the same order, to be written in one go.
-PROBLEM = struct.Struct("@7q P3q P3q P3q i2f P3qq P4q Pi4q P2q Pqq Pq Pq QIf")
+PROBLEM = struct.Struct("@7q P3q P3q P3q i2f P3qq P4q P3q Pi4q P2q Pqq Pq Pq QIf")
 
 
 class GradientsStruct(ctypes.Structure):
