@@ -9,11 +9,12 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(shell find native -name '*.h' -o -name '*.cpp')
 
-.PHONY: help look test test-all lint format bench docs clean
+.PHONY: help look test test-all sanitize lint format bench docs clean
 
 help:
 	@echo "make look      set up, look at a sentence and at a long text, write pages to $(OUT)/"
 	@echo "make test      set up, run the tests (make test-all: the slow ones too)"
+	@echo "make sanitize  run the engine's tests on a core that checks its own memory accesses"
 	@echo "make lint      ruff, mypy, clang-format"
 	@echo "make format    put the code in shape"
 	@echo "make bench     attention and readouts against PyTorch"
@@ -45,6 +46,20 @@ test: $(VENV)/.installed
 
 test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto
+
+# AddressSanitizer and UndefinedBehaviorSanitizer in the native core. Python itself is not built with them, so
+# their runtime is loaded first; it then watches PyTorch's memory too, and stray reads of tensors are found.
+SANITIZED := build/sanitize/_native.so
+$(SANITIZED): $(VENV)/.installed $(SOURCES)
+	$(BIN)/cmake -S . -B build/sanitize -DSIGHTLINE_SANITIZE=ON -DCMAKE_BUILD_TYPE=Release >/dev/null
+	$(BIN)/cmake --build build/sanitize --parallel 2 >/dev/null
+
+sanitize: $(SANITIZED)
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	SIGHTLINE_NATIVE=$(abspath $(SANITIZED)) SIGHTLINE_HYPOTHESIS=short \
+	$(BIN)/python -m pytest -n auto -m "not slow" -p no:cacheprovider tests/engine \
+	  --deselect tests/engine/test_allocation.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

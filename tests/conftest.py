@@ -7,6 +7,7 @@ import pytest
 import torch
 
 hypothesis.settings.register_profile("default", max_examples=60, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("short", max_examples=20, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("long", max_examples=2000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("SIGHTLINE_HYPOTHESIS", "default"))
 
