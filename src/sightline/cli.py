@@ -1,4 +1,4 @@
-"""The command line: ``sightline look``, ``sightline bench``, ``sightline info``, and whatever else is listed in COMMANDS.
+"""The command line: ``sightline look``, ``bench``, ``info``, and whatever else is listed in COMMANDS.
 
 A command is a plain function with typer annotations. It raises ``LookError`` (or any subclass of
 ``CommandError``) for what the user can put right; this file turns that into one line and an exit code:

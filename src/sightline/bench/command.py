@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -30,11 +31,9 @@ def bench(
     ] = None,
     peer: Annotated[
         list[str] | None,
-        typer.Option(metavar="PEER", help="Only this peer beside Sightline; may be repeated."),
+        typer.Option(metavar="PEER", help="Only this peer; may be repeated."),
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer cases and rounds: about two minutes.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer cases and rounds: some two minutes.")] = False,
     threads: Annotated[
         int, typer.Option(help="Threads for everyone. One is measured in CPU time, more by the clock.")
     ] = 1,
@@ -49,9 +48,9 @@ def bench(
 ) -> None:
     """Measure attention against its peers, side by side in one run.
 
-    Every peer's result is compared with float64 before it is timed. Contenders take turns, so that a slow spell
-    of the machine hits all of them. Ctrl-C keeps what was measured. Peers that are not installed are left
-    out: pip install "sightline[peers]".
+    Every peer's result is compared with float64 before it is timed. Contenders take turns, so that a slow
+    spell of the machine hits all of them. Ctrl-C keeps what was measured. Peers that are not installed are
+    left out: pip install "sightline[peers]".
     """
     if listing:
         return _list()
@@ -92,7 +91,7 @@ def run(
         for name in sections:
             grids.append(_measured(name, session, report, terminal, json))
         report.complete = whole
-    except _Stopped as stop:
+    except _StoppedError as stop:
         stopped = True
         grids += [stop.grid] if stop.grid.rows else []
     for note in report.notes():
@@ -107,7 +106,7 @@ def run(
         raise CommandError(f"Sightline's own result: {own[0]}")
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """Ctrl-C, with the table so far."""
 
     def __init__(self, grid: Grid) -> None:
@@ -117,18 +116,19 @@ class _Stopped(Exception):
 def _measured(name: str, session: Session, report: Report, terminal: Terminal, json: Path | None) -> Grid:
     section = load_section(name)
     terminal.begin(name)
-    stopped = False
+    stopped, begin = False, time.perf_counter()
     try:
         for row in section.rows(session):
             report.add(section, row)
             terminal.done(" ".join(str(row[key]) for key in ("case", "dtype") if key in row))
     except KeyboardInterrupt:
         stopped = True
+    report.took(section, time.perf_counter() - begin)
     found = grid(section, report.rows(name), session.peers)
     if found.rows:
         terminal.table(found)
     if stopped:
-        raise _Stopped(found)
+        raise _StoppedError(found)
     if json is not None:
         report.write(json)
     return found

@@ -21,7 +21,7 @@ from sightline.bench.peers.peer import Peer, Run
 from sightline.bench.timing import Spent, clock
 
 
-class PeerFailed(Exception):
+class PeerError(Exception):
     """A peer raised, or its process ended; the message is for the table's notes."""
 
 
@@ -76,9 +76,9 @@ class RemoteHost:
             self._connection.send((method, arguments))
             kind, answer = self._connection.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise PeerFailed(f"its process ended (exit code {self._process.exitcode})") from None
+            raise PeerError(f"its process ended (exit code {self._process.exitcode})") from None
         if kind == "error":
-            raise PeerFailed(answer)
+            raise PeerError(answer)
         return answer
 
     def load(self, case: Case) -> list[Tensor]:
@@ -113,7 +113,7 @@ def serve(connection: Connection, name: str, threads: int) -> None:
             return
         try:
             if failed:
-                raise PeerFailed(failed)
+                raise PeerError(failed)
             answer = getattr(host, method)(*arguments)
             # Tensors would travel through shared memory, which outlives a process that is killed.
             if method == "load":
@@ -125,7 +125,7 @@ def serve(connection: Connection, name: str, threads: int) -> None:
 
 def describe(error: Exception) -> str:
     """An error in one line of readable length."""
-    if isinstance(error, PeerFailed):
+    if isinstance(error, PeerError):
         return str(error)
     lines = str(error).strip().splitlines()
     text = f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-
 import sightline
 from sightline.backend import native
 from sightline.bench.timing import Spent, clock

@@ -48,6 +48,8 @@ def lines(report: Report, grids: Sequence[Grid]) -> Iterable[str]:
     yield from (f"- {name}: {value}" for name, value in found["machine"].items())
     timing = "CPU time" if found["settings"]["time"] == "cpu" else "time of the clock"
     yield f"- threads measured: {found['settings']['threads']}, {timing}"
+    if found["settings"]["size"] != "full":
+        yield f"- a {found['settings']['size']} run: fewer cases, fewer rounds"
     if not found["complete"]:
         yield "- **not a whole run**: it was stopped, or some sections or peers were chosen"
     yield ""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pattern:
-    """Everything may be looked at; the other patterns refine this. Queries and keys are aligned at the top left."""
+    """Everything may be looked at; the other patterns refine this. Aligned at the top left."""
 
     def sees(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
         """Whether a query may look at a key; the three index tensors broadcast."""

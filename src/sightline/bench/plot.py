@@ -84,7 +84,8 @@ def _panels(report: Report) -> dict[str, list[tuple[str, dict[str, float]]]]:
             peak = row.get("dot_peak" if dot else "fma_peak")
             if not peak:
                 continue
-            title = f"{report.sections[section]['title']}, {row['dtype']}: share of the {'bf16' if dot else 'FMA'} peak"
+            what = f"{report.sections[section]['title']}, {row['dtype']}"
+            title = f"{what}: share of the {'bf16' if dot else 'FMA'} peak"
             panels.setdefault(title, []).append((row["case"], _shares(row, peak)))
     return panels
 
@@ -121,7 +122,8 @@ def _draw(axis: Any, title: str, rows: list[tuple[str, dict[str, float]]], names
         place += 1.2
     axis.set_yticks(ticks, [case for case, _ in rows], fontsize=8)
     axis.set_ylim(place - 1.2 - 0.2, -0.8)
-    axis.set_xlim(0, 1)
+    # Bars of dot-product instructions may pass the multiply-add peak.
+    axis.set_xlim(0, max(1.0, 1.08 * max(share for _, shares in rows for share in shares.values())))
     axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axis.tick_params(axis="x", labelsize=8)
     axis.tick_params(axis="y", length=0)

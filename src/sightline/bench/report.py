@@ -31,6 +31,11 @@ class Report:
         )
         place["rows"].append(row)
 
+    def took(self, section: Section, seconds: float) -> None:
+        """How long a section took, of the clock."""
+        if section.name in self.sections:
+            self.sections[section.name]["wall_seconds"] = round(seconds, 1)
+
     def rows(self, name: str) -> list[Row]:
         """The finished rows of a section."""
         return list(self.sections.get(name, {}).get("rows", []))

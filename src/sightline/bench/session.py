@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sightline.bench.case import Case
-from sightline.bench.host import Host, PeerFailed, RemoteHost, describe
+from sightline.bench.host import Host, PeerError, RemoteHost, describe
 from sightline.bench.judge import verdict
 from sightline.bench.machine import Peak
 from sightline.bench.peers import HIDDEN, PEERS, load_peer
@@ -146,7 +146,7 @@ class Session:
     def _leave(self, host: Host | RemoteHost) -> None:
         try:
             host.drop()
-        except PeerFailed:
+        except PeerError:
             self.dismiss(host)
 
     def _measured(self, case: Case, found: dict[str, Any], hosts: Mapping[str, Host | RemoteHost]) -> Row:

@@ -14,7 +14,7 @@ from sightline.bench.peers.sdpa import mask_tensor
 
 
 class Jax(Peer):
-    """Layout [B,N,H,D], under ``jit``; ``is_causal``, a local window, lengths, or a mask; backward by ``vjp``."""
+    """Layout [B,N,H,D], ``jit``; ``is_causal``, a local window, lengths or a mask; backward: ``vjp``."""
 
     title = "JAX"
     packages = ("jax",)
@@ -31,6 +31,7 @@ class Jax(Peer):
     def prepare(self, case: Case, given: Inputs, threads: int) -> Run:
         import jax
 
+        ready: Any = jax.block_until_ready
         query, key, value = (_to_jax(tensor.transpose(1, 2)) for tensor in given[:3])
         options = _options(case)
         leaves = [query, key, value] + ([] if given.bias is None else [_to_jax(given.bias)])
@@ -40,14 +41,12 @@ class Jax(Peer):
 
         if case.direction == "forward":
             compiled = jax.jit(attend)
-            return Run(
-                lambda: jax.block_until_ready(compiled(*leaves)), lambda out: [_to_torch(out).transpose(1, 2)]
-            )
+            return Run(lambda: ready(compiled(*leaves)), lambda out: [_to_torch(out).transpose(1, 2)])
         fixed = {} if case.bias != "fixed" else {"bias": leaves.pop()}
         _, pullback = jax.vjp(jax.jit(lambda *given: attend(*given, **fixed)), *leaves)
         pull = jax.jit(lambda pullback, grad: pullback(grad))
         grad = _to_jax(given.grad.transpose(1, 2))
-        return Run(lambda: jax.block_until_ready(pull(pullback, grad)), _gradients)
+        return Run(lambda: ready(pull(pullback, grad)), _gradients)
 
 
 def _gradients(found: Any) -> list[Tensor]:

@@ -13,7 +13,7 @@ from sightline.mask import Mask
 
 
 class Sightline(Peer):
-    """``sightline.attention`` with the mask object of the pattern, or the bool tensor that the case asks for."""
+    """``sightline.attention`` with the pattern's mask object, or the bool tensor that the case asks for."""
 
     title = "Sightline"
 

@@ -53,5 +53,5 @@ class Peer(ABC):
     def prepare(self, case: Case, given: Inputs, threads: int) -> Run:
         """The case, ready to be called again and again."""
 
-    def forget(self) -> None:
+    def forget(self) -> None:  # noqa: B027  (most have nothing to forget)
         """Lets go of what was cached for a case."""

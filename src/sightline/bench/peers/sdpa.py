@@ -12,7 +12,7 @@ from sightline.bench.peers.torch_run import torch_run
 
 
 class Sdpa(Peer):
-    """``torch.nn.functional.scaled_dot_product_attention``; ``is_causal``, otherwise a mask or a bias tensor."""
+    """``F.scaled_dot_product_attention``; ``is_causal``, otherwise a mask or a bias tensor."""
 
     title = "PyTorch SDPA"
 
@@ -31,6 +31,6 @@ class Sdpa(Peer):
 
 
 def mask_tensor(case: Case) -> Tensor:
-    """The pattern as bool, True = may look: [B,1,1,M] where every query sees the same keys, else [B|1,1,N,M]."""
+    """The pattern as bool: [B,1,1,M] where every query sees the same keys, else [B|1,1,N,M]."""
     alike = case.pattern.by_batch and case.form != "dense"
     return case.pattern.dense(case.batch, 1 if alike else case.queries, case.length).contiguous()

@@ -8,7 +8,15 @@ from itertools import product
 from sightline.bench.case import Case
 from sightline.bench.pattern import CAUSAL, FULL
 from sightline.bench.sections.section import (
-    BEST_PEER, CASE, DTYPE, MS, OF_DOT_PEAK, OF_FMA_PEAK, SPREAD, X_BEST_PEER, Section,
+    BEST_PEER,
+    CASE,
+    DTYPE,
+    MS,
+    OF_DOT_PEAK,
+    OF_FMA_PEAK,
+    SPREAD,
+    X_BEST_PEER,
+    Section,
 )  # fmt: skip
 from sightline.bench.session import Row, Session
 

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 from sightline.bench.case import Case
 from sightline.bench.sections.section import (
-    BEST_PEER, CASE, DTYPE, MS, SPREAD, X_BEST_PEER, Column, Section,
+    BEST_PEER,
+    CASE,
+    DTYPE,
+    MS,
+    SPREAD,
+    X_BEST_PEER,
+    Column,
+    Section,
 )  # fmt: skip
 from sightline.bench.session import Row, Session
 
@@ -34,9 +41,9 @@ SECTION = Section(
     name="decode",
     title="Decode",
     note=(
-        "One query a head. The floor reads every key and value once (a sum over the cache); several caches take "
-        "turns, so that they come from memory. Peers without grouped heads get a group's query heads as rows of "
-        "one head: the same numbers, and each key is read once."
+        "One query a head. The floor reads every key and value once (a sum over the cache); several caches "
+        "take turns, so that they come from memory. Eager, ort-mha and openvino get a group's query heads as "
+        "rows of one head: the same numbers, and each key is read once."
     ),
     columns=(
         CASE, DTYPE, MS, SPREAD, Column("floor_ms", "floor ms", "ms"), Column("x_floor", "× floor", "ratio"),

@@ -57,7 +57,7 @@ def _errors(name: str, case: Case) -> list[Tensor]:
 SECTION = Section(
     name="errors",
     title="Errors against float64",
-    note="Signed normal inputs; logits × 20 have sharp rows. As multiples of SDPA's own error in the same dtype.",
+    note="Signed normal inputs; logits × 20 make sharp rows. Multiples of SDPA's error in the same dtype.",
     columns=(
         CASE, DTYPE, Column("stretch", "logits ×", "number"), Column("what", "what", "text"),
         Column("largest", "largest error", "error"), Column("x_largest", "× sdpa's largest", "ratio"),

@@ -49,7 +49,7 @@ def rows(session: Session) -> Iterator[Row]:
     if not AVAILABLE:
         return
     n = session.pick(full=32768, quick=8192, tiny=256)
-    for dtype in ("float32", "bfloat16"):
+    for dtype in session.pick(full=("float32", "bfloat16"), quick=("float32",), tiny=("float32",)):
         for what in WORK:
             length = n // 2 if "backward" in what else n
             session.progress(f"memory: {what}, {dtype}")
@@ -77,7 +77,7 @@ def _peak(n: int, dtype: str, what: str) -> float:
 SECTION = Section(
     name="memory",
     title="Memory",
-    note="Peak resident memory above inputs and outputs, MB (Linux). The last column is the matrix of weights.",
+    note="Peak resident memory above inputs and outputs (Linux). The last column is what the weights take.",
     columns=(
         CASE, DTYPE, Column("what", "what", "text"), Column("mb", "MB", "number"),
         Column("sdpa_mb", "sdpa's MB", "number"), Column("matrix_mb", "whole matrix MB", "number"),

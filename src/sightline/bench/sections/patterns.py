@@ -8,7 +8,15 @@ from dataclasses import replace
 from sightline.bench.case import Case
 from sightline.bench.pattern import FULL, Documents, Lengths, Window
 from sightline.bench.sections.section import (
-    BEST_PEER, CASE, DTYPE, MS, OF_FMA_PEAK, SPREAD, X_BEST_PEER, Column, Section,
+    BEST_PEER,
+    CASE,
+    DTYPE,
+    MS,
+    OF_FMA_PEAK,
+    SPREAD,
+    X_BEST_PEER,
+    Column,
+    Section,
 )  # fmt: skip
 from sightline.bench.session import OURS, Row, Session
 
@@ -49,9 +57,10 @@ SECTION = Section(
     name="patterns",
     title="Masks and biases",
     note=(
-        "× plain: times as long as the same call without padding or bias. Peers get a pattern in their tightest "
-        "form (a block mask, lengths, is_causal), otherwise as a bool mask; 'as key mask' is bool [B,1,1,M] and 'as "
-        "dense' bool [B,1,N,M] for everyone. Half-padded: lengths from 1/16 to 15/16, half on average."
+        "× plain: times as long as the same call without padding or bias. Peers get a pattern in their "
+        "tightest form (a block mask, lengths, is_causal), otherwise as a bool mask; 'as key mask' is bool "
+        "[B,1,1,M] and 'as dense' bool [B,1,N,M] for everyone. Padded: from nearly none to nearly "
+        "all, half on average."
     ),
     columns=(
         CASE, DTYPE, Column("pass", "pass", "text"), MS, SPREAD, OF_FMA_PEAK,

@@ -113,8 +113,8 @@ SECTION = Section(
     name="readouts",
     title="Readouts",
     note=(
-        "The log-sum-exp is known, as after attention(..., return_matrix=True). Eager computes the whole matrix in "
-        "float32, then everything from it. Ascending keys make every tile of a row hold new top-8 entries."
+        "The log-sum-exp is known, as after attention(..., return_matrix=True). Eager computes the whole "
+        "matrix in float32, then everything from it. Ascending keys: every tile of a row has new top-8 entries."
     ),
     columns=(
         CASE, DTYPE, Column("readouts", "readouts", "text"), MS, SPREAD,

@@ -61,7 +61,7 @@ def _cases(session: Session) -> Iterator[Case]:
 SECTION = Section(
     name="threads",
     title="Two threads",
-    note="Time of the clock, so other work on the machine shows: a busy core makes two threads look like one.",
+    note="Time of the clock: other work on the machine shows, and a busy core makes two threads one.",
     columns=(
         CASE, DTYPE, Column("pass", "pass", "text"), Column("ms_1", "1 thread ms", "ms"),
         Column("ms_2", "2 threads ms", "ms"), Column("speedup", "speed-up", "ratio"),
