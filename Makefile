@@ -17,7 +17,7 @@ help:
 	@echo "make sanitize  run the engine's tests on a core that checks its own memory accesses"
 	@echo "make lint      ruff, mypy, clang-format"
 	@echo "make format    put the code in shape"
-	@echo "make bench     attention and readouts against PyTorch"
+	@echo "make bench     attention against its peers, side by side; figures in $(OUT)/"
 	@echo "make docs      run every example in README and docs"
 	@echo "make clean     remove $(VENV), build and $(OUT)"
 
@@ -72,9 +72,14 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(find native -name '*.h' -o -name '*.cpp')
 
-bench: $(VENV)/.installed
+# The peers are large and only needed here; what cannot be installed is left out of the run.
+$(VENV)/.peers: $(VENV)/.installed
+	-$(INSTALL) -e '.[peers]'
+	@touch $@
+
+bench: $(VENV)/.peers
 	@mkdir -p $(OUT)
-	$(BIN)/python -m benchmarks --json $(OUT)/bench.json
+	$(BIN)/sightline bench --json $(OUT)/bench.json --plot $(OUT)/bench.svg
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m pytest -q README.md docs src --doctest-modules --doctest-glob='*.md'

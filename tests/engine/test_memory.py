@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
 import sys, torch, sightline
-from benchmarks.memory import forget_peak, resident
+from sightline.bench.resident import forget_peak, resident
 n, backend, what = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 q, k, v = (torch.randn(1, 2, n, 64) for _ in range(3))
 mask = sightline.window(256, 0)

@@ -1,0 +1,103 @@
+"""One problem of the benchmark: its shapes, and the inputs that every contender gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sightline.bench.pattern import FULL, Pattern
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is computed, in the letters of the documentation: B batch, H heads, G key/value heads, N, M, D.
+
+    Args:
+        form: how the pattern is given: "best", each peer's tightest form; "key mask", bool [B,1,1,M];
+            "dense", bool [B,1,N,M].
+        bias: a dense float bias [1,H,N,M], "" for none, "fixed", or "learned" (with a gradient).
+        direction: "forward"; "backward" alone, its forward pass made before.
+        copies: so many sets of inputs take turns, so that they come from memory and not from a cache.
+    """
+
+    queries: int
+    width: int = 64
+    dtype: str = "float32"
+    batch: int = 1
+    heads: int = 8
+    kv_heads: int = 0
+    keys: int = 0
+    pattern: Pattern = FULL
+    form: str = "best"
+    bias: str = ""
+    direction: str = "forward"
+    copies: int = 1
+    stretch: float = 1.0
+
+    @property
+    def groups(self) -> int:
+        """G."""
+        return self.kv_heads or self.heads
+
+    @property
+    def length(self) -> int:
+        """M."""
+        return self.keys or self.queries
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return DTYPES[self.dtype]
+
+    @property
+    def flops(self) -> float:
+        """Useful multiplications and additions: 2 products forward, 5 backward, of visible pairs only."""
+        products = 2 if self.direction == "forward" else 5
+        pairs = self.pattern.pairs(self.batch, self.queries, self.length)
+        return 2.0 * products * self.heads * self.width * pairs
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of all keys and values."""
+        return 2 * self.batch * self.groups * self.length * self.width * self.torch_dtype.itemsize
+
+    def __str__(self) -> str:
+        shape = f"({self.batch},{self.heads},{self.queries},{self.width})"
+        if self.groups != self.heads or self.length != self.queries:
+            shape = (
+                f"({self.batch},{self.heads}/{self.groups},{self.queries},{self.width}) × {self.length} keys"
+            )
+        words = [shape, str(self.pattern)]
+        if self.form != "best":
+            words.append(f"as {self.form}")
+        if self.bias:
+            words.append(f"{self.bias} bias")
+        return " ".join(words)
+
+
+class Inputs(NamedTuple):
+    """Tensors of a case, contiguous, in its dtype; ``bias`` is float32 or the dtype's own."""
+
+    query: Tensor  # [B,H,N,D]
+    key: Tensor  # [B,G,M,D]
+    value: Tensor  # [B,G,M,D]
+    grad: Tensor  # [B,H,N,D], what the backward pass starts from
+    bias: Tensor | None  # [1,H,N,M]
+
+
+def inputs(case: Case, copy: int = 0) -> Inputs:
+    """The same signed normal numbers in every process."""
+    generator = torch.Generator().manual_seed(copy)
+
+    def draw(*shape: int, scale: float = 1.0) -> Tensor:
+        return (torch.randn(shape, generator=generator) * scale).to(case.torch_dtype)
+
+    b, h, g, n, m, d = case.batch, case.heads, case.groups, case.queries, case.length, case.width
+    query, key, value = draw(b, h, n, d, scale=case.stretch), draw(b, g, m, d), draw(b, g, m, d)
+    grad = draw(b, h, n, d) if case.direction == "backward" else query
+    bias = draw(1, h, n, m) if case.bias else None
+    return Inputs(query, key, value, grad, bias)

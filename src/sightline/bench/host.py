@@ -1,0 +1,161 @@
+"""Runs one peer: here, or in a process of its own that answers the same calls."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.bench.case import Case, inputs
+from sightline.bench.judge import rows_of
+from sightline.bench.peers import load_peer
+from sightline.bench.peers.peer import Peer, Run
+from sightline.bench.timing import Spent, clock
+
+
+class PeerError(Exception):
+    """A peer raised, or its process ended; the message is for the table's notes."""
+
+
+class Host:
+    """One peer in this process."""
+
+    def __init__(self, peer: Peer, threads: int) -> None:
+        self.peer = peer
+        self.threads = threads
+        self._runs: Iterator[Run] = iter(())
+
+    def load(self, case: Case) -> list[Tensor]:
+        """Prepares a case, runs it once and returns what is compared with float64, in float32."""
+        torch.set_num_threads(self.threads)
+        runs = [self.peer.prepare(case, inputs(case, copy), self.threads) for copy in range(case.copies)]
+        found = [t.detach().float() for t in runs[0].outputs(runs[0].call())]
+        if case.direction == "forward":
+            found = [found[0][:, :, rows_of(case)].clone()]
+        self._runs = itertools.cycle(runs)
+        return found
+
+    def time(self, number: int) -> Spent:
+        """What one call of the loaded case takes."""
+        torch.set_num_threads(self.threads)
+        if number == 1:
+            return clock(next(self._runs).call, 1)
+        return clock(lambda: next(self._runs).call(), number)
+
+    def drop(self) -> None:
+        """Forgets the loaded case."""
+        self._runs = iter(())
+        self.peer.forget()
+
+    def close(self) -> None:
+        self.drop()
+
+
+class RemoteHost:
+    """One peer in a process of its own: its thread pools and settings stay apart from everyone else's."""
+
+    def __init__(self, name: str, threads: int, environment: Mapping[str, str]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, name, threads), daemon=True)
+        with _environment(environment), _deaf_to_interrupts():
+            self._process.start()
+        theirs.close()
+        self._name = name
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        try:
+            self._connection.send((method, arguments))
+            kind, answer = self._connection.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise PeerError(f"its process ended (exit code {self._process.exitcode})") from None
+        if kind == "error":
+            raise PeerError(answer)
+        return answer
+
+    def load(self, case: Case) -> list[Tensor]:
+        return [torch.from_numpy(array) for array in self._ask("load", case)]
+
+    def time(self, number: int) -> Spent:
+        found: Spent = self._ask("time", number)
+        return found
+
+    def drop(self) -> None:
+        self._ask("drop")
+
+    def close(self) -> None:
+        self._connection.close()
+        self._process.join(timeout=2)
+        if self._process.is_alive():
+            self._process.kill()
+
+
+def serve(connection: Connection, name: str, threads: int) -> None:
+    """What the other process does: answer until the connection closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        host = Host(load_peer(name), threads)
+        failed = ""
+    except Exception as error:
+        failed = describe(error)
+    while True:
+        try:
+            method, arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            if failed:
+                raise PeerError(failed)
+            answer = getattr(host, method)(*arguments)
+            # Tensors would travel through shared memory, which outlives a process that is killed.
+            if method == "load":
+                answer = [tensor.contiguous().numpy() for tensor in answer]
+            connection.send(("answer", answer))
+        except Exception as error:
+            connection.send(("error", describe(error)))
+
+
+def describe(error: Exception) -> str:
+    """An error in one line of readable length."""
+    if isinstance(error, PeerError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0] if lines else ''}"
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables of a child: libraries read theirs when they are loaded."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches every process of the terminal; a child inherits that it is ours to handle."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, which has no signals to handle
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

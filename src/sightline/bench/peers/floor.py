@@ -1,0 +1,25 @@
+"""The floor under decoding: reading every key and value once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from sightline.bench.case import Case, Inputs
+from sightline.bench.peers.peer import Peer, Run
+
+
+class StreamingRead(Peer):
+    """A vectorised sum over the cache, the fastest single pass over memory that PyTorch has."""
+
+    title = "streaming read"
+
+    def prepare(self, case: Case, given: Inputs, threads: int) -> Run:
+        # bfloat16 pairs read as float32: the sum means nothing, the bytes are the same.
+        streams = [tensor.flatten().view(torch.float32) for tensor in (given.key, given.value)]
+
+        def read() -> Any:
+            return [stream.sum() for stream in streams]
+
+        return Run(read, lambda found: [given.query])

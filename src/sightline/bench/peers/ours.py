@@ -1,0 +1,45 @@
+"""Sightline itself."""
+
+from __future__ import annotations
+
+import torch
+
+import sightline
+from sightline.bench.case import Case, Inputs
+from sightline.bench.pattern import Causal, Documents, Lengths, Window
+from sightline.bench.peers.peer import Peer, Run
+from sightline.bench.peers.torch_run import torch_run
+from sightline.mask import Mask
+
+
+class Sightline(Peer):
+    """``sightline.attention`` with the pattern's mask object, or the bool tensor that the case asks for."""
+
+    title = "Sightline"
+
+    def version(self) -> str:
+        return sightline.__version__
+
+    def prepare(self, case: Case, given: Inputs, threads: int) -> Run:
+        mask = mask_of(case)
+        return torch_run(
+            case, given, lambda q, k, v, bias: sightline.attention(q, k, v, mask=mask, bias=bias)
+        )
+
+
+def mask_of(case: Case) -> Mask | torch.Tensor | None:
+    """The pattern in Sightline's terms."""
+    pattern, batch, queries, keys = case.pattern, case.batch, case.queries, case.length
+    if case.form == "dense":
+        return pattern.dense(batch, queries, keys).contiguous()
+    if case.form == "key mask":
+        return pattern.dense(batch, 1, keys).contiguous()
+    if isinstance(pattern, Causal):
+        return sightline.causal()
+    if isinstance(pattern, Window):
+        return sightline.window(pattern.left, 0)
+    if isinstance(pattern, Lengths):
+        return sightline.lengths(list(pattern.kept))
+    if isinstance(pattern, Documents):
+        return sightline.documents(torch.arange(queries) // pattern.length)
+    return None

@@ -1,0 +1,209 @@
+"""Whole models with random weights: attn_implementation "eager", "sdpa" and "sightline" side by side."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.bench.host import describe
+from sightline.bench.machine import available_gigabytes
+from sightline.bench.sections.section import CASE, DTYPE, Column, Section
+from sightline.bench.session import OURS, Row, Session, figures
+from sightline.bench.timing import Spent, clock, take_turns
+
+IMPLEMENTATIONS = ("eager", "sdpa", OURS)
+_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
+
+
+@dataclass(frozen=True)
+class Work:
+    """A model and what it is asked to do."""
+
+    title: str
+    dtype: str
+    model: Any
+    step: Callable[[], Tensor]
+    """One pass; what it returns is compared."""
+    after: Callable[[], None] = lambda: None
+    """Undoes what a pass left behind, not timed."""
+    eager_gigabytes: float = 0.0
+
+
+def rows(session: Session) -> Iterator[Row]:
+    """A BERT-base-sized encoder, a ModernBERT-like one with local attention, a Llama-like decode step."""
+    if importlib.util.find_spec("transformers") is None:
+        session.note("endtoend", 'not installed: pip install "sightline[app]"')
+        return
+    import sightline.huggingface  # noqa: F401  (registers the implementation)
+
+    torch.set_num_threads(session.settings.threads)
+    for works in (_bert, _modernbert, _llama):
+        for work in works(session):
+            yield _measured(session, work)
+
+
+def _measured(session: Session, work: Work) -> Row:
+    found: dict[str, dict[str, Any]] = {}
+    timed, wanted = {}, None
+    for name in ("sdpa", "eager", OURS):
+        session.progress(f"{work.title}: checking {name}")
+        if name == "eager" and work.eager_gigabytes > available_gigabytes() / 2:
+            found[name] = {"status": "left out", "why": f"needs {work.eager_gigabytes:.0f} GB"}
+            session.note("eager", f"not enough memory for {work.title}")
+            continue
+        try:
+            output = _pass(work, name)
+        except Exception as error:
+            found[name] = {"status": "failed", "why": describe(error)}
+            session.note(name, f"failed on {work.title}: {describe(error)}")
+            continue
+        wanted = output if wanted is None else wanted
+        apart = float((output - wanted).norm() / wanted.norm())
+        if not apart <= _TOLERANCE[work.dtype]:
+            found[name] = {"status": "wrong", "why": f"off by {apart:.2g} of sdpa's norm"}
+            session.note(name, f"wrong on {work.title}: off by {apart:.2g} of sdpa's norm")
+            continue
+        found[name] = {"status": "ok", "apart": apart}
+        timed[name] = _timed(work, name)
+    session.progress(f"{work.title}: measuring {', '.join(timed)}")
+    samples = take_turns(timed, session.settings.budget, session.wall)
+    row: Row = {"case": work.title, "dtype": work.dtype, "contenders": found}
+    for name, one in samples.items():
+        found[name] |= figures(one, samples.get(OURS))
+        row[f"{name}_ms"] = one.median * 1e3
+        row[f"x_{name}"] = found[name].get("ratio")
+    return row
+
+
+def _pass(work: Work, name: str) -> Tensor:
+    work.model.set_attn_implementation(name)
+    with torch.no_grad():
+        output = work.step().float()
+    work.after()
+    return output
+
+
+def _timed(work: Work, name: str) -> Callable[[int], Spent]:
+    def time(number: int) -> Spent:
+        work.model.set_attn_implementation(name)
+        with torch.no_grad():
+            spent = clock(work.step, 1)
+        work.after()
+        return spent
+
+    return time
+
+
+def _bert(session: Session) -> Iterator[Work]:
+    from transformers import BertConfig, BertModel
+
+    sizes = session.pick(
+        full={}, quick={"num_hidden_layers": 3},
+        tiny={"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 32},
+    )  # fmt: skip
+    config = BertConfig(**sizes)
+    model = _random(BertModel, config)
+    name = f"BERT, {config.num_hidden_layers} layers of {config.hidden_size}"
+    batch, short, long = session.pick(full=(8, 128, 512), quick=(8, 128, 512), tiny=(2, 8, 16))
+    yield Work(f"{name}, ({batch},{short})", "float32", model, _encode(model, batch, short))
+    yield Work(
+        f"{name}, ({batch},{short}) half padded", "float32", model, _encode(model, batch, short, padded=True)
+    )
+    yield Work(f"{name}, (1,{long})", "float32", model, _encode(model, 1, long))
+
+
+def _modernbert(session: Session) -> Iterator[Work]:
+    from transformers import ModernBertConfig, ModernBertModel
+
+    tiny = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 32, "local_attention": 8}
+    config = ModernBertConfig(num_hidden_layers=3, **session.pick(full={}, quick={}, tiny=tiny))
+    model = _random(ModernBertModel, config)
+    length = session.pick(full=8192, quick=2048, tiny=32)
+    title = (
+        f"ModernBERT, 3 layers of {config.hidden_size} (1 global, 2 with window {config.local_attention}), "
+        f"(1,{length})"
+    )
+    # Scores, their softmax and what is masked: three matrices.
+    gigabytes = 3 * 4 * config.num_attention_heads * length**2 / 2**30
+    yield Work(title, "float32", model, _encode(model, 1, length), eager_gigabytes=gigabytes)
+
+
+def _llama(session: Session) -> Iterator[Work]:
+    from transformers import DynamicCache, LlamaConfig, LlamaModel
+
+    sizes = {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    }
+    tiny = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
+    layers, filled = session.pick(full=(16, 4096), quick=(4, 4096), tiny=(1, 16))
+    # The embedding of a 1B model is a quarter of it, and a step reads one row: a small one stands for it.
+    config = LlamaConfig(
+        num_hidden_layers=layers, vocab_size=1000, max_position_embeddings=131072,
+        **session.pick(full=sizes, quick=sizes, tiny=tiny),
+    )  # fmt: skip
+    model = _random(LlamaModel, config, torch.bfloat16)
+    cache = DynamicCache(config=config)
+    generator = torch.Generator().manual_seed(1)
+    groups, width = config.num_key_value_heads or 1, config.hidden_size // config.num_attention_heads
+    for layer in range(layers):
+        key, value = (torch.randn(1, groups, filled, width, generator=generator).bfloat16() for _ in "kv")
+        cache.update(key, value, layer)
+    token = torch.tensor([[5]])
+
+    def step() -> Tensor:
+        hidden: Tensor = model(token, past_key_values=cache, use_cache=True).last_hidden_state
+        return hidden
+
+    title = f"Llama 1B decode step, {layers} layers, cache of {filled}"
+    yield Work(title, "bfloat16", model, step, after=lambda: cache.crop(-1))
+
+
+def _random(kind: Any, config: Any, dtype: torch.dtype = torch.float32) -> Any:
+    """A model with random weights, made in its dtype, so that it is never held twice."""
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        return kind(config).eval()
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _encode(model: Any, batch: int, length: int, padded: bool = False) -> Callable[[], Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    text = torch.randint(5, 900, (batch, length), generator=generator)
+    mask = torch.ones_like(text)
+    if padded:
+        for entry in range(batch):
+            mask[entry, round(length * (entry + 0.5) / batch) :] = 0
+    real = mask.bool()
+
+    def step() -> Tensor:
+        hidden: Tensor = model(text, attention_mask=mask).last_hidden_state
+        return hidden[real]
+
+    return step
+
+
+SECTION = Section(
+    name="endtoend",
+    title="End to end",
+    note=(
+        "transformers models with random weights; the attention implementation is changed by name, everything "
+        "else is the same. × is times as long as Sightline. Half padded: from nearly none to all."
+    ),
+    columns=(
+        CASE, DTYPE, Column("eager_ms", "eager ms", "ms"), Column("sdpa_ms", "sdpa ms", "ms"),
+        Column("sightline_ms", "sightline ms", "ms"), Column("x_eager", "× eager", "ratio"),
+        Column("x_sdpa", "× sdpa", "ratio"),
+    ),
+    rows=rows,
+)  # fmt: skip

@@ -1,0 +1,194 @@
+"""One run: who takes part, how long a case may take, and measuring a case with everybody."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sightline.bench.case import Case
+from sightline.bench.host import Host, PeerError, RemoteHost, describe
+from sightline.bench.judge import verdict
+from sightline.bench.machine import Peak
+from sightline.bench.peers import HIDDEN, PEERS, load_peer
+from sightline.bench.peers.peer import Peer
+from sightline.bench.timing import Budget, Samples, Timed, take_turns
+
+Row = dict[str, Any]
+OURS = "sightline"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is done.
+
+    Args:
+        size: "full", "quick", or "tiny": which cases each section takes.
+        peers: names from PEERS, Sightline's own not needed.
+    """
+
+    size: str = "full"
+    threads: int = 1
+    budget: Budget = field(default_factory=lambda: Budget(4.0))
+    peers: tuple[str, ...] = tuple(name for name in PEERS if name not in HIDDEN)
+    peak_seconds: float = 0.02
+
+
+class Session:
+    """What the sections measure with; closes the peers' processes when it ends."""
+
+    def __init__(self, settings: Settings, progress: Callable[[str], None] = lambda line: None) -> None:
+        self.settings = settings
+        self.progress = progress
+        self.notes: dict[str, dict[str, None]] = {}
+        self.versions: dict[str, str] = {}
+        self._processes: dict[tuple[str, tuple[tuple[str, str], ...]], RemoteHost] = {}
+        self._peers: dict[str, Peer] = {}
+        for name in dict.fromkeys((OURS, *settings.peers)):
+            peer = load_peer(name)
+            missing = peer.missing()
+            if missing:
+                self.note(name, missing)
+            else:
+                self._peers[name] = peer
+                self.versions[name] = peer.version()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for host in self._processes.values():
+            host.close()
+        self._processes.clear()
+
+    @property
+    def peers(self) -> list[str]:
+        """Names of those that are here, Sightline first."""
+        return list(self._peers)
+
+    @property
+    def wall(self) -> bool:
+        """Several threads are measured by the clock, one by its CPU time."""
+        return self.settings.threads > 1
+
+    def note(self, peer: str, reason: str) -> None:
+        """Remembers why a peer is left out; each reason once."""
+        self.notes.setdefault(peer, {})[reason] = None
+
+    def pick(self, **sizes: Any) -> Any:
+        """The entry of this run's size."""
+        return sizes[self.settings.size]
+
+    def host(self, name: str, environment: Mapping[str, str] | None = None) -> Host | RemoteHost:
+        """The peer, ready to load a case; with an ``environment`` always in a process of its own."""
+        peer = self._peers.get(name) or load_peer(name)
+        threads = self.settings.threads
+        if not peer.own_process and environment is None:
+            return Host(peer, threads)
+        key = (name, tuple(sorted((environment or {}).items())))
+        if key not in self._processes:
+            changes = {**peer.environment(threads), **(environment or {})}
+            self._processes[key] = RemoteHost(name, threads, changes)
+        return self._processes[key]
+
+    def dismiss(self, host: Host | RemoteHost) -> None:
+        """Forgets a process that has ended; the next case starts another."""
+        for key in [key for key, one in self._processes.items() if one is host]:
+            self._processes.pop(key).close()
+
+    def compare(self, case: Case, others: Mapping[str, tuple[str, Case]] | None = None) -> Row:
+        """All peers on one case, in turn.
+
+        Args:
+            others: what takes turns with them beside this: label to (peer, case).
+        """
+        contenders = {name: (name, case) for name in self._peers} | dict(others or {})
+        found: dict[str, dict[str, Any]] = {}
+        hosts: dict[str, Host | RemoteHost] = {}
+        try:
+            for label, (name, one) in contenders.items():
+                self.progress(f"{case}: checking {label}")
+                found[label] = self._admit(label, name, one, hosts)
+            self.progress(f"{case}: measuring {', '.join(hosts)}")
+            return self._measured(case, found, hosts)
+        finally:
+            for host in hosts.values():
+                self._leave(host)
+
+    def _admit(
+        self, label: str, name: str, case: Case, hosts: dict[str, Host | RemoteHost]
+    ) -> dict[str, Any]:
+        """Loads and judges one contender: who is right joins ``hosts``."""
+        peer = self._peers.get(name) or load_peer(name)
+        reason = peer.why_not(case)
+        if reason:
+            self.note(name, reason)
+            return {"status": "left out", "why": reason}
+        host: Host | RemoteHost | None = None
+        try:
+            host = self.host(name)
+            outputs = host.load(case)
+        except Exception as error:
+            reason = describe(error)
+            self.note(name, f"failed on {case} {case.dtype}: {reason}")
+            if host is not None:
+                self._leave(host)
+            return {"status": "failed", "why": reason}
+        wrong = "" if name in HIDDEN else verdict(case, outputs)
+        if wrong:
+            self.note(name, f"wrong on {case} {case.dtype}: {wrong}")
+            self._leave(host)
+            return {"status": "wrong", "why": wrong}
+        hosts[label] = host
+        return {"status": "ok"}
+
+    def _leave(self, host: Host | RemoteHost) -> None:
+        try:
+            host.drop()
+        except PeerError:
+            self.dismiss(host)
+
+    def _measured(self, case: Case, found: dict[str, Any], hosts: Mapping[str, Host | RemoteHost]) -> Row:
+        peak = Peak(self.settings.peak_seconds)
+        timed: dict[str, Timed] = {label: host.time for label, host in hosts.items()}
+        samples = take_turns({"peak": peak, **timed}, self.settings.budget, self.wall)
+        rounds = len(samples["peak"].seconds)
+        spec = asdict(case) | {"pattern": str(case.pattern)}
+        row: Row = {"case": str(case), "dtype": case.dtype, "spec": spec, "flops": case.flops}
+        ours = samples.get(OURS)
+        for label in hosts:
+            found[label] |= figures(samples[label], ours)
+        if ours is not None:
+            row |= {key: found[OURS][key] for key in ("ms", "spread")} | {"rounds": rounds}
+            speeds = [case.flops / seconds / 1e9 for seconds in ours.seconds]
+            row["gflops"] = statistics.median(speeds)
+            row |= shares(speeds, peak, rounds, self.settings.threads)
+        return row | best_peer(found, self._peers) | {"contenders": found}
+
+
+def figures(samples: Samples, ours: Samples | None) -> dict[str, Any]:
+    """What is kept of one contender's samples; ``ratio``: how many times as long as Sightline it takes."""
+    found: dict[str, Any] = {"ms": samples.median * 1e3, "spread": samples.spread, "seconds": samples.seconds}
+    return found if ours is None else found | {"ratio": ours.over(samples)}
+
+
+def shares(speeds: list[float], peak: Peak, rounds: int, threads: int) -> dict[str, float]:
+    """Shares of the peaks of the same round, and the peaks."""
+    found: dict[str, float] = {}
+    for name, measured in (("fma", peak.fma[-rounds:]), ("dot", peak.dot[-rounds:])):
+        if all(measured):
+            found[f"{name}_peak"] = statistics.median(measured) * threads
+            found[f"of_{name}_peak"] = statistics.median(
+                speed / one / threads for speed, one in zip(speeds, measured, strict=True)
+            )
+    return found
+
+
+def best_peer(found: Mapping[str, Mapping[str, Any]], peers: Iterable[str]) -> Row:
+    """The fastest of the others, and how many times as long as Sightline it takes."""
+    others = {name: found[name] for name in peers if name != OURS and "ms" in found.get(name, {})}
+    if not others:
+        return {"best_peer": None, "x_best_peer": None}
+    best = min(others, key=lambda name: float(others[name]["ms"]))
+    return {"best_peer": best, "x_best_peer": others[best].get("ratio")}
