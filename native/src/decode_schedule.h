@@ -74,7 +74,8 @@ inline sightline_status decode(const Kernels& kernels, int32_t threads, const si
   const int64_t row_floats = kernels.decode_row_floats(p);
   const int rows = (int)(schedule.group_rows < kDecodeRows ? schedule.group_rows : kDecodeRows);
   const WorkerMemory scratch(schedule.workers, kernels.decode_scratch(p, rows));
-  const WorkerMemory partials(1, sizeof(float) * row_floats * schedule.key_parts * p.batch * p.heads * p.queries);
+  const WorkerMemory partials(
+      1, sizeof(float) * row_floats * schedule.key_parts * p.batch * p.heads * p.queries);
   const WorkerMemory counters(1, sizeof(std::atomic<int64_t>) * schedule.groups);
   if (!scratch.ok() || !partials.ok() || !counters.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   auto* left = reinterpret_cast<std::atomic<int64_t>*>(counters.of(0));

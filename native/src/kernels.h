@@ -18,7 +18,8 @@ struct ForwardOut {
   float* lse;
 };
 
-// Rows [first, first + rows) of those that read key/value head g, counted head by head, and keys [begin, end).
+// Rows [first, first + rows) of those that read key/value head g, counted head by head, and keys [begin,
+// end).
 struct DecodePart {
   int64_t b, g, first;
   int rows;
