@@ -62,7 +62,7 @@ sightline_status check_readouts(const sightline_readouts* out) {
 
 sightline_status forward(const Kernels& kernels, int32_t threads, const sightline_problem& p,
                          const ForwardOut& out) {
-  if (decodes(p)) return decode(kernels, threads, p, out);
+  if (decodes(kernels, p)) return decode(kernels, threads, p, out);
   const Schedule schedule(kernels, p, threads, out.context != nullptr, false);
   const WorkerMemory scratch(schedule.workers, kernels.forward_scratch(p));
   Packings packings(schedule);
@@ -80,7 +80,7 @@ sightline_status forward(const Kernels& kernels, int32_t threads, const sightlin
 sightline_plan_info plan_forward(const Kernels& kernels, int32_t threads, const sightline_problem& p,
                                  bool context) {
   const int32_t pairs = kernels.pairs && p.dtype == SIGHTLINE_BFLOAT16;
-  if (decodes(p)) {
+  if (decodes(kernels, p)) {
     const DecodeSchedule schedule(p, threads, context);
     return {SIGHTLINE_DECODE, schedule.workers, schedule.parts(), pairs};
   }

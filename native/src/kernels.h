@@ -61,7 +61,8 @@ struct Kernels {
 
   // Decode: each part leaves decode_row_floats for each of its rows in `partial`; the partials of all parts
   // of the same rows, one after another in the order of their keys, are merged into `out`.
-  bool pairs;  // whether bfloat16 is multiplied in pairs
+  int decode_queries;  // up to so many queries per head it is faster than blocks
+  bool pairs;          // whether bfloat16 is multiplied in pairs
   int64_t (*decode_row_floats)(const sightline_problem&);
   size_t (*decode_scratch)(const sightline_problem&, int rows);
   void (*decode_part)(const sightline_problem&, const DecodePart&, bool context, void* scratch,
