@@ -18,16 +18,16 @@ class KVCache:
     After steps of n₁, n₂, … tokens, ``key[b,g,j]`` is the j-th key that entry b was given, and likewise the
     value; M = Σ nᵢ. Rows of one head lie next to each other in memory, as decoding reads them.
 
-    Without ``capacity`` the room doubles when it is full: M appended rows cost at most 2·M copied ones, however
-    many steps they came in. With it the room is taken once and nothing is ever copied.
+    Without ``capacity`` the room doubles when it is full: M appended rows cost at most 2·M copied ones,
+    however many steps they came in. With it the room is taken once and nothing is ever copied.
 
     What :meth:`append` returned stays as it was while more is appended: the new rows lie behind it, or in a
-    larger room of their own. Only :meth:`truncate` followed by :meth:`append` overwrites rows that were handed
-    out; an :class:`AttentionMatrix` that was made from them then refuses to compute.
+    larger room of their own. Only :meth:`truncate` followed by :meth:`append` overwrites rows that were
+    handed out; an :class:`AttentionMatrix` that was made from them then refuses to compute.
 
-    In a ragged batch entries grow by different lengths (see :meth:`append`). Each entry's rows begin at 0; the
-    rows behind its own length are padding, to be hidden with ``sightline.lengths(cache.lengths)`` or with a
-    causal mask aligned to the lengths before the step.
+    In a ragged batch entries grow by different lengths (see :meth:`append`). Each entry's rows begin at 0;
+    the rows behind its own length are padding, to be hidden with ``sightline.lengths(cache.lengths)`` or with
+    a causal mask aligned to the lengths before the step.
 
     Args:
         capacity: M at most, in tokens; the memory is taken at the first append. Default: grows.
@@ -51,7 +51,10 @@ class KVCache:
         if capacity is not None and capacity < 1:
             raise ValueError(f"capacity: must be 1 or more, got {capacity}. None lets the cache grow.")
         self._fixed = capacity
-        self.reset()
+        self._key: Tensor | None = None
+        self._value: Tensor | None = None
+        self._filled: list[int] = []  # each entry's length
+        self._shown: list[int] = []  # per entry, rows that some view shows as its own
 
     # --- what it holds ------------------------------------------------------------------------------
 
@@ -186,10 +189,8 @@ class KVCache:
 
     def reset(self) -> None:
         """Forgets everything and frees the memory; views handed out earlier stay as they were."""
-        self._key: Tensor | None = None
-        self._value: Tensor | None = None
-        self._filled: list[int] = []
-        self._shown: list[int] = []  # per entry, rows that some view shows as tokens
+        self._key = self._value = None
+        self._filled, self._shown = [], []
 
     # --- room ---------------------------------------------------------------------------------------
 
