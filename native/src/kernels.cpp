@@ -43,7 +43,7 @@ void pack_head(const sightline_problem& p, Side side, int64_t b, int64_t g, floa
 extern const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL);
 const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL) = {
     kBlockRows,      in_place,      packed_words,    pack_head,     forward_scratch, forward_block,
-    readout_scratch, readout_block, received_floats, fold_received, peak_burst,
+    readout_scratch, readout_block, received_floats, fold_received, peak_burst,      peak_dot_burst,
 };
 
 }  // namespace sightline
