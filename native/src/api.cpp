@@ -133,6 +133,21 @@ sightline_status readout(const Kernels& kernels, int32_t threads, const sightlin
   return SIGHTLINE_OK;
 }
 
+// --- Peaks ---
+
+double best_gflops(double (*burst)(), double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto begin = Clock::now();
+  double best = 0;
+  do {
+    const auto before = Clock::now();
+    const double operations = burst();
+    const double elapsed = std::chrono::duration<double>(Clock::now() - before).count();
+    if (elapsed > 0 && operations / elapsed > best) best = operations / elapsed;
+  } while (std::chrono::duration<double>(Clock::now() - begin).count() < seconds);
+  return best * 1e-9;
+}
+
 }  // namespace
 }  // namespace sightline
 
@@ -194,16 +209,12 @@ int32_t sightline_readout(int32_t level, int32_t threads, const sightline_proble
 
 double sightline_peak_gflops(int32_t level, double seconds) {
   const Kernels* kernels;
-  if (find_kernels(level, &kernels)) return 0;
-  using Clock = std::chrono::steady_clock;
-  const auto begin = Clock::now();
-  double best = 0;
-  do {
-    const auto before = Clock::now();
-    const double operations = kernels->peak_burst();
-    const double elapsed = std::chrono::duration<double>(Clock::now() - before).count();
-    if (elapsed > 0 && operations / elapsed > best) best = operations / elapsed;
-  } while (std::chrono::duration<double>(Clock::now() - begin).count() < seconds);
-  return best * 1e-9;
+  return find_kernels(level, &kernels) ? 0 : best_gflops(kernels->peak_burst, seconds);
+}
+
+double sightline_peak_dot_gflops(int32_t level, double seconds) {
+  const Kernels* kernels;
+  if (find_kernels(level, &kernels) || !kernels->peak_dot_burst) return 0;
+  return best_gflops(kernels->peak_dot_burst, seconds);
 }
 }

@@ -72,6 +72,7 @@ struct Kernels {
 
   // One burst of multiply-adds in registers; returns the floating-point operations done.
   double (*peak_burst)();
+  double (*peak_dot_burst)();  // of bfloat16 dot products; null where the level has none
 };
 
 }  // namespace sightline
