@@ -184,6 +184,10 @@ SIGHTLINE_API int32_t sightline_readout(int32_t level, int32_t threads, const si
  * FMA): the peak that benchmarks quote shares of. Takes about `seconds`. 0 for a level that cannot run. */
 SIGHTLINE_API double sightline_peak_gflops(int32_t level, double seconds);
 
+/* The same of bfloat16 dot products (each counts two multiplications and two additions a lane); 0 for a level
+ * that has none. */
+SIGHTLINE_API double sightline_peak_dot_gflops(int32_t level, double seconds);
+
 #ifdef __cplusplus
 }
 #endif

@@ -63,7 +63,7 @@ sightline_status check_readouts(const sightline_readouts* out) {
 
 sightline_status forward(const Kernels& kernels, int32_t threads, const sightline_problem& given,
                          const ForwardOut& out) {
-  if (decodes(given)) return decode(kernels, threads, given, out);
+  if (decodes(kernels, given)) return decode(kernels, threads, given, out);
   const MaskMap map(given, threads);
   if (!map.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   const sightline_problem& p = map.problem();
@@ -84,7 +84,7 @@ sightline_status forward(const Kernels& kernels, int32_t threads, const sightlin
 sightline_plan_info plan_forward(const Kernels& kernels, int32_t threads, const sightline_problem& p,
                                  bool context) {
   const int32_t pairs = kernels.pairs && p.dtype == SIGHTLINE_BFLOAT16;
-  if (decodes(p)) {
+  if (decodes(kernels, p)) {
     const DecodeSchedule schedule(p, threads, context);
     return {SIGHTLINE_DECODE, schedule.workers, schedule.parts(), pairs};
   }
@@ -138,6 +138,21 @@ sightline_status readout(const Kernels& kernels, int32_t threads, const sightlin
   });
   if (merging) merge_parts(schedule, p, part_sums, out.received);
   return SIGHTLINE_OK;
+}
+
+// --- Peaks ---
+
+double best_gflops(double (*burst)(), double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto begin = Clock::now();
+  double best = 0;
+  do {
+    const auto before = Clock::now();
+    const double operations = burst();
+    const double elapsed = std::chrono::duration<double>(Clock::now() - before).count();
+    if (elapsed > 0 && operations / elapsed > best) best = operations / elapsed;
+  } while (std::chrono::duration<double>(Clock::now() - begin).count() < seconds);
+  return best * 1e-9;
 }
 
 }  // namespace
@@ -201,16 +216,12 @@ int32_t sightline_readout(int32_t level, int32_t threads, const sightline_proble
 
 double sightline_peak_gflops(int32_t level, double seconds) {
   const Kernels* kernels;
-  if (find_kernels(level, &kernels)) return 0;
-  using Clock = std::chrono::steady_clock;
-  const auto begin = Clock::now();
-  double best = 0;
-  do {
-    const auto before = Clock::now();
-    const double operations = kernels->peak_burst();
-    const double elapsed = std::chrono::duration<double>(Clock::now() - before).count();
-    if (elapsed > 0 && operations / elapsed > best) best = operations / elapsed;
-  } while (std::chrono::duration<double>(Clock::now() - begin).count() < seconds);
-  return best * 1e-9;
+  return find_kernels(level, &kernels) ? 0 : best_gflops(kernels->peak_burst, seconds);
+}
+
+double sightline_peak_dot_gflops(int32_t level, double seconds) {
+  const Kernels* kernels;
+  if (find_kernels(level, &kernels) || !kernels->peak_dot_burst) return 0;
+  return best_gflops(kernels->peak_dot_burst, seconds);
 }
 }

@@ -16,6 +16,10 @@
 namespace sightline {
 namespace {
 
+// Where blocks of queries, which fill whole vectors with them, become as fast; hardly a matter of the number
+// of keys, of the width or of the dtype.
+constexpr int kDecodeQueries = kLanes == 16 ? 10 : 6;
+
 SL_INLINE float highest_of_lanes(Vec v) {
 #if defined(__AVX512F__)
   return _mm512_reduce_max_ps(v);
@@ -34,10 +38,10 @@ SL_INLINE int64_t whole_wides(int64_t elements) { return (elements + kWide - 1) 
 inline int64_t decode_row_floats(const sightline_problem& p) { return kLanes + whole_wides(p.value_width); }
 
 struct DecodeScratch {
-  char* query;      // packed rows
+  char* query;  // packed rows
   DecodeRow* rows;
-  float* sums;      // [row][kLanes]: l, lane by lane
-  float* scores;    // [tile row][kDecodeKeys], then the weights
+  float* sums;    // [row][kLanes]: l, lane by lane
+  float* scores;  // [tile row][kDecodeKeys], then the weights
 };
 
 template <class P>
@@ -53,7 +57,8 @@ DecodeScratch take_decode(const sightline_problem& p, int rows, Scratch& scratch
 // --- Which keys ---
 
 // The next chunk at or after `from` in which some row sees something; empty at the end.
-inline Span next_chunk(const sightline_problem& p, const DecodeRow* rows, int count, int64_t from, int64_t end) {
+inline Span next_chunk(const sightline_problem& p, const DecodeRow* rows, int count, int64_t from,
+                       int64_t end) {
   if (!p.ranges) return {from, smaller(end, from + kDecodeKeys)};
   int64_t begin = end, last = 0;
   for (int r = 0; r < count; r++) {
@@ -94,8 +99,7 @@ SL_INLINE void store_weight(Bfloat16* to, Vec weight) {
 
 // masked -> weights of one row; moves m and l on. Returns the decay.
 template <class Weight>
-SL_INLINE float weigh_row(const float* scores, int count, float& highest, float* sum_lanes,
-                          Weight* weights) {
+SL_INLINE float weigh_row(const float* scores, int count, float& highest, float* sum_lanes, Weight* weights) {
   Vec high = splat(-kInfinity);
   for (int k = 0; k < count; k += kLanes) high = max_of(high, load(scores + k));
   const float before = highest, after = larger(before, highest_of_lanes(high));
@@ -130,10 +134,11 @@ void decode_tile(const DecodeWork<P>& work, int first, Span keys) {
   const int count = (int)(keys.end - keys.begin);
   const size_t query_bytes = P::query_bytes(p.width);
   float* scores = work.scratch.scores;
-  const bool asks = first == 0 && work.context;
+  typedef typename P::Stored Stored;
+  const bool asks = first == 0;  // the other rows find what the first ones asked for
   decode_scores<P, rows>(work.scratch.query + first * query_bytes, query_bytes,
-                         {work.key.row(keys.begin), work.key.stride}, count, p.width, work.factor, scores,
-                         {asks ? work.value.row(keys.begin) : nullptr, work.value.stride}, p.value_width);
+                         {work.key.row(keys.begin), work.key.stride}, count, p.width, work.factor,
+                         asks ? ask_distance<Stored>(p.width) : 0, scores);
   alignas(64) typename P::Weight weights[rows * kDecodeKeys];
   float decay[rows];
   SL_UNROLL for (int r = 0; r < rows; r++) {
@@ -143,7 +148,8 @@ void decode_tile(const DecodeWork<P>& work, int first, Span keys) {
     decay[r] = weigh_row(scores + r * kDecodeKeys, count, partial[0], sums, weights + r * kDecodeKeys);
   }
   if (!work.context) return;
-  decode_context<P, rows>({work.value.row(keys.begin), work.value.stride}, p.value_width, weights, count, decay,
+  decode_context<P, rows>({work.value.row(keys.begin), work.value.stride}, p.value_width, weights, count,
+                          decay, asks ? ask_distance<Stored>(p.value_width) : 0,
                           work.partial + first * work.row_floats + kLanes, work.row_floats);
 }
 
@@ -171,7 +177,8 @@ void decode_part_of(const sightline_problem& p, const DecodePart& part, bool con
       p,
       take_decode<P>(p, part.rows, carver),
       {key + part.b * p.key_stride[0] + part.g * p.key_stride[1], p.key_stride[2]},
-      {context ? value + part.b * p.value_stride[0] + part.g * p.value_stride[1] : nullptr, p.value_stride[2]},
+      {context ? value + part.b * p.value_stride[0] + part.g * p.value_stride[1] : nullptr,
+       p.value_stride[2]},
       context,
       p.softcap > 0 ? p.scale / p.softcap : (float)(p.scale * log2e),
       decode_row_floats(p),

@@ -16,13 +16,39 @@ namespace {
 constexpr int kDecodeTileRows = kTileRows * kSlabVectors >= 24 ? 4 : 2;
 constexpr int kDecodeKeys = 64;  // keys of a chunk
 
+// --- Asking ahead ---
+
+// A cache is read once, row by row, at the speed of memory: what lies this far ahead is asked for into the L2
+// cache while sums are made of what is there. Left to the processor, decode took three times as long.
+constexpr int64_t kAskAheadBytes = 16384;
+
+// Rows to ask ahead by.
+template <class Stored>
+SL_INLINE int64_t ask_distance(int64_t width) {
+  const int64_t row_bytes = larger<int64_t>(1, width * (int64_t)sizeof(Stored));
+  return larger<int64_t>(8, kAskAheadBytes / row_bytes);
+}
+
+template <class Stored>
+SL_INLINE void ask_for(const Stored* row, int64_t width) {
+  const char* bytes = reinterpret_cast<const char*>(row);
+  for (int64_t at = 0; at < width * (int64_t)sizeof(Stored); at += 64) __builtin_prefetch(bytes + at, 0, 2);
+}
+
+// --- Sums ---
+
+// One round of the tree: half as many vectors, with half as many lanes to add in each.
+template <int n>
+SL_INLINE void add_up(Vec (&rows)[kLanes]) {
+  SL_UNROLL for (int i = 0; i < n / 2; i++) {
+    rows[i] = interleave_low(rows[i], rows[i + n / 2]) + interleave_high(rows[i], rows[i + n / 2]);
+  }
+  if constexpr (n > 2) add_up<n / 2>(rows);
+}
+
 // Vectors to the vector of their sums, in order.
 SL_INLINE Vec sums_of(Vec (&rows)[kLanes]) {
-  SL_UNROLL for (int n = kLanes; n > 1; n /= 2) {
-    SL_UNROLL for (int i = 0; i < n / 2; i++) {
-      rows[i] = interleave_low(rows[i], rows[i + n / 2]) + interleave_high(rows[i], rows[i + n / 2]);
-    }
-  }
+  add_up<kLanes>(rows);
   return rows[0];
 }
 
@@ -30,7 +56,7 @@ SL_INLINE Vec sums_of(Vec (&rows)[kLanes]) {
 // tree of chunks, not like one long chain.
 template <int rows, int vectors>
 SL_INLINE void add_to_context(const Vec (&sum)[rows][vectors], const float* decay, float* context,
-                                     int64_t context_stride) {
+                              int64_t context_stride) {
   SL_UNROLL for (int r = 0; r < rows; r++) {
     const Vec shrink = splat(decay[r]);
     SL_UNROLL for (int v = 0; v < vectors; v++) {
@@ -73,9 +99,11 @@ struct FloatProducts {
 
   template <int rows, int wides, bool part>
   SL_INLINE static void context_tile(const Element* value, int64_t stride, int count, const float* weights,
-                                     int keys, const float* decay, float* context, int64_t context_stride) {
+                                     int keys, const float* decay, int64_t ask, float* context,
+                                     int64_t context_stride) {
     Vec sum[rows][2 * wides] = {};
     for (int k = 0; k < keys; k++, value += stride) {
+      if (ask) ask_for(value + ask * stride, wides * kWide);
       Wide v[wides];
       SL_UNROLL for (int w = 0; w < wides; w++) {
         v[w] = part ? load_wide_part(value + w * kWide, count) : load_wide(value + w * kWide);
@@ -123,10 +151,11 @@ struct PairProducts {
 
   template <int rows, int wides, bool part>
   SL_INLINE static void context_tile(const Bfloat16* value, int64_t stride, int count,
-                                     const Bfloat16* weights, int keys, const float* decay, float* context,
-                                     int64_t context_stride) {
+                                     const Bfloat16* weights, int keys, const float* decay, int64_t ask,
+                                     float* context, int64_t context_stride) {
     Vec sum[rows][2 * wides] = {};
     for (int k = 0; k < keys; k += 2, value += 2 * stride) {
+      for (int i = 0; ask && i < 2; i++) ask_for(value + (i + ask) * stride, wides * kWide);
       Factor v[2 * wides];
       SL_UNROLL for (int w = 0; w < wides; w++) {
         const Bfloat16* p = value + w * kWide;
@@ -184,8 +213,8 @@ struct KeyRows {
 
 // rows x 4 products of rows along the width; `last` is the last key that is there.
 template <class P, int rows>
-SL_INLINE void dot_products(const char* query, size_t query_stride, const KeyRows<P>& keys, int first, int last,
-                            int64_t width, Vec (&sum)[rows][4]) {
+SL_INLINE void dot_products(const char* query, size_t query_stride, const KeyRows<P>& keys, int first,
+                            int last, int64_t width, Vec (&sum)[rows][4]) {
   const typename P::Stored* key[4];
   SL_UNROLL for (int k = 0; k < 4; k++) key[k] = keys.row(smaller(first + k, last));
   int64_t d = 0;
@@ -229,22 +258,14 @@ SL_INLINE void decode_scores_tile(const char* query, size_t query_stride, const 
   }
 }
 
-// Asks for rows that come next while others are computed.
-template <class Stored>
-SL_INLINE void ask_for(const Stored* data, int64_t stride, int rows, int64_t width) {
-  for (int i = 0; i < rows; i++) {
-    const char* row = reinterpret_cast<const char*>(data + i * stride);
-    for (int64_t at = 0; at < (int64_t)sizeof(Stored) * width; at += 64) __builtin_prefetch(row + at, 0, 3);
-  }
-}
-
-// scores [rows][kDecodeKeys]; entries past `count`, up to a whole tile, are of no meaning.
+// scores [rows][kDecodeKeys]; entries past `count`, up to a whole tile, are of no meaning. Asks for the rows
+// `ask` ahead; 0: none.
 template <class P, int rows>
 void decode_scores(const char* query, size_t query_stride, const KeyRows<P>& keys, int count, int64_t width,
-                   float factor, float* scores, const KeyRows<P>& next, int64_t next_width) {
+                   float factor, int64_t ask, float* scores) {
   constexpr int step = tile_keys<rows>();
   for (int k = 0; k < count; k += step) {
-    if (next.data) ask_for(next.row(k), next.stride, smaller(step, count - k), next_width);
+    for (int i = 0; ask && i < step; i++) ask_for(keys.row(k + i + ask), width);
     decode_scores_tile<P, rows>(query, query_stride, keys, k, count - 1, width, splat(factor), scores);
   }
 }
@@ -253,19 +274,19 @@ void decode_scores(const char* query, size_t query_stride, const KeyRows<P>& key
 
 template <class P, int rows>
 void decode_context(const KeyRows<P>& values, int64_t width, const typename P::Weight* weights, int keys,
-                    const float* decay, float* context, int64_t context_stride) {
+                    const float* decay, int64_t ask, float* context, int64_t context_stride) {
   int64_t e = 0;
   for (; e + 2 * kWide <= width; e += 2 * kWide) {
-    P::template context_tile<rows, 2, false>(values.data + e, values.stride, 0, weights, keys, decay,
+    P::template context_tile<rows, 2, false>(values.data + e, values.stride, 0, weights, keys, decay, ask,
                                              context + e, context_stride);
   }
   for (; e + kWide <= width; e += kWide) {
-    P::template context_tile<rows, 1, false>(values.data + e, values.stride, 0, weights, keys, decay,
+    P::template context_tile<rows, 1, false>(values.data + e, values.stride, 0, weights, keys, decay, ask,
                                              context + e, context_stride);
   }
   if (e < width) {
     P::template context_tile<rows, 1, true>(values.data + e, values.stride, (int)(width - e), weights, keys,
-                                            decay, context + e, context_stride);
+                                            decay, ask, context + e, context_stride);
   }
 }
 

@@ -1,15 +1,14 @@
 // Decode as a whole: when it pays, how the keys are cut into parts, and how the parts come together.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <new>
 
 #include "schedule.h"
 #include "threads.h"
 
 namespace sightline {
-
-// With more queries per head, blocks of them fill their vectors well enough.
-constexpr int64_t kDecodeQueries = 8;
 
 // Rows of one part: they share the keys that it reads, and their contexts stay in the L2 cache.
 constexpr int64_t kDecodeRows = 64;
@@ -18,10 +17,12 @@ constexpr int64_t kDecodeRows = 64;
 constexpr int64_t kDecodePartKeys = 512;
 constexpr int64_t kDecodeManyParts = 512;
 
-// Below this many bytes for each, waking another thread costs more than it saves.
+// As kWorkPerThread, where memory is what takes the time.
 constexpr double kBytesPerThread = 1 << 20;
 
-inline bool decodes(const sightline_problem& p) { return p.queries <= kDecodeQueries && p.keys > 0; }
+inline bool decodes(const Kernels& kernels, const sightline_problem& p) {
+  return p.queries <= kernels.decode_queries && p.keys > 0;
+}
 
 // Nothing but the number of workers depends on the threads, so the result does not.
 struct DecodeSchedule {
@@ -36,8 +37,10 @@ struct DecodeSchedule {
     part_keys = kDecodePartKeys;
     while (part_keys < p.keys && groups * divide_up(p.keys, part_keys) > kDecodeManyParts) part_keys *= 2;
     key_parts = divide_up(p.keys, part_keys);
-    const double row_bytes = (double)(p.width + (values ? p.value_width : 0)) * (p.dtype ? 2 : 4);
-    const double useful = (double)p.keys * row_bytes * groups / kBytesPerThread + 1;
+    const double columns = (double)p.width + (values ? p.value_width : 0);
+    const double entries = (double)p.batch * p.kv_heads * p.keys * columns;
+    const double bytes = entries * (p.dtype == SIGHTLINE_FLOAT32 ? 4 : 2), work = entries * group_rows;
+    const double useful = std::max(bytes / kBytesPerThread, work / kWorkPerThread) + 1;
     const int64_t most = threads < parts() ? threads : parts();
     workers = useful < most ? (int)useful : (int)most;
   }
@@ -74,7 +77,8 @@ inline sightline_status decode(const Kernels& kernels, int32_t threads, const si
   const int64_t row_floats = kernels.decode_row_floats(p);
   const int rows = (int)(schedule.group_rows < kDecodeRows ? schedule.group_rows : kDecodeRows);
   const WorkerMemory scratch(schedule.workers, kernels.decode_scratch(p, rows));
-  const WorkerMemory partials(1, sizeof(float) * row_floats * schedule.key_parts * p.batch * p.heads * p.queries);
+  const WorkerMemory partials(
+      1, sizeof(float) * row_floats * schedule.key_parts * p.batch * p.heads * p.queries);
   const WorkerMemory counters(1, sizeof(std::atomic<int64_t>) * schedule.groups);
   if (!scratch.ok() || !partials.ok() || !counters.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   auto* left = reinterpret_cast<std::atomic<int64_t>*>(counters.of(0));

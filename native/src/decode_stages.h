@@ -57,7 +57,8 @@ SL_INLINE void for_row(int count, float* scores, const Body& body) {
 // --- biased ---
 
 inline void add_slope(const DecodeRow& row, Span keys, int count, float* scores) {
-  const int64_t first = larger<int64_t>(INT32_MIN / 2, smaller<int64_t>(INT32_MAX / 2, keys.begin - row.position));
+  const int64_t first =
+      larger<int64_t>(INT32_MIN / 2, smaller<int64_t>(INT32_MAX / 2, keys.begin - row.position));
   const IntVec steps = splat_int((int32_t)first) + lane_numbers();
   for_row(count, scores, [&](int k, Vec s) {
     const Vec step = __builtin_convertvector(steps + splat_int(k), Vec);

@@ -43,9 +43,9 @@ void pack_head(const sightline_problem& p, Side side, int64_t b, int64_t g, floa
 // The one symbol of a level that the linker sees.
 extern const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL);
 const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL) = {
-    kBlockRows,      in_place,      packed_words,    pack_head,     forward_scratch, forward_block,
-    readout_scratch, readout_block, received_floats, fold_received, kPairs,
-    decode_row_floats, decode_scratch, decode_part, decode_merge, peak_burst,
+    kBlockRows,        in_place,       packed_words,    pack_head,     forward_scratch, forward_block,
+    readout_scratch,   readout_block,  received_floats, fold_received, kDecodeQueries,  kPairs,
+    decode_row_floats, decode_scratch, decode_part,     decode_merge,  peak_burst,      peak_dot_burst,
 };
 
 }  // namespace sightline

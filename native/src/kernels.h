@@ -18,7 +18,8 @@ struct ForwardOut {
   float* lse;
 };
 
-// Rows [first, first + rows) of those that read key/value head g, counted head by head, and keys [begin, end).
+// Rows [first, first + rows) of those that read key/value head g, counted head by head, and keys [begin,
+// end).
 struct DecodePart {
   int64_t b, g, first;
   int rows;
@@ -60,7 +61,8 @@ struct Kernels {
 
   // Decode: each part leaves decode_row_floats for each of its rows in `partial`; the partials of all parts
   // of the same rows, one after another in the order of their keys, are merged into `out`.
-  bool pairs;  // whether bfloat16 is multiplied in pairs
+  int decode_queries;  // up to so many queries per head it is faster than blocks
+  bool pairs;          // whether bfloat16 is multiplied in pairs
   int64_t (*decode_row_floats)(const sightline_problem&);
   size_t (*decode_scratch)(const sightline_problem&, int rows);
   void (*decode_part)(const sightline_problem&, const DecodePart&, bool context, void* scratch,
@@ -70,6 +72,7 @@ struct Kernels {
 
   // One burst of multiply-adds in registers; returns the floating-point operations done.
   double (*peak_burst)();
+  double (*peak_dot_burst)();  // of bfloat16 dot products; null where the level has none
 };
 
 }  // namespace sightline

@@ -1,34 +1,38 @@
-// Sharing out numbered items among threads that live for one call: nothing is left behind that a fork could
-// break or that would spin while PyTorch's own threads work.
+// Sharing out numbered items among threads.
+//
+// The helpers are a few threads that sleep between calls: starting one takes four times as long as waking
+// one. None spins, so PyTorch's own threads find the cores free; callers on several threads share them; and a
+// forked child, which has none of its parent's threads, starts its own.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <new>
-#include <thread>
 
 namespace sightline {
 
-// Calls work(worker, item) once per item, on up to `workers` threads, this one among them; `worker` counts
-// from 0. If the system refuses a thread, the others do its share.
+// Runs run(context, worker) on up to `workers` threads at once, on this one as worker 0; returns when all
+// that have begun are through. Helpers that are busy elsewhere, or that the system refuses, are done without.
+void run_on_threads(int workers, void (*run)(void* context, int worker), void* context);
+
+// Calls work(worker, item) once per item, on up to `workers` threads, this one among them.
 template <class Work>
 void parallel_for(int workers, int64_t items, const Work& work) {
-  std::atomic<int64_t> next(0);
-  const auto run = [&](int worker) {
-    for (int64_t item = next++; item < items; item = next++) work(worker, item);
-  };
-  std::thread* helpers = workers > 1 ? new (std::nothrow) std::thread[workers - 1] : nullptr;
-  int started = 0;
-  try {
-    while (helpers && started < workers - 1) {
-      helpers[started] = std::thread(run, started + 1);
-      started++;
-    }
-  } catch (...) {  // no more threads to be had
+  if (workers <= 1) {
+    for (int64_t item = 0; item < items; item++) work(0, item);
+    return;
   }
-  run(0);
-  for (int i = 0; i < started; i++) helpers[i].join();
-  delete[] helpers;
+  struct Shared {
+    const Work& work;
+    int64_t items;
+    std::atomic<int64_t> next;
+  } shared = {work, items, {0}};
+  run_on_threads(
+      workers,
+      [](void* context, int worker) {
+        Shared& all = *static_cast<Shared*>(context);
+        for (int64_t item = all.next++; item < all.items; item = all.next++) all.work(worker, item);
+      },
+      &shared);
 }
 
 }  // namespace sightline

@@ -1,5 +1,6 @@
 """Sightline: exact self-attention, fast, linear in memory, and open to be looked into at any length."""
 
+from sightline import nn
 from sightline._version import __version__
 from sightline.align import Align
 from sightline.attention import attention
@@ -24,6 +25,7 @@ __all__ = [
     "documents",
     "info",
     "lengths",
+    "nn",
     "prefix",
     "ranges",
     "relative",

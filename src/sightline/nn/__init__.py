@@ -1,0 +1,5 @@
+"""Layers and what they keep between calls."""
+
+from sightline.nn.kv_cache import KVCache
+
+__all__ = ["KVCache"]
