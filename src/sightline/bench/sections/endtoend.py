@@ -197,8 +197,8 @@ SECTION = Section(
     name="endtoend",
     title="End to end",
     note=(
-        "transformers models with random weights; the attention implementation is changed by name, everything "
-        "else is the same. × is times as long as Sightline. Half padded: from nearly none to all."
+        "transformers models with random weights; only the attention implementation changes, by "
+        "name. × is times as long as Sightline. Half padded: from nearly none to all."
     ),
     columns=(
         CASE, DTYPE, Column("eager_ms", "eager ms", "ms"), Column("sdpa_ms", "sdpa ms", "ms"),
