@@ -103,13 +103,13 @@ def _bert(session: Session) -> Iterator[Work]:
     from transformers import BertConfig, BertModel
 
     sizes = session.pick(
-        full={}, quick={"num_hidden_layers": 3},
+        full={}, quick={"num_hidden_layers": 2},
         tiny={"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 32},
     )  # fmt: skip
     config = BertConfig(**sizes)
     model = _random(BertModel, config)
     name = f"BERT, {config.num_hidden_layers} layers of {config.hidden_size}"
-    batch, short, long = session.pick(full=(8, 128, 512), quick=(8, 128, 512), tiny=(2, 8, 16))
+    batch, short, long = session.pick(full=(8, 128, 512), quick=(4, 128, 512), tiny=(2, 8, 16))
     yield Work(f"{name}, ({batch},{short})", "float32", model, _encode(model, batch, short))
     yield Work(
         f"{name}, ({batch},{short}) half padded", "float32", model, _encode(model, batch, short, padded=True)
