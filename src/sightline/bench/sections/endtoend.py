@@ -52,7 +52,7 @@ def _measured(session: Session, work: Work) -> Row:
     timed, wanted = {}, None
     for name in ("sdpa", "eager", OURS):
         session.progress(f"{work.title}: checking {name}")
-        if name == "eager" and work.eager_gigabytes > available_gigabytes() / 2:
+        if name == "eager" and work.eager_gigabytes > available_gigabytes() / 3:
             found[name] = {"status": "left out", "why": f"needs {work.eager_gigabytes:.0f} GB"}
             session.note("eager", f"not enough memory for {work.title}")
             continue
