@@ -21,8 +21,8 @@ from sightline.bench.timing import Budget
 from sightline.view.atomic import check_writable
 from sightline.view.errors import CommandError
 
-_FULL = Budget(seconds=4.0)
-_QUICK = Budget(seconds=0.6, most=15)
+_FULL = Budget(seconds=3.0)
+_QUICK = Budget(seconds=0.4, most=15)
 
 
 def bench(

@@ -163,6 +163,8 @@ class Session:
             row |= {key: found[OURS][key] for key in ("ms", "spread")} | {"rounds": rounds}
             speeds = [case.flops / seconds / 1e9 for seconds in ours.seconds]
             row["gflops"] = statistics.median(speeds)
+            if case.dtype != "bfloat16":
+                peak.dot.clear()  # its instructions are of no use here
             row |= shares(speeds, peak, rounds, self.settings.threads)
         return row | best_peer(found, self._peers) | {"contenders": found}
 
@@ -177,7 +179,7 @@ def shares(speeds: list[float], peak: Peak, rounds: int, threads: int) -> dict[s
     """Shares of the peaks of the same round, and the peaks."""
     found: dict[str, float] = {}
     for name, measured in (("fma", peak.fma[-rounds:]), ("dot", peak.dot[-rounds:])):
-        if all(measured):
+        if measured and all(measured):
             found[f"{name}_peak"] = statistics.median(measured) * threads
             found[f"of_{name}_peak"] = statistics.median(
                 speed / one / threads for speed, one in zip(speeds, measured, strict=True)

@@ -26,8 +26,9 @@ def rows(session: Session) -> Iterator[Row]:
     """Sightline and SDPA without AVX-512, where the machine has it."""
     if native.available() is not None or "avx512" not in native.levels():
         return
+    dtypes = session.pick(full=("float32", "bfloat16"), quick=("float32",), tiny=("float32",))
     lengths = session.pick(full=(1024,), quick=(1024,), tiny=(16,))
-    for dtype, n, pattern in product(("float32", "bfloat16"), lengths, (FULL, CAUSAL)):
+    for dtype, n, pattern in product(dtypes, lengths, (FULL, CAUSAL)):
         case = Case(n, dtype=dtype, pattern=pattern)
         session.progress(f"{case} with AVX2")
         hosts = {name: session.host(name, AVX2) for name in (OURS, "sdpa")}

@@ -58,7 +58,7 @@ def rows(session: Session) -> Iterator[Row]:
                 "dtype": dtype,
                 "what": what,
                 "mb": _peak(length, dtype, what),
-                "sdpa_mb": None if "readouts" in what else _peak(length, dtype, f"{what}, sdpa"),
+                "sdpa_mb": None if "readouts" in what or n < 32768 else _peak(length, dtype, f"{what}, sdpa"),
                 "matrix_mb": 2 * length**2 * (4 if dtype == "float32" else 2) / 2**20,
             }
 

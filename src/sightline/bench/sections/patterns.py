@@ -20,6 +20,8 @@ from sightline.bench.sections.section import (
 )  # fmt: skip
 from sightline.bench.session import OURS, Row, Session
 
+_FORMS = ("best", "key mask", "dense")
+
 
 def rows(session: Session) -> Iterator[Row]:
     """A window, half-padded batches in three forms, documents, a dense bias forward and backward."""
@@ -44,7 +46,7 @@ def _cases(session: Session) -> Iterator[tuple[Case, Case]]:
     # From nearly nothing to full, a half on average.
     kept = tuple(round(short * (b + 0.5) / batch) for b in range(batch))
     padded = Case(short, width, batch=batch, heads=heads, pattern=Lengths(kept))
-    for form in ("best", "key mask", "dense"):
+    for form in session.pick(full=_FORMS, quick=("best", "dense"), tiny=_FORMS):
         yield replace(padded, form=form), replace(padded, pattern=FULL)
     packed = Case(long // 4, width, heads=heads // 3 or 1, pattern=Documents(max(1, long // 32)))
     yield packed, packed

@@ -114,7 +114,7 @@ SECTION = Section(
     title="Readouts",
     note=(
         "The log-sum-exp is known, as after attention(..., return_matrix=True). Eager computes the whole "
-        "matrix in float32, then everything from it. Ascending keys: every tile of a row has new top-8 entries."
+        "matrix in float32, then all of them. Ascending keys: every tile of a row has new top-8 entries."
     ),
     columns=(
         CASE, DTYPE, Column("readouts", "readouts", "text"), MS, SPREAD,

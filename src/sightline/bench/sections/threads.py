@@ -48,11 +48,12 @@ def _with_threads(run: Run, threads: int, number: int) -> Spent:
 
 
 def _cases(session: Session) -> Iterator[Case]:
+    dtypes = session.pick(full=("float32", "bfloat16"), quick=("float32",), tiny=("float32", "bfloat16"))
     lengths = session.pick(full=(1024, 4096), quick=(1024,), tiny=(16,))
-    for dtype, n, pattern in product(("float32", "bfloat16"), lengths, (FULL, CAUSAL)):
+    for dtype, n, pattern in product(dtypes, lengths, (FULL, CAUSAL)):
         heads = 2 if n < 64 or n > 2048 else 8
         yield Case(n, dtype=dtype, heads=heads, pattern=pattern)
-    for dtype in ("float32", "bfloat16"):
+    for dtype in dtypes:
         yield Case(lengths[0], dtype=dtype, pattern=CAUSAL, direction="backward")
         keys, width = session.pick(full=(8192, 128), quick=(8192, 128), tiny=(16, 8))
         yield Case(1, width, dtype, heads=32, kv_heads=8, keys=keys)
