@@ -251,8 +251,9 @@ def _same_shape(left: Any, right: Any, unverified: bool) -> tuple[Subject, Subje
     if mine[2:] != theirs[2:]:
         raise ValueError(
             f"compare: N={mine[2]}, M={mine[3]} on the left, N={theirs[2]}, M={theirs[3]} on the right. "
-            "Rows of different lengths have no common keys: cut or pad both inputs to the same tokens, merge them to "
-            "the same words (merge_words), or compare numbers per head, such as entropy(normalized=True)."
+            "Rows of different lengths have no common keys: cut or pad both inputs to the same tokens, merge "
+            "them to the same words (merge_words), or compare numbers per head, such as "
+            "entropy(normalized=True)."
         )
     if mine[:2] != theirs[:2]:
         raise ValueError(

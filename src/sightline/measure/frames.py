@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sightline.measure.catalogue import catalogued
 from sightline.measure.subject import layers
 from sightline.measure.sweep import row_blocks
 
@@ -81,6 +82,14 @@ def dtw(costs: Tensor | Iterable[Tensor]) -> Path:
     return Path(torch.tensor(tokens), torch.tensor(frames), float(reached[-1]))
 
 
+@catalogued(
+    formula="argmin over monotonic paths of Σ_(i,j) -ln w_ij, w averaged over heads and layers",
+    unit="nats (the path's cost)",
+    source="Sakoe & Chiba 1978, Dynamic programming algorithm optimization for spoken word recognition; "
+    "Radford et al. 2022, Robust speech recognition via large-scale weak supervision (Whisper, whose word "
+    "times are found like this, from normalized and median-filtered weights)",
+    caveat="A path is always found, also where the heads do not align at all; look at its cost per step.",
+)
 def frame_alignment(
     A: Any,
     *,
@@ -91,7 +100,7 @@ def frame_alignment(
 ) -> list[Path]:
     """The monotonic path of text tokens through audio frames that holds the most cross-attention.
 
-    Dynamic time warping on the cost -ln w, with w averaged over heads and layers.
+    Dynamic time warping (:func:`dtw`) by the weights.
 
     Args:
         A: AttentionMatrix [B,H,N,M] of cross-attention with N tokens and M frames, or a sequence of them, one
@@ -110,12 +119,6 @@ def frame_alignment(
         2^30 tokens times frames; UnverifiedError: for an unverified call.
 
     Cost: one pass over each layer, then time N·M; kept is one byte per token and frame.
-
-    Sources: Sakoe & Chiba 1978, Dynamic programming algorithm optimization for spoken word recognition;
-    Radford et al. 2022, Robust speech recognition via large-scale weak supervision (Whisper, whose word times
-    are found like this, from normalized and median-filtered weights).
-
-    Caveat: a path is always found, also where the heads do not align at all; look at its cost per step.
 
     Example:
         >>> import sightline.measure, torch

@@ -41,7 +41,11 @@ def chosen(matrix: AttentionMatrix, keys: Keys, name: str = "keys") -> Tensor:
         found = torch.zeros(m, dtype=torch.bool, device=matrix.device)
         found[keys] = True
         return found[None]
-    positions = keys if isinstance(keys, Tensor) else torch.tensor(keys, device=matrix.device)
+    positions = (
+        keys
+        if isinstance(keys, Tensor)
+        else torch.tensor(list(keys) or [0], device=matrix.device)[: len(keys)]
+    )
     check_device(name, positions, matrix.device)
     if positions.dim() not in (1, 2) or (positions.dim() == 2 and positions.shape[0] not in (1, b)):
         raise ValueError(f"{name}: shape {list(positions.shape)} fits neither [K] nor [B,K] with B={b}.")
@@ -86,6 +90,6 @@ def _from_positions(positions: Tensor, m: int, name: str) -> Tensor:
             f"{name}: positions from {int(positions.min())} to {int(positions.max())} do not fit M={m} keys "
             "(axis M)."
         )
-    rows = positions.reshape(-1, positions.shape[-1]).long() % max(1, m)
+    rows = (positions if positions.dim() == 2 else positions[None]).long() % max(1, m)
     found = torch.zeros((rows.shape[0], m), dtype=torch.bool, device=positions.device)
     return found.scatter_(1, rows, True)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sightline.align import Align
 from sightline.matrix import AttentionMatrix
+from sightline.measure.catalogue import catalogued
 from sightline.measure.diagonal import at_offset
 from sightline.measure.keys import Keys, chosen, one_by_one
 from sightline.measure.repeats import repeats
@@ -66,6 +67,16 @@ class HeadLabel:
 _NEAREST = {-1: "previous token", 0: "current token", 1: "next token"}
 
 
+@catalogued(
+    formula="score = Σ_i pattern_i / Σ_i (1 - sink_i), pattern_i the weight on a pattern's keys that are no sinks",
+    unit="share of what the sinks leave",
+    range=(0, 1),
+    source="Voita et al. 2019, Analyzing multi-head self-attention (positional heads); Olsson et al. 2022, "
+    "In-context learning and induction heads; Clark et al. 2019, What does BERT look at? (broad heads); the "
+    "thresholds are ours",
+    caveat="A label names where a head looks on this text; on another it may look elsewhere, and what it "
+    "writes is not looked at. Induction asks for text that repeats.",
+)
 def head_labels(
     A: Any,
     tokens: Tensor | None = None,
@@ -78,9 +89,7 @@ def head_labels(
 ) -> list[HeadLabel]:
     """What each head does, in a word, with the score behind it.
 
-    Sinks drown everything else, so they come out first: ``score = Σ_i pattern_i / Σ_i (1 - sink_i)``, where
-    pattern_i is the weight of row i on the pattern's keys that are no sinks. "sink" goes to heads that
-    leave next to nothing. Of the patterns that pass their threshold the largest names the head; without
+    Sinks drown everything else, so they come out first. "sink" goes to heads that leave next to nothing. Of the patterns that pass their threshold the largest names the head; without
     one, "broad", then "local", else "mixed".
 
     Args:
@@ -101,12 +110,6 @@ def head_labels(
         call.
 
     Cost: one pass for the entropy, one more with ``tokens``; the rest is linear in N.
-
-    Sources: Voita et al. 2019, Analyzing multi-head self-attention (positional heads); Olsson et al. 2022,
-    In-context learning and induction heads; Clark et al. 2019, What does BERT look at? (broad heads).
-
-    Caveat: a label names where a head looks on this text; on another it may look elsewhere, and what it
-    writes is not looked at. "induction" asks for text that repeats.
 
     Example:
         >>> import sightline.measure, torch

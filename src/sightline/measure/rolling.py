@@ -115,7 +115,8 @@ def square(matrices: list[AttentionMatrix]) -> list[AttentionMatrix]:
         if n != m:
             raise ValueError(
                 f"layers: layer {number} has N={n} queries and M={m} keys; layers can only be multiplied "
-                "where N = M. Leave cross-attention out; stitch the steps of a generation into whole matrices."
+                "where N = M. Leave cross-attention out; stitch the steps of a generation into whole "
+                "matrices."
             )
         if (other, n) != (b, length):
             raise ValueError(

@@ -34,7 +34,7 @@ class Subject:
 
     def shaped(self, found: Tensor) -> Tensor:
         """[B,H,...] without the axes that an integer index took away."""
-        return found.reshape(*self.lead, *found.shape[2:])
+        return found.reshape((*self.lead, *found.shape[2:]))
 
     def result(self, values: Tensor, rows: Tensor, per_query: bool) -> Tensor:
         """``values`` [B,H,N] as they are, or their mean over ``rows`` [B,H,N] (bool)."""

@@ -61,6 +61,16 @@ def merge_words(
     return given.shaped(_merged(given.matrix, query_words, key_words))
 
 
+@catalogued(
+    formula="pairs (a, b) with b = argmax_b W_ab (mutual: and a = argmax_a W_ab), W the weights by words",
+    unit="weight of a pair",
+    range=(0, 1),
+    source="Garg et al. 2019, Jointly learning to align and translate with Transformer models; Jalili Sabet "
+    "et al. 2020, SimAlign (mutual argmax); Och & Ney 2003, A systematic comparison of various statistical "
+    "alignment models (intersection and union)",
+    caveat="Attention aligns worse than an aligner made for it, and often points at the word after the one "
+    "being translated.",
+)
 def word_alignment(
     A: Any,
     query_words: Tensor,
@@ -93,13 +103,6 @@ def word_alignment(
     Raises:
         ValueError: for another method, a missing or needless ``reverse``, or words that do not fit;
         UnverifiedError: for an unverified call.
-
-    Sources: Garg et al. 2019, Jointly learning to align and translate with Transformer models; Jalili Sabet
-    et al. 2020, SimAlign (mutual argmax); Och & Ney 2003, A systematic comparison of various statistical
-    alignment models (intersection and union).
-
-    Caveat: attention aligns worse than an aligner made for it, and often points at the word after the one
-    being translated.
 
     Example:
         >>> import sightline.measure, torch
