@@ -125,17 +125,17 @@ def test_places(case, align):
     close(measure.attention_distance(A, align=align), mean_over(distance, rows), 1e-3)
     farthest = torch.where(seen, steps, 0).amax(-1)
     wanted = torch.where(rows, 1 - distance / farthest.clamp(min=1), 0)
-    close(measure.diagonality(A, align=align, per_query=True), wanted, 1e-5)
-    close(measure.diagonality(A, align=align), mean_over(wanted, rows), 1e-5)
+    close(measure.diagonality(A, align=align, per_query=True), wanted, 5e-5)
+    close(measure.diagonality(A, align=align), mean_over(wanted, rows), 5e-5)
     local = stages.weights.masked_fill(steps > 3, 0).sum(-1)
-    close(measure.local_mass(A, 3, align=align), mean_over(local, rows), 1e-5)
-    close(measure.local_mass(A, 3, align=align, per_query=True), local, 1e-5)
+    close(measure.local_mass(A, 3, align=align), mean_over(local, rows), 5e-5)
+    close(measure.local_mass(A, 3, align=align, per_query=True), local, 5e-5)
     for offset in (-3, -1, 0, 1):
         key = place + offset
         inside = (key >= 0) & (key < m)
         at = stages.weights[:, :, torch.arange(n), key.clamp(0, m - 1)] * inside
-        close(measure.offset_score(A, offset, align=align, per_query=True), at, 1e-5)
-        close(measure.offset_score(A, offset, align=align), mean_over(at, rows & inside), 1e-5)
+        close(measure.offset_score(A, offset, align=align, per_query=True), at, 5e-5)
+        close(measure.offset_score(A, offset, align=align), mean_over(at, rows & inside), 5e-5)
     assert torch.equal(measure.previous_token(A).nan_to_num(-1), measure.offset_score(A, -1).nan_to_num(-1))
     assert torch.equal(measure.next_token(A).nan_to_num(-1), measure.offset_score(A, 1).nan_to_num(-1))
 

@@ -14,17 +14,16 @@ from .dense import of_weights
 N = 40
 
 
-def rows(pattern, sink=0.0):
-    """[N,N] weights: ``pattern(i)`` gives row i's weights by key; ``sink`` of each row goes to key 0."""
+def rows(pattern):
+    """[N,N] weights: ``pattern(i)`` gives row i's weights by key."""
     weights = torch.zeros(N, N)
     for i in range(N):
         found = {j: w for j, w in pattern(i).items() if 0 <= j < N}
         total = sum(found.values())
         for j, w in found.items():
             weights[i, j] = w / total
-        weights[i] *= 1 - sink
-        weights[i, 0] += 1 - weights[i].sum()
-    return weights
+    # Keys without weight are visible all the same.
+    return (weights + 1e-6) / (weights + 1e-6).sum(-1, keepdim=True)
 
 
 # A sequence of ten random tokens, four times over.
@@ -36,7 +35,7 @@ HEADS = {
     "current token": rows(lambda i: {i: 0.9, i - 4: 0.1}),
     "positional": rows(lambda i: {i - 4: 0.7, i: 0.3}),
     "induction": rows(lambda i: {i - 9: 0.7, i - 2: 0.3} if i >= 10 else {i - 2: 0.5, i: 0.5}),
-    "duplicate token": rows(lambda i: {j: 1.0 for j in range(i % 10, i, 10)} or {0: 1}),
+    "duplicate token": rows(lambda i: dict.fromkeys(range(i % 10, i, 10), 1.0) or {0: 1}),
     "broad": rows(lambda i: dict.fromkeys(range(N), 1)),
     "local": rows(lambda i: {i + o: 1.0 for o in range(-4, 5)}),
     "mixed": rows(lambda i: {i - 1: 0.2, i - 15: 0.3, i - 17: 0.3, i + 13: 0.2}),

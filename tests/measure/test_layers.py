@@ -117,6 +117,25 @@ def test_relevance(options):
     close(measure.relevance([measure.Layer(*one) for one in graded(model.kept)], 3), wanted[:, 3], 1e-4)
 
 
+def test_traced_calls_bring_their_gradient():
+    class Call:
+        def __init__(self, matrix, gradient, verified=True):
+            self.matrix, self.gradient, self.verified = matrix, gradient, verified
+
+    A, grad = sightline.AttentionMatrix(*torch.randn(3, 1, 2, 5, 4)), torch.randn(1, 2, 5, 4)
+    assert torch.equal(measure.relevance([Call(A, grad)], 0), measure.relevance([(A, grad)], 0))
+    assert torch.equal(
+        measure.encoder_decoder_relevance([], [(None, Call(A, grad))], 0).encoder,
+        measure.encoder_decoder_relevance([], [(None, (A, grad))], 0).encoder,
+    )
+    with pytest.raises(ValueError, match=r"grad_context: expected .*, got None. Trace with gradients=True"):
+        measure.relevance([Call(A, None)], 0)
+    with pytest.raises(measure.UnverifiedError):
+        measure.relevance([Call(A, grad, verified=False)], 0)
+    with pytest.raises(TypeError, match="layers: expected .* got AttentionMatrix"):
+        measure.relevance([A], 0)
+
+
 def normalized(R):
     eye = torch.eye(R.shape[-1]).double()
     change = R - eye

@@ -14,7 +14,7 @@ from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rows import counted, head_mean, visible
 from sightline.measure.similarity import row_entropy, with_sink
-from sightline.measure.subject import Subject, layers, subject
+from sightline.measure.subject import Subject, is_one, layers, subject
 from sightline.measure.sweep import row_blocks
 
 
@@ -184,7 +184,7 @@ def compare(
         >>> sightline.measure.compare([A, A], [A, A]).total_variation.shape
         torch.Size([2, 1, 2])
     """
-    if _is_single(left) and _is_single(right):
+    if is_one(left) and is_one(right):
         return _compare_one(left, right, k, queries, unverified)
     lefts, rights = layers(left, unverified), layers(right, unverified)
     if len(lefts) != len(rights):
@@ -265,7 +265,3 @@ def _same_shape(left: Any, right: Any, unverified: bool) -> tuple[Subject, Subje
             f"compare: {one.matrix.device} and {other.matrix.device}; move one with .to(device)."
         )
     return one, other
-
-
-def _is_single(given: Any) -> bool:
-    return isinstance(given, AttentionMatrix) or hasattr(given, "matrix")

@@ -28,7 +28,7 @@ _CAVEAT = (
 
 
 class Layer(NamedTuple):
-    """A layer with its gradient.
+    """A layer with its gradient; any such pair will do, and a traced call that has a ``.gradient``.
 
     Attributes:
         matrix: AttentionMatrix [B,H,N,M] that holds its value [B,G,M,E], or a traced call.
@@ -57,12 +57,13 @@ class EncoderDecoderRelevance(NamedTuple):
     source=_SOURCE,
     caveat=_CAVEAT,
 )
-def relevance(layers: Sequence[tuple[Any, Tensor]], targets: Targets, *, unverified: bool = False) -> Tensor:
+def relevance(layers: Sequence[Any], targets: Targets, *, unverified: bool = False) -> Tensor:
     """How much each input position contributes to an output at a target position, by self-attention.
 
     Args:
         layers: (matrix, grad_context) of each layer, first layer first; see :class:`Layer`. The gradient is
-            that of the output in question, such as a class' logit, by ``torch.autograd.grad`` or a hook.
+            that of the output in question, such as a class' logit, by ``torch.autograd.grad`` or a hook. Or
+            a trace with ``gradients=True``, after the backward pass.
         targets: the rows of R: the class token's position, the last position, or several; negative ones
             count from the end.
         unverified: measure traced calls that were not verified, too.
@@ -101,8 +102,8 @@ def relevance(layers: Sequence[tuple[Any, Tensor]], targets: Targets, *, unverif
     caveat=_CAVEAT,
 )
 def encoder_decoder_relevance(
-    encoder: Sequence[tuple[Any, Tensor]],
-    decoder: Sequence[tuple[tuple[Any, Tensor] | None, tuple[Any, Tensor]]],
+    encoder: Sequence[Any],
+    decoder: Sequence[tuple[Any, Any]],
     targets: Targets,
     *,
     unverified: bool = False,
@@ -116,7 +117,7 @@ def encoder_decoder_relevance(
     Args:
         encoder: (matrix, grad_context) of each self-attention over the source; may be empty.
         decoder: for each layer (self-attention, cross-attention), each (matrix, grad_context); ``None`` for a
-            layer without self-attention.
+            layer without self-attention. Traced calls with a ``.gradient`` will do as well.
         targets: decoder positions; negative ones count from the end.
         unverified: measure traced calls that were not verified, too.
 
@@ -161,13 +162,18 @@ class _Graded(NamedTuple):
     grad: Tensor
 
 
-def _stack(layers: Sequence[tuple[Any, Tensor]], unverified: bool) -> list[_Graded]:
+def _stack(layers: Sequence[Any], unverified: bool) -> list[_Graded]:
     return [_layer(layer, unverified) for layer in layers]
 
 
-def _layer(layer: tuple[Any, Tensor], unverified: bool) -> _Graded:
+def _layer(layer: Any, unverified: bool) -> _Graded:
+    if not isinstance(layer, tuple) and hasattr(layer, "gradient"):
+        layer = (layer, layer.gradient)
     if not isinstance(layer, tuple) or len(layer) != 2:
-        raise TypeError(f"layers: expected (matrix, grad_context), got {type(layer).__name__}.")
+        raise TypeError(
+            f"layers: expected (matrix, grad_context) or a traced call with a gradient, got "
+            f"{type(layer).__name__}."
+        )
     matrix = subject(layer[0], unverified).matrix
     value = matrix.problem.value
     if value is None:
@@ -182,8 +188,11 @@ def _layer(layer: tuple[Any, Tensor], unverified: bool) -> _Graded:
         or grad.numel() != torch.Size(wanted).numel()
         or grad.shape[-1] != wanted[3]
     ):
-        shape = list(grad.shape) if isinstance(grad, Tensor) else type(grad).__name__
-        raise ValueError(f"grad_context: expected [B,H,N,E]={wanted}, the context's shape, got {shape}.")
+        shape = list(grad.shape) if isinstance(grad, Tensor) else grad
+        raise ValueError(
+            f"grad_context: expected [B,H,N,E]={wanted}, the context's shape, got {shape}. "
+            "Trace with gradients=True and call backward() on the output in question."
+        )
     return _Graded(matrix, grad.detach().reshape(wanted))
 
 

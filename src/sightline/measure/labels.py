@@ -68,7 +68,7 @@ _NEAREST = {-1: "previous token", 0: "current token", 1: "next token"}
 
 
 @catalogued(
-    formula="score = Σ_i pattern_i / Σ_i (1 - sink_i), pattern_i the weight on a pattern's keys that are no sinks",
+    formula="Σ_i pattern_i / Σ_i (1 - sink_i), pattern_i the weight on a pattern's keys that are no sinks",
     unit="share of what the sinks leave",
     range=(0, 1),
     source="Voita et al. 2019, Analyzing multi-head self-attention (positional heads); Olsson et al. 2022, "
@@ -89,8 +89,9 @@ def head_labels(
 ) -> list[HeadLabel]:
     """What each head does, in a word, with the score behind it.
 
-    Sinks drown everything else, so they come out first. "sink" goes to heads that leave next to nothing. Of the patterns that pass their threshold the largest names the head; without
-    one, "broad", then "local", else "mixed".
+    Sinks drown everything else, so they come out first; "sink" goes to heads that leave next to nothing.
+    Of the patterns that pass their threshold the largest names the head; without one, "broad", then
+    "local", else "mixed".
 
     Args:
         A: AttentionMatrix [B,H,N,M] of self-attention, or a traced call; batches count together.

@@ -76,7 +76,7 @@ def layers(given: Any, unverified: bool = False) -> list[AttentionMatrix]:
     Raises:
         TypeError: for what is neither; ValueError: for an empty sequence; UnverifiedError as above.
     """
-    if isinstance(given, AttentionMatrix) or hasattr(given, "matrix"):
+    if is_one(given):
         given = [given]
     if not isinstance(given, Iterable) or isinstance(given, Tensor):
         raise TypeError(
@@ -86,6 +86,13 @@ def layers(given: Any, unverified: bool = False) -> list[AttentionMatrix]:
     if not found:
         raise ValueError("layers: expected at least one layer, got none.")
     return found
+
+
+def is_one(given: Any) -> bool:
+    """Whether this is one matrix or call, and no sequence; a call is not asked for its matrix."""
+    if isinstance(given, AttentionMatrix):
+        return True
+    return hasattr(type(given), "matrix") or "matrix" in getattr(given, "__dict__", {})
 
 
 def _refuse_unverified(given: Any) -> None:
