@@ -259,3 +259,16 @@ def test_gradients_flow_through_measures():
     measure.entropy(A).sum().backward()
     assert query.grad.abs().sum() > 0
     assert math.isfinite(float(query.grad.sum()))
+
+
+@pytest.mark.parametrize("n, m", [(0, 6), (6, 0), (0, 0)])
+@pytest.mark.parametrize("name", CALLS)
+def test_empty_matrices(name, n, m):
+    """No queries or no keys: nothing to average, or an error that says so; never a crash."""
+    A = sightline.AttentionMatrix(torch.randn(1, 2, n, 4), torch.randn(1, 2, m, 4), torch.randn(1, 2, m, 4))
+    try:
+        found = CALLS[name](A)
+    except ValueError:
+        return
+    if isinstance(found, torch.Tensor) and found.shape == (1, 2) and name != "max_logit":
+        assert found.isnan().all()

@@ -10,6 +10,7 @@ from torch import Tensor
 from sightline.align import Align, positions
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
+from sightline.measure.keys import at
 from sightline.measure.rows import counted, visible
 from sightline.measure.subject import subject
 
@@ -123,4 +124,4 @@ def at_offset(matrix: AttentionMatrix, offset: int, align: Align) -> tuple[Tenso
     b, _, n, m = matrix.problem.shape
     key = positions(align, b, n, m, matrix.device)[:, None].long() + offset
     key = key.masked_fill((key < 0) | (key >= m), -1)
-    return matrix.gather(key), key
+    return at(matrix, key), key

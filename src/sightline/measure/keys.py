@@ -60,8 +60,13 @@ def mass(matrix: AttentionMatrix, keys: Tensor) -> Tensor:
         return (matrix @ keys[:, None, :, None].to(matrix.lse.dtype))[..., 0]
     total = torch.zeros_like(matrix.lse)
     for key in one_by_one(matrix, keys):
-        total = total + matrix.gather(key)
+        total = total + at(matrix, key)
     return total
+
+
+def at(matrix: AttentionMatrix, keys: Tensor) -> Tensor:
+    """The weight of one key per row, [B,H,N]; indices [1|B,1,N], -1 for none. Nothing in an empty matrix."""
+    return matrix.gather(keys) if matrix.numel() else torch.zeros_like(matrix.lse)
 
 
 def one_by_one(matrix: AttentionMatrix, keys: Tensor) -> Iterator[Tensor]:

@@ -13,8 +13,8 @@ from sightline.align import Align
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.diagonal import at_offset
-from sightline.measure.keys import Keys, chosen, one_by_one
-from sightline.measure.repeats import repeats
+from sightline.measure.keys import Keys, at, chosen, one_by_one
+from sightline.measure.repeats import looked_up, repeats
 from sightline.measure.rows import counted, visible
 from sightline.measure.sinks import learned
 from sightline.measure.subject import subject
@@ -159,7 +159,7 @@ class _Rest:
         # What the rows keep without the sinks: entropy, and how many keys.
         self.entropy, self.others = matrix.entropy(), seen.counts
         for key in one_by_one(matrix, self.sinks):
-            weight = matrix.gather(key)
+            weight = at(matrix, key)
             self.sink = self.sink + weight
             self.entropy = self.entropy + torch.xlogy(weight, weight)
             self.others = self.others - sees(matrix, key).long()
@@ -173,7 +173,7 @@ class _Rest:
         """(the weight at a step from the query [B,H,N], whether there is a key that is no sink)."""
         weight, key = at_offset(self.matrix, offset, align)
         sink = self.sinks.expand(key.shape[0], -1) if key.shape[0] > 1 else self.sinks
-        sink = sink.gather(1, key[:, 0].expand(sink.shape[0], -1).clamp(min=0))[:, None]
+        sink = looked_up(sink, key[:, 0].expand(sink.shape[0], -1))[:, None]
         there = (key >= 0) & ~sink
         return weight.masked_fill(~there, 0), there
 

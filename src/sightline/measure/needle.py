@@ -12,7 +12,7 @@ from sightline.check import check_device, check_integers, fits
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.keys import Keys, chosen
-from sightline.measure.repeats import token_ids
+from sightline.measure.repeats import looked_up, token_ids
 from sightline.measure.subject import subject
 
 
@@ -73,12 +73,12 @@ def retrieval(
         written, real = _generated(matrix, generated)
     key = matrix.max().indices
     place = key.clamp(min=0)
-    same = ids[:, None].expand(b, h, m).gather(2, place) == written[:, None]
+    same = looked_up(ids, place.flatten(1)).reshape(place.shape) == written[:, None]
     hit = same & (key >= 0) & real[:, None]
-    copied = torch.zeros((b, h, m), dtype=torch.int64, device=matrix.device).scatter_add_(
-        2, place, hit.long()
-    )
-    found = ((copied > 0) & wanted).sum(-1) / wanted.sum(-1)
+    # One place more than there are keys, so that a matrix without any has where to count to.
+    copied = torch.zeros((b, h, m + 1), dtype=torch.int64, device=matrix.device)
+    copied.scatter_add_(2, place, hit.long())
+    found = ((copied[..., :m] > 0) & wanted).sum(-1) / wanted.sum(-1)
     return given.shaped(found.expand(b, h).to(matrix.lse.dtype))
 
 
@@ -87,7 +87,7 @@ def _following(matrix: AttentionMatrix, ids: Tensor, align: Align) -> tuple[Tens
     b, _, n, m = matrix.problem.shape
     place = positions(align, b, n, m, matrix.device).long() + 1
     inside = (place >= 0) & (place < m)
-    return ids.gather(1, place.clamp(0, max(0, m - 1)).expand(b, n)), inside.expand(b, n)
+    return looked_up(ids, place.expand(b, n)), inside.expand(b, n)
 
 
 def _generated(matrix: AttentionMatrix, generated: Tensor) -> tuple[Tensor, Tensor]:

@@ -144,6 +144,13 @@ def token_ids(matrix: AttentionMatrix, tokens: Tensor) -> Tensor:
     return fits("tokens", tokens, ("B", "M"), (b, m))
 
 
+def looked_up(ids: Tensor, places: Tensor) -> Tensor:
+    """ids[b, places[b, i]], [B,N]; of places out of range the nearest entry, and 0 where there is none."""
+    if not ids.shape[1]:
+        return ids.new_zeros(places.shape)
+    return ids.gather(1, places.clamp(0, ids.shape[1] - 1))
+
+
 class _Repeats:
     def __init__(self, matrix: AttentionMatrix, tokens: Tensor, align: Align, without: Tensor | None) -> None:
         b, h, n, m = matrix.problem.shape
@@ -151,8 +158,7 @@ class _Repeats:
         inside = (self.position >= 0) & (self.position < m)
         batch = max(tokens.shape[0], self.position.shape[0])
         self.key = tokens
-        place = self.position.clamp(0, max(0, m - 1)).expand(batch, n)
-        self.query = tokens.expand(batch, m).gather(1, place)
+        self.query = looked_up(tokens.expand(batch, m), self.position.expand(batch, n))
         # A query that stands at no key has no token: nothing lies before position -1.
         self.position = self.position.masked_fill(~inside, -1)
         self.usable = torch.ones((1, m), dtype=torch.bool, device=matrix.device)

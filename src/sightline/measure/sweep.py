@@ -81,6 +81,8 @@ def sees(matrix: AttentionMatrix, keys: Tensor) -> Tensor:
     problem = matrix.problem
     b, h, n, _ = problem.shape
     wanted = keys.expand(b, h, n)
+    if not matrix.numel():
+        return torch.zeros((b, h, n), dtype=torch.bool, device=matrix.device)
     found = pair_logits(problem, torch.arange(n, device=matrix.device), wanted.clamp(min=0))
     return (found > -torch.inf) & (wanted >= 0)
 

@@ -193,8 +193,8 @@ class _Words:
         self.sums[batch].scatter_add_(2, queries, wide)
 
     def result(self) -> Tensor:
-        mean = self.sums / self.count.clamp(min=1)[..., None]
-        return mean[:, :, : self.height, : self.width].to(self.dtype)
+        self.sums /= self.count.clamp(min=1)[..., None]
+        return self.sums[:, :, : self.height, : self.width].to(self.dtype)
 
 
 def _words(matrix: AttentionMatrix, words: Tensor, name: str, length: int, axis: str) -> Tensor:
