@@ -1,6 +1,10 @@
 """Sightline: exact self-attention, fast, linear in memory, and open to be looked into at any length."""
 
-from sightline import nn
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from sightline._version import __version__
 from sightline.align import Align
 from sightline.attention import attention
@@ -25,9 +29,25 @@ __all__ = [
     "documents",
     "info",
     "lengths",
-    "nn",
     "prefix",
     "ranges",
     "relative",
     "window",
 ]
+
+if TYPE_CHECKING:
+    from sightline import measure as measure
+    from sightline import nn as nn
+
+# Loaded when first asked for, so that importing sightline stays quick.
+_LATER = {"measure", "nn"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return importlib.import_module(f"sightline.{name}")
+    raise AttributeError(f"module 'sightline' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

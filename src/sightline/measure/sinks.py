@@ -1,0 +1,145 @@
+"""Attention sinks: the keys, and the learned logits, that take the weight nobody else needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.matrix import AttentionMatrix
+from sightline.measure.catalogue import catalogued
+from sightline.measure.keys import Keys, chosen, mass
+from sightline.measure.rows import counted, head_mean, visible
+from sightline.measure.subject import layers, subject
+
+
+@catalogued(
+    formula="Σ_{j in keys} w_ij",
+    unit="share of weight",
+    range=(0, 1),
+    source="Xiao et al. 2023, Efficient streaming language models with attention sinks; "
+    "Gu et al. 2024, When attention sink emerges in language models",
+    caveat="A sink mostly parks weight: values there tend to be small, so a large share need not mean a "
+    "large contribution. Look at weighted_norms.",
+)
+def sink_mass(
+    A: Any,
+    keys: Keys = 1,
+    *,
+    per_query: bool = False,
+    queries: Tensor | None = None,
+    unverified: bool = False,
+) -> Tensor:
+    """The share of a head's weight that lies on its sinks, by default the first key.
+
+    Args:
+        A: AttentionMatrix [B,H,N,M], or a traced call that holds one.
+        keys: how many first keys (of those that some query of the batch entry may see, so that left
+            padding is skipped), or which: a slice, positions [K] or [B,K], a bool tensor [M] or [B,M].
+        per_query: [B,H,N] instead of the mean.
+        queries: bool [N] or [B,N], which queries the mean counts.
+        unverified: measure a traced call that was not verified, too.
+
+    Returns:
+        [B,H], the mean over queries that see any key; NaN where none does. A fully masked row reads 0.
+        Learned sinks are not included: :func:`learned_sink_mass`.
+
+    Raises:
+        TypeError, ValueError: for keys that do not fit; UnverifiedError: for an unverified call.
+
+    Example:
+        >>> import sightline.measure, torch
+        >>> A = sightline.AttentionMatrix(*torch.zeros(2, 1, 1, 4, 2), mask=sightline.causal())
+        >>> sightline.measure.sink_mass(A, per_query=True)       # 1, 1/2, 1/3, 1/4
+        tensor([[[1.0000, 0.5000, 0.3333, 0.2500]]])
+    """
+    given = subject(A, unverified)
+    found = mass(given.matrix, chosen(given.matrix, keys))
+    rows = counted(given.matrix, visible(given.matrix).counts > 0, queries)
+    return given.result(found, rows, per_query)
+
+
+@catalogued(
+    formula="exp(sink_h - lse_i) = 1 - Σ_j w_ij",
+    unit="share of weight",
+    range=(0, 1),
+    source="Xiao et al. 2023, Efficient streaming language models with attention sinks",
+    caveat="Weight on a learned sink reaches no value at all: the head writes less, it looks nowhere else.",
+)
+def learned_sink_mass(
+    A: Any, *, per_query: bool = False, queries: Tensor | None = None, unverified: bool = False
+) -> Tensor:
+    """The share of the softmax that a head's learned sink takes; 0 for a model without.
+
+    Args:
+        A: AttentionMatrix [B,H,N,M], or a traced call that holds one.
+        per_query, queries, unverified: as for :func:`sink_mass`.
+
+    Returns:
+        [B,H], the mean over queries that see any key; NaN where none does. Per query, a fully masked row
+        of a head with a sink reads 1.
+
+    Raises:
+        TypeError, ValueError: for other ``queries``; UnverifiedError: for an unverified call.
+
+    Example:
+        >>> import sightline.measure, torch
+        >>> A = sightline.AttentionMatrix(*torch.zeros(2, 1, 1, 3, 2), sinks=torch.zeros(1))
+        >>> sightline.measure.learned_sink_mass(A)               # three keys and the sink, all equal
+        tensor([[0.2500]])
+    """
+    given = subject(A, unverified)
+    rows = counted(given.matrix, visible(given.matrix).counts > 0, queries)
+    return given.result(learned(given.matrix), rows, per_query)
+
+
+@catalogued(
+    formula="share of heads h with mean_i Σ_{j in keys} w_hij > threshold",
+    unit="share of heads",
+    range=(0, 1),
+    source="Gu et al. 2024, When attention sink emerges in language models (their threshold is 0.3)",
+    caveat="It depends on the threshold and on the length: compare at equal N only.",
+)
+def sink_rate(
+    A: Any,
+    threshold: float = 0.3,
+    keys: Keys = 1,
+    *,
+    queries: Tensor | None = None,
+    unverified: bool = False,
+) -> Tensor:
+    """How many of a model's heads have a sink.
+
+    Args:
+        A: AttentionMatrix [B,H,N,M], or a sequence of them, one per layer (a trace).
+        threshold: mean share of weight from which on a head counts.
+        keys, queries, unverified: as for :func:`sink_mass`.
+
+    Returns:
+        [B], over all heads of all layers; heads without a row to count are left out, NaN if all are.
+
+    Raises:
+        ValueError: for no layers; otherwise as :func:`sink_mass`.
+
+    Example:
+        >>> import sightline.measure, torch
+        >>> A = sightline.AttentionMatrix(*torch.zeros(2, 1, 1, 4, 2), mask=sightline.causal())
+        >>> sightline.measure.sink_rate([A, A])
+        tensor([1.])
+    """
+    found = []
+    for matrix in layers(A, unverified):
+        rows = counted(matrix, visible(matrix).counts > 0, queries)
+        found.append(head_mean(mass(matrix, chosen(matrix, keys)), rows))
+    heads = torch.cat(found, dim=1)
+    there = ~heads.isnan()
+    return (heads > threshold).sum(1).to(heads.dtype) / there.sum(1)
+
+
+def learned(matrix: AttentionMatrix) -> Tensor:
+    """exp(sink - lse) [B,H,N], 0 without sinks."""
+    sinks = matrix.problem.sinks
+    if sinks is None:
+        return torch.zeros_like(matrix.lse)
+    return torch.exp(sinks.to(matrix.lse.dtype)[:, None] - matrix.lse)
