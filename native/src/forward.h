@@ -208,7 +208,6 @@ void forward_block_with(const sightline_problem& p, const PackedHead& packed, in
   pack_query<Products>(block, terms, scratch.scores.query_t);
   start_rows(block, scratch);
   for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {
-
     forward_chunk<Products>(block, terms, scratch, chunk, last, out.context != nullptr);
   });
   if (out.context) {
