@@ -9,6 +9,7 @@
 
 #include <cmath>
 
+#include "dropout.h"
 #include "scores.h"
 
 namespace sightline {
@@ -16,9 +17,10 @@ namespace {
 
 struct ForwardScratch {
   ScoreScratch scores;
-  float* context_t;  // [slab][e][slab row]
-  float* highest;    // m: [kBlockRows], in units of log 2
-  float* sum;        // l: [kBlockRows]
+  float* context_t;   // [slab][e][slab row]
+  float* highest;     // m: [kBlockRows], in units of log 2
+  float* sum;         // l: [kBlockRows]
+  uint64_t* streams;  // of the dropout pattern
 };
 
 inline ForwardScratch take_forward(const sightline_problem& p, Scratch& scratch) {
@@ -27,6 +29,7 @@ inline ForwardScratch take_forward(const sightline_problem& p, Scratch& scratch)
   forward.context_t = scratch.take<float>(p.value_width * kBlockRows);
   forward.highest = scratch.take<float>(kBlockRows);
   forward.sum = scratch.take<float>(kBlockRows);
+  forward.streams = take_streams(p, scratch);
   return forward;
 }
 
@@ -98,14 +101,24 @@ inline void add_context(const Block& block, const ForwardScratch& scratch, const
   }
 }
 
-inline void forward_chunk(const Block& block, const Terms& terms, const ForwardScratch& scratch, Span chunk,
-                          bool last, bool want_context) {
+// The sum of a row's weights is that of all of them; only those kept meet their values.
+inline void drop_chunk(const Block& block, const Dropout& dropout, const ForwardScratch& scratch,
+                       const ChunkScores& chunk, int64_t chunk_begin, int slab) {
+  for (int i = 0; i < chunk.count; i++) {
+    const Patch& patch = chunk.patches[i];
+    drop_weights(dropout, patch, place_of(block, patch, slab, chunk_begin), scores_of(scratch.scores, patch));
+  }
+}
+
+inline void forward_chunk(const Block& block, const Terms& terms, const Dropout& dropout,
+                          const ForwardScratch& scratch, Span chunk, bool last, bool want_context) {
   for (int slab = 0; slab < slabs(block); slab++) {
     ChunkScores scores;
     score_chunk(block, terms, scratch.scores, chunk, last, slab, scores);
     if (scores.count == 0) continue;
     Vec decay[kSlabVectors];
     weigh_chunk(scratch, scores, slab, decay);
+    if (want_context && dropout.any) drop_chunk(block, dropout, scratch, scores, chunk.begin, slab);
     if (want_context) add_context(block, scratch, scores, chunk.begin, slab, decay);
   }
 }
@@ -164,8 +177,9 @@ void forward_block(const sightline_problem& p, int64_t b, int64_t h, int64_t fir
   scratch.scores.ahead = &ahead;
   pack_query(block, terms, scratch.scores.query_t);
   start_rows(block, scratch);
+  const Dropout dropout = make_dropout(block, scratch.streams);
   for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {
-    forward_chunk(block, terms, scratch, chunk, last, out.context != nullptr);
+    forward_chunk(block, terms, dropout, scratch, chunk, last, out.context != nullptr);
   });
   if (out.context) write_context(block, scratch, out);
   if (out.lse) write_lse(block, scratch, out.lse);

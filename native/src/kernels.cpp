@@ -2,6 +2,7 @@
 // level's flags.
 #include "kernels.h"
 
+#include "backward.h"
 #include "forward.h"
 #include "peak.h"
 #include "readout.h"
@@ -14,8 +15,8 @@ namespace sightline {
 // The one symbol of a level that the linker sees.
 extern const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL);
 const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL) = {
-    kBlockRows,    forward_scratch, forward_block, readout_scratch,
-    readout_block, received_floats, fold_received, peak_burst,
+    kBlockRows,    forward_scratch,  forward_block,  readout_scratch, readout_block, received_floats,
+    fold_received, backward_scratch, backward_block, load_rows_of,    store_rows_of, peak_burst,
 };
 
 }  // namespace sightline

@@ -1,16 +1,17 @@
-"""The cpu backend: the native kernels, float32 forward and readouts."""
+"""The cpu backend: the native kernels; float32 forward, backward and readouts."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from sightline.backend import native
-from sightline.backend.native import ProblemStruct, ReadoutsStruct
-from sightline.backend.problem import Problem, empty_context
+from sightline.backend.dropout import keeping
+from sightline.backend.native import GradientsStruct, ProblemStruct, ReadoutsStruct
+from sightline.backend.problem import Problem, empty_context, empty_gradient
 
 READOUTS = ("entropy", "received", "max", "max_score", "topk")
 
@@ -21,8 +22,6 @@ def why_not(problem: Problem) -> str | None:
         return f"the tensors are on {problem.query.device}, and it runs on the CPU"
     if problem.query.dtype != torch.float32:
         return f"the dtype is {problem.query.dtype}, and it computes float32"
-    if problem.dropout > 0:
-        return "it has no dropout"
     missing = native.available()
     return None if missing is None else f"{missing}"
 
@@ -35,6 +34,45 @@ def forward(problem: Problem) -> tuple[Tensor, Tensor]:
     lse = torch.empty((b, h, n))
     _forward(problem, context, lse)
     return context, lse
+
+
+def backward(
+    problem: Problem,
+    context: Tensor,
+    lse: Tensor,
+    grad_context: Tensor,
+    grad_lse: Tensor | None,
+    wanted: Collection[str],
+) -> dict[str, Tensor]:
+    """The wanted ones of the gradients of query, key, value, bias, slopes, table and sinks, by name.
+
+    Those of query, key and value have their dtype and layout, the others are contiguous float32.
+    """
+    packed, alive = pack(problem)
+    context, grad_context, lse = _rows(context), _rows(grad_context), lse.contiguous()
+    out = {
+        name: empty_gradient(
+            name, tensor, tensor.dtype if name in ("query", "key", "value") else torch.float32
+        )
+        for name, tensor in ((name, getattr(problem, name)) for name in wanted)
+    }
+    struct = GradientsStruct(
+        context=context.data_ptr(), context_stride=_strides(context, 3),
+        lse=lse.data_ptr(),
+        grad_context=grad_context.data_ptr(), grad_context_stride=_strides(grad_context, 3),
+        **{name: gradient.data_ptr() for name, gradient in out.items()},
+        **{f"{name}_stride": _strides(out[name], 4 if name == "bias" else 3)
+           for name in ("query", "key", "value", "bias") if name in out},
+    )  # fmt: skip
+    if grad_lse is not None:
+        grad_lse = grad_lse.float().contiguous()
+        struct.grad_lse = grad_lse.data_ptr()
+    status = native.library().sightline_backward(
+        native.level(), torch.get_num_threads(), ctypes.byref(packed), ctypes.byref(struct)
+    )
+    native.check(status, "attention backward")
+    del alive
+    return out
 
 
 def lse(problem: Problem) -> Tensor:
@@ -131,6 +169,9 @@ def pack(problem: Problem) -> tuple[ProblemStruct, list[Tensor]]:
         visible = keep(problem.visible)
         struct.visible, struct.visible_stride = visible.data_ptr(), _strides(visible, 4)
     _pack_bias(problem, struct, keep)
+    if problem.seed is not None and problem.dropout > 0:
+        struct.seed = int(problem.seed)
+        struct.keep_threshold, struct.keep_scale = keeping(problem.dropout)
     return struct, alive
 
 
@@ -139,7 +180,7 @@ def _pack_bias(problem: Problem, struct: ProblemStruct, keep: Callable[[Tensor],
         bias = keep(problem.bias.float())
         struct.bias, struct.bias_stride = bias.data_ptr(), _strides(bias, 4)
     if problem.slopes is not None:
-        slopes = keep(problem.slopes.float())
+        slopes = keep(problem.slopes.float().contiguous())
         struct.slopes, struct.slope_stride = slopes.data_ptr(), _strides(slopes, 2)
     if problem.table is not None:
         table = keep(problem.table.float().contiguous())
