@@ -132,7 +132,7 @@ typedef struct {
 } sightline_readouts;
 
 /* Levels are numbered from 0 (generic, present everywhere) upwards; a build for another architecture has
- * fewer. A name is one of "generic", "avx2", "avx512". */
+ * fewer. A name is one of "generic", "avx2", "avx512", "avx512_bf16". */
 SIGHTLINE_API int32_t sightline_abi(void);
 SIGHTLINE_API int32_t sightline_level_count(void);
 SIGHTLINE_API const char* sightline_level_name(int32_t level);  /* null: no such level */
@@ -162,6 +162,10 @@ SIGHTLINE_API int32_t sightline_readout(int32_t level, int32_t threads, const si
 /* GFLOP/s of one core doing nothing but fused multiply-adds (multiply, then add, where the level has no
  * FMA): the peak that benchmarks quote shares of. Takes about `seconds`. 0 for a level that cannot run. */
 SIGHTLINE_API double sightline_peak_gflops(int32_t level, double seconds);
+
+/* The same of bfloat16 dot products (each counts two multiplications and two additions a lane); 0 for a level
+ * that has none. */
+SIGHTLINE_API double sightline_peak_dot_gflops(int32_t level, double seconds);
 
 #ifdef __cplusplus
 }

@@ -12,9 +12,11 @@ namespace {
 
 class Ahead {
  public:
-  // `rows` rows of `floats` floats each; none where `rows` is not above 0.
-  void add(const float* data, int64_t stride, int64_t rows, int64_t floats) {
-    if (rows > 0 && floats > 0 && count_ < kMaxParts) parts_[count_++] = {data, stride, rows, floats};
+  // `rows` rows of `bytes` bytes each, `stride` bytes apart; none where `rows` is not above 0.
+  void add(const void* data, int64_t stride, int64_t rows, int64_t bytes) {
+    if (rows > 0 && bytes > 0 && count_ < kMaxParts) {
+      parts_[count_++] = {static_cast<const char*>(data), stride, rows, bytes};
+    }
   }
 
   // Asks for the next few lines.
@@ -22,8 +24,8 @@ class Ahead {
     for (int i = 0; i < kLinesPerStep && part_ < count_; i++) {
       const Part& part = parts_[part_];
       __builtin_prefetch(part.data + row_ * part.stride + column_, 0, 2);
-      column_ += kFloatsPerLine;
-      if (column_ < part.floats) continue;
+      column_ += kLineBytes;
+      if (column_ < part.bytes) continue;
       column_ = 0;
       if (++row_ < part.rows) continue;
       row_ = 0;
@@ -33,10 +35,10 @@ class Ahead {
 
  private:
   struct Part {
-    const float* data;
-    int64_t stride, rows, floats;
+    const char* data;
+    int64_t stride, rows, bytes;
   };
-  static constexpr int kMaxParts = 4, kLinesPerStep = 12, kFloatsPerLine = 16;
+  static constexpr int kMaxParts = 4, kLinesPerStep = 12, kLineBytes = 64;
   Part parts_[kMaxParts] = {};
   int count_ = 0, part_ = 0;
   int64_t row_ = 0, column_ = 0;

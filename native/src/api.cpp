@@ -28,8 +28,10 @@ bool sizes_valid(const sightline_problem& p) {
   return p.heads == 0 || (p.kv_heads > 0 && p.heads % p.kv_heads == 0);
 }
 
+bool dtype_valid(int32_t dtype) { return dtype >= SIGHTLINE_FLOAT32 && dtype <= SIGHTLINE_FLOAT16; }
+
 bool terms_valid(const sightline_problem& p) {
-  if (p.dtype != SIGHTLINE_FLOAT32 || (p.bias && p.bias_dtype != SIGHTLINE_FLOAT32)) return false;
+  if (!dtype_valid(p.dtype) || (p.bias && !dtype_valid(p.bias_dtype))) return false;
   if (std::isnan(p.scale) || !(p.softcap >= 0) || std::isinf(p.softcap)) return false;
   if (p.ranges && p.range_count < 0) return false;
   return !p.table || p.radius >= 0;
@@ -71,13 +73,13 @@ sightline_status forward(const Kernels& kernels, int32_t threads, const sightlin
                          const ForwardOut& out) {
   const Schedule schedule(kernels, p, threads, out.context != nullptr, false);
   const WorkerMemory scratch(schedule.workers, kernels.forward_scratch(p));
-  const WorkerMemory copies(schedule.workers, schedule.copy_bytes());
-  if (!scratch.ok() || !copies.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  Packings packings(schedule);
+  if (!scratch.ok() || !packings.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   parallel_for(schedule.workers, schedule.parts(), [&](int worker, int64_t item) {
     const Part part = schedule.part(item);
-    const sightline_problem head = schedule.head_problem(part, copies.of(worker));
+    const PackedHead packed = packings.of(worker, part);
     for (int64_t i = part.begin; i < part.end; i += kernels.block_rows) {
-      kernels.forward_block(head, part.b, part.h, i, scratch.of(worker), out);
+      kernels.forward_block(p, packed, part.b, part.h, i, scratch.of(worker), out);
     }
   });
   return SIGHTLINE_OK;
@@ -105,20 +107,20 @@ sightline_status readout(const Kernels& kernels, int32_t threads, const sightlin
   const Schedule schedule(kernels, p, threads, false, summing);
   const size_t lane_bytes = summing ? kernels.received_floats(p.keys) * sizeof(float) : 0;
   const WorkerMemory scratch(schedule.workers, kernels.readout_scratch(p, out));
-  const WorkerMemory copies(schedule.workers, schedule.copy_bytes());
+  Packings packings(schedule);
   const WorkerMemory lanes(schedule.workers, lane_bytes);
   const bool merging = summing && schedule.per_head > 1;
   const WorkerMemory sums(1, merging ? sizeof(float) * schedule.parts() * p.keys : 0);
-  if (!scratch.ok() || !copies.ok() || !lanes.ok() || !sums.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  if (!scratch.ok() || !packings.ok() || !lanes.ok() || !sums.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   float* part_sums = merging ? reinterpret_cast<float*>(sums.of(0)) : out.received;
 
   parallel_for(schedule.workers, schedule.parts(), [&](int worker, int64_t item) {
     const Part part = schedule.part(item);
-    const sightline_problem head = schedule.head_problem(part, copies.of(worker));
+    const PackedHead packed = packings.of(worker, part);
     float* received = summing ? reinterpret_cast<float*>(lanes.of(worker)) : nullptr;
     if (summing) memset(received, 0, lane_bytes);
     for (int64_t i = part.begin; i < part.end; i += kernels.block_rows) {
-      kernels.readout_block(head, part.b, part.h, i, scratch.of(worker), lse, out, received);
+      kernels.readout_block(p, packed, part.b, part.h, i, scratch.of(worker), lse, out, received);
     }
     if (!summing) return;
     kernels.fold_received(received, p.keys);
@@ -126,6 +128,21 @@ sightline_status readout(const Kernels& kernels, int32_t threads, const sightlin
   });
   if (merging) merge_parts(schedule, p, part_sums, out.received);
   return SIGHTLINE_OK;
+}
+
+// --- Peaks ---
+
+double best_gflops(double (*burst)(), double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto begin = Clock::now();
+  double best = 0;
+  do {
+    const auto before = Clock::now();
+    const double operations = burst();
+    const double elapsed = std::chrono::duration<double>(Clock::now() - before).count();
+    if (elapsed > 0 && operations / elapsed > best) best = operations / elapsed;
+  } while (std::chrono::duration<double>(Clock::now() - begin).count() < seconds);
+  return best * 1e-9;
 }
 
 }  // namespace
@@ -156,7 +173,7 @@ int32_t sightline_forward(int32_t level, int32_t threads, const sightline_proble
   if (const auto status = check_problem(problem, threads, context != nullptr)) return status;
   if (context && !context_stride) return SIGHTLINE_INVALID_ARGUMENT;
   if (!has_rows(*problem) || (!context && !lse)) return SIGHTLINE_OK;
-  ForwardOut out = {static_cast<float*>(context), {0, 0, 0}, lse};
+  ForwardOut out = {context, {0, 0, 0}, lse};
   if (context) memcpy(out.context_stride, context_stride, sizeof out.context_stride);
   return forward(*kernels, threads, *problem, out);
 }
@@ -188,16 +205,12 @@ int32_t sightline_readout(int32_t level, int32_t threads, const sightline_proble
 
 double sightline_peak_gflops(int32_t level, double seconds) {
   const Kernels* kernels;
-  if (find_kernels(level, &kernels)) return 0;
-  using Clock = std::chrono::steady_clock;
-  const auto begin = Clock::now();
-  double best = 0;
-  do {
-    const auto before = Clock::now();
-    const double operations = kernels->peak_burst();
-    const double elapsed = std::chrono::duration<double>(Clock::now() - before).count();
-    if (elapsed > 0 && operations / elapsed > best) best = operations / elapsed;
-  } while (std::chrono::duration<double>(Clock::now() - begin).count() < seconds);
-  return best * 1e-9;
+  return find_kernels(level, &kernels) ? 0 : best_gflops(kernels->peak_burst, seconds);
+}
+
+double sightline_peak_dot_gflops(int32_t level, double seconds) {
+  const Kernels* kernels;
+  if (find_kernels(level, &kernels) || !kernels->peak_dot_burst) return 0;
+  return best_gflops(kernels->peak_dot_burst, seconds);
 }
 }

@@ -13,6 +13,7 @@
 
 #include <cmath>
 
+#include "backward_operands.h"
 #include "bias_gradients.h"
 #include "dropout.h"
 #include "key_tiles.h"
@@ -25,32 +26,38 @@ namespace {
 struct BackwardScratch {
   Ranges ranges;
   StageScratch stages;
-  float *query_t, *grad_context_t;        // [slab][d or e][slab row]; the query scaled as in Terms
-  float *query_rows, *grad_context_rows;  // [kBlockRows][padded width]
+  float *query_t, *grad_context_t;        // [slab][word of d or e][slab row]
+  float *query_rows, *grad_context_rows;  // [word of block rows][padded width]
   float* grad_query_t;                    // [slab][d][slab row]
+  float* grad_query;                      // [kBlockRows][padded width]
   float *lse, *delta;                     // [kBlockRows]; lse in units of log 2
-  float* weights;                         // [key][slab row]: scores, then weights
-  float* grad_scores;                     // [key][slab row]: grad_weights, then grad_masked, grad_scores
+  float* weights;                         // [key][slab row]: scores, then weights, then rows of words
+  float* grad_scores;                     // the same: grad_weights, then grad_masked, grad_scores
+  float* key_words;                       // [word of keys][slab row]: grad_scores
   float* cap_slope;                       // [key][slab row]: 1 - tanh^2
   uint64_t* streams;                      // of the dropout pattern
 };
 
-inline BackwardScratch take_backward(const sightline_problem& p, Scratch& scratch) {
+template <class Products>
+BackwardScratch take_backward(const sightline_problem& p, Scratch& scratch) {
   const int64_t width = padded_width(p.width), value_width = padded_width(p.value_width);
   constexpr int64_t kTile = kMaxChunkKeys * kSlabRows;
   BackwardScratch backward = {};
   backward.ranges = take_ranges(p, scratch);
   backward.stages = take_stages(p, scratch);
-  backward.query_t = scratch.take<float>(width * kBlockRows);
-  backward.grad_context_t = scratch.take<float>(value_width * kBlockRows);
-  backward.query_rows = scratch.take<float>(width * kBlockRows);
-  backward.grad_context_rows = scratch.take<float>(value_width * kBlockRows);
-  backward.grad_query_t = scratch.take<float>(width * kBlockRows);
+  backward.query_t = scratch.take<float>(words<Products>(p.width) * kBlockRows);
+  backward.grad_context_t = scratch.take<float>(words<Products>(p.value_width) * kBlockRows);
+  backward.query_rows = scratch.take<float>(width * words<Products>(kBlockRows));
+  backward.grad_context_rows = scratch.take<float>(value_width * words<Products>(kBlockRows));
+  backward.grad_query_t = scratch.take<float>(p.width * kBlockRows);
+  backward.grad_query = scratch.take<float>(width * kBlockRows);
   backward.lse = scratch.take<float>(kBlockRows);
   backward.delta = scratch.take<float>(kBlockRows);
   backward.weights = scratch.take<float>(kTile);
   backward.grad_scores = scratch.take<float>(kTile + 2 * kLanes);
   if (backward.grad_scores) backward.grad_scores += kLanes;  // sum_diagonals reads on both sides
+  backward.key_words = backward.grad_scores;
+  if (Products::kElements > 1) backward.key_words = scratch.take<float>(kTile / Products::kElements);
   if (p.softcap > 0) backward.cap_slope = scratch.take<float>(kTile);
   backward.streams = take_streams(p, scratch);
   return backward;
@@ -60,6 +67,7 @@ inline BackwardScratch take_backward(const sightline_problem& p, Scratch& scratc
 struct BackwardBlock {
   const Block& block;
   const Terms& terms;
+  const BackwardOperands& operands;
   const BackwardScratch& scratch;
   const Dropout& dropout;
   const KeySums& key_sums;
@@ -70,37 +78,53 @@ struct BackwardBlock {
 
 // --- Start and end of a block ---
 
-// Q^T or grad_context^T, from padded rows.
-inline void pack_rows(const Block& block, const float* rows, int64_t width, float factor, float* to) {
-  const int64_t stride = padded_width(width);
+SL_INLINE Rows block_rows_of(const Block& block, const void* data, const int64_t (&stride)[3]) {
+  return head_rows(data, stride, block.problem->dtype, block.b, block.h, block.first);
+}
+
+// Rows as words, transposed; times the factor where the products want it there.
+template <class Products>
+void pack_block(const Block& block, const Rows& rows, int64_t width, float factor, float* to) {
+  const int64_t columns = words<Products>(width);
+  const auto pack = [&](const auto& from, int slab) {
+    transpose_in(from, smaller(kSlabRows, block.count - slab * kSlabRows), columns, slab_vectors(block, slab),
+                 to + slab * columns * kSlabRows, kSlabRows);
+  };
   for (int slab = 0; slab < slabs(block); slab++) {
-    const int row = slab * kSlabRows;
-    transpose_in(rows + row * stride, stride, smaller(kSlabRows, block.count - row), width,
-                 slab_vectors(block, slab), factor, to + slab * width * kSlabRows, kSlabRows);
+    if constexpr (Products::kElements == 2) {
+      pack(PairedRows{rows.at<Bfloat16>(slab * kSlabRows), rows.stride, width}, slab);
+    } else {
+      with_element(rows.dtype, [&](auto element) {
+        typedef decltype(element) Element;
+        pack(ScaledRows<Element>{rows.at<Element>(slab * kSlabRows), rows.stride, factor}, slab);
+      });
+    }
   }
 }
 
-template <class Element>
-SL_INLINE Element* rows_of(const Block& block, Element* base, const int64_t (&stride)[3]) {
-  return base + block.b * stride[0] + block.h * stride[1] + block.first * stride[2];
+template <class Products>
+void load_block(const BackwardBlock& x, const Rows& grad_context) {
+  const Block& block = x.block;
+  const BackwardScratch& s = x.scratch;
+  pack_block<Products>(block, block.query, block.width, x.terms.query_factor, s.query_t);
+  if (x.key_sums.key) load_rows(Products(), block.query, block.count, block.width, s.query_rows);
+  if (x.scores) pack_block<Products>(block, grad_context, block.value_width, 1.0f, s.grad_context_t);
+  if (x.key_sums.value) {
+    load_rows(Products(), grad_context, block.count, block.value_width, s.grad_context_rows);
+  }
+  if (x.query) memset(s.grad_query_t, 0, sizeof(float) * block.width * kBlockRows);
 }
 
 template <class Element>
-inline void load_block(const Block& block, const sightline_gradients& g, Element, const BackwardScratch& s) {
-  const sightline_problem& p = *block.problem;
-  const auto* query = rows_of(block, static_cast<const Element*>(p.query), p.query_stride);
-  const auto* grad = rows_of(block, static_cast<const Element*>(g.grad_context), g.grad_context_stride);
-  const auto* context = rows_of(block, static_cast<const Element*>(g.context), g.context_stride);
-  load_rows(query, p.query_stride[2], block.count, p.width, s.query_rows);
-  load_rows(grad, g.grad_context_stride[2], block.count, p.value_width, s.grad_context_rows);
-  const int64_t stride = padded_width(p.value_width);
-  for (int row = 0; row < block.count; row++, context += g.context_stride[2]) {
+void sum_delta(const Block& block, const Rows& context, const Rows& grad_context, Element, float* delta) {
+  const int64_t width = block.value_width, whole = width / kLanes * kLanes;
+  for (int row = 0; row < block.count; row++) {
+    const Element *c = context.at<Element>(row), *g = grad_context.at<Element>(row);
     Vec sum = {};
-    for (int64_t e = 0; e < p.value_width; e += kLanes) {
-      const int columns = (int)smaller<int64_t>(kLanes, p.value_width - e);
-      sum = fma(load_part(context + e, columns), load(s.grad_context_rows + row * stride + e), sum);
-    }
-    s.delta[row] = sum_of_lanes(sum);
+    for (int64_t e = 0; e < whole; e += kLanes) sum = fma(load(c + e), load(g + e), sum);
+    const int rest = (int)(width - whole);
+    if (rest) sum = fma(load_part(c + whole, rest), load_part(g + whole, rest), sum);
+    delta[row] = sum_of_lanes(sum);
   }
 }
 
@@ -125,17 +149,18 @@ inline void add_sink_gradient(const Block& block, const BackwardScratch& s, doub
   }
 }
 
-template <class Element>
-inline void write_grad_query(const Block& block, const sightline_gradients& g, Element,
-                             const BackwardScratch& s) {
+inline void write_grad_query(const Block& block, const sightline_gradients& g, const BackwardScratch& s) {
   const int64_t width = block.width, stride = padded_width(width);
+  const int32_t dtype = block.problem->dtype;
   for (int v = 0; v < block.vectors(); v++) {
     transpose_out(s.grad_query_t + v / kSlabVectors * width * kSlabRows + v % kSlabVectors * kLanes,
                   kSlabRows, splat(1.0f), width, smaller(kLanes, block.count - v * kLanes),
-                  s.query_rows + v * kLanes * stride, stride);
+                  s.grad_query + v * kLanes * stride, stride);
   }
-  store_rows(s.query_rows, block.problem->scale, block.count, width,
-             rows_of(block, static_cast<Element*>(g.query), g.query_stride), g.query_stride[2]);
+  char* to = static_cast<char*>(g.query) +
+             element_bytes(dtype) * (block.b * g.query_stride[0] + block.h * g.query_stride[1] +
+                                     block.first * g.query_stride[2]);
+  store_rows(s.grad_query, block.problem->scale, block.count, width, to, dtype, g.query_stride[2]);
 }
 
 // --- One patch ---
@@ -149,15 +174,16 @@ inline void cap_keeping_slope(const Terms& terms, const Patch& patch, float* slo
   });
 }
 
-inline void masked_patch(const BackwardBlock& x, const Patch& patch, const Place& place, const float* query_t,
-                         const uint8_t* visible) {
+template <class Products, int vectors>
+void masked_patch(const BackwardBlock& x, const Patch& patch, const Place& place, const float* query_t,
+                  const uint8_t* visible) {
   const BackwardScratch& s = x.scratch;
+  const WordRows& key = x.operands.key;
   Vec unused[kSlabVectors] = {};
   Ahead nothing_ahead;
-  with_vectors(patch.vectors, [&](auto n) {
-    scores_product<n.value>(x.block.key.row(place.key), x.block.key.stride, patch.keys, query_t,
-                            x.block.width, s.weights, unused, nothing_ahead);
-  });
+  scores_product<vectors, Products>(key.row(place.key), key.stride, patch.keys, query_t,
+                                    words<Products>(x.block.width), s.weights, unused, nothing_ahead,
+                                    x.terms.query_factor);
   if (!x.terms.any && !patch.edge) return;
   Terms terms = x.terms;
   if (terms.cap != 0) cap_keeping_slope(terms, patch, s.cap_slope, s.weights);
@@ -165,10 +191,10 @@ inline void masked_patch(const BackwardBlock& x, const Patch& patch, const Place
   apply_stages(x.block, terms, s.ranges, patch, place, s.stages, s.weights, visible, unused);
 }
 
-// masked -> weights, and grad_weights -> grad_masked, in place.
-template <int vectors, bool scores, bool dropping>
-void weigh_gradients(const BackwardBlock& x, const Patch& patch, const Place& place) {
-  const BackwardScratch& s = x.scratch;
+// masked -> weights, and grad_weights -> grad_masked, in place. Dropped weights become 0, but pass on what
+// the row's sum sends back to them.
+template <int vectors, bool scores, class Keep>
+void weigh_gradients(const BackwardScratch& s, const Patch& patch, const Place& place, const Keep& keep) {
   Vec lse[vectors], delta[vectors];
   SL_UNROLL for (int v = 0; v < vectors; v++) {
     lse[v] = load(s.lse + place.row + v * kLanes);
@@ -178,25 +204,12 @@ void weigh_gradients(const BackwardBlock& x, const Patch& patch, const Place& pl
   for (int k = 0; k < patch.keys; k++) {
     SL_UNROLL for (int v = 0; v < vectors; v++) {
       float *w = s.weights + k * kSlabRows + v * kLanes, *g = s.grad_scores + k * kSlabRows + v * kLanes;
-      const Vec weight = exp2(load(w) - lse[v]);
-      const Vec keep = dropping ? kept(x.dropout, place.row + v * kLanes, place.key + k) : Vec{};
-      if (scores) {
-        const Vec grad_weight = dropping ? load(g) * keep : load(g);
-        store(g, weight * (grad_weight - delta[v]));
-      }
-      store(w, dropping ? weight * keep : weight);
+      const Vec weight = exp2(load(w) - lse[v]), kept_weight = keep(weight, k, v);
+      // weight * grad_weight with dropout is kept_weight * grad_weight without.
+      if (scores) store(g, kept_weight * load(g) - weight * delta[v]);
+      store(w, kept_weight);
     }
   }
-}
-
-template <int vectors>
-SL_INLINE void weigh_patch(const BackwardBlock& x, const Patch& patch, const Place& place) {
-  if (x.dropout.any) {
-    if (x.scores) return weigh_gradients<vectors, true, true>(x, patch, place);
-    return weigh_gradients<vectors, false, true>(x, patch, place);
-  }
-  if (x.scores) return weigh_gradients<vectors, true, false>(x, patch, place);
-  weigh_gradients<vectors, false, false>(x, patch, place);
 }
 
 // grad_masked -> gradients of the bias terms, and grad_scores in place.
@@ -211,43 +224,101 @@ inline void pass_stages(const BackwardBlock& x, const Patch& patch, const Place&
               [&](int k, int v, Vec g) { return g * load(s.cap_slope + k * kSlabRows + v * kLanes); });
 }
 
-inline void add_key_gradients(const BackwardBlock& x, const Patch& patch, const Place& place) {
-  const BackwardScratch& s = x.scratch;
-  const int64_t width = padded_width(x.block.width), value_width = padded_width(x.block.value_width);
-  if (x.key_sums.value) {
-    keys_product({s.weights, place.rows, s.grad_context_rows + place.row * value_width,
-                  x.key_sums.value + place.key * value_width, value_width},
-                 patch.keys);
-  }
-  if (x.key_sums.key) {
-    keys_product({s.grad_scores, place.rows, s.query_rows + place.row * width,
-                  x.key_sums.key + place.key * width, width},
-                 patch.keys);
+// [key][slab row] -> [word of keys][slab row].
+template <class Products, int vectors>
+void round_keys(const float* from, int keys, float* to) {
+  for (int k = 0; k < keys; k += 2, from += 2 * kSlabRows, to += kSlabRows) {
+    SL_UNROLL for (int v = 0; v < vectors; v++) {
+      const Vec second = k + 1 < keys ? load(from + kSlabRows + v * kLanes) : Vec{};
+      store(to + v * kLanes, Products::join({load(from + v * kLanes), second}));
+    }
   }
 }
 
-template <int vectors>
-inline void backward_patch(const BackwardBlock& x, const Patch& patch, const Place& place, int slab) {
-  const Block& block = x.block;
+// [key][slab row] -> [key][word of slab rows], in place: the front of each row.
+template <class Products, int vectors>
+void round_queries(float* rows, int keys) {
+  for (int k = 0; k < keys; k++, rows += kSlabRows) {
+    SL_UNROLL for (int v = 0; v < vectors; v += 2) {
+      const Vec second = v + 1 < vectors ? load(rows + (v + 1) * kLanes) : Vec{};
+      store(rows + v / 2 * kLanes, Products::line_up({load(rows + v * kLanes), second}));
+    }
+  }
+}
+
+// Weights and grad_scores as words: along queries, in place, and grad_scores also along keys.
+template <class Products, int vectors>
+void round_patch(const BackwardBlock& x, const Patch& patch) {
   const BackwardScratch& s = x.scratch;
+  if constexpr (Products::kElements == 2) {
+    if (x.query) round_keys<Products, vectors>(s.grad_scores, patch.keys, s.key_words);
+    if (x.key_sums.key) round_queries<Products, vectors>(s.grad_scores, patch.keys);
+    if (x.key_sums.value) round_queries<Products, vectors>(s.weights, patch.keys);
+  }
+}
+
+template <class Products>
+void add_key_gradients(const BackwardBlock& x, const Patch& patch, const Place& place) {
+  const BackwardScratch& s = x.scratch;
+  const int64_t width = padded_width(x.block.width), value_width = padded_width(x.block.value_width);
+  const int queries = (int)words<Products>(place.rows), row = place.row / Products::kElements;
+  if (x.key_sums.value) {
+    keys_product<Products>({s.weights, queries, s.grad_context_rows + row * value_width,
+                            x.key_sums.value + place.key * value_width, value_width},
+                           patch.keys);
+  }
+  if (x.key_sums.key) {
+    keys_product<Products>(
+        {s.grad_scores, queries, s.query_rows + row * width, x.key_sums.key + place.key * width, width},
+        patch.keys);
+  }
+}
+
+template <class Products, int vectors>
+void add_query_gradient(const BackwardBlock& x, const Patch& patch, const Place& place, int slab) {
+  const WordRows& key = x.operands.key_columns;
+  const int64_t width = x.block.width;
+  Vec stay[vectors];
+  SL_UNROLL for (int v = 0; v < vectors; v++) stay[v] = splat(1.0f);
+  context_product<vectors, Products>(
+      key.row(place.key / Products::kElements), key.stride, width, x.scratch.key_words,
+      (int)words<Products>(patch.keys),
+      x.scratch.grad_query_t + slab * width * kSlabRows + patch.vector * kLanes, stay);
+}
+
+template <class Products, int vectors>
+void weigh_patch(const BackwardBlock& x, const Patch& patch, const Place& place, int slab) {
+  const BackwardScratch& s = x.scratch;
+  const int64_t columns = words<Products>(x.block.value_width);
   if (x.scores) {
     Vec unused[kSlabVectors] = {};
     Ahead nothing_ahead;
-    const float* grad_t = s.grad_context_t + slab * block.value_width * kSlabRows + patch.vector * kLanes;
-    scores_product<vectors>(block.value.row(place.key), block.value.stride, patch.keys, grad_t,
-                            block.value_width, s.grad_scores, unused, nothing_ahead);
+    const WordRows& value = x.operands.value;
+    scores_product<vectors, Products>(value.row(place.key), value.stride, patch.keys,
+                                      s.grad_context_t + slab * columns * kSlabRows + patch.vector * kLanes,
+                                      columns, s.grad_scores, unused, nothing_ahead);
   }
-  weigh_patch<vectors>(x, patch, place);
+  with_keep(x.dropout, place, [&](const auto& keep) {
+    if (x.scores) return weigh_gradients<vectors, true>(s, patch, place, keep);
+    weigh_gradients<vectors, false>(s, patch, place, keep);
+  });
   if (x.scores) pass_stages(x, patch, place);
-  add_key_gradients(x, patch, place);
-  if (!x.query) return;
-  Vec stay[vectors];
-  for (int v = 0; v < vectors; v++) stay[v] = splat(1.0f);
-  context_product<vectors>(block.key.row(place.key), block.key.stride, block.width, s.grad_scores, patch.keys,
-                           s.grad_query_t + slab * block.width * kSlabRows + patch.vector * kLanes, stay);
 }
 
-inline void backward_chunk(const BackwardBlock& x, Span chunk, bool last, int slab) {
+template <class Products, int vectors>
+void backward_patch(const BackwardBlock& x, const Patch& patch, const Place& place, int slab,
+                    const uint8_t* visible) {
+  const int64_t columns = words<Products>(x.block.width);
+  masked_patch<Products, vectors>(
+      x, patch, place, x.scratch.query_t + slab * columns * kSlabRows + patch.vector * kLanes, visible);
+  weigh_patch<Products, vectors>(x, patch, place, slab);
+  round_patch<Products, vectors>(x, patch);
+  add_key_gradients<Products>(x, patch, place);
+  if (x.query) add_query_gradient<Products, vectors>(x, patch, place, slab);
+}
+
+template <class Products>
+void backward_chunk(const BackwardBlock& x, Span chunk, bool last, int slab) {
   const BackwardScratch& s = x.scratch;
   Patch patches[kMaxPatches];
   const int count =
@@ -257,41 +328,54 @@ inline void backward_chunk(const BackwardBlock& x, Span chunk, bool last, int sl
     const Place place = place_of(x.block, patch, slab, chunk.begin);
     uint8_t* visible = x.terms.visible.data ? s.stages.visible : nullptr;
     if (visible && !fetch_visible(x.terms.visible, patch, place, visible)) continue;
-    masked_patch(x, patch, place, s.query_t + slab * x.block.width * kSlabRows + patch.vector * kLanes,
-                 visible);
-    with_vectors(patch.vectors, [&](auto n) { backward_patch<n.value>(x, patch, place, slab); });
+    with_vectors(patch.vectors,
+                 [&](auto n) { backward_patch<Products, n.value>(x, patch, place, slab, visible); });
   }
 }
 
-size_t backward_scratch(const sightline_problem& p, const sightline_gradients&) {
-  Scratch counter(nullptr);
-  take_backward(p, counter);
-  return counter.used();
-}
-
-void backward_block(const sightline_problem& p, const sightline_gradients& g, int64_t b, int64_t h,
-                    int64_t first, void* memory, const KeySums& key_sums, const TermSums& term_sums) {
+template <class Products>
+void backward_block_with(const sightline_problem& p, const float* packed, const sightline_gradients& g,
+                         int64_t b, int64_t h, int64_t first, void* memory, const KeySums& key_sums,
+                         const TermSums& term_sums) {
   Scratch carver(memory);
-  BackwardScratch scratch = take_backward(p, carver);
+  BackwardScratch scratch = take_backward<Products>(p, carver);
   const Block block = make_block(p, b, h, first);
   const Terms terms = make_terms(block);
+  const BackwardOperands operands = find_backward_operands<Products>(block, packed);
   read_ranges(block, scratch.ranges);
   const Dropout dropout = make_dropout(block, scratch.streams);
   const bool scores = g.query || key_sums.key || term_sums.bias || term_sums.slopes || term_sums.table;
-  const BackwardBlock x = {block, terms, scratch, dropout, key_sums, term_sums, g.query != nullptr, scores};
+  const BackwardBlock x = {block,    terms,     operands,           scratch, dropout,
+                           key_sums, term_sums, g.query != nullptr, scores};
 
-  load_block(block, g, float(), scratch);
+  const Rows grad_context = block_rows_of(block, g.grad_context, g.grad_context_stride);
+  const Rows context = block_rows_of(block, g.context, g.context_stride);
+  with_element(p.dtype, [&](auto e) { sum_delta(block, context, grad_context, e, scratch.delta); });
   start_lse(block, g, scratch);
   if (term_sums.sinks) add_sink_gradient(block, scratch, term_sums.sinks);
   if (term_sums.bias && term_sums.clear_bias) clear_bias_rows(block, term_sums);
   if (!scores && !key_sums.value) return;
-  pack_rows(block, scratch.query_rows, p.width, terms.query_factor, scratch.query_t);
-  pack_rows(block, scratch.grad_context_rows, p.value_width, 1.0f, scratch.grad_context_t);
-  memset(scratch.grad_query_t, 0, sizeof(float) * p.width * kBlockRows);
+  load_block<Products>(x, grad_context);
   for_chunks(scratch.ranges, [&](Span chunk, bool last) {
-    for (int slab = 0; slab < slabs(block); slab++) backward_chunk(x, chunk, last, slab);
+    for (int slab = 0; slab < slabs(block); slab++) backward_chunk<Products>(x, chunk, last, slab);
   });
-  if (g.query) write_grad_query(block, g, float(), scratch);
+  if (g.query) write_grad_query(block, g, scratch);
+}
+
+size_t backward_scratch(const sightline_problem& p) {
+  return with_products(p.dtype, [&](auto products) {
+    Scratch counter(nullptr);
+    take_backward<decltype(products)>(p, counter);
+    return counter.used();
+  });
+}
+
+void backward_block(const sightline_problem& p, const float* packed, const sightline_gradients& g, int64_t b,
+                    int64_t h, int64_t first, void* memory, const KeySums& key_sums,
+                    const TermSums& term_sums) {
+  with_products(p.dtype, [&](auto products) {
+    backward_block_with<decltype(products)>(p, packed, g, b, h, first, memory, key_sums, term_sums);
+  });
 }
 
 }  // namespace

@@ -12,15 +12,14 @@ class Backward {
         problem_(p),
         grads_(g),
         schedule_(kernels, p, threads),
-        copying_(copies_keys(p)),
         cuts_(1, sizeof(int64_t) * (schedule_.shares() + 1)),
-        scratch_(schedule_.shares(), kernels.backward_scratch(p, g)),
-        copies_(schedule_.shares(), copying_ ? copy_bytes() : 0),
+        scratch_(schedule_.shares(), kernels.backward_scratch(p)),
+        packed_(schedule_.shares(), sizeof(float) * kernels.backward_words(p)),
         keys_(p, g, schedule_.shares()),
         terms_(p, g, schedule_.shares()) {}
 
   sightline_status run() {
-    if (!cuts_.ok() || !scratch_.ok() || !copies_.ok() || !keys_.ok() || !terms_.ok()) {
+    if (!cuts_.ok() || !scratch_.ok() || !packed_.ok() || !keys_.ok() || !terms_.ok()) {
       return SIGHTLINE_OUT_OF_MEMORY;
     }
     schedule_.cut(cuts());
@@ -42,17 +41,6 @@ class Backward {
  private:
   int64_t* cuts() const { return reinterpret_cast<int64_t*>(cuts_.of(0)); }
 
-  // The kernels read keys and values as rows of floats, and far rows slowly.
-  static bool copies_keys(const sightline_problem& p) {
-    const auto far = [](int64_t stride, int64_t width) { return stride >= kFarStride && stride > width; };
-    return p.dtype != SIGHTLINE_FLOAT32 || far(p.key_stride[2], p.width) ||
-           far(p.value_stride[2], p.value_width);
-  }
-  size_t copy_bytes() const {
-    return sizeof(float) * problem_.keys *
-           (padded_width(problem_.width) + padded_width(problem_.value_width));
-  }
-
   void run_share(int share) {
     terms_.clear(share);
     const TermSums term_sums = terms_.sums(share);
@@ -62,35 +50,18 @@ class Backward {
       const int64_t stop = last < end ? last : end;
       const KeySums sums = keys_.sums(share, at > first ? 0 : 1);
       keys_.clear(sums);
-      const sightline_problem problem = unit_problem(unit, copies_.of(share));
+      float* packed = reinterpret_cast<float*>(packed_.of(share));
+      kernels_.pack_backward(problem_, unit / problem_.kv_heads, unit % problem_.kv_heads, packed);
       const bool whole = at == first && stop == last;
       for (; at < stop; at++) {
         const BackwardSchedule::Item item = schedule_.item(at);
-        kernels_.backward_block(problem, grads_, item.b, item.h, item.first, scratch_.of(share), sums,
-                                term_sums);
+        kernels_.backward_block(problem_, packed, grads_, item.b, item.h, item.first, scratch_.of(share),
+                                sums, term_sums);
       }
       if (whole) write_keys(unit, sums, 0, problem_.keys);
     }
   }
 
-  // The problem with one unit's keys and values as the kernels read them.
-  sightline_problem unit_problem(int64_t unit, void* memory) const {
-    sightline_problem p = problem_;
-    if (!copying_) return p;
-    float* key = static_cast<float*>(memory);
-    float* value = key + p.keys * padded_width(p.width);
-    copy_rows(unit, p.width, key, &p.key, p.key_stride);
-    copy_rows(unit, p.value_width, value, &p.value, p.value_stride);
-    return p;
-  }
-  void copy_rows(int64_t unit, int64_t width, float* to, const void** rows, int64_t (&stride)[3]) const {
-    const int64_t b = unit / problem_.kv_heads, g = unit % problem_.kv_heads;
-    const char* from =
-        static_cast<const char*>(*rows) + (b * stride[0] + g * stride[1]) * element_bytes(problem_);
-    kernels_.load_rows(from, problem_.dtype, stride[2], problem_.keys, width, to);
-    *rows = to;
-    stride[0] = stride[1] = 0, stride[2] = padded_width(width);
-  }
   static int64_t element_bytes(const sightline_problem& p) { return p.dtype == SIGHTLINE_FLOAT32 ? 4 : 2; }
 
   // --- Sums to gradients ---
@@ -141,8 +112,7 @@ class Backward {
   const sightline_problem& problem_;
   const sightline_gradients& grads_;
   BackwardSchedule schedule_;
-  bool copying_;
-  WorkerMemory cuts_, scratch_, copies_;
+  WorkerMemory cuts_, scratch_, packed_;
   KeyMemory keys_;
   TermMemory terms_;
 };

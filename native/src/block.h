@@ -1,16 +1,23 @@
 // One block of work: up to 64 consecutive queries of one head, with every pointer resolved to that head.
 #pragma once
 
+#include "dtypes.h"
 #include "kernels.h"
-#include "simd.h"
 
 namespace sightline {
 namespace {
 
-struct Rows {  // a matrix with contiguous rows
-  const float* data;
-  int64_t stride;
-  SL_INLINE const float* row(int64_t i) const { return data + i * stride; }
+struct Rows {  // a matrix with contiguous rows, as the caller has it
+  const char* data;
+  int64_t stride;  // in elements
+  int32_t dtype;   // a sightline_dtype
+
+  int64_t bytes(int64_t elements) const { return elements * element_bytes(dtype); }
+  Rows from(int64_t row) const { return {data + bytes(row * stride), stride, dtype}; }
+  template <class Element>
+  const Element* at(int64_t row) const {
+    return reinterpret_cast<const Element*>(data) + row * stride;
+  }
 };
 
 struct Block {
@@ -25,18 +32,22 @@ struct Block {
   int vectors() const { return (count + kLanes - 1) / kLanes; }
 };
 
+// Row `i` of head `h` and what follows it.
+SL_INLINE Rows head_rows(const void* data, const int64_t (&stride)[3], int32_t dtype, int64_t b, int64_t h,
+                         int64_t i) {
+  const int64_t at = b * stride[0] + h * stride[1] + i * stride[2];
+  return {static_cast<const char*>(data) + at * element_bytes(dtype), stride[2], dtype};
+}
+
 SL_INLINE Block make_block(const sightline_problem& p, int64_t b, int64_t h, int64_t first) {
   Block block = {};
   const int64_t g = h / (p.heads / p.kv_heads);
   block.problem = &p;
   block.b = b, block.h = h, block.first = first;
   block.count = (int)smaller<int64_t>(kBlockRows, p.queries - first);
-  const float *query = static_cast<const float*>(p.query), *key = static_cast<const float*>(p.key),
-              *value = static_cast<const float*>(p.value);
-  block.query = {query + b * p.query_stride[0] + h * p.query_stride[1] + first * p.query_stride[2],
-                 p.query_stride[2]};
-  block.key = {key + b * p.key_stride[0] + g * p.key_stride[1], p.key_stride[2]};
-  if (value) block.value = {value + b * p.value_stride[0] + g * p.value_stride[1], p.value_stride[2]};
+  block.query = head_rows(p.query, p.query_stride, p.dtype, b, h, first);
+  block.key = head_rows(p.key, p.key_stride, p.dtype, b, g, 0);
+  if (p.value) block.value = head_rows(p.value, p.value_stride, p.dtype, b, g, 0);
   block.width = p.width, block.value_width = p.value_width, block.keys = p.keys;
   return block;
 }

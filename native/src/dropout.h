@@ -65,10 +65,22 @@ SL_INLINE Vec kept(const Dropout& dropout, int row, int64_t key) {
   return select(greater_int(dropout.threshold, (IntVec)(top >> 8)), dropout.scale, Vec{});
 }
 
-inline void drop_weights(const Dropout& dropout, const Patch& patch, const Place& place, float* weights) {
-  for_vectors(patch, weights, [&](int k, int v, Vec weight) {
+// What becomes of a patch's weights, as a template argument: body(keep), with keep(weight, key, vector).
+struct KeepAll {
+  SL_INLINE Vec operator()(Vec weight, int, int) const { return weight; }
+};
+struct KeepSome {
+  const Dropout& dropout;
+  const Place& place;
+  SL_INLINE Vec operator()(Vec weight, int k, int v) const {
     return weight * kept(dropout, place.row + v * kLanes, place.key + k);
-  });
+  }
+};
+
+template <class Body>
+SL_INLINE void with_keep(const Dropout& dropout, const Place& place, const Body& body) {
+  if (dropout.any) return body(KeepSome{dropout, place});
+  body(KeepAll());
 }
 
 }  // namespace

@@ -23,9 +23,10 @@ struct ForwardScratch {
   uint64_t* streams;  // of the dropout pattern
 };
 
-inline ForwardScratch take_forward(const sightline_problem& p, Scratch& scratch) {
+template <class Products>
+ForwardScratch take_forward(const sightline_problem& p, Scratch& scratch) {
   ForwardScratch forward;
-  forward.scores = take_scores(p, scratch);
+  forward.scores = take_scores<Products>(p, scratch);
   forward.context_t = scratch.take<float>(p.value_width * kBlockRows);
   forward.highest = scratch.take<float>(kBlockRows);
   forward.sum = scratch.take<float>(kBlockRows);
@@ -44,25 +45,48 @@ inline void start_rows(const Block& block, const ForwardScratch& scratch) {
   memset(scratch.context_t, 0, sizeof(float) * block.value_width * kBlockRows);
 }
 
-// masked -> weights in place, for one patch.
-template <int vectors>
-void exponentiate(float* scores, int keys, const Vec* shift, Vec* sums) {
+// One word of weights for each lane, of the scores of `keys` keys (at most kElements; the rest weighs 0).
+// The sum of a row's weights is that of all of them; only those that `keep` leaves meet their values.
+template <class Products, class Keep>
+SL_INLINE Vec weigh(const float* scores, int keys, Vec subtract, Vec& sum, const Keep& keep, int key,
+                    int vector) {
+  Vec weights[Products::kElements] = {};
+  SL_UNROLL for (int k = 0; k < keys; k++) {
+    const Vec weight = exp2(load(scores + k * kSlabRows) - subtract);
+    sum += weight;
+    weights[k] = keep(weight, key + k, vector);
+  }
+  return Products::join(weights);
+}
+
+// masked -> weights in place, for one patch: rows of words, and the sums of what is not yet rounded to them.
+template <class Products, int vectors, class Keep>
+void exponentiate(float* scores, int keys, const Vec* shift, Vec* sums, const Keep& keep) {
+  constexpr int step = Products::kElements;
   Vec subtract[vectors], sum[vectors];
   SL_UNROLL for (int v = 0; v < vectors; v++) subtract[v] = shift[v], sum[v] = sums[v];
+  const float* from = scores;
+  float* to = scores;
+  int key = 0;
 #pragma GCC unroll 1
-  for (int k = 0; k < keys; k++) {
+  for (; key + step <= keys; key += step, from += step * kSlabRows, to += kSlabRows) {
     SL_UNROLL for (int v = 0; v < vectors; v++) {
-      float* s = scores + k * kSlabRows + v * kLanes;
-      const Vec weight = exp2(load(s) - subtract[v]);
-      sum[v] += weight;
-      store(s, weight);
+      store(to + v * kLanes, weigh<Products>(from + v * kLanes, step, subtract[v], sum[v], keep, key, v));
+    }
+  }
+  if (key < keys) {
+    SL_UNROLL for (int v = 0; v < vectors; v++) {
+      store(to + v * kLanes,
+            weigh<Products>(from + v * kLanes, keys - key, subtract[v], sum[v], keep, key, v));
     }
   }
   SL_UNROLL for (int v = 0; v < vectors; v++) sums[v] = sum[v];
 }
 
 // Turns the chunk's scores into weights, and moves m and l on. `decay` is what older sums shrink by.
-inline void weigh_chunk(const ForwardScratch& scratch, const ChunkScores& chunk, int slab, Vec* decay) {
+template <class Products>
+void weigh_chunk(const Block& block, const Dropout& dropout, const ForwardScratch& scratch,
+                 const ChunkScores& chunk, int64_t chunk_begin, int slab, Vec* decay) {
   float *highest = scratch.highest + slab * kSlabRows, *sum = scratch.sum + slab * kSlabRows;
   Vec shift[kSlabVectors], sums[kSlabVectors] = {};
   for (int v = 0; v < kSlabVectors; v++) {
@@ -76,9 +100,12 @@ inline void weigh_chunk(const ForwardScratch& scratch, const ChunkScores& chunk,
   }
   for (int i = 0; i < chunk.count; i++) {
     const Patch& patch = chunk.patches[i];
+    const Place place = place_of(block, patch, slab, chunk_begin);
     with_vectors(patch.vectors, [&](auto n) {
-      exponentiate<n.value>(scores_of(scratch.scores, patch), patch.keys, shift + patch.vector,
-                            sums + patch.vector);
+      with_keep(dropout, place, [&](const auto& keep) {
+        exponentiate<Products, n.value>(scores_of(scratch.scores, patch), patch.keys, shift + patch.vector,
+                                        sums + patch.vector, keep);
+      });
     });
   }
   for (int v = 0; v < kSlabVectors; v++) {
@@ -87,52 +114,53 @@ inline void weigh_chunk(const ForwardScratch& scratch, const ChunkScores& chunk,
 }
 
 // context = context * decay + weights . value; the first patch that touches a vector applies its decay.
-inline void add_context(const Block& block, const ForwardScratch& scratch, const ChunkScores& chunk,
-                        int64_t chunk_begin, int slab, Vec* decay) {
+template <class Products>
+void add_context(const Block& block, const ForwardScratch& scratch, const ChunkScores& chunk,
+                 const WordRows& value, int slab, Vec* decay) {
   float* context_t = scratch.context_t + slab * block.value_width * kSlabRows;
   for (int i = 0; i < chunk.count; i++) {
     const Patch& patch = chunk.patches[i];
     with_vectors(patch.vectors, [&](auto n) {
-      context_product<n.value>(block.value.row(chunk_begin + patch.key), block.value.stride,
-                               block.value_width, scores_of(scratch.scores, patch), patch.keys,
-                               context_t + patch.vector * kLanes, decay + patch.vector);
+      context_product<n.value, Products>(value.row(patch.key / Products::kElements), value.stride,
+                                         block.value_width, scores_of(scratch.scores, patch),
+                                         (int)words<Products>(patch.keys), context_t + patch.vector * kLanes,
+                                         decay + patch.vector);
     });
     for (int v = 0; v < patch.vectors; v++) decay[patch.vector + v] = splat(1.0f);
   }
 }
 
-// The sum of a row's weights is that of all of them; only those kept meet their values.
-inline void drop_chunk(const Block& block, const Dropout& dropout, const ForwardScratch& scratch,
-                       const ChunkScores& chunk, int64_t chunk_begin, int slab) {
-  for (int i = 0; i < chunk.count; i++) {
-    const Patch& patch = chunk.patches[i];
-    drop_weights(dropout, patch, place_of(block, patch, slab, chunk_begin), scores_of(scratch.scores, patch));
-  }
-}
-
-inline void forward_chunk(const Block& block, const Terms& terms, const Dropout& dropout,
-                          const ForwardScratch& scratch, Span chunk, bool last, bool want_context) {
+template <class Products>
+void forward_chunk(const Block& block, const Terms& terms, const Dropout& dropout,
+                   const ForwardScratch& scratch, Span chunk, bool last, bool want_context) {
+  const Operands& operands = scratch.scores.operands;
+  const WordRows key = read_keys<Products>(block, operands.key, chunk);
+  const WordRows value =
+      want_context ? read_values<Products>(block, operands.value, chunk) : WordRows{nullptr, 0};
   for (int slab = 0; slab < slabs(block); slab++) {
     ChunkScores scores;
-    score_chunk(block, terms, scratch.scores, chunk, last, slab, scores);
+    score_chunk<Products>(block, terms, scratch.scores, key, chunk, last, slab, scores);
     if (scores.count == 0) continue;
     Vec decay[kSlabVectors];
-    weigh_chunk(scratch, scores, slab, decay);
-    if (want_context && dropout.any) drop_chunk(block, dropout, scratch, scores, chunk.begin, slab);
-    if (want_context) add_context(block, scratch, scores, chunk.begin, slab, decay);
+    weigh_chunk<Products>(block, dropout, scratch, scores, chunk.begin, slab, decay);
+    if (want_context) add_context<Products>(block, scratch, scores, value, slab, decay);
   }
 }
 
-inline void write_context(const Block& block, const ForwardScratch& scratch, const ForwardOut& out) {
-  float* context = out.context + block.b * out.context_stride[0] + block.h * out.context_stride[1] +
-                   block.first * out.context_stride[2];
+// The rows of the context that this block writes.
+SL_INLINE Rows context_rows(const Block& block, const ForwardOut& out) {
+  return head_rows(out.context, out.context_stride, block.problem->dtype, block.b, block.h, block.first);
+}
+
+template <class Element>
+void write_context(const Block& block, const ForwardScratch& scratch, Element* context, int64_t stride) {
   for (int v = 0; v < block.vectors(); v++) {
     const Vec sum = load(scratch.sum + v * kLanes);
     const Vec inverse = select(equal(sum, Vec{}), Vec{}, splat(1.0f) / sum);
     const int slab = v / kSlabVectors;
     transpose_out(scratch.context_t + slab * block.value_width * kSlabRows + v % kSlabVectors * kLanes,
                   kSlabRows, inverse, block.value_width, smaller(kLanes, block.count - v * kLanes),
-                  context + v * kLanes * out.context_stride[2], out.context_stride[2]);
+                  context + v * kLanes * stride, stride);
   }
 }
 
@@ -144,45 +172,68 @@ inline void write_lse(const Block& block, const ForwardScratch& scratch, float* 
 }
 
 // The rows of the context that this block will write, and what the block after it will be the first to read.
-inline Ahead rows_ahead(const Block& block, const Ranges& ranges, const ForwardOut& out) {
+template <class Products>
+Ahead rows_ahead(const Block& block, const ForwardScratch& scratch, const ForwardOut& out) {
   Ahead ahead;
-  if (out.context) {
-    ahead.add(out.context + block.b * out.context_stride[0] + block.h * out.context_stride[1] +
-                  block.first * out.context_stride[2],
-              out.context_stride[2], block.count, block.value_width);
-  }
+  const auto add = [&](const Rows& rows, int64_t count, int64_t width) {
+    ahead.add(rows.data, rows.bytes(rows.stride), count, rows.bytes(width));
+  };
+  if (out.context) add(context_rows(block, out), block.count, block.value_width);
   const int64_t next = smaller<int64_t>(kBlockRows, block.problem->queries - block.first - block.count);
-  ahead.add(block.query.row(block.count), block.query.stride, next, block.width);
-  const int64_t end = last_key(ranges);
+  add(block.query.from(block.count), next, block.width);
+
+  const auto add_words = [&](const WordRows& rows, int64_t first, int64_t count, int64_t width) {
+    if (rows.data) ahead.add(rows.row(first), rows.stride * sizeof(float), count, width * sizeof(float));
+  };
+  const Operands& operands = scratch.scores.operands;
+  const int64_t end = last_key(scratch.scores.ranges);
   const int64_t more = smaller<int64_t>(kBlockRows, block.keys - end);
-  ahead.add(block.key.row(end), block.key.stride, more, block.width);
-  if (out.context) ahead.add(block.value.row(end), block.value.stride, more, block.value_width);
+  add_words(operands.key.rows, end, more, words<Products>(block.width));
+  if (out.context) {
+    add_words(operands.value.rows, end / Products::kElements, more / Products::kElements, block.value_width);
+  }
   return ahead;
 }
 
-size_t forward_scratch(const sightline_problem& p) {
-  Scratch counter(nullptr);
-  take_forward(p, counter);
-  return counter.used();
-}
-
-void forward_block(const sightline_problem& p, int64_t b, int64_t h, int64_t first, void* memory,
-                   const ForwardOut& out) {
+template <class Products>
+void forward_block_with(const sightline_problem& p, const PackedHead& packed, int64_t b, int64_t h,
+                        int64_t first, void* memory, const ForwardOut& out) {
   Scratch carver(memory);
-  ForwardScratch scratch = take_forward(p, carver);
+  ForwardScratch scratch = take_forward<Products>(p, carver);
   const Block block = make_block(p, b, h, first);
   const Terms terms = make_terms(block);
   read_ranges(block, scratch.scores.ranges);
-  Ahead ahead = rows_ahead(block, scratch.scores.ranges, out);
+  find_operands<Products>(block, packed, scratch.scores.operands);
+  Ahead ahead = rows_ahead<Products>(block, scratch, out);
   scratch.scores.ahead = &ahead;
-  pack_query(block, terms, scratch.scores.query_t);
+  pack_query<Products>(block, terms, scratch.scores.query_t);
   start_rows(block, scratch);
   const Dropout dropout = make_dropout(block, scratch.streams);
   for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {
-    forward_chunk(block, terms, dropout, scratch, chunk, last, out.context != nullptr);
+    forward_chunk<Products>(block, terms, dropout, scratch, chunk, last, out.context != nullptr);
   });
-  if (out.context) write_context(block, scratch, out);
+  if (out.context) {
+    with_element(p.dtype, [&](auto element) {
+      const auto to = const_cast<decltype(element)*>(context_rows(block, out).at<decltype(element)>(0));
+      write_context(block, scratch, to, out.context_stride[2]);
+    });
+  }
   if (out.lse) write_lse(block, scratch, out.lse);
+}
+
+size_t forward_scratch(const sightline_problem& p) {
+  return with_products(p.dtype, [&](auto products) {
+    Scratch counter(nullptr);
+    take_forward<decltype(products)>(p, counter);
+    return counter.used();
+  });
+}
+
+void forward_block(const sightline_problem& p, const PackedHead& packed, int64_t b, int64_t h, int64_t first,
+                   void* memory, const ForwardOut& out) {
+  with_products(p.dtype, [&](auto products) {
+    forward_block_with<decltype(products)>(p, packed, b, h, first, memory, out);
+  });
 }
 
 }  // namespace

@@ -11,11 +11,23 @@ namespace sightline {
 
 constexpr int kMaxTopk = 64;
 
+// Rows of keys or values this many bytes apart (heads side by side in memory) fall into few cache sets and
+// into a page each; a head that several blocks read is packed together first.
+constexpr int64_t kFarStride = 2048;
+
 // Where the forward pass writes; null pointers are not wanted.
 struct ForwardOut {
-  float* context;
+  void* context;
   int64_t context_stride[3];
   float* lse;
+};
+
+enum class Side { kKey, kValue };
+
+// One head's keys and values in the form that the products read; null: see Kernels::in_place.
+struct PackedHead {
+  const float* key;
+  const float* value;
 };
 
 // Gradients of one key/value head, summed over queries in float32: rows of padded_width() floats. Null: not
@@ -46,31 +58,41 @@ constexpr int64_t padded_width(int64_t width) { return (width + 15) / 16 * 16; }
 struct Kernels {
   int block_rows;
 
+  // Whether the products can read a problem's keys or values where they lie. Those that they cannot are
+  // packed chunk by chunk, by every block anew, unless the head was packed before: pack_head writes
+  // packed_words floats.
+  bool (*in_place)(const sightline_problem&, Side);
+  int64_t (*packed_words)(const sightline_problem&, Side);
+  void (*pack_head)(const sightline_problem&, Side, int64_t b, int64_t g, float* to);
+
   size_t (*forward_scratch)(const sightline_problem&);
-  void (*forward_block)(const sightline_problem&, int64_t b, int64_t h, int64_t first_query, void* scratch,
-                        const ForwardOut&);
+  void (*forward_block)(const sightline_problem&, const PackedHead&, int64_t b, int64_t h,
+                        int64_t first_query, void* scratch, const ForwardOut&);
 
   // Readouts per query go straight to `out`; what each key received is added to `received`, which holds
   // received_floats(M) floats, all 0 at first, and is folded into M sums in place at the end.
   size_t (*readout_scratch)(const sightline_problem&, const sightline_readouts&);
-  void (*readout_block)(const sightline_problem&, int64_t b, int64_t h, int64_t first_query, void* scratch,
-                        const float* lse, const sightline_readouts& out, float* received);
+  void (*readout_block)(const sightline_problem&, const PackedHead&, int64_t b, int64_t h,
+                        int64_t first_query, void* scratch, const float* lse, const sightline_readouts& out,
+                        float* received);
   size_t (*received_floats)(int64_t keys);
   void (*fold_received)(float* received, int64_t keys);
 
-  // Gradients of a block's queries go straight to their place; all else is added to sums. `problem` is the
-  // part's own: float32, with keys and values as load_keys left them.
-  size_t (*backward_scratch)(const sightline_problem&, const sightline_gradients&);
-  void (*backward_block)(const sightline_problem&, const sightline_gradients&, int64_t b, int64_t h,
-                         int64_t first_query, void* scratch, const KeySums&, const TermSums&);
-  // Rows of any dtype to padded rows of floats, and back, times a factor.
-  void (*load_rows)(const void* from, int32_t dtype, int64_t stride, int64_t rows, int64_t columns,
-                    float* to);
+  // The backward pass reads a head's keys and values where they lie as far as it can; pack_backward copies
+  // the rest, once per head, to backward_words floats. Gradients of a block's queries go straight to their
+  // place; all else is added to sums, whose rows of keys or values store_rows writes in the end, times a
+  // factor.
+  int64_t (*backward_words)(const sightline_problem&);
+  void (*pack_backward)(const sightline_problem&, int64_t b, int64_t g, float* to);
+  size_t (*backward_scratch)(const sightline_problem&);
+  void (*backward_block)(const sightline_problem&, const float* packed, const sightline_gradients&, int64_t b,
+                         int64_t h, int64_t first_query, void* scratch, const KeySums&, const TermSums&);
   void (*store_rows)(const float* from, float factor, int64_t rows, int64_t columns, void* to, int32_t dtype,
                      int64_t stride);
 
   // One burst of multiply-adds in registers; returns the floating-point operations done.
   double (*peak_burst)();
+  double (*peak_dot_burst)();  // of bfloat16 dot products; null where the level has none
 };
 
 }  // namespace sightline

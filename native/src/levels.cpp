@@ -12,6 +12,7 @@ bool always() { return true; }
 
 extern const Kernels kernels_avx2;
 extern const Kernels kernels_avx512;
+extern const Kernels kernels_avx512_bf16;
 
 namespace {
 
@@ -26,10 +27,12 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl");
 }
+bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 
 const Level levels[] = {{"generic", &kernels_generic, always},
                         {"avx2", &kernels_avx2, has_avx2},
-                        {"avx512", &kernels_avx512, has_avx512}};
+                        {"avx512", &kernels_avx512, has_avx512},
+                        {"avx512_bf16", &kernels_avx512_bf16, has_avx512_bf16}};
 }  // namespace
 
 #else

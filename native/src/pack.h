@@ -1,43 +1,75 @@
 // Moving rows into lanes and back: tiles of kLanes x kLanes are transposed in registers.
 #pragma once
 
-#include "simd.h"
+#include "products.h"
 
 namespace sightline {
 namespace {
 
-// One tile: to[c * to_stride + r] = factor * from[r * from_stride + c]. Missing rows become 0.
-SL_INLINE void transpose_tile(const float* from, int64_t from_stride, int rows, int columns, Vec factor,
+// --- What a row is read as, `count` columns of it from `column` on ---
+
+// Floats, times a factor.
+template <class Element>
+struct ScaledRows {
+  const Element* from;
+  int64_t stride;
+  float factor;
+  SL_INLINE Vec read(int64_t row, int64_t column, int count) const {
+    const Element* at = from + row * stride + column;
+    return (count == kLanes ? load(at) : load_part(at, count)) * splat(factor);
+  }
+};
+
+// Words of two bfloat16 each; columns count words. Past the row's end there are zeros.
+struct PairedRows {
+  const Bfloat16* from;
+  int64_t stride, width;
+  SL_INLINE Vec read(int64_t row, int64_t column, int count) const {
+    const Bfloat16* at = from + row * stride + 2 * column;
+    Vec words = {};
+    if (2 * (column + kLanes) <= width) {
+      memcpy(&words, at, sizeof words);
+    } else {
+      memcpy(&words, at, smaller<int64_t>(2 * count, width - 2 * column) * sizeof(Bfloat16));
+    }
+    return words;
+  }
+};
+
+// --- Transposition ---
+
+// One tile: to[c * to_stride + r] = rows.read(row + r)[column + c]. Missing rows become 0.
+template <class RowsIn>
+SL_INLINE void transpose_tile(const RowsIn& from, int64_t row, int rows, int64_t column, int columns,
                               float* to, int64_t to_stride) {
   Vec tile[kLanes];
   SL_UNROLL for (int r = 0; r < kLanes; r++) {
-    const float* row = from + r * from_stride;
-    tile[r] = r >= rows ? Vec{} : columns == kLanes ? load(row) : load_part(row, columns);
+    tile[r] = r >= rows ? Vec{} : from.read(row + r, column, columns);
   }
   transpose(tile);
   if (columns == kLanes) {
-    SL_UNROLL for (int c = 0; c < kLanes; c++) store(to + c * to_stride, tile[c] * factor);
+    SL_UNROLL for (int c = 0; c < kLanes; c++) store(to + c * to_stride, tile[c]);
   } else {
-    for (int c = 0; c < columns; c++) store(to + c * to_stride, tile[c] * factor);
+    for (int c = 0; c < columns; c++) store(to + c * to_stride, tile[c]);
   }
 }
 
 // from [rows][columns] -> to [columns][lanes], with `vectors` vectors of lanes, of which `rows` are real.
-inline void transpose_in(const float* from, int64_t from_stride, int rows, int64_t columns, int vectors,
-                         float factor, float* to, int64_t to_stride) {
+template <class RowsIn>
+SL_INLINE void transpose_in(const RowsIn& from, int rows, int64_t columns, int vectors, float* to,
+                            int64_t to_stride) {
   for (int v = 0; v < vectors; v++) {
-    const int rows_here = smaller(kLanes, rows - v * kLanes);
     for (int64_t c = 0; c < columns; c += kLanes) {
-      transpose_tile(from + v * kLanes * from_stride + c, from_stride, rows_here,
-                     (int)smaller<int64_t>(kLanes, columns - c), splat(factor),
-                     to + c * to_stride + v * kLanes, to_stride);
+      transpose_tile(from, v * kLanes, smaller(kLanes, rows - v * kLanes), c,
+                     (int)smaller<int64_t>(kLanes, columns - c), to + c * to_stride + v * kLanes, to_stride);
     }
   }
 }
 
 // from [columns][lanes] -> to [rows][columns]; lane r is multiplied by factor[r]. One vector of lanes.
-inline void transpose_out(const float* from, int64_t from_stride, Vec factor, int64_t columns, int rows,
-                          float* to, int64_t to_stride) {
+template <class Element>
+void transpose_out(const float* from, int64_t from_stride, Vec factor, int64_t columns, int rows, Element* to,
+                   int64_t to_stride) {
   for (int64_t c = 0; c < columns; c += kLanes) {
     const int columns_here = (int)smaller<int64_t>(kLanes, columns - c);
     Vec tile[kLanes];

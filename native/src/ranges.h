@@ -93,7 +93,8 @@ inline int64_t last_key(const Ranges& ranges) {
   return last;
 }
 
-// The next stretch of keys, at or after `from`, in which some row sees something; empty at the end.
+// The next stretch of keys, at or after `from`, in which some row sees something; empty at the end. It begins
+// at an even key, as do chunks and patches: some products take keys by twos.
 inline Span next_segment(const Ranges& ranges, int64_t from) {
   if (ranges.everything) return {from, ranges.keys};
   Span segment = {INT64_MAX, INT64_MAX};
@@ -111,6 +112,8 @@ inline Span next_segment(const Ranges& ranges, int64_t from) {
       grown = true;
     }
   }
+  // Another segment cannot end in between: it would end where this one begins, and they would be one.
+  if (segment.begin < segment.end) segment.begin -= segment.begin % 2;
   return segment;
 }
 
@@ -180,7 +183,8 @@ inline int make_patches(const Ranges& ranges, int first, int vectors, Span chunk
     return 1;
   }
   int count = 0;
-  int end = from_end && keys % kPatchKeys ? keys % kPatchKeys : smaller(kPatchKeys, keys);
+  const int first_keys = (keys + 1) % kPatchKeys / 2 * 2;
+  int end = smaller(keys, from_end && first_keys ? first_keys : kPatchKeys);
   for (int key = 0; key < keys; key = end, end = smaller(keys, end + kPatchKeys)) {
     const Span span = {chunk.begin + key, chunk.begin + end};
     Patch patch = patch_of(ranges, first, vectors, span);

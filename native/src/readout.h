@@ -23,10 +23,10 @@ inline bool wants_max(const sightline_readouts& out) {
 }
 inline bool wants_topk(const sightline_readouts& out) { return out.topk_weights || out.topk_indices; }
 
-inline ReadoutScratch take_readout(const sightline_problem& p, const sightline_readouts& out,
-                                   Scratch& scratch) {
+template <class Products>
+ReadoutScratch take_readout(const sightline_problem& p, const sightline_readouts& out, Scratch& scratch) {
   ReadoutScratch readout;
-  readout.scores = take_scores(p, scratch);
+  readout.scores = take_scores<Products>(p, scratch);
   readout.lse = scratch.take<float>(kBlockRows);
   readout.information = scratch.take<float>(kBlockRows);
   readout.top.capacity = list_capacity(wants_topk(out) ? out.k : wants_max(out) ? 1 : 0);
@@ -160,35 +160,54 @@ inline void write_row(const ReadoutScratch& scratch, const sightline_readouts& o
   }
 }
 
-size_t readout_scratch(const sightline_problem& p, const sightline_readouts& out) {
-  Scratch counter(nullptr);
-  take_readout(p, out, counter);
-  return counter.used();
+template <class Products>
+void readout_chunk(const Block& block, const Terms& terms, const ReadoutScratch& scratch, Span chunk,
+                   bool last, bool entropy, float* received) {
+  const WordRows key = read_keys<Products>(block, scratch.scores.operands.key, chunk);
+  for (int slab = 0; slab < slabs(block); slab++) {
+    ChunkScores scores;
+    score_chunk<Products>(block, terms, scratch.scores, key, chunk, last, slab, scores);
+    if (entropy || received) {
+      sum_chunk(scratch, scores, terms.any, slab, entropy,
+                received ? received + chunk.begin * kLanes : nullptr);
+    }
+    if (scratch.top.capacity) offer_chunk(scratch, scores, chunk, slab);
+  }
 }
 
-void readout_block(const sightline_problem& p, int64_t b, int64_t h, int64_t first, void* memory,
-                   const float* lse, const sightline_readouts& out, float* received) {
+template <class Products>
+void readout_block_with(const sightline_problem& p, const PackedHead& packed, int64_t b, int64_t h,
+                        int64_t first, void* memory, const float* lse, const sightline_readouts& out,
+                        float* received) {
   Scratch carver(memory);
-  ReadoutScratch scratch = take_readout(p, out, carver);
+  ReadoutScratch scratch = take_readout<Products>(p, out, carver);
   const Block block = make_block(p, b, h, first);
   const Terms terms = make_terms(block);
   read_ranges(block, scratch.scores.ranges);
+  find_operands<Products>(block, packed, scratch.scores.operands);
   Ahead nothing_ahead;
   scratch.scores.ahead = &nothing_ahead;
-  pack_query(block, terms, scratch.scores.query_t);
+  pack_query<Products>(block, terms, scratch.scores.query_t);
   start_readout(block, lse, scratch);
   for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {
-    for (int slab = 0; slab < slabs(block); slab++) {
-      ChunkScores scores;
-      score_chunk(block, terms, scratch.scores, chunk, last, slab, scores);
-      if (out.entropy || received) {
-        sum_chunk(scratch, scores, terms.any, slab, out.entropy != nullptr,
-                  received ? received + chunk.begin * kLanes : nullptr);
-      }
-      if (scratch.top.capacity) offer_chunk(scratch, scores, chunk, slab);
-    }
+    readout_chunk<Products>(block, terms, scratch, chunk, last, out.entropy != nullptr, received);
   });
   for (int row = 0; row < block.count; row++) write_row(scratch, out, row, block.out_row() + row);
+}
+
+size_t readout_scratch(const sightline_problem& p, const sightline_readouts& out) {
+  return with_products(p.dtype, [&](auto products) {
+    Scratch counter(nullptr);
+    take_readout<decltype(products)>(p, out, counter);
+    return counter.used();
+  });
+}
+
+void readout_block(const sightline_problem& p, const PackedHead& packed, int64_t b, int64_t h, int64_t first,
+                   void* memory, const float* lse, const sightline_readouts& out, float* received) {
+  with_products(p.dtype, [&](auto products) {
+    readout_block_with<decltype(products)>(p, packed, b, h, first, memory, lse, out, received);
+  });
 }
 
 // --- Received ---

@@ -12,32 +12,33 @@ struct Part {  // queries [begin, end) of one head
   int64_t b, h, begin, end;
 };
 
-// Key or value rows this many floats apart (heads side by side in memory) fall into few cache sets and into a
-// page each; a head that several blocks read is copied together first.
-constexpr int64_t kFarStride = 512;
-constexpr int64_t kCopyPays = 4;                    // blocks
-constexpr int64_t kCopyLimit = int64_t(256) << 20;  // bytes, over all workers
+constexpr int64_t kPackingPays = 4;                    // blocks
+constexpr int64_t kPackingLimit = int64_t(256) << 20;  // bytes, over all workers
 
 // Below this many multiply-adds for each, waking another thread costs more than it saves.
 constexpr double kWorkPerThread = 8e6;
 
 struct Schedule {
+  const Kernels& kernels;
   const sightline_problem& problem;
   int block_rows, workers;
   int64_t blocks;    // per head
   int64_t per_head;  // parts
-  bool copy_keys, copy_values;
+  bool pack_keys, pack_values;
 
   // `whole_heads`: parts should be few, because each has a cost of its own.
-  Schedule(const Kernels& kernels, const sightline_problem& p, int threads, bool values, bool whole_heads)
-      : problem(p), block_rows(kernels.block_rows), blocks((p.queries + block_rows - 1) / block_rows) {
+  Schedule(const Kernels& level, const sightline_problem& p, int threads, bool values, bool whole_heads)
+      : kernels(level),
+        problem(p),
+        block_rows(kernels.block_rows),
+        blocks((p.queries + block_rows - 1) / block_rows) {
     const int64_t heads = p.batch * p.heads;
     workers = useful_workers(threads, heads * blocks, (double)p.width + (values ? p.value_width : 0));
-    const bool copying =
-        blocks >= kCopyPays && p.keys * (p.width + p.value_width) * 4 * workers <= kCopyLimit;
-    copy_keys = copying && p.key_stride[2] >= kFarStride && p.key_stride[2] > p.width;
-    copy_values = copying && values && p.value_stride[2] >= kFarStride && p.value_stride[2] > p.value_width;
-    per_head = whole_heads || copy_keys || copy_values ? few_parts(heads) : blocks;
+    pack_keys = packing_pays(Side::kKey, p.key_stride[2], p.width);
+    pack_values = values && packing_pays(Side::kValue, p.value_stride[2], p.value_width);
+    const int64_t packed_bytes = (key_words() + value_words()) * (int64_t)sizeof(float);
+    if (packed_bytes * workers > kPackingLimit) pack_keys = pack_values = false;
+    per_head = whole_heads || pack_keys || pack_values ? few_parts(heads) : blocks;
   }
 
   int64_t parts() const { return problem.batch * problem.heads * per_head; }
@@ -49,20 +50,12 @@ struct Schedule {
     return {head / problem.heads, head % problem.heads, begin, end < problem.queries ? end : problem.queries};
   }
 
-  size_t copy_bytes() const {
-    return sizeof(float) * problem.keys *
-           ((copy_keys ? problem.width : 0) + (copy_values ? problem.value_width : 0));
+  // Room for the packed keys and values of one head, in floats; keys take whole cache lines, so that values
+  // begin on one as well.
+  int64_t key_words() const {
+    return pack_keys ? (kernels.packed_words(problem, Side::kKey) + 15) / 16 * 16 : 0;
   }
-
-  // The problem as the kernels should see it for one part: with its keys and values copied, or as it is.
-  sightline_problem head_problem(const Part& part, void* memory) const {
-    sightline_problem head = problem;
-    const int64_t g = part.h / (problem.heads / problem.kv_heads);
-    float* to = static_cast<float*>(memory);
-    if (copy_keys) to = copy_rows(to, part.b, g, problem.width, &head.key, head.key_stride);
-    if (copy_values) copy_rows(to, part.b, g, problem.value_width, &head.value, head.value_stride);
-    return head;
-  }
+  int64_t value_words() const { return pack_values ? kernels.packed_words(problem, Side::kValue) : 0; }
 
  private:
   int useful_workers(int threads, int64_t items, double columns) const {
@@ -80,15 +73,10 @@ struct Schedule {
     return wanted < blocks ? wanted : blocks;
   }
 
-  // Copies one head's rows to `to` and points `rows` there; returns what follows.
-  float* copy_rows(float* to, int64_t b, int64_t g, int64_t width, const void** rows,
-                   int64_t (&stride)[3]) const {
-    const float* from = static_cast<const float*>(*rows) + b * stride[0] + g * stride[1];
-    for (int64_t j = 0; j < problem.keys; j++)
-      memcpy(to + j * width, from + j * stride[2], sizeof(float) * width);
-    *rows = to;
-    stride[0] = stride[1] = 0, stride[2] = width;
-    return to + problem.keys * width;
+  bool packing_pays(Side side, int64_t stride, int64_t width) const {
+    if (blocks < kPackingPays) return false;
+    const int64_t element = problem.dtype == SIGHTLINE_FLOAT32 ? 4 : 2;
+    return !kernels.in_place(problem, side) || (stride * element >= kFarStride && stride > width);
   }
 };
 
@@ -108,6 +96,40 @@ class WorkerMemory {
  private:
   size_t stride_;
   char* memory_;
+};
+
+// Each worker's packed head.
+class Packings {
+ public:
+  explicit Packings(const Schedule& schedule)
+      : schedule_(schedule), memory_(schedule.workers, kHeader + bytes(schedule)) {
+    for (int worker = 0; ok() && worker < schedule.workers; worker++) held(worker) = -1;
+  }
+  bool ok() const { return memory_.ok(); }
+
+  // The keys and values of a part. Heads of one group that a worker meets one after another share them.
+  PackedHead of(int worker, const Part& part) {
+    const sightline_problem& p = schedule_.problem;
+    const int64_t g = part.h / (p.heads / p.kv_heads), head = part.b * p.kv_heads + g;
+    float* key = reinterpret_cast<float*>(memory_.of(worker) + kHeader);
+    float* value = key + schedule_.key_words();
+    if (held(worker) != head) {
+      if (schedule_.pack_keys) schedule_.kernels.pack_head(p, Side::kKey, part.b, g, key);
+      if (schedule_.pack_values) schedule_.kernels.pack_head(p, Side::kValue, part.b, g, value);
+      held(worker) = head;
+    }
+    return {schedule_.pack_keys ? key : nullptr, schedule_.pack_values ? value : nullptr};
+  }
+
+ private:
+  static constexpr size_t kHeader = 64;  // which head the rest holds
+  static size_t bytes(const Schedule& schedule) {
+    return sizeof(float) * (schedule.key_words() + schedule.value_words());
+  }
+  int64_t& held(int worker) { return *reinterpret_cast<int64_t*>(memory_.of(worker)); }
+
+  const Schedule& schedule_;
+  WorkerMemory memory_;
 };
 
 }  // namespace sightline

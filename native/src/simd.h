@@ -74,6 +74,14 @@ SL_INLINE IntVec load_int(const int32_t* p) {
   memcpy(&v, p, sizeof v);
   return v;
 }
+// All lanes the 32 bits at p, whatever they mean.
+SL_INLINE Vec splat_word(const float* p) {
+#if defined(__AVX512F__)
+  return _mm512_set1_ps(*p);
+#else
+  return splat(*p);
+#endif
+}
 SL_INLINE void store(float* p, Vec v) { memcpy(p, &v, sizeof v); }
 SL_INLINE void store_int(int32_t* p, IntVec v) { memcpy(p, &v, sizeof v); }
 

@@ -21,19 +21,19 @@ struct Plane {  // one head's part of a [B, H, N, M] array, from the block's fir
 };
 
 template <class T>
-SL_INLINE Plane<T> plane_of(const Block& block, const T* data, const int64_t (&stride)[4]) {
+SL_INLINE Plane<T> plane_of(const Block& block, const void* data, const int64_t (&stride)[4]) {
   if (!data) return {nullptr, 0, 0};
-  return {data + block.b * stride[0] + block.h * stride[1] + block.first * stride[2], stride[2], stride[3]};
+  return {static_cast<const T*>(data) + block.b * stride[0] + block.h * stride[1] + block.first * stride[2],
+          stride[2], stride[3]};
 }
 
 struct Terms {
-  float query_factor;  // packed into the query: scores come out scaled, or divided by the cap
+  float query_factor;  // what makes scores of the bare product: scaled, or divided by the cap
   float cap;           // 0: none; in units of log 2
   bool positions;      // slopes or a table
   float slope;         // in units of log 2
   const float* table;
   int64_t radius, offset;
-  Plane<float> bias;
   Plane<uint8_t> visible;
   bool any;
 };
@@ -49,8 +49,7 @@ inline Terms make_terms(const Block& block) {
   terms.positions = p.slopes || p.table;
   terms.radius = p.radius;
   terms.offset = p.offset ? p.offset[block.b * p.offset_stride] : 0;
-  terms.bias = plane_of(block, static_cast<const float*>(p.bias), p.bias_stride);
-  terms.visible = plane_of(block, p.visible, p.visible_stride);
+  terms.visible = plane_of<uint8_t>(block, p.visible, p.visible_stride);
   terms.any = capped || terms.positions || p.bias || p.visible;
   return terms;
 }
@@ -125,15 +124,18 @@ inline void add_positions(const Block& block, const Terms& terms, const Patch& p
 }
 
 // Fetches a patch of `plane` as [key][row].
-inline void fetch_bias(const Plane<float>& plane, const Patch& patch, const Place& place, float* to) {
-  const float* from = plane.data + place.row * plane.row_stride + place.key * plane.key_stride;
+template <class Element>
+void fetch_bias(const Plane<Element>& plane, const Patch& patch, const Place& place, float* to) {
+  const Element* from = plane.data + place.row * plane.row_stride + place.key * plane.key_stride;
   if (plane.key_stride == 1) {
-    transpose_in(from, plane.row_stride, place.rows, patch.keys, patch.vectors, 1.0f, to, kSlabRows);
+    const ScaledRows<Element> rows = {from, plane.row_stride, 1.0f};
+    transpose_in(rows, place.rows, patch.keys, patch.vectors, to, kSlabRows);
     return;
   }
   for (int k = 0; k < patch.keys; k++) {
     for (int r = 0; r < patch.vectors * kLanes; r++) {
-      to[k * kSlabRows + r] = r < place.rows ? from[r * plane.row_stride + k * plane.key_stride] : 0.0f;
+      to[k * kSlabRows + r] =
+          r < place.rows ? to_float(from + r * plane.row_stride + k * plane.key_stride) : 0.0f;
     }
   }
 }
@@ -144,12 +146,14 @@ SL_INLINE Vec bias_to_log2(Vec bias) {
   return select(equal(bias, splat(-kInfinity)), bias, product);
 }
 
-inline void add_bias(const Terms& terms, const Patch& patch, const Place& place, float* tile, float* scores) {
-  const Plane<float>& plane = terms.bias;
+template <class Element>
+void add_bias(const Plane<Element>& plane, const Patch& patch, const Place& place, float* tile,
+              float* scores) {
   if (plane.row_stride == 0) {
-    const float* from = plane.data + place.key * plane.key_stride;
-    for_vectors(patch, scores,
-                [&](int k, int, Vec s) { return s + bias_to_log2(splat(from[k * plane.key_stride])); });
+    const Element* from = plane.data + place.key * plane.key_stride;
+    for_vectors(patch, scores, [&](int k, int, Vec s) {
+      return s + bias_to_log2(splat(to_float(from + k * plane.key_stride)));
+    });
     return;
   }
   fetch_bias(plane, patch, place, tile);
@@ -227,7 +231,13 @@ inline void apply_stages(const Block& block, const Terms& terms, const Ranges& r
                          const uint8_t* visible, Vec* highest) {
   if (terms.cap != 0) cap_scores(terms, patch, scores);
   if (terms.positions) add_positions(block, terms, patch, place, scratch.strip, scores);
-  if (terms.bias.data) add_bias(terms, patch, place, scratch.bias, scores);
+  if (block.problem->bias) {
+    with_element(block.problem->bias_dtype, [&](auto element) {
+      typedef decltype(element) Element;
+      const auto plane = plane_of<Element>(block, block.problem->bias, block.problem->bias_stride);
+      add_bias(plane, patch, place, scratch.bias, scores);
+    });
+  }
   if (terms.visible.data) mask_visible(visible, patch, scores);
   if (patch.edge) mask_ranges(ranges, patch, place, scores);
   raise_highest(patch, scores, highest);

@@ -3,14 +3,15 @@
 //   scores:  S^T[key][query]  = sum_d key[key][d] * Q^T[d][query]
 //   context: O^T[e][query]   += sum_key value[key][e] * W^T[key][query]
 //
-// Key and value are read where they lie, one broadcast scalar at a time, so neither is packed; maxima, sums
-// and rescaling are lane by lane, so nothing is ever reduced across lanes. Both products are built of tiles
-// of `rows` (keys, or value columns) by `vectors` (of queries) accumulators that stay in registers: a loop
-// over an accumulator array that is not unrolled would put it in memory, at half the speed.
+// Key and value are read row by row, one broadcast word at a time (see products.h for words; everything here
+// that is multiplied counts and strides in them); maxima, sums and rescaling are lane by lane, so nothing is
+// ever reduced across lanes. Both products are built of tiles of `rows` (keys, or value columns) by `vectors`
+// (of queries) accumulators that stay in registers: a loop over an accumulator array that is not unrolled
+// would put it in memory, at half the speed.
 #pragma once
 
 #include "ahead.h"
-#include "simd.h"
+#include "products.h"
 
 namespace sightline {
 namespace {
@@ -23,53 +24,55 @@ constexpr int tile_rows() {
 
 // --- Scores ---
 
-template <int rows, int vectors>
+template <class Products, int rows, int vectors>
 SL_INLINE void scores_tile(const float* __restrict key, int64_t key_stride, const float* __restrict query_t,
-                           int64_t width, float* __restrict scores, Vec* highest) {
+                           int64_t width, float factor, float* __restrict scores, Vec* highest) {
   Vec sum[rows][vectors] = {};
 #pragma GCC unroll 2
   for (int64_t d = 0; d < width; d++) {
     Vec q[vectors];
     SL_UNROLL for (int v = 0; v < vectors; v++) q[v] = load(query_t + d * kSlabRows + v * kLanes);
     SL_UNROLL for (int r = 0; r < rows; r++) {
-      const Vec k = splat(key[r * key_stride + d]);
-      SL_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = fma(k, q[v], sum[r][v]);
+      const Vec k = splat_word(key + r * key_stride + d);
+      SL_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = Products::multiply_add(k, q[v], sum[r][v]);
     }
   }
   SL_UNROLL for (int r = 0; r < rows; r++) {
     SL_UNROLL for (int v = 0; v < vectors; v++) {
+      if (!Products::kQueryTakesFactor) sum[r][v] *= splat(factor);
       store(scores + r * kSlabRows + v * kLanes, sum[r][v]);
       highest[v] = max_of(highest[v], sum[r][v]);
     }
   }
 }
 
-template <int rows, int vectors>
+template <class Products, int rows, int vectors>
 SL_INLINE int scores_tiles(const float* key, int64_t key_stride, int keys, const float* query_t,
-                           int64_t width, float* scores, Vec* highest, Ahead& ahead) {
+                           int64_t width, float factor, float* scores, Vec* highest, Ahead& ahead) {
   int k = 0;
   for (; k + rows <= keys; k += rows) {
     ahead.step();
-    scores_tile<rows, vectors>(key + k * key_stride, key_stride, query_t, width, scores + k * kSlabRows,
-                               highest);
+    scores_tile<Products, rows, vectors>(key + k * key_stride, key_stride, query_t, width, factor,
+                                         scores + k * kSlabRows, highest);
   }
   return k;
 }
 
 // `keys` rows of S^T for `vectors` vectors of queries; `highest` (in and out) is the maximum of each lane.
-template <int vectors>
+// `factor` is what scores are multiplied with where the query was packed without it.
+template <int vectors, class Products = Float32Products>
 void scores_product(const float* key, int64_t key_stride, int keys, const float* query_t, int64_t width,
-                    float* scores, Vec* highest, Ahead& ahead) {
+                    float* scores, Vec* highest, Ahead& ahead, float factor = 1.0f) {
   Vec high[vectors];
   SL_UNROLL for (int v = 0; v < vectors; v++) high[v] = highest[v];
-  int k =
-      scores_tiles<tile_rows<vectors>(), vectors>(key, key_stride, keys, query_t, width, scores, high, ahead);
-  k += scores_tiles<4, vectors>(key + k * key_stride, key_stride, keys - k, query_t, width,
-                                scores + k * kSlabRows, high, ahead);
-  k += scores_tiles<2, vectors>(key + k * key_stride, key_stride, keys - k, query_t, width,
-                                scores + k * kSlabRows, high, ahead);
-  scores_tiles<1, vectors>(key + k * key_stride, key_stride, keys - k, query_t, width, scores + k * kSlabRows,
-                           high, ahead);
+  int k = scores_tiles<Products, tile_rows<vectors>(), vectors>(key, key_stride, keys, query_t, width, factor,
+                                                                scores, high, ahead);
+  k += scores_tiles<Products, 4, vectors>(key + k * key_stride, key_stride, keys - k, query_t, width, factor,
+                                          scores + k * kSlabRows, high, ahead);
+  k += scores_tiles<Products, 2, vectors>(key + k * key_stride, key_stride, keys - k, query_t, width, factor,
+                                          scores + k * kSlabRows, high, ahead);
+  scores_tiles<Products, 1, vectors>(key + k * key_stride, key_stride, keys - k, query_t, width, factor,
+                                     scores + k * kSlabRows, high, ahead);
   SL_UNROLL for (int v = 0; v < vectors; v++) highest[v] = high[v];
 }
 
@@ -77,7 +80,7 @@ void scores_product(const float* key, int64_t key_stride, int keys, const float*
 
 // The products of one key block are summed from zero and merged into O^T at the end, context * decay + sum:
 // long sequences then round like a tree of blocks, not like one long chain.
-template <int rows, int vectors>
+template <class Products, int rows, int vectors>
 SL_INLINE void context_tile(const float* __restrict value, int64_t value_stride,
                             const float* __restrict weights, int keys, float* __restrict context_t,
                             const Vec* decay) {
@@ -87,8 +90,8 @@ SL_INLINE void context_tile(const float* __restrict value, int64_t value_stride,
     Vec w[vectors];
     SL_UNROLL for (int v = 0; v < vectors; v++) w[v] = load(weights + k * kSlabRows + v * kLanes);
     SL_UNROLL for (int r = 0; r < rows; r++) {
-      const Vec x = splat(value[k * value_stride + r]);
-      SL_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = fma(x, w[v], sum[r][v]);
+      const Vec x = splat_word(value + k * value_stride + r);
+      SL_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = Products::multiply_add(x, w[v], sum[r][v]);
     }
   }
   SL_UNROLL for (int r = 0; r < rows; r++) {
@@ -99,27 +102,29 @@ SL_INLINE void context_tile(const float* __restrict value, int64_t value_stride,
   }
 }
 
-template <int rows, int vectors>
+template <class Products, int rows, int vectors>
 SL_INLINE int64_t context_tiles(const float* value, int64_t value_stride, int64_t columns,
                                 const float* weights, int keys, float* context_t, const Vec* decay) {
   int64_t e = 0;
   for (; e + rows <= columns; e += rows) {
-    context_tile<rows, vectors>(value + e, value_stride, weights, keys, context_t + e * kSlabRows, decay);
+    context_tile<Products, rows, vectors>(value + e, value_stride, weights, keys, context_t + e * kSlabRows,
+                                          decay);
   }
   return e;
 }
 
-template <int vectors>
+// `keys` counts words: rows of `value` and of `weights`.
+template <int vectors, class Products = Float32Products>
 void context_product(const float* value, int64_t value_stride, int64_t columns, const float* weights,
                      int keys, float* context_t, const Vec* decay) {
-  int64_t e = context_tiles<tile_rows<vectors>(), vectors>(value, value_stride, columns, weights, keys,
-                                                           context_t, decay);
-  e += context_tiles<4, vectors>(value + e, value_stride, columns - e, weights, keys,
-                                 context_t + e * kSlabRows, decay);
-  e += context_tiles<2, vectors>(value + e, value_stride, columns - e, weights, keys,
-                                 context_t + e * kSlabRows, decay);
-  context_tiles<1, vectors>(value + e, value_stride, columns - e, weights, keys, context_t + e * kSlabRows,
-                            decay);
+  int64_t e = context_tiles<Products, tile_rows<vectors>(), vectors>(value, value_stride, columns, weights,
+                                                                     keys, context_t, decay);
+  e += context_tiles<Products, 4, vectors>(value + e, value_stride, columns - e, weights, keys,
+                                           context_t + e * kSlabRows, decay);
+  e += context_tiles<Products, 2, vectors>(value + e, value_stride, columns - e, weights, keys,
+                                           context_t + e * kSlabRows, decay);
+  context_tiles<Products, 1, vectors>(value + e, value_stride, columns - e, weights, keys,
+                                      context_t + e * kSlabRows, decay);
 }
 
 // --- The number of vectors, known at run time, as a template argument ---

@@ -22,7 +22,8 @@ def backend(name: str) -> Iterator[None]:
     """Forces one backend inside the block; the environment variable SIGHTLINE_BACKEND does so everywhere.
 
     Args:
-        name: ``"cpu"`` (native kernels; float32 on the CPU), ``"chunked"`` (plain PyTorch in blocks; any
+        name: ``"cpu"`` (native kernels; float32, bfloat16 and
+            float16 on the CPU), ``"chunked"`` (plain PyTorch in blocks; any
             device, any dtype), or ``"auto"``: the native one where it can, the other elsewhere.
 
     Raises:

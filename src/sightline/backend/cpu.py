@@ -1,4 +1,4 @@
-"""The cpu backend: the native kernels; float32 forward, backward and readouts."""
+"""The cpu backend: the native kernels, forward, backward and readouts, for float32, bfloat16 and float16."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from sightline.backend.dropout import keeping
 from sightline.backend.native import GradientsStruct, ProblemStruct, ReadoutsStruct
 from sightline.backend.problem import Problem, empty_context, empty_gradient
 
+# sightline_dtype
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 READOUTS = ("entropy", "received", "max", "max_score", "topk")
 
 
@@ -20,18 +22,18 @@ def why_not(problem: Problem) -> str | None:
     """Why this backend cannot take the problem, or ``None`` if it can."""
     if problem.query.device.type != "cpu":
         return f"the tensors are on {problem.query.device}, and it runs on the CPU"
-    if problem.query.dtype != torch.float32:
-        return f"the dtype is {problem.query.dtype}, and it computes float32"
+    if problem.query.dtype not in DTYPES:
+        return f"the dtype is {problem.query.dtype}, and it takes float32, bfloat16 and float16"
     missing = native.available()
     return None if missing is None else f"{missing}"
 
 
 def forward(problem: Problem) -> tuple[Tensor, Tensor]:
-    """(context [B,H,N,E], lse [B,H,N]), both float32."""
+    """(context [B,H,N,E] in the query's dtype, lse [B,H,N] in float32)."""
     assert problem.value is not None
     b, h, n, _ = problem.shape
     context = empty_context(problem.query, problem.value.shape[3])
-    lse = torch.empty((b, h, n))
+    lse = torch.empty((b, h, n), dtype=torch.float32)
     _forward(problem, context, lse)
     return context, lse
 
@@ -78,7 +80,7 @@ def backward(
 def lse(problem: Problem) -> Tensor:
     """lse [B,H,N], without the weighted sum."""
     b, h, n, _ = problem.shape
-    out = torch.empty((b, h, n))
+    out = torch.empty((b, h, n), dtype=torch.float32)
     _forward(problem, None, out)
     return out
 
@@ -151,7 +153,7 @@ def pack(problem: Problem) -> tuple[ProblemStruct, list[Tensor]]:
     struct = ProblemStruct(
         batch=b, heads=h, kv_heads=key.shape[1], queries=n, keys=m, width=query.shape[3],
         query=query.data_ptr(), query_stride=_strides(query, 3),
-        key=key.data_ptr(), key_stride=_strides(key, 3),
+        key=key.data_ptr(), key_stride=_strides(key, 3), dtype=DTYPES[query.dtype],
         scale=problem.scale, softcap=problem.softcap or 0.0,
     )  # fmt: skip
     if problem.value is not None:
@@ -177,7 +179,9 @@ def pack(problem: Problem) -> tuple[ProblemStruct, list[Tensor]]:
 
 def _pack_bias(problem: Problem, struct: ProblemStruct, keep: Callable[[Tensor], Tensor]) -> None:
     if problem.bias is not None:
-        bias = keep(problem.bias.float())
+        known = problem.bias.dtype in DTYPES
+        bias = keep(problem.bias if known else problem.bias.float())
+        struct.bias_dtype = DTYPES[bias.dtype]
         struct.bias, struct.bias_stride = bias.data_ptr(), _strides(bias, 4)
     if problem.slopes is not None:
         slopes = keep(problem.slopes.float().contiguous())
