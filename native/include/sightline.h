@@ -91,7 +91,8 @@ typedef struct {
   int64_t sink_stride; /* h */
 
   /* Weight (b,h,i,j) is kept, times keep_scale, where a hash of (seed,b,h,i,j) is below keep_threshold, and
-   * is 0 elsewhere. The hash has 24 bits. keep_scale 0: no dropout. Readouts know none. */
+   * is 0 elsewhere. The hash has 24 bits, so a threshold of 2^24 keeps all and one of 0 none. keep_scale 0:
+   * no dropout, whatever the threshold. Readouts know none. */
   uint64_t seed;
   uint32_t keep_threshold;
   float keep_scale;
@@ -183,6 +184,10 @@ SIGHTLINE_API int32_t sightline_readout(int32_t level, int32_t threads, const si
 /* GFLOP/s of one core doing nothing but fused multiply-adds (multiply, then add, where the level has no
  * FMA): the peak that benchmarks quote shares of. Takes about `seconds`. 0 for a level that cannot run. */
 SIGHTLINE_API double sightline_peak_gflops(int32_t level, double seconds);
+
+/* The same of bfloat16 dot products (each counts two multiplications and two additions a lane); 0 for a level
+ * that has none. */
+SIGHTLINE_API double sightline_peak_dot_gflops(int32_t level, double seconds);
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "backward_run.h"
 #include "decode_schedule.h"
 #include "levels.h"
 #include "make_mask_map.h"
@@ -51,6 +52,15 @@ sightline_status check_problem(const sightline_problem* p, int32_t threads, bool
     return SIGHTLINE_INVALID_ARGUMENT;
   }
   return SIGHTLINE_OK;
+}
+
+sightline_status check_gradients(const sightline_problem& p, const sightline_gradients* g) {
+  if (!g) return SIGHTLINE_INVALID_ARGUMENT;
+  if (!has_rows(p)) return SIGHTLINE_OK;
+  if (!g->lse || (p.value_width > 0 && (!g->context || !g->grad_context))) return SIGHTLINE_INVALID_ARGUMENT;
+  const bool missing =
+      (g->bias && !p.bias) || (g->slopes && !p.slopes) || (g->table && !p.table) || (g->sinks && !p.sinks);
+  return missing ? SIGHTLINE_INVALID_ARGUMENT : SIGHTLINE_OK;
 }
 
 sightline_status check_readouts(const sightline_readouts* out) {
@@ -140,6 +150,21 @@ sightline_status readout(const Kernels& kernels, int32_t threads, const sightlin
   return SIGHTLINE_OK;
 }
 
+// --- Peaks ---
+
+double best_gflops(double (*burst)(), double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto begin = Clock::now();
+  double best = 0;
+  do {
+    const auto before = Clock::now();
+    const double operations = burst();
+    const double elapsed = std::chrono::duration<double>(Clock::now() - before).count();
+    if (elapsed > 0 && operations / elapsed > best) best = operations / elapsed;
+  } while (std::chrono::duration<double>(Clock::now() - begin).count() < seconds);
+  return best * 1e-9;
+}
+
 }  // namespace
 }  // namespace sightline
 
@@ -184,6 +209,18 @@ int32_t sightline_plan(int32_t level, int32_t threads, const sightline_problem* 
   return SIGHTLINE_OK;
 }
 
+int32_t sightline_backward(int32_t level, int32_t threads, const sightline_problem* problem,
+                           const sightline_gradients* gradients) {
+  const Kernels* kernels;
+  if (const auto status = find_kernels(level, &kernels)) return status;
+  if (const auto status = check_problem(problem, threads, true)) return status;
+  if (const auto status = check_gradients(*problem, gradients)) return status;
+  if (problem->kv_heads == 0) return SIGHTLINE_OK;
+  const MaskMap map(*problem, threads);
+  if (!map.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  return Backward(*kernels, map.problem(), *gradients, threads).run();
+}
+
 int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem, const float* lse,
                           const sightline_readouts* out) {
   const Kernels* kernels;
@@ -201,16 +238,12 @@ int32_t sightline_readout(int32_t level, int32_t threads, const sightline_proble
 
 double sightline_peak_gflops(int32_t level, double seconds) {
   const Kernels* kernels;
-  if (find_kernels(level, &kernels)) return 0;
-  using Clock = std::chrono::steady_clock;
-  const auto begin = Clock::now();
-  double best = 0;
-  do {
-    const auto before = Clock::now();
-    const double operations = kernels->peak_burst();
-    const double elapsed = std::chrono::duration<double>(Clock::now() - before).count();
-    if (elapsed > 0 && operations / elapsed > best) best = operations / elapsed;
-  } while (std::chrono::duration<double>(Clock::now() - begin).count() < seconds);
-  return best * 1e-9;
+  return find_kernels(level, &kernels) ? 0 : best_gflops(kernels->peak_burst, seconds);
+}
+
+double sightline_peak_dot_gflops(int32_t level, double seconds) {
+  const Kernels* kernels;
+  if (find_kernels(level, &kernels) || !kernels->peak_dot_burst) return 0;
+  return best_gflops(kernels->peak_dot_burst, seconds);
 }
 }

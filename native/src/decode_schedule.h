@@ -21,7 +21,10 @@ constexpr int64_t kDecodeManyParts = 512;
 // Below this many bytes for each, waking another thread costs more than it saves.
 constexpr double kBytesPerThread = 1 << 20;
 
-inline bool decodes(const sightline_problem& p) { return p.queries <= kDecodeQueries && p.keys > 0; }
+// Dropout belongs to training, which has many queries: blocks do it.
+inline bool decodes(const sightline_problem& p) {
+  return p.queries <= kDecodeQueries && p.keys > 0 && p.keep_scale == 0;
+}
 
 // Nothing but the number of workers depends on the threads, so the result does not.
 struct DecodeSchedule {

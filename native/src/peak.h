@@ -1,4 +1,4 @@
-// The multiply-add peak of one core: twelve independent chains that never leave their registers.
+// The multiply-add peaks of one core: twelve independent chains that never leave their registers.
 #pragma once
 
 #include "simd.h"
@@ -38,6 +38,26 @@ double peak_burst() {
 #endif
   return 2.0 * kLanes * kPeakChains * kPeakRounds;
 }
+
+#if defined(__AVX512BF16__)
+// The same of bfloat16 dot products, two multiply-adds a lane.
+double peak_dot_burst() {
+  asm volatile("vzeroall" ::
+                   : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+                     "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+  for (int round = 0; round < kPeakRounds; round++) {
+    asm volatile(
+        ".irp n,0,1,2,3,4,5,6,7,8,9,10,11\n"
+        "vdpbf16ps %%zmm14, %%zmm15, %%zmm\\n\n"
+        ".endr" ::
+            : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+              "xmm11");
+  }
+  return 4.0 * kLanes * kPeakChains * kPeakRounds;
+}
+#else
+constexpr double (*peak_dot_burst)() = nullptr;
+#endif
 
 }  // namespace
 }  // namespace sightline

@@ -1,17 +1,18 @@
-"""The cpu backend: the native kernels, forward and readouts, for float32, bfloat16 and float16."""
+"""The cpu backend: the native kernels, forward, backward and readouts, for float32, bfloat16 and float16."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sightline.backend import native
-from sightline.backend.native import PROBLEM, PlanStruct, ProblemStruct, ReadoutsStruct
-from sightline.backend.problem import Problem, empty_context
+from sightline.backend.dropout import keeping
+from sightline.backend.native import PROBLEM, GradientsStruct, PlanStruct, ProblemStruct, ReadoutsStruct
+from sightline.backend.problem import Problem, empty_context, empty_gradient
 
 PATHS = ("blocks", "decode")  # by number, as in the header's sightline_path
 # sightline_dtype
@@ -25,8 +26,6 @@ def why_not(problem: Problem) -> str | None:
         return f"the tensors are on {problem.query.device}, and it runs on the CPU"
     if problem.query.dtype not in DTYPES:
         return f"the dtype is {problem.query.dtype}, and it takes float32, bfloat16 and float16"
-    if problem.dropout > 0:
-        return "it has no dropout"
     missing = native.available()
     return None if missing is None else f"{missing}"
 
@@ -45,6 +44,45 @@ def _room(query: Tensor, value: Tensor) -> Tensor:
     if query.shape[3] == value.shape[3] and query.is_contiguous():
         return torch.empty_like(query)
     return empty_context(query, value.shape[3])
+
+
+def backward(
+    problem: Problem,
+    context: Tensor,
+    lse: Tensor,
+    grad_context: Tensor,
+    grad_lse: Tensor | None,
+    wanted: Collection[str],
+) -> dict[str, Tensor]:
+    """The wanted ones of the gradients of query, key, value, bias, slopes, table and sinks, by name.
+
+    Those of query, key and value have their dtype and layout, the others are contiguous float32.
+    """
+    packed, alive = pack(problem)
+    context, grad_context, lse = _rows(context), _rows(grad_context), lse.contiguous()
+    out = {
+        name: empty_gradient(
+            name, tensor, tensor.dtype if name in ("query", "key", "value") else torch.float32
+        )
+        for name, tensor in ((name, getattr(problem, name)) for name in wanted)
+    }
+    struct = GradientsStruct(
+        context=context.data_ptr(), context_stride=_strides(context, 3),
+        lse=lse.data_ptr(),
+        grad_context=grad_context.data_ptr(), grad_context_stride=_strides(grad_context, 3),
+        **{name: gradient.data_ptr() for name, gradient in out.items()},
+        **{f"{name}_stride": _strides(out[name], 4 if name == "bias" else 3)
+           for name in ("query", "key", "value", "bias") if name in out},
+    )  # fmt: skip
+    if grad_lse is not None:
+        grad_lse = grad_lse.float().contiguous()
+        struct.grad_lse = grad_lse.data_ptr()
+    status = native.library().sightline_backward(
+        native.level(), torch.get_num_threads(), ctypes.byref(packed), ctypes.byref(struct)
+    )
+    native.check(status, "attention backward")
+    del alive
+    return out
 
 
 def lse(problem: Problem) -> Tensor:
@@ -180,7 +218,7 @@ def pack(problem: Problem) -> tuple[ProblemStruct, list[Tensor]]:
         *_term(_float(table), 1, alive), 0 if table is None else table.shape[1] // 2,
         *_term(problem.offset, 1, alive),
         *_term(_float(problem.sinks), 1, alive),
-        0, 0, 0.0,
+        *_dropout(problem),
     )  # fmt: skip
     return ProblemStruct.from_buffer_copy(packed), alive
 
@@ -205,6 +243,13 @@ def _bias(bias: Tensor | None, alive: list[Tensor]) -> tuple[int, ...]:
     return address, 0 if bias is None else DTYPES[bias.dtype], *strides
 
 
+def _dropout(problem: Problem) -> tuple[int, int, float]:
+    """Seed, threshold, scale of what is kept."""
+    if problem.seed is None or problem.dropout == 0:
+        return 0, 0, 0.0
+    return int(problem.seed) % 2**64, *keeping(problem.dropout)
+
+
 def _float(tensor: Tensor | None) -> Tensor | None:
     """A term in contiguous float32."""
     return None if tensor is None else tensor.float().contiguous()
@@ -220,3 +265,8 @@ def _pairs(ranges: Tensor | None) -> Tensor | None:
 def _rows(tensor: Tensor) -> Tensor:
     """The tensor with a contiguous last axis, which the kernels read as vectors."""
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+
+
+def _strides(tensor: Tensor, axes: int) -> ctypes.Array[ctypes.c_int64]:
+    """Strides of the leading axes; 0 along an axis that broadcasts."""
+    return (ctypes.c_int64 * axes)(*_term(tensor, axes, [])[1:])

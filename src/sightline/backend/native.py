@@ -124,8 +124,9 @@ def library() -> ctypes.CDLL:
     lib = ctypes.CDLL(str(path))
     lib.sightline_level_name.restype = ctypes.c_char_p
     lib.sightline_forward.argtypes = [ctypes.c_int32, ctypes.c_int32, *[ctypes.c_void_p] * 4]
-    lib.sightline_peak_gflops.restype = ctypes.c_double
-    lib.sightline_peak_gflops.argtypes = [ctypes.c_int32, ctypes.c_double]
+    for peak in (lib.sightline_peak_gflops, lib.sightline_peak_dot_gflops):
+        peak.restype = ctypes.c_double
+        peak.argtypes = [ctypes.c_int32, ctypes.c_double]
     found = lib.sightline_abi()
     if found != ABI:
         raise OSError(f"{path} speaks version {found} of the interface, expected {ABI}. Build it again.")
@@ -202,3 +203,8 @@ def check(status: int, what: str) -> None:
 def peak_gflops(seconds: float = 0.2) -> float:
     """GFLOP/s of fused multiply-adds that one core reaches at the active level."""
     return float(library().sightline_peak_gflops(level(), seconds))
+
+
+def peak_dot_gflops(seconds: float = 0.2) -> float:
+    """GFLOP/s of bfloat16 dot products that one core reaches at the active level; 0 where it has none."""
+    return float(library().sightline_peak_dot_gflops(level(), seconds))
