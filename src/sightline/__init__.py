@@ -5,6 +5,7 @@ from sightline.align import Align
 from sightline.attention import attention
 from sightline.backend import backend
 from sightline.bias import Bias, alibi, relative
+from sightline.explain import Explanation, explain
 from sightline.info import info
 from sightline.mask import Mask, causal, dense, documents, lengths, prefix, ranges, window
 from sightline.matrix import AttentionMatrix, Readouts
@@ -13,6 +14,7 @@ __all__ = [
     "Align",
     "AttentionMatrix",
     "Bias",
+    "Explanation",
     "Mask",
     "Readouts",
     "__version__",
@@ -22,6 +24,7 @@ __all__ = [
     "causal",
     "dense",
     "documents",
+    "explain",
     "info",
     "lengths",
     "prefix",

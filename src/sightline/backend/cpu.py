@@ -22,12 +22,21 @@ READOUTS = ("entropy", "received", "max", "max_score", "topk")
 
 def why_not(problem: Problem) -> str | None:
     """Why this backend cannot take the problem, or ``None`` if it can."""
+    found = obstacle(problem)
+    return None if found is None else found[0]
+
+
+def obstacle(problem: Problem) -> tuple[str, str] | None:
+    """Why this backend cannot take the problem, and the remedy; ``None`` if it can."""
     if problem.query.device.type != "cpu":
-        return f"the tensors are on {problem.query.device}, and it runs on the CPU"
+        return f"the tensors are on {problem.query.device}, and it runs on the CPU", "Use .cpu()"
     if problem.query.dtype not in DTYPES:
-        return f"the dtype is {problem.query.dtype}, and it takes float32, bfloat16 and float16"
+        return (
+            f"the dtype is {problem.query.dtype}, and it takes float32, bfloat16 and float16",
+            "Use .float() where that is precise enough",
+        )
     missing = native.available()
-    return None if missing is None else f"{missing}"
+    return None if missing is None else (missing.rstrip("."), "sightline.info() says what is there")
 
 
 def forward(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
@@ -262,9 +271,25 @@ def _pairs(ranges: Tensor | None) -> Tensor | None:
     return ranges.contiguous()
 
 
+def copied(problem: Problem) -> dict[str, str]:
+    """By name, the tensors that :func:`pack` copies, and why, with the remedy."""
+    found = {
+        name: f"its last axis is not contiguous (stride {tensor.stride(-1)}); lay it out with .contiguous()"
+        for name, tensor in (("query", problem.query), ("key", problem.key), ("value", problem.value))
+        if tensor is not None and not _has_rows(tensor)
+    }
+    if problem.bias is not None and problem.bias.dtype not in DTYPES:
+        found["bias"] = f"its dtype is {problem.bias.dtype}; give it as float32"
+    return found
+
+
 def _rows(tensor: Tensor) -> Tensor:
     """The tensor with a contiguous last axis, which the kernels read as vectors."""
-    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+    return tensor if _has_rows(tensor) else tensor.contiguous()
+
+
+def _has_rows(tensor: Tensor) -> bool:
+    return tensor.stride(-1) == 1 or tensor.shape[-1] == 1
 
 
 def _strides(tensor: Tensor, axes: int) -> ctypes.Array[ctypes.c_int64]:
