@@ -132,7 +132,7 @@ def _gradients(ctx: Any, grad_context: Tensor | None, grad_lse: Tensor | None) -
     if grad_context is None:
         grad_context = torch.zeros_like(context)
     wanted = [ctx.needs_input_grad[i] for i in (0, 1, 2, 5, 6, 7, 9)]
-    given = (grad_context, grad_lse, *ctx.saved_tensors)
+    given = (grad_context, grad_lse, context, lse, *tensors)
     # Gradients of gradients are recorded; the operator then says that it has none.
     skips = direct.is_quiet() and direct.are_plain(given) and not direct.are_recorded(given)
     found = (_attention_backward if skips else _backward_operator)(

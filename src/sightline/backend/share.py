@@ -58,4 +58,6 @@ def _tiles_of_mask(visible: Tensor, n: int, m: int) -> Tensor:
     """[1|B, 1|H, 1|N/16, M/16]: whether the tile shows anything."""
     rows = [visible] if visible.shape[2] == 1 else visible.split(_TILE, dim=2)
     per_row = torch.cat([part.any(dim=2, keepdim=True) for part in rows], dim=2)
-    return torch.cat([part.any(dim=3, keepdim=True) for part in per_row.expand(-1, -1, -1, m).split(_TILE, 3)], 3)
+    return torch.cat(
+        [part.any(dim=3, keepdim=True) for part in per_row.expand(-1, -1, -1, m).split(_TILE, 3)], 3
+    )
