@@ -1,4 +1,4 @@
-"""Which code runs a call, and why not a faster one: asked of the same decisions that the call itself makes."""
+"""Which code runs a call, and why not a faster one: asked of the decisions that the call itself makes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from sightline.attention import autocast
-from sightline.backend import chunked, cpu, decide, native
+from sightline.backend import cpu, decide, native
 from sightline.backend.problem import Problem
 from sightline.backend.share import computed_share
+from sightline.backend.stages import compute_dtype
 from sightline.bias import Bias
 from sightline.lower import check_dropout, lower
 from sightline.mask import Mask
@@ -22,8 +23,8 @@ class Pass:
 
     Attributes:
         backend: "cpu" (native kernels) or "chunked" (plain PyTorch).
-        path: "blocks" (64 queries of one head at a time), "decode" (few queries, many keys: each key and value
-            is read once for all query heads of its group) or "rows" (chunked: blocks of full rows).
+        path: "blocks" (64 queries of one head at a time), "decode" (few queries, many keys: each key and
+            value is read once for all query heads of its group) or "rows" (chunked: blocks of full rows).
         level: the instruction-set level of the native core; ``None`` for PyTorch's own.
         threads: that take part; for a backward pass and for PyTorch's own: at most.
         arithmetic: what is multiplied; sums are float32, or float64 for float64.
@@ -117,7 +118,7 @@ def explain_problem(problem: Problem) -> Explanation:
 
 
 def _chunked(problem: Problem) -> tuple[Pass, Pass, list[str]]:
-    arithmetic = str(chunked.compute_dtype(problem)).removeprefix("torch.")
+    arithmetic = str(compute_dtype(problem)).removeprefix("torch.")
     found = Pass("chunked", "rows", None, torch.get_num_threads(), arithmetic)
     return found, found, []
 

@@ -34,7 +34,7 @@ def run(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]
     if skips and not direct.are_recorded(tensors):
         return BACKENDS[choose(problem)].forward(problem, want_lse)  # type: ignore[no-any-return]
     result: tuple[Tensor, Tensor] = (
-        _Recorded.apply(*tensors, problem)
+        _Recorded.apply(*tensors, problem)  # type: ignore[no-untyped-call]
         if skips
         else _attention_operator(*tensors, p.scale, p.softcap, p.dropout)
     )
@@ -152,7 +152,7 @@ class _Recorded(torch.autograd.Function):
     """The same autograd rule for a call without the dispatcher."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
         problem: Problem = inputs[-1]
         output: tuple[Tensor, Tensor] = BACKENDS[choose(problem)].forward(problem)
         _save(ctx, (*inputs[:-1], problem.scale, problem.softcap, problem.dropout), output)
@@ -160,6 +160,6 @@ class _Recorded(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         of_tensors = _gradients(ctx, *gradients)[: len(ctx.needs_input_grad) - 1]
         return *of_tensors, None

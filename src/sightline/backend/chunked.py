@@ -35,7 +35,7 @@ def why_not(problem: Problem) -> str | None:
 
 
 def forward(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor]:
-    """(context [B,H,N,E] in the query's dtype, lse [B,H,N] in float32 or better, which costs nothing here)."""
+    """(context [B,H,N,E] in the query's dtype, lse [B,H,N] in float32 or better, wanted or not)."""
     assert problem.value is not None
     dtype = compute_dtype(problem)
     context = empty_context(problem.query, problem.value.shape[3]).zero_()

@@ -24,12 +24,12 @@ def computed_share(problem: Problem, backend: str) -> float:
         return entries / (b * n * m)
     seen = _tiles_of_ranges(problem)
     if problem.visible is not None:
-        seen = seen & _tiles_of_mask(problem.visible, n, m)
+        seen = seen & _tiles_of_mask(problem.visible, m)
     return float(seen.double().mean())
 
 
 def _length(part: slice) -> int:
-    return (part.stop - part.start) // (part.step or 1)
+    return len(range(part.start, part.stop, part.step or 1))
 
 
 def _tiles_of_ranges(problem: Problem) -> Tensor:
@@ -51,13 +51,12 @@ def _pooled(bound: Tensor) -> Tensor:
     """[b, h, N, R] -> [b, h, N/16, R]: the largest of 16 rows."""
     n = bound.shape[2]
     rows = torch.arange(-(-n // _TILE) * _TILE, device=bound.device).clamp(max=n - 1)
-    return bound[:, :, rows].unflatten(2, (-1, _TILE)).amax(3)
+    b, h, _, slots = bound.shape
+    return bound[:, :, rows].reshape(b, h, -1, _TILE, slots).amax(3)
 
 
-def _tiles_of_mask(visible: Tensor, n: int, m: int) -> Tensor:
+def _tiles_of_mask(visible: Tensor, m: int) -> Tensor:
     """[1|B, 1|H, 1|N/16, M/16]: whether the tile shows anything."""
-    rows = [visible] if visible.shape[2] == 1 else visible.split(_TILE, dim=2)
-    per_row = torch.cat([part.any(dim=2, keepdim=True) for part in rows], dim=2)
-    return torch.cat(
-        [part.any(dim=3, keepdim=True) for part in per_row.expand(-1, -1, -1, m).split(_TILE, 3)], 3
-    )
+    rows = (visible,) if visible.shape[2] == 1 else torch.split(visible, _TILE, 2)
+    per_row = torch.cat([part.any(dim=2, keepdim=True) for part in rows], 2).expand(-1, -1, -1, m)
+    return torch.cat([part.any(dim=3, keepdim=True) for part in torch.split(per_row, _TILE, 3)], 3)
