@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sightline.backend import native
 from sightline.backend.dropout import keeping
-from sightline.backend.native import PROBLEM, GradientsStruct, PlanStruct, ProblemStruct, ReadoutsStruct
+from sightline.backend.native import GRADIENTS, PROBLEM, PlanStruct, ProblemStruct, ReadoutsStruct
 from sightline.backend.problem import Problem, empty_context, empty_gradient
 
 PATHS = ("blocks", "decode")  # by number, as in the header's sightline_path
@@ -75,19 +75,20 @@ def backward(
         )
         for name, tensor in ((name, getattr(problem, name)) for name in wanted)
     }
-    struct = GradientsStruct(
-        context=context.data_ptr(), context_stride=_strides(context, 3),
-        lse=lse.data_ptr(),
-        grad_context=grad_context.data_ptr(), grad_context_stride=_strides(grad_context, 3),
-        **{name: gradient.data_ptr() for name, gradient in out.items()},
-        **{f"{name}_stride": _strides(out[name], 4 if name == "bias" else 3)
-           for name in ("query", "key", "value", "bias") if name in out},
+    grad_lse = None if grad_lse is None else grad_lse.float().contiguous()
+
+    room = {
+        name: _term(out.get(name), axes, alive)
+        for name, axes in (("query", 3), ("key", 3), ("value", 3), ("bias", 4))
+    }
+    addresses = (out[name].data_ptr() if name in out else 0 for name in ("slopes", "table", "sinks"))
+    gradients = GRADIENTS.pack(
+        *_term(context, 3, alive), lse.data_ptr(), *_term(grad_context, 3, alive),
+        0 if grad_lse is None else grad_lse.data_ptr(),
+        *room["query"], *room["key"], *room["value"], *room["bias"], *addresses,
     )  # fmt: skip
-    if grad_lse is not None:
-        grad_lse = grad_lse.float().contiguous()
-        struct.grad_lse = grad_lse.data_ptr()
     status = native.library().sightline_backward(
-        native.level(), torch.get_num_threads(), ctypes.byref(packed), ctypes.byref(struct)
+        native.level(), torch.get_num_threads(), ctypes.addressof(packed), gradients
     )
     native.check(status, "attention backward")
     del alive
@@ -290,8 +291,3 @@ def _rows(tensor: Tensor) -> Tensor:
 
 def _has_rows(tensor: Tensor) -> bool:
     return tensor.stride(-1) == 1 or tensor.shape[-1] == 1
-
-
-def _strides(tensor: Tensor, axes: int) -> ctypes.Array[ctypes.c_int64]:
-    """Strides of the leading axes; 0 along an axis that broadcasts."""
-    return (ctypes.c_int64 * axes)(*_term(tensor, axes, [])[1:])
