@@ -91,7 +91,8 @@ typedef struct {
   int64_t sink_stride; /* h */
 
   /* Weight (b,h,i,j) is kept, times keep_scale, where a hash of (seed,b,h,i,j) is below keep_threshold, and
-   * is 0 elsewhere. The hash has 24 bits. keep_scale 0: no dropout. Readouts know none. */
+   * is 0 elsewhere. The hash has 24 bits, so a threshold of 2^24 keeps all and one of 0 none. keep_scale 0:
+   * no dropout, whatever the threshold. Readouts know none. */
   uint64_t seed;
   uint32_t keep_threshold;
   float keep_scale;

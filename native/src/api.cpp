@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "backward_run.h"
 #include "decode_schedule.h"
 #include "levels.h"
 #include "make_mask_map.h"
@@ -51,6 +52,15 @@ sightline_status check_problem(const sightline_problem* p, int32_t threads, bool
     return SIGHTLINE_INVALID_ARGUMENT;
   }
   return SIGHTLINE_OK;
+}
+
+sightline_status check_gradients(const sightline_problem& p, const sightline_gradients* g) {
+  if (!g) return SIGHTLINE_INVALID_ARGUMENT;
+  if (!has_rows(p)) return SIGHTLINE_OK;
+  if (!g->lse || (p.value_width > 0 && (!g->context || !g->grad_context))) return SIGHTLINE_INVALID_ARGUMENT;
+  const bool missing =
+      (g->bias && !p.bias) || (g->slopes && !p.slopes) || (g->table && !p.table) || (g->sinks && !p.sinks);
+  return missing ? SIGHTLINE_INVALID_ARGUMENT : SIGHTLINE_OK;
 }
 
 sightline_status check_readouts(const sightline_readouts* out) {
@@ -197,6 +207,18 @@ int32_t sightline_plan(int32_t level, int32_t threads, const sightline_problem* 
   *plan = has_rows(*problem) ? plan_forward(*kernels, threads, *problem, context != 0)
                              : sightline_plan_info{SIGHTLINE_BLOCKS, 1, 0, 0};
   return SIGHTLINE_OK;
+}
+
+int32_t sightline_backward(int32_t level, int32_t threads, const sightline_problem* problem,
+                           const sightline_gradients* gradients) {
+  const Kernels* kernels;
+  if (const auto status = find_kernels(level, &kernels)) return status;
+  if (const auto status = check_problem(problem, threads, true)) return status;
+  if (const auto status = check_gradients(*problem, gradients)) return status;
+  if (problem->kv_heads == 0) return SIGHTLINE_OK;
+  const MaskMap map(*problem, threads);
+  if (!map.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  return Backward(*kernels, map.problem(), *gradients, threads).run();
 }
 
 int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem, const float* lse,

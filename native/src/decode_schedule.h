@@ -20,8 +20,9 @@ constexpr int64_t kDecodeManyParts = 512;
 // As kWorkPerThread, where memory is what takes the time.
 constexpr double kBytesPerThread = 1 << 20;
 
+// Dropout belongs to training, which has many queries: blocks do it.
 inline bool decodes(const Kernels& kernels, const sightline_problem& p) {
-  return p.queries <= kernels.decode_queries && p.keys > 0;
+  return p.queries <= kernels.decode_queries && p.keys > 0 && p.keep_scale == 0;
 }
 
 // Nothing but the number of workers depends on the threads, so the result does not.

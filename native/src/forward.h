@@ -9,6 +9,7 @@
 
 #include <cmath>
 
+#include "dropout.h"
 #include "scores.h"
 
 namespace sightline {
@@ -16,9 +17,10 @@ namespace {
 
 struct ForwardScratch {
   ScoreScratch scores;
-  float* context_t;  // [slab][e][slab row]
-  float* highest;    // m: [kBlockRows], in units of log 2
-  float* sum;        // l: [kBlockRows]
+  float* context_t;   // [slab][e][slab row]
+  float* highest;     // m: [kBlockRows], in units of log 2
+  float* sum;         // l: [kBlockRows]
+  uint64_t* streams;  // of the dropout pattern
 };
 
 template <class Products>
@@ -28,6 +30,7 @@ ForwardScratch take_forward(const sightline_problem& p, Scratch& scratch) {
   forward.context_t = scratch.take<float>(p.value_width * kBlockRows);
   forward.highest = scratch.take<float>(kBlockRows);
   forward.sum = scratch.take<float>(kBlockRows);
+  forward.streams = take_streams(p, scratch);
   return forward;
 }
 
@@ -51,33 +54,38 @@ inline void start_rows(const Block& block, const ForwardScratch& scratch) {
 }
 
 // One word of weights for each lane, of the scores of `keys` keys (at most kElements; the rest weighs 0).
-template <class Products>
-SL_INLINE Vec weigh(const float* scores, int keys, Vec subtract, Vec& sum) {
+// The sum of a row's weights is that of all of them; only those that `keep` leaves meet their values.
+template <class Products, class Keep>
+SL_INLINE Vec weigh(const float* scores, int keys, Vec subtract, Vec& sum, const Keep& keep, int key,
+                    int vector) {
   Vec weights[Products::kElements] = {};
   SL_UNROLL for (int k = 0; k < keys; k++) {
-    weights[k] = exp2(load(scores + k * kSlabRows) - subtract);
-    sum += weights[k];
+    const Vec weight = exp2(load(scores + k * kSlabRows) - subtract);
+    sum += weight;
+    weights[k] = keep(weight, key + k, vector);
   }
   return Products::join(weights);
 }
 
 // masked -> weights in place, for one patch: rows of words, and the sums of what is not yet rounded to them.
-template <class Products, int vectors>
-void exponentiate(float* scores, int keys, const Vec* shift, Vec* sums) {
+template <class Products, int vectors, class Keep>
+void exponentiate(float* scores, int keys, const Vec* shift, Vec* sums, const Keep& keep) {
   constexpr int step = Products::kElements;
   Vec subtract[vectors], sum[vectors];
   SL_UNROLL for (int v = 0; v < vectors; v++) subtract[v] = shift[v], sum[v] = sums[v];
   const float* from = scores;
   float* to = scores;
+  int key = 0;
 #pragma GCC unroll 1
-  for (int left = keys; left >= step; left -= step, from += step * kSlabRows, to += kSlabRows) {
+  for (; key + step <= keys; key += step, from += step * kSlabRows, to += kSlabRows) {
     SL_UNROLL for (int v = 0; v < vectors; v++) {
-      store(to + v * kLanes, weigh<Products>(from + v * kLanes, step, subtract[v], sum[v]));
+      store(to + v * kLanes, weigh<Products>(from + v * kLanes, step, subtract[v], sum[v], keep, key, v));
     }
   }
-  if (keys % step) {
+  if (key < keys) {
     SL_UNROLL for (int v = 0; v < vectors; v++) {
-      store(to + v * kLanes, weigh<Products>(from + v * kLanes, keys % step, subtract[v], sum[v]));
+      store(to + v * kLanes,
+            weigh<Products>(from + v * kLanes, keys - key, subtract[v], sum[v], keep, key, v));
     }
   }
   SL_UNROLL for (int v = 0; v < vectors; v++) sums[v] = sum[v];
@@ -85,7 +93,8 @@ void exponentiate(float* scores, int keys, const Vec* shift, Vec* sums) {
 
 // Turns the chunk's scores into weights, and moves m and l on. `decay` is what older sums shrink by.
 template <class Products>
-void weigh_chunk(const ForwardScratch& scratch, const ChunkScores& chunk, int slab, Vec* decay) {
+void weigh_chunk(const Block& block, const Dropout& dropout, const ForwardScratch& scratch,
+                 const ChunkScores& chunk, int64_t chunk_begin, int slab, Vec* decay) {
   float *highest = scratch.highest + slab * kSlabRows, *sum = scratch.sum + slab * kSlabRows;
   Vec shift[kSlabVectors], sums[kSlabVectors] = {};
   for (int v = 0; v < kSlabVectors; v++) {
@@ -99,9 +108,12 @@ void weigh_chunk(const ForwardScratch& scratch, const ChunkScores& chunk, int sl
   }
   for (int i = 0; i < chunk.count; i++) {
     const Patch& patch = chunk.patches[i];
+    const Place place = place_of(block, patch, slab, chunk_begin);
     with_vectors(patch.vectors, [&](auto n) {
-      exponentiate<Products, n.value>(scores_of(scratch.scores, patch), patch.keys, shift + patch.vector,
-                                      sums + patch.vector);
+      with_keep(dropout, place, [&](const auto& keep) {
+        exponentiate<Products, n.value>(scores_of(scratch.scores, patch), patch.keys, shift + patch.vector,
+                                        sums + patch.vector, keep);
+      });
     });
   }
   for (int v = 0; v < kSlabVectors; v++) {
@@ -127,8 +139,8 @@ void add_context(const Block& block, const ForwardScratch& scratch, const ChunkS
 }
 
 template <class Products>
-void forward_chunk(const Block& block, const Terms& terms, const ForwardScratch& scratch, Span chunk,
-                   bool last, bool want_context) {
+void forward_chunk(const Block& block, const Terms& terms, const Dropout& dropout,
+                   const ForwardScratch& scratch, Span chunk, bool last, bool want_context) {
   const Operands& operands = scratch.scores.operands;
   const WordRows key = read_keys<Products>(block, operands.key, chunk);
   const WordRows value =
@@ -138,7 +150,7 @@ void forward_chunk(const Block& block, const Terms& terms, const ForwardScratch&
     score_chunk<Products>(block, terms, scratch.scores, key, chunk, last, slab, scores);
     if (scores.count == 0) continue;
     Vec decay[kSlabVectors];
-    weigh_chunk<Products>(scratch, scores, slab, decay);
+    weigh_chunk<Products>(block, dropout, scratch, scores, chunk.begin, slab, decay);
     if (want_context) add_context<Products>(block, scratch, scores, value, slab, decay);
   }
 }
@@ -215,8 +227,9 @@ void forward_block_with(const sightline_problem& p, const PackedHead& packed, in
   scratch.scores.ahead = &ahead;
   pack_query<Products>(block, terms, scratch.scores.query_t);
   start_rows(block, scratch);
+  const Dropout dropout = make_dropout(block, scratch.streams);
   for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {
-    forward_chunk<Products>(block, terms, scratch, chunk, last, out.context != nullptr);
+    forward_chunk<Products>(block, terms, dropout, scratch, chunk, last, out.context != nullptr);
   });
   if (out.context) {
     with_element(p.dtype, [&](auto element) {

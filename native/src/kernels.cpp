@@ -2,6 +2,7 @@
 // level's flags.
 #include "kernels.h"
 
+#include "backward.h"
 #include "decode.h"
 #include "forward.h"
 #include "peak.h"
@@ -45,7 +46,8 @@ extern const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL);
 const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL) = {
     kBlockRows,        in_place,       packed_words,    pack_head,     forward_scratch, forward_block,
     readout_scratch,   readout_block,  received_floats, fold_received, kDecodeQueries,  kPairs,
-    decode_row_floats, decode_scratch, decode_part,     decode_merge,  peak_burst,      peak_dot_burst,
+    decode_row_floats, decode_scratch, decode_part,     decode_merge,  backward_words,  pack_backward,
+    backward_scratch,  backward_block, store_rows,      peak_burst,    peak_dot_burst,
 };
 
 }  // namespace sightline

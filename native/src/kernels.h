@@ -11,6 +11,10 @@ namespace sightline {
 
 constexpr int kMaxTopk = 64;
 
+// Rows of keys or values this many bytes apart (heads side by side in memory) fall into few cache sets and
+// into a page each; a head that several blocks read is packed together first.
+constexpr int64_t kFarStride = 2048;
+
 // Where the forward pass writes; null pointers are not wanted.
 struct ForwardOut {
   void* context;
@@ -33,6 +37,29 @@ struct PackedHead {
   const float* key;
   const float* value;
 };
+
+// Gradients of one key/value head, summed over queries in float32: rows of padded_width() floats. Null: not
+// wanted.
+struct KeySums {
+  float* key;  // still without the scale
+  float* value;
+};
+
+// What blocks add the gradients of sinks and bias terms to; null: not wanted. A stride is 0 along an axis
+// that is summed.
+struct TermSums {
+  float* bias;
+  int64_t bias_stride[4];
+  bool clear_bias;  // each block clears its own rows first
+  double* slopes;
+  int64_t slope_stride[2];
+  double* table;
+  int64_t table_stride;
+  double* sinks;  // [H]
+};
+
+// Rows that kernels read as whole vectors are padded to this width, with zeros.
+constexpr int64_t padded_width(int64_t width) { return (width + 15) / 16 * 16; }
 
 // Work comes in blocks of `block_rows` consecutive queries of one head. A block needs `scratch` bytes,
 // 64-byte aligned, that it may leave in any state.
@@ -69,6 +96,18 @@ struct Kernels {
                       float* partial);
   void (*decode_merge)(const sightline_problem&, const DecodePart& rows, float* partials, int64_t parts,
                        const ForwardOut& out);
+
+  // The backward pass reads a head's keys and values where they lie as far as it can; pack_backward copies
+  // the rest, once per head, to backward_words floats. Gradients of a block's queries go straight to their
+  // place; all else is added to sums, whose rows of keys or values store_rows writes in the end, times a
+  // factor.
+  int64_t (*backward_words)(const sightline_problem&);
+  void (*pack_backward)(const sightline_problem&, int64_t b, int64_t g, float* to);
+  size_t (*backward_scratch)(const sightline_problem&);
+  void (*backward_block)(const sightline_problem&, const float* packed, const sightline_gradients&, int64_t b,
+                         int64_t h, int64_t first_query, void* scratch, const KeySums&, const TermSums&);
+  void (*store_rows)(const float* from, float factor, int64_t rows, int64_t columns, void* to, int32_t dtype,
+                     int64_t stride);
 
   // One burst of multiply-adds in registers; returns the floating-point operations done.
   double (*peak_burst)();

@@ -56,6 +56,10 @@ struct Bfloat16Products {
                                            7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     return (Vec)_mm512_permutexvar_epi16(pairs, halves);
   }
+  // The words of elements that are neighbours already, of two vectors one after the other.
+  static SL_INLINE Vec line_up(const Vec (&elements)[2]) {
+    return (Vec)_mm512_cvtne2ps_pbh((__m512)elements[1], (__m512)elements[0]);
+  }
 };
 
 #endif

@@ -12,9 +12,6 @@ struct Part {  // queries [begin, end) of one head
   int64_t b, h, begin, end;
 };
 
-// Rows of keys or values this many bytes apart (heads side by side in memory) fall into few cache sets and
-// into a page each; a head that several blocks read is packed together first.
-constexpr int64_t kFarStride = 2048;
 constexpr int64_t kPackingPays = 4;                    // blocks
 constexpr int64_t kPackingLimit = int64_t(256) << 20;  // bytes, over all workers
 

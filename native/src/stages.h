@@ -56,14 +56,12 @@ inline Terms make_terms(const Block& block) {
 
 struct StageScratch {
   float* strip;      // bias by distance
-  float* bias;       // [key][slab row]
   uint8_t* visible;  // [key][slab row]
 };
 
 inline StageScratch take_stages(const sightline_problem& p, Scratch& scratch) {
   StageScratch stages = {};
   if (p.slopes || p.table) stages.strip = scratch.take<float>(kMaxChunkKeys + kSlabRows + kLanes);
-  if (p.bias) stages.bias = scratch.take<float>(kMaxChunkKeys * kSlabRows);
   if (p.visible) stages.visible = scratch.take<uint8_t>(kMaxChunkKeys * kSlabRows + 16);
   return stages;
 }
@@ -123,42 +121,69 @@ inline void add_positions(const Block& block, const Terms& terms, const Patch& p
   for_vectors(patch, scores, [&](int k, int v, Vec s) { return s + load(strip + (last - k) + v * kLanes); });
 }
 
-// Fetches a patch of `plane` as [key][row].
-template <class Element>
-void fetch_bias(const Plane<Element>& plane, const Patch& patch, const Place& place, float* to) {
-  const Element* from = plane.data + place.row * plane.row_stride + place.key * plane.key_stride;
-  if (plane.key_stride == 1) {
-    const ScaledRows<Element> rows = {from, plane.row_stride, 1.0f};
-    transpose_in(rows, place.rows, patch.keys, patch.vectors, to, kSlabRows);
-    return;
-  }
-  for (int k = 0; k < patch.keys; k++) {
-    for (int r = 0; r < patch.vectors * kLanes; r++) {
-      to[k * kSlabRows + r] =
-          r < place.rows ? to_float(from + r * plane.row_stride + k * plane.key_stride) : 0.0f;
-    }
-  }
-}
-
 // Changing units must not turn a large finite bias (torch.finfo.min, a common way to hide) into -infinity.
 SL_INLINE Vec bias_to_log2(Vec bias) {
   const Vec product = max_of(splat(-kFloatMax), bias * splat(kLog2e));
   return select(equal(bias, splat(-kInfinity)), bias, product);
 }
 
+// s + bias_to_log2(bias), with an operation or two less.
+SL_INLINE Vec plus_bias(Vec s, Vec bias) {
+  const Vec sum = max_of(splat(-kFloatMax), fma(bias, splat(kLog2e), s));
+  return select(equal(bias, splat(-kInfinity)), bias, sum);
+}
+
+// One tile of a bias with contiguous rows: turned in registers, and added to S^T at once.
 template <class Element>
-void add_bias(const Plane<Element>& plane, const Patch& patch, const Place& place, float* tile,
-              float* scores) {
+SL_INLINE void add_bias_tile(const Element* from, int64_t row_stride, int rows, int keys, float* scores) {
+  Vec tile[kLanes];
+  SL_UNROLL for (int r = 0; r < kLanes; r++) {
+    const Element* row = from + r * row_stride;
+    tile[r] = r >= rows ? Vec{} : keys == kLanes ? load(row) : load_part(row, keys);
+    // What the row holds for the next chunk: the rows are far apart and too many for the hardware to follow.
+    // Without asking ahead a bias costs half as much again.
+    if (r < rows) __builtin_prefetch(row + kChunkKeys, 0, 2);
+  }
+  transpose(tile);
+  if (keys == kLanes) {
+    SL_UNROLL for (int k = 0; k < kLanes; k++) {
+      store(scores + k * kSlabRows, plus_bias(load(scores + k * kSlabRows), tile[k]));
+    }
+  } else {
+    for (int k = 0; k < keys; k++) {
+      store(scores + k * kSlabRows, plus_bias(load(scores + k * kSlabRows), tile[k]));
+    }
+  }
+}
+
+template <class Element>
+void add_bias(const Plane<Element>& plane, const Patch& patch, const Place& place, float* scores) {
+  const Element* from = plane.data + place.row * plane.row_stride + place.key * plane.key_stride;
   if (plane.row_stride == 0) {
-    const Element* from = plane.data + place.key * plane.key_stride;
     for_vectors(patch, scores, [&](int k, int, Vec s) {
       return s + bias_to_log2(splat(to_float(from + k * plane.key_stride)));
     });
     return;
   }
-  fetch_bias(plane, patch, place, tile);
-  for_vectors(patch, scores,
-              [&](int k, int v, Vec s) { return s + bias_to_log2(load(tile + k * kSlabRows + v * kLanes)); });
+  if (plane.key_stride == 1) {
+    for (int v = 0; v < patch.vectors; v++) {
+      for (int k = 0; k < patch.keys; k += kLanes) {
+        add_bias_tile(from + v * kLanes * plane.row_stride + k, plane.row_stride,
+                      smaller(kLanes, place.rows - v * kLanes), smaller(kLanes, patch.keys - k),
+                      scores + k * kSlabRows + v * kLanes);
+      }
+    }
+    return;
+  }
+  float row[kSlabRows] = {};
+  for (int k = 0; k < patch.keys; k++) {
+    for (int r = 0; r < place.rows; r++)
+      row[r] = to_float(from + r * plane.row_stride + k * plane.key_stride);
+    for (int v = 0; v < patch.vectors; v++) {
+      float* s = scores + k * kSlabRows + v * kLanes;
+      store(s, plus_bias(load(s), load(row + v * kLanes)));
+    }
+  }
 }
 
 // --- masked ---
@@ -235,7 +260,7 @@ inline void apply_stages(const Block& block, const Terms& terms, const Ranges& r
     with_element(block.problem->bias_dtype, [&](auto element) {
       typedef decltype(element) Element;
       const auto plane = plane_of<Element>(block, block.problem->bias, block.problem->bias_stride);
-      add_bias(plane, patch, place, scratch.bias, scores);
+      add_bias(plane, patch, place, scores);
     });
   }
   if (visible) mask_visible(visible, patch, scores);

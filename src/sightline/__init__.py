@@ -10,6 +10,7 @@ from sightline.align import Align
 from sightline.attention import attention
 from sightline.backend import backend
 from sightline.bias import Bias, alibi, relative
+from sightline.explain import Explanation, explain
 from sightline.info import info
 from sightline.mask import Mask, causal, dense, documents, lengths, prefix, ranges, window
 from sightline.matrix import AttentionMatrix, Readouts
@@ -18,6 +19,7 @@ __all__ = [
     "Align",
     "AttentionMatrix",
     "Bias",
+    "Explanation",
     "Mask",
     "Readouts",
     "__version__",
@@ -27,6 +29,7 @@ __all__ = [
     "causal",
     "dense",
     "documents",
+    "explain",
     "info",
     "lengths",
     "prefix",

@@ -100,7 +100,7 @@ def attention(
         >>> context.shape, A.shape
         (torch.Size([1, 8, 100, 64]), torch.Size([1, 8, 100, 100]))
     """
-    query, key, value = _autocast(query, key, value)
+    query, key, value = autocast(query, key, value)
     problem = lower(
         query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks, dropout=dropout
     )
@@ -110,7 +110,7 @@ def attention(
     return context, AttentionMatrix.of_problem(problem, lse)
 
 
-def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Under autocast, float32 and half tensors in the dtype that the region asks for, as SDPA has them."""
     first = tensors[0]
     if not isinstance(first, Tensor):

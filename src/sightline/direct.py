@@ -38,7 +38,7 @@ def is_quiet() -> bool:
         not torch.compiler.is_compiling()
         and _OFFERED
         and _len_torch_function_stack() == 0
-        and not torch.autograd._profiler_enabled()
+        and not torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
         and forward_ad._current_level < 0
         and _harmless(
             _dispatch_tls_local_include_set().raw_repr(), _dispatch_tls_local_exclude_set().raw_repr()

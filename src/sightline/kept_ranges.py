@@ -38,7 +38,7 @@ def _band(left: int | None, right: int | None, first: int, queries: int, keys: i
 
 
 def until(ends: Sequence[int], queries: int, keys: int) -> Tensor | None:
-    """Keys below ``ends[b]``, the same for all rows of an entry: [B,1,N,1,2]; ``None`` as for :func:`band`."""
+    """Keys below ``ends[b]`` for all rows of an entry: [B,1,N,1,2]; ``None`` as for :func:`band`."""
     if len(ends) > _MOST_ENTRIES or not direct.is_quiet():
         return None
     return _until(tuple(ends), queries, keys)

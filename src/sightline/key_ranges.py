@@ -66,19 +66,22 @@ def unite(left: Tensor, right: Tensor) -> Tensor:
 
 def from_row(seen: Tensor, limit: int) -> Tensor | None:
     """The runs of True in [b,h,M] as [b,h,R,2] ranges, or ``None`` where there are more than ``limit``."""
-    edge = torch.diff(
-        seen.to(torch.int8), dim=-1, prepend=seen.new_zeros((*seen.shape[:2], 1)).to(torch.int8)
-    )
-    starts = edge == 1
-    count = max(1, int(starts.sum(-1).max())) if starts.numel() else 1
+    b, h, keys = seen.shape
+    # One look at the tensor; the rest is arithmetic on a few numbers, which tensors would make slow.
+    turns = (seen[..., 1:] != seen[..., :-1]).flatten(0, 1).nonzero()
+    if turns.shape[0] > 2 * limit * b * h:
+        return None
+    edges: list[list[int]] = [[0] if first else [] for first in seen[..., 0].flatten().tolist()]
+    for row, key in turns.tolist():
+        edges[row].append(key + 1)
+    for row_edges in edges:
+        if len(row_edges) % 2:
+            row_edges.append(keys)
+    count = max(1, max((len(row) for row in edges), default=0) // 2)
     if count > limit:
         return None
-    keys = seen.shape[-1]
-    index = torch.arange(keys, device=seen.device)
-    ends = torch.cat((edge[..., 1:] == -1, seen[..., -1:]), dim=-1)
-    low = torch.where(starts, index, keys).sort(dim=-1).values[..., :count]
-    high = torch.where(ends, index + 1, keys).sort(dim=-1).values[..., :count]
-    return torch.stack((low, high), dim=-1).int()
+    padded = [row + [keys] * (2 * count - len(row)) for row in edges]
+    return torch.tensor(padded, dtype=torch.int32, device=seen.device).reshape(b, h, count, 2)
 
 
 def _compact(ranges: Tensor, count: int) -> Tensor:

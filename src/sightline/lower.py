@@ -33,7 +33,7 @@ def lower(
     shape = (*query.shape[:3], key.shape[2])
     seen = Lowered(None, None) if mask is None else as_mask(mask).lower(shape, query.device)
     weighed = LoweredBias() if bias is None else as_bias(bias).lower(shape, query.device)
-    _check_dropout(dropout)
+    check_dropout(dropout)
     return Problem(
         query,
         key,
@@ -137,6 +137,7 @@ def _number(name: str, number: float) -> float:
         raise TypeError(f"{name}: expected a number, got {type(number).__name__}.") from None
 
 
-def _check_dropout(dropout: float) -> None:
+def check_dropout(dropout: float) -> None:
+    """Refuses what is no share."""
     if not 0 <= _number("dropout", dropout) <= 1:
         raise ValueError(f"dropout: must lie between 0 and 1, got {dropout}.")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sightline.align import Align
-from sightline.backend import choose, chunked, cpu
+from sightline.backend import choose, chunked, cpu, decide
 from sightline.backend.pool import Pool
 from sightline.backend.problem import Problem
 from sightline.backend.readouts import (
@@ -366,12 +366,9 @@ class AttentionMatrix(LikeTensor):
         self._unchanged()
         wanted = self._wanted(names, topk, segments)
         results: dict[str, Any] = {}
-        if self._native():
-            native = [
-                n for n in wanted if n in cpu.READOUTS and (n != "topk" or (topk or 0) <= cpu.max_topk())
-            ]
-            if native:
-                results |= _native_results(self._problem, self._full_lse(), native, topk or 0)
+        native = [name for name, why in self._paths(wanted, topk).items() if why is None]
+        if native:
+            results |= _native_results(self._problem, self._full_lse(), native, topk or 0)
         rest = [name for name in wanted if name not in results]
         options: dict[str, dict[str, Any]] = {
             "topk": {"k": topk},
@@ -383,6 +380,36 @@ class AttentionMatrix(LikeTensor):
             zip(rest, run(self._problem, self._full_lse(), passes) if passes else [], strict=True)
         )
         return Readouts(**{name: self._squeezed(results[name]) for name in wanted})
+
+    def explain(self, *names: str, topk: int | None = None) -> dict[str, str]:
+        """By name, whether a readout runs natively or in plain PyTorch, and then why.
+
+        Args:
+            names: as :meth:`readouts` takes them; default: all.
+            topk: k, for "topk".
+
+        Example:
+            >>> import sightline, torch
+            >>> A = sightline.AttentionMatrix(*torch.randn(2, 1, 2, 10, 4))
+            >>> A.explain("entropy", "distance")["distance"]
+            'plain PyTorch: the native kernels do not have this readout'
+        """
+        paths = self._paths(names or NAMED, topk)
+        return {name: "native" if why is None else f"plain PyTorch: {why}" for name, why in paths.items()}
+
+    def _paths(self, names: Iterable[str], topk: int | None) -> dict[str, str | None]:
+        """For each readout why it does not run natively, or ``None`` where it does."""
+        name, reason = decide(self._problem)
+        if name == "cpu" and self.requires_grad:
+            reason = "gradients are wanted; leave detach=True where they are not"
+        found: dict[str, str | None] = {}
+        for readout in names:
+            found[readout] = reason
+            if reason is None and readout not in cpu.READOUTS:
+                found[readout] = "the native kernels do not have this readout"
+            elif reason is None and readout == "topk" and (topk or 0) > cpu.max_topk():
+                found[readout] = f"k={topk} is above {cpu.max_topk()}"
+        return found
 
     def _wanted(self, names: Iterable[str], topk: int | None, segments: Tensor | None) -> list[str]:
         asked = list(dict.fromkeys(names))

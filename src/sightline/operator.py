@@ -9,6 +9,7 @@ Where nobody but autograd takes part in a call, the same functions run without P
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,11 +17,7 @@ from torch import Tensor
 
 from sightline import direct
 from sightline.backend import BACKENDS, choose
-from sightline.backend.chunked import backward
-from sightline.backend.problem import Problem, empty_context
-
-# The tensor fields of a Problem, in the order of the operator's arguments.
-_TERMS = ("bias", "slopes", "table", "sinks")
+from sightline.backend.problem import GRADIENTS, Problem, empty_context, empty_gradient
 
 
 def run(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
@@ -37,7 +34,7 @@ def run(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]
     if skips and not direct.are_recorded(tensors):
         return BACKENDS[choose(problem)].forward(problem, want_lse)  # type: ignore[no-any-return]
     result: tuple[Tensor, Tensor] = (
-        _Recorded.apply(*tensors, problem)
+        _Recorded.apply(*tensors, problem)  # type: ignore[no-untyped-call]
         if skips
         else _attention_operator(*tensors, p.scale, p.softcap, p.dropout)
     )
@@ -96,21 +93,18 @@ def _attention_backward(
     scale: float,
     softcap: float | None,
     dropout: float,
-    terms: bool,
+    wanted: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     problem = Problem(
         query, key, value, scale, softcap, ranges, visible, bias, slopes, table, offset, sinks, dropout, seed
     )
-    grads = backward(problem, context, lse, grad_context, grad_lse, terms)
-    return (
-        _as(grads.query, query),
-        _as(grads.key, key),
-        _as(grads.value, value),
-        _as(grads.bias, bias),
-        _as(grads.slopes, slopes),
-        _as(grads.table, table),
-        _as(grads.sinks, sinks),
+    names = [name for name, want in zip(GRADIENTS, wanted, strict=True) if want]
+    found = BACKENDS[choose(problem)].backward(problem, context, lse, grad_context, grad_lse, names)
+    dq, dk, dv, dbias, dslopes, dtable, dsinks = (
+        found[name].to(getattr(problem, name).dtype) if name in found else query.new_empty(0)
+        for name in GRADIENTS
     )
+    return dq, dk, dv, dbias, dslopes, dtable, dsinks
 
 
 _backward_operator = torch.library.custom_op(
@@ -120,22 +114,11 @@ _backward_operator = torch.library.custom_op(
 
 @_backward_operator.register_fake
 def _(grad_context, grad_lse, context, lse, *rest):  # type: ignore[no-untyped-def]
-    query, key, value, _, _, bias, slopes, table, _, sinks, _, _, _, _, terms = rest
-    wanted = (bias, slopes, table, sinks) if terms else (None,) * 4
-    return (
-        torch.empty(query.shape, dtype=query.dtype, device=query.device),
-        torch.empty(key.shape, dtype=key.dtype, device=key.device),
-        torch.empty(value.shape, dtype=value.dtype, device=value.device),
-        *(query.new_empty(0) if t is None else torch.empty(t.shape, dtype=t.dtype, device=t.device)
-          for t in wanted),
-    )  # fmt: skip
-
-
-def _as(gradient: Tensor | None, like: Tensor | None) -> Tensor:
-    """The gradient in its tensor's dtype; an empty tensor for one that nobody asked for."""
-    if gradient is None or like is None:
-        return torch.empty(0)
-    return gradient.to(like.dtype)
+    query, key, value, _, _, bias, slopes, table, _, sinks, _, _, _, _, wanted = rest
+    inputs = zip(GRADIENTS, (query, key, value, bias, slopes, table, sinks), wanted, strict=True)
+    return tuple(
+        empty_gradient(name, like, like.dtype) if want else query.new_empty(0) for name, like, want in inputs
+    )
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -148,19 +131,16 @@ def _gradients(ctx: Any, grad_context: Tensor | None, grad_lse: Tensor | None) -
     query, key, value, ranges, visible, bias, slopes, table, offset, sinks, seed = tensors
     if grad_context is None:
         grad_context = torch.zeros_like(context)
-    needed = dict(
-        zip(("bias", "slopes", "table", "offset", "sinks"), ctx.needs_input_grad[5:10], strict=True)
-    )
-    terms = any(needed[name] for name in _TERMS)
-    given = (grad_context, grad_lse, *ctx.saved_tensors)
+    wanted = [ctx.needs_input_grad[i] for i in (0, 1, 2, 5, 6, 7, 9)]
+    given = (grad_context, grad_lse, context, lse, *tensors)
     # Gradients of gradients are recorded; the operator then says that it has none.
     skips = direct.is_quiet() and direct.are_plain(given) and not direct.are_recorded(given)
-    dq, dk, dv, *rest = (_attention_backward if skips else _backward_operator)(
+    found = (_attention_backward if skips else _backward_operator)(
         grad_context, grad_lse, context, lse, query, key, value, ranges, visible, bias, slopes, table, offset,
-        sinks, seed, ctx.scale, ctx.softcap, ctx.dropout, terms,
+        sinks, seed, ctx.scale, ctx.softcap, ctx.dropout, wanted,
     )  # fmt: skip
-    dbias, dslopes, dtable, dsinks = (
-        grad if needed[name] else None for name, grad in zip(_TERMS, rest, strict=True)
+    dq, dk, dv, dbias, dslopes, dtable, dsinks = (
+        grad if want else None for grad, want in zip(found, wanted, strict=True)
     )
     return dq, dk, dv, None, None, dbias, dslopes, dtable, None, dsinks, None, None, None, None
 
@@ -172,7 +152,7 @@ class _Recorded(torch.autograd.Function):
     """The same autograd rule for a call without the dispatcher."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
         problem: Problem = inputs[-1]
         output: tuple[Tensor, Tensor] = BACKENDS[choose(problem)].forward(problem)
         _save(ctx, (*inputs[:-1], problem.scale, problem.softcap, problem.dropout), output)
@@ -180,6 +160,6 @@ class _Recorded(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         of_tensors = _gradients(ctx, *gradients)[: len(ctx.needs_input_grad) - 1]
         return *of_tensors, None

@@ -34,9 +34,9 @@ def masked_cases(draw):
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     planes = (draw(st.sampled_from([1, b])), draw(st.sampled_from([1, h])))
     rows = draw(st.sampled_from([1, n]))
-    mask = torch.stack(
-        [draw(block_masks(rows, m, generator)) for _ in range(planes[0] * planes[1])]
-    ).reshape(*planes, rows, m)
+    mask = torch.stack([draw(block_masks(rows, m, generator)) for _ in range(planes[0] * planes[1])]).reshape(
+        *planes, rows, m
+    )
     layout = draw(st.sampled_from(["contiguous", "transposed", "spare room", "expanded"]))
     if layout == "transposed":
         mask = mask.transpose(-1, -2).contiguous().transpose(-1, -2)
@@ -108,12 +108,18 @@ def test_large_masks_are_looked_through_by_several_threads(threads):
         torch.set_num_threads(threads)
         q, k, v = torch.randn(3, 1, 1, 4100, 4)
         mask = (torch.arange(4100)[:, None] // 50 + torch.arange(4100) // 70) % 3 == 0
-        close(sightline.attention(q, k, v, mask=mask), sightline.reference.attention(q, k, v, mask=mask).context, 5e-6)
+        close(
+            sightline.attention(q, k, v, mask=mask),
+            sightline.reference.attention(q, k, v, mask=mask).context,
+            5e-6,
+        )
     finally:
         torch.set_num_threads(before)
 
 
 def test_everything_hidden():
     q, k, v = torch.randn(3, 1, 2, 100, 8)
-    context, A = sightline.attention(q, k, v, mask=torch.zeros(100, 100, dtype=torch.bool), return_matrix=True)
+    context, A = sightline.attention(
+        q, k, v, mask=torch.zeros(100, 100, dtype=torch.bool), return_matrix=True
+    )
     assert not context.any() and (A.lse == -torch.inf).all() and not A.received().any()

@@ -118,11 +118,9 @@ def test_matrix_message(name):
 
 
 def test_a_forced_backend_that_cannot_says_why():
-    with sightline.backend("cpu"):
-        with pytest.raises(ValueError, match="'cpu' was asked for, but the dtype is torch.float64"):
-            attend(Q.double(), K.double(), V.double())
-        with pytest.raises(ValueError, match="'cpu' was asked for, but it has no dropout"):
-            attend(dropout=0.5)
+    message = "'cpu' was asked for, but the dtype is torch.float64"
+    with sightline.backend("cpu"), pytest.raises(ValueError, match=message):
+        attend(Q.double(), K.double(), V.double())
 
 
 @pytest.mark.parametrize(

@@ -30,16 +30,8 @@ def tensors(n=5, m=6):
     return [torch.randn(2, h, length, 8, requires_grad=True) for h, length in ((4, n), (2, m), (2, m))]
 
 
-@pytest.mark.parametrize(
-    "name, backend",
-    # The native backend has no dropout.
-    [
-        (name, backend)
-        for name in OPTIONS
-        for backend in ("cpu", "chunked")
-        if (name, backend) != ("dropout", "cpu")
-    ],
-)
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("backend", ["cpu", "chunked"])
 def test_opcheck(name, backend):
     for query_layout in (lambda q: q, lambda q: q.detach().transpose(1, 2).contiguous().transpose(1, 2)):
         q, k, v = tensors()

@@ -44,13 +44,20 @@ def backend(name: str) -> Iterator[None]:
 
 def choose(problem: Problem) -> str:
     """The name of the backend that runs this problem."""
+    return decide(problem)[0]
+
+
+def decide(problem: Problem) -> tuple[str, str | None]:
+    """The name of the backend that runs this problem, and why it is not the native one."""
     name = _forced.get() or _known(os.environ.get("SIGHTLINE_BACKEND") or "auto", "SIGHTLINE_BACKEND")
     if name == "auto":
-        return "chunked" if cpu.why_not(problem) else "cpu"
+        obstacle = cpu.obstacle(problem)
+        return ("cpu", None) if obstacle is None else ("chunked", ". ".join(obstacle))
     reason = BACKENDS[name].why_not(problem)
     if reason is not None:
         raise ValueError(f"backend: {name!r} was asked for, but {reason}. Use backend('auto').")
-    return name
+    asked = "it was asked for by sightline.backend() or SIGHTLINE_BACKEND. Ask for 'auto'"
+    return name, asked if name != "cpu" else None
 
 
 def _known(name: str, source: str) -> str:

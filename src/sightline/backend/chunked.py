@@ -7,13 +7,14 @@ device and dtype, forward and backward; serves double precision and gradient che
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sightline.backend.dropout import kept
-from sightline.backend.problem import Problem, empty_context
+from sightline.backend.problem import Problem, empty_context, empty_gradient
 from sightline.backend.stages import (
     Block,
     compute_dtype,
@@ -34,7 +35,7 @@ def why_not(problem: Problem) -> str | None:
 
 
 def forward(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor]:
-    """(context [B,H,N,E] in the query's dtype, lse [B,H,N] in float32 or better, which costs nothing here)."""
+    """(context [B,H,N,E] in the query's dtype, lse [B,H,N] in float32 or better, wanted or not)."""
     assert problem.value is not None
     dtype = compute_dtype(problem)
     context = empty_context(problem.query, problem.value.shape[3]).zero_()
@@ -90,7 +91,7 @@ def _sink_share(problem: Problem, top: Tensor) -> Tensor | float:
 
 @dataclass
 class Gradients:
-    """What the backward pass fills; a gradient that nobody asked for is ``None``."""
+    """What the backward pass fills; a gradient of a bias term that nobody asked for is ``None``."""
 
     query: Tensor
     key: Tensor
@@ -107,16 +108,14 @@ def backward(
     lse: Tensor,
     grad_context: Tensor,
     grad_lse: Tensor | None,
-    terms: bool = True,
-) -> Gradients:
-    """Gradients by recomputation: weights = exp(masked - lse), block by block.
+    wanted: Collection[str],
+) -> dict[str, Tensor]:
+    """The wanted ones of the problem's GRADIENTS, by name; float32 or float64.
 
+    By recomputation, block by block: ``weights = exp(masked - lse)``,
     ``d masked = weights · (d weights - δ)`` with ``δ = Σ_e context · d context - d lse``.
-
-    Args:
-        terms: whether the gradients of bias, slopes, table and sinks are wanted.
     """
-    grads = _empty_gradients(problem, terms)
+    grads = _empty_gradients(problem, wanted)
     delta = (grad_context.to(lse.dtype) * context.to(lse.dtype)).sum(-1)
     if grad_lse is not None:
         delta = delta - grad_lse
@@ -126,7 +125,7 @@ def backward(
     for block in schedule(problem):
         if block.cols.start < block.cols.stop:
             _backward_block(problem, block, grads, lse, delta, grad_context)
-    return grads
+    return {name: getattr(grads, name) for name in wanted}
 
 
 def _backward_block(
@@ -173,19 +172,13 @@ def _bias_gradients(problem: Problem, block: Block, grads: Gradients, grad: Tens
             grads.table.index_add_(1, where, per_head)
 
 
-def _empty_gradients(problem: Problem, terms: bool) -> Gradients:
-    assert problem.value is not None
+def _empty_gradients(problem: Problem, wanted: Collection[str]) -> Gradients:
     dtype = compute_dtype(problem)
 
-    def zeros(tensor: Tensor | None) -> Tensor | None:
-        return torch.zeros(tensor.shape, dtype=dtype, device=tensor.device) if tensor is not None else None
-
-    def needed(tensor: Tensor) -> Tensor:
-        return torch.zeros(tensor.shape, dtype=dtype, device=tensor.device)
+    def zeros(name: str) -> Tensor:
+        return empty_gradient(name, getattr(problem, name), dtype).zero_()
 
     return Gradients(
-        needed(problem.query),
-        needed(problem.key),
-        needed(problem.value),
-        *(zeros(t) if terms else None for t in (problem.bias, problem.slopes, problem.table, problem.sinks)),
+        *(zeros(name) for name in ("query", "key", "value")),
+        *(zeros(name) if name in wanted else None for name in ("bias", "slopes", "table", "sinks")),
     )

@@ -1,17 +1,18 @@
-"""The cpu backend: the native kernels, forward and readouts, for float32, bfloat16 and float16."""
+"""The cpu backend: the native kernels, forward, backward and readouts, for float32, bfloat16 and float16."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sightline.backend import native
-from sightline.backend.native import PROBLEM, PlanStruct, ProblemStruct, ReadoutsStruct
-from sightline.backend.problem import Problem, empty_context
+from sightline.backend.dropout import keeping
+from sightline.backend.native import GRADIENTS, PROBLEM, PlanStruct, ProblemStruct, ReadoutsStruct
+from sightline.backend.problem import Problem, empty_context, empty_gradient
 
 PATHS = ("blocks", "decode")  # by number, as in the header's sightline_path
 # sightline_dtype
@@ -21,14 +22,21 @@ READOUTS = ("entropy", "received", "max", "max_score", "topk")
 
 def why_not(problem: Problem) -> str | None:
     """Why this backend cannot take the problem, or ``None`` if it can."""
+    found = obstacle(problem)
+    return None if found is None else found[0]
+
+
+def obstacle(problem: Problem) -> tuple[str, str] | None:
+    """Why this backend cannot take the problem, and the remedy; ``None`` if it can."""
     if problem.query.device.type != "cpu":
-        return f"the tensors are on {problem.query.device}, and it runs on the CPU"
+        return f"the tensors are on {problem.query.device}, and it runs on the CPU", "Use .cpu()"
     if problem.query.dtype not in DTYPES:
-        return f"the dtype is {problem.query.dtype}, and it takes float32, bfloat16 and float16"
-    if problem.dropout > 0:
-        return "it has no dropout"
+        return (
+            f"the dtype is {problem.query.dtype}, and it takes float32, bfloat16 and float16",
+            "Use .float() where that is precise enough",
+        )
     missing = native.available()
-    return None if missing is None else f"{missing}"
+    return None if missing is None else (missing.rstrip("."), "sightline.info() says what is there")
 
 
 def forward(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
@@ -45,6 +53,46 @@ def _room(query: Tensor, value: Tensor) -> Tensor:
     if query.shape[3] == value.shape[3] and query.is_contiguous():
         return torch.empty_like(query)
     return empty_context(query, value.shape[3])
+
+
+def backward(
+    problem: Problem,
+    context: Tensor,
+    lse: Tensor,
+    grad_context: Tensor,
+    grad_lse: Tensor | None,
+    wanted: Collection[str],
+) -> dict[str, Tensor]:
+    """The wanted ones of the gradients of query, key, value, bias, slopes, table and sinks, by name.
+
+    Those of query, key and value have their dtype and layout, the others are contiguous float32.
+    """
+    packed, alive = pack(problem)
+    context, grad_context, lse = _rows(context), _rows(grad_context), lse.contiguous()
+    out = {
+        name: empty_gradient(
+            name, tensor, tensor.dtype if name in ("query", "key", "value") else torch.float32
+        )
+        for name, tensor in ((name, getattr(problem, name)) for name in wanted)
+    }
+    grad_lse = None if grad_lse is None else grad_lse.float().contiguous()
+
+    room = {
+        name: _term(out.get(name), axes, alive)
+        for name, axes in (("query", 3), ("key", 3), ("value", 3), ("bias", 4))
+    }
+    addresses = (out[name].data_ptr() if name in out else 0 for name in ("slopes", "table", "sinks"))
+    gradients = GRADIENTS.pack(
+        *_term(context, 3, alive), lse.data_ptr(), *_term(grad_context, 3, alive),
+        0 if grad_lse is None else grad_lse.data_ptr(),
+        *room["query"], *room["key"], *room["value"], *room["bias"], *addresses,
+    )  # fmt: skip
+    status = native.library().sightline_backward(
+        native.level(), torch.get_num_threads(), ctypes.addressof(packed), gradients
+    )
+    native.check(status, "attention backward")
+    del alive
+    return out
 
 
 def lse(problem: Problem) -> Tensor:
@@ -180,7 +228,7 @@ def pack(problem: Problem) -> tuple[ProblemStruct, list[Tensor]]:
         *_term(_float(table), 1, alive), 0 if table is None else table.shape[1] // 2,
         *_term(problem.offset, 1, alive),
         *_term(_float(problem.sinks), 1, alive),
-        0, 0, 0.0,
+        *_dropout(problem),
     )  # fmt: skip
     return ProblemStruct.from_buffer_copy(packed), alive
 
@@ -205,6 +253,13 @@ def _bias(bias: Tensor | None, alive: list[Tensor]) -> tuple[int, ...]:
     return address, 0 if bias is None else DTYPES[bias.dtype], *strides
 
 
+def _dropout(problem: Problem) -> tuple[int, int, float]:
+    """Seed, threshold, scale of what is kept."""
+    if problem.seed is None or problem.dropout == 0:
+        return 0, 0, 0.0
+    return int(problem.seed) % 2**64, *keeping(problem.dropout)
+
+
 def _float(tensor: Tensor | None) -> Tensor | None:
     """A term in contiguous float32."""
     return None if tensor is None else tensor.float().contiguous()
@@ -217,6 +272,22 @@ def _pairs(ranges: Tensor | None) -> Tensor | None:
     return ranges.contiguous()
 
 
+def copied(problem: Problem) -> dict[str, str]:
+    """By name, the tensors that :func:`pack` copies, and why, with the remedy."""
+    found = {
+        name: f"its last axis is not contiguous (stride {tensor.stride(-1)}); lay it out with .contiguous()"
+        for name, tensor in (("query", problem.query), ("key", problem.key), ("value", problem.value))
+        if tensor is not None and not _has_rows(tensor)
+    }
+    if problem.bias is not None and problem.bias.dtype not in DTYPES:
+        found["bias"] = f"its dtype is {problem.bias.dtype}; give it as float32"
+    return found
+
+
 def _rows(tensor: Tensor) -> Tensor:
     """The tensor with a contiguous last axis, which the kernels read as vectors."""
-    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+    return tensor if _has_rows(tensor) else tensor.contiguous()
+
+
+def _has_rows(tensor: Tensor) -> bool:
+    return tensor.stride(-1) == 1 or tensor.shape[-1] == 1

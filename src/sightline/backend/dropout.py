@@ -31,10 +31,15 @@ def kept(problem: Problem, block: Block) -> Tensor:
     key = torch.arange(block.cols.start, block.cols.stop, device=device)
     stream = _mix(problem.seed + (row + 1) * _GAMMA)
     draw = _shift(_mix(stream[..., None] + (key + 1) * _GAMMA), 64 - _BITS)
-    threshold = round((1 - problem.dropout) * (1 << _BITS))
-    # The scale undoes the threshold as rounded, so the mean is exact.
-    scale = (1 << _BITS) / threshold if threshold else 0.0
+    threshold, scale = keeping(problem.dropout)
     return (draw < threshold).to(compute_dtype(problem)) * scale
+
+
+def keeping(dropout: float) -> tuple[int, float]:
+    """(what a draw of 24 bits must stay below to be kept, what kept weights are multiplied with)."""
+    threshold = round((1 - dropout) * (1 << _BITS))
+    # The scale undoes the threshold as rounded, so the mean is exact. Where nothing is kept it has no effect.
+    return threshold, (1 << _BITS) / threshold if threshold else 1.0
 
 
 def _mix(z: Tensor) -> Tensor:

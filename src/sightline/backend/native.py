@@ -92,6 +92,9 @@ class GradientsStruct(ctypes.Structure):
     ]
 
 
+GRADIENTS = struct.Struct("@P3q P P3q P P3q P3q P3q P4q 3P")
+
+
 class ReadoutsStruct(ctypes.Structure):
     """sightline_readouts; null pointers are not computed."""
 
@@ -123,6 +126,7 @@ def library() -> ctypes.CDLL:
     path = _find()
     lib = ctypes.CDLL(str(path))
     lib.sightline_level_name.restype = ctypes.c_char_p
+    lib.sightline_backward.argtypes = [ctypes.c_int32, ctypes.c_int32, *[ctypes.c_void_p] * 2]
     lib.sightline_forward.argtypes = [ctypes.c_int32, ctypes.c_int32, *[ctypes.c_void_p] * 4]
     for peak in (lib.sightline_peak_gflops, lib.sightline_peak_dot_gflops):
         peak.restype = ctypes.c_double

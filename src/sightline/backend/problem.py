@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+# The fields of a Problem that gradients reach.
+GRADIENTS = ("query", "key", "value", "bias", "slopes", "table", "sinks")
 
 
 @dataclass(slots=True)  # never changed, but frozen dataclasses take three times as long to make
@@ -60,7 +64,7 @@ class Problem:
         return self.query.shape[1] // self.key.shape[1]
 
 
-def empty_context(query: Tensor, value_width: int) -> Tensor:
+def empty_context(query: Tensor, value_width: int, dtype: torch.dtype | None = None) -> Tensor:
     """Room for the context [B,H,N,E], laid out like the query.
 
     Heads that were split off the last axis lie interleaved, [B,N,H,D] in memory; then so does the context,
@@ -68,5 +72,12 @@ def empty_context(query: Tensor, value_width: int) -> Tensor:
     """
     b, h, n, _ = query.shape
     if query.stride(1) < query.stride(2):
-        return query.new_empty((b, n, h, value_width)).transpose(1, 2)
-    return query.new_empty((b, h, n, value_width))
+        return query.new_empty((b, n, h, value_width), dtype=dtype).transpose(1, 2)
+    return query.new_empty((b, h, n, value_width), dtype=dtype)
+
+
+def empty_gradient(name: str, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """Room for the gradient of a field: that of query, key or value has its heads where the tensor has."""
+    if name in ("query", "key", "value"):
+        return empty_context(like, like.shape[3], dtype)
+    return torch.empty(like.shape, dtype=dtype, device=like.device)

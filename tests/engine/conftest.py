@@ -1,0 +1,12 @@
+"""Shared by the engine's tests."""
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def torch_threads():
+    """torch.set_num_threads, undone after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

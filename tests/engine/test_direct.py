@@ -1,0 +1,227 @@
+"""A call skips the dispatcher only where nobody else takes part: everybody who does still sees the operator."""
+
+import threading
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import sightline
+from cases import close
+from sightline import direct, kept_ranges
+
+
+def tensors(requires_grad=False):
+    return [torch.randn(1, 2, 6, 8, requires_grad=requires_grad) for _ in range(3)]
+
+
+class SeenByDispatch(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+class SeenByFunction(TorchFunctionMode):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+class Subclass(torch.Tensor):
+    seen = []  # noqa: RUF012
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        cls.seen.append(str(func))
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+@pytest.fixture
+def operator_calls(monkeypatch):
+    """How often the operator itself was called."""
+    from sightline import operator
+
+    calls = []
+    real = operator._attention_operator
+    monkeypatch.setattr(operator, "_attention_operator", lambda *a: calls.append(1) or real(*a))
+    return calls
+
+
+def test_a_plain_call_skips_it(operator_calls):
+    plain, recorded = sightline.attention(*tensors()), sightline.attention(*tensors(True))
+    with torch.inference_mode():
+        sightline.attention(*tensors())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sightline.attention(*tensors())
+    assert plain.grad_fn is None and recorded.grad_fn is not None
+    assert operator_calls == []
+
+
+@pytest.mark.parametrize("options", [{}, {"mask": sightline.causal()}])
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_both_ways_give_the_same(options, requires_grad, monkeypatch):
+    q, k, v = tensors(requires_grad)
+    results = []
+    for quiet in (True, False):
+        with monkeypatch.context() as patch:
+            if not quiet:
+                patch.setattr(direct, "is_quiet", lambda: False)
+            context = sightline.attention(q, k, v, **options)
+            grads = torch.autograd.grad(context.square().sum(), (q, k, v)) if requires_grad else ()
+            results.append((context, *grads))
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("mode", [SeenByDispatch, SeenByFunction])
+def test_modes_see_the_operator(mode):
+    with mode() as seen:
+        sightline.attention(*tensors(), mask=sightline.causal())
+    assert any("sightline" in name for name in seen.seen)
+
+
+def test_subclasses_see_the_operator():
+    q, k, v = tensors()
+    found = sightline.attention(q.as_subclass(Subclass), k, v)
+    assert isinstance(found, Subclass) and any("sightline" in name for name in Subclass.seen)
+
+
+def test_the_profiler_sees_the_operator():
+    with torch.profiler.profile() as profile:
+        sightline.attention(*tensors())
+    assert any(event.key == "sightline::attention" for event in profile.key_averages())
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+def test_tracing_sees_the_operator():
+    for pre_dispatch in (False, True):
+        graph = make_fx(
+            lambda *x: sightline.attention(*x, mask=sightline.causal()), pre_dispatch=pre_dispatch
+        )(*tensors())
+        assert "sightline.attention" in graph.code
+    q, k, v = tensors()
+    traced = torch.jit.trace(lambda *x: sightline.attention(*x), (q, k, v))
+    close(traced(k, v, q), sightline.attention(k, v, q), 1e-6)
+
+
+def test_fake_tensors_stay_fake():
+    with torch._subclasses.FakeTensorMode() as mode:
+        fake = [mode.from_tensor(t) for t in tensors()]
+        context = sightline.attention(*fake, mask=sightline.causal())
+    assert type(context).__name__ == "FakeTensor" and context.shape == (1, 2, 6, 8)
+    # And what was made then is not handed out now.
+    close(sightline.attention(*tensors(), mask=sightline.causal()).sum() * 0, torch.zeros(()), 0)
+
+
+def test_transforms_of_torch_func():
+    q, k, v = tensors()
+    several = torch.randn(3, *q.shape)
+    wanted = torch.stack([sightline.attention(x, k, v) for x in several])
+    close(torch.vmap(lambda x: sightline.attention(x, k, v))(several), wanted, 1e-6)
+    close(
+        torch.func.functionalize(lambda x: sightline.attention(x, k, v))(q), sightline.attention(q, k, v), 0
+    )
+    # PyTorch refuses these for every operator with an autograd rule in Python; skipping it would give zeros.
+    with pytest.raises(RuntimeError, match="functorch"):
+        torch.func.grad(lambda x: sightline.attention(x, k, v).square().sum())(q)
+
+
+def test_lazy_negation_is_resolved():
+    q, k, v = tensors()
+    negative = torch.complex(torch.zeros_like(q), -q).conj().imag
+    assert negative.is_neg()
+    close(sightline.attention(negative, k, v), sightline.attention(q, k, v), 0)
+
+
+def test_gradients_of_gradients_are_refused_not_wrong():
+    q, k, v = tensors(True)
+    (grad,) = torch.autograd.grad(sightline.attention(q, k, v).square().sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError):
+        grad.sum().backward()
+
+
+def test_hooks_on_saved_tensors_and_checkpoints():
+    q, k, v = tensors(True)
+    wanted = torch.autograd.grad(sightline.attention(q, k, v).sum(), (q, k, v))
+    packed = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(1) or t, lambda t: t):
+        context = sightline.attention(q, k, v)
+    assert packed
+    again = torch.utils.checkpoint.checkpoint(sightline.attention, q, k, v, use_reentrant=False)
+    for found in (context, again):
+        for a, b in zip(torch.autograd.grad(found.sum(), (q, k, v)), wanted, strict=True):
+            close(a, b, 0)
+
+
+def test_inside_somebody_s_operator_autograd_stays_off(operator_calls):
+    q, k, v = tensors(True)
+    with torch._C._AutoDispatchBelowAutograd():
+        context = sightline.attention(q, k, v)
+    assert not context.requires_grad and operator_calls
+
+
+def test_kept_ranges_serve_training_after_inference():
+    kept_ranges._band.cache_clear()
+    kept_ranges._until.cache_clear()
+    q, k, v = tensors(True)
+    for mask in (sightline.window(2, 1), sightline.lengths([4])):
+        with torch.inference_mode():
+            inside = sightline.attention(q.detach(), k.detach(), v.detach(), mask=mask)
+        context = sightline.attention(q, k, v, mask=mask)
+        context.sum().backward()
+        close(context, inside, 0)
+
+
+def test_kept_ranges_follow_the_values():
+    q, k, v = tensors()
+    lengths = torch.tensor([2])
+    mask = sightline.lengths(lengths)
+    short = sightline.attention(q, k, v, mask=mask)
+    lengths.fill_(5)
+    close(
+        sightline.attention(q, k, v, mask=mask), sightline.attention(q, k, v, mask=sightline.lengths([5])), 0
+    )
+    close(short, sightline.attention(q, k, v, mask=sightline.prefix(2)), 0)
+
+
+def test_kept_ranges_are_few_and_short():
+    for n in range(2, 300):
+        assert kept_ranges.band(None, 0, 0, n, n) is not None
+    assert kept_ranges._band.cache_info().currsize <= 128
+    assert kept_ranges.band(None, 0, 0, 100_000, 4) is None
+    with SeenByDispatch():
+        assert kept_ranges.band(None, 0, 0, 4, 4) is None
+
+
+def test_several_threads_at_once():
+    q, k, v = tensors()
+    wanted = [sightline.attention(q, k, v, mask=sightline.window(w, 0)) for w in range(6)]
+    failures = []
+
+    def work():
+        for w in list(range(6)) * 20:
+            if not torch.equal(sightline.attention(q, k, v, mask=sightline.window(w, 0)), wanted[w]):
+                failures.append(w)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_an_older_or_newer_pytorch_goes_through_the_operator(operator_calls, monkeypatch):
+    monkeypatch.setattr(direct, "_OFFERED", False)
+    sightline.attention(*tensors())
+    assert operator_calls

@@ -1,0 +1,253 @@
+"""Native gradients: every one, at every level, against autograd through the float64 definition."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import sightline
+from cases import cases, close
+from sightline import reference
+from sightline.backend import dropout, native
+from sightline.backend.problem import GRADIENTS
+from sightline.backend.stages import Block
+from sightline.bias import Alibi, DenseBias, Relative
+from sightline.lower import lower
+
+pytestmark = pytest.mark.skipif(native.available() is not None, reason="the native core is not built")
+
+TERMS = ("term", "bias", "slopes", "table")
+LEVELS = native.levels() if native.available() is None else []
+
+
+def term_of(case):
+    """(the tensor of the case's bias, how to make the bias of such a tensor); (None, ...) without one."""
+    bias = case.options.get("bias")
+    if isinstance(bias, Alibi):
+        return bias.slopes, lambda t: replace(bias, slopes=t)
+    if isinstance(bias, Relative):
+        return bias.table, lambda t: replace(bias, table=t)
+    if isinstance(bias, DenseBias):
+        return bias.tensor, DenseBias
+    return bias, lambda t: t
+
+
+def spread_of(case):
+    """How much larger than a weight's the error of a bias term's gradient may be.
+
+    The gradients of a row cancel, those of all rows are summed, and slopes multiply them with distances.
+    """
+    b, h, n, m = case.shape
+    return (b * h * n) ** 0.5 * (max(n, m) if isinstance(case.options.get("bias"), Alibi) else 1)
+
+
+def leaves_of(case):
+    """Everything that gradients reach, by name."""
+    found = {"query": case.query, "key": case.key, "value": case.value, "sinks": case.options.get("sinks")}
+    found["term"], _ = term_of(case)
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+def call(attend, case, leaves, **more):
+    options = dict(case.options)
+    if "sinks" in leaves:
+        options["sinks"] = leaves["sinks"]
+    if "term" in leaves:
+        options["bias"] = term_of(case)[1](leaves["term"])
+    return attend(leaves["query"], leaves["key"], leaves["value"], **options, **more)
+
+
+def native_gradients(case, upstream, seed=0, rate=0.0):
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in leaves_of(case).items()}
+    torch.manual_seed(seed)
+    with sightline.backend("cpu"):
+        context = call(sightline.attention, case, leaves, dropout=rate)
+        grads = torch.autograd.grad(context, list(leaves.values()), upstream)
+    return dict(zip(leaves, grads, strict=True))
+
+
+def pattern_of(case, seed, rate):
+    """The dropout pattern that attention() draws after torch.manual_seed(seed)."""
+    torch.manual_seed(seed)
+    problem = lower(case.query, case.key, case.value, dropout=rate)
+    b, _, n, m = problem.shape
+    return dropout.kept(problem, Block(slice(0, b), slice(0, n), slice(0, m)))
+
+
+def wanted_gradients(case, upstream, kept=None):
+    leaves = {name: tensor.detach().double().requires_grad_() for name, tensor in leaves_of(case).items()}
+    context = call(reference.attention, case, leaves, kept=kept).context
+    grads = torch.autograd.grad(context, list(leaves.values()), upstream.double(), allow_unused=True)
+    return {
+        # Autograd through a softmax over nothing is NaN; those rows have gradient 0.
+        name: torch.zeros_like(leaf) if grad is None else torch.nan_to_num(grad, nan=0.0)
+        for (name, leaf), grad in zip(leaves.items(), grads, strict=True)
+    }
+
+
+def upstream_of(case):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(*case.query.shape[:3], case.value.shape[3], generator=generator).to(case.query.dtype)
+
+
+def check_all(found, wanted, tolerance, spread=1):
+    """Within a tolerance of the largest entry; that of a bias term may be ``spread`` times as far off."""
+    for name, grad in found.items():
+        size = max(1.0, wanted[name].abs().max().item()) if wanted[name].numel() else 1.0
+        size = max(size, spread) if name in TERMS else size
+        close(grad.double() / size, wanted[name] / size, tolerance)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_every_gradient(level, threads, monkeypatch, torch_threads):
+    monkeypatch.setenv("SIGHTLINE_ISA", level)
+    torch_threads(threads)
+
+    @given(case=cases())
+    def check(case):
+        upstream = upstream_of(case)
+        found = native_gradients(case, upstream)
+        check_all(found, wanted_gradients(case, upstream), 2e-5, spread_of(case))
+        assert [found[n].dtype for n in found] == [leaf.dtype for leaf in leaves_of(case).values()]
+
+    check()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_dropout(level, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_ISA", level)
+
+    @settings(max_examples=30)
+    @given(case=cases(), rate=st.sampled_from([0.1, 0.5, 0.97, 1.0]), seed=st.integers(0, 2**40))
+    def check(case, rate, seed):
+        upstream, kept = upstream_of(case), pattern_of(case, seed, rate)
+        torch.manual_seed(seed)
+        with sightline.backend("cpu"):
+            context = case.attention(dropout=rate)
+        options = case.options
+        close(
+            context,
+            reference.attention(case.query, case.key, case.value, **options, kept=kept).context,
+            5e-6 / (1.03 - rate),
+        )
+        wanted = wanted_gradients(case, upstream, kept)
+        check_all(native_gradients(case, upstream, seed, rate), wanted, 2e-5 / (1.03 - rate), spread_of(case))
+
+    check()
+
+
+def test_native_dropout_drops_what_the_chunked_backend_drops():
+    n, m = 150, 260
+    q, k, v = torch.randn(2, 3, n, 4), torch.randn(2, 3, m, 4), torch.eye(m).expand(2, 3, m, m)
+    for rate in (0.0001, 0.5, 0.999999):
+        found = []
+        for backend in ("cpu", "chunked"):
+            torch.manual_seed(3)
+            with sightline.backend(backend):
+                found.append(sightline.attention(q, k, v, dropout=rate))
+        assert torch.equal(found[0] == 0, found[1] == 0)
+        close(found[0], found[1], 1e-6 / (1 - rate))
+
+
+def test_a_group_of_queries_with_few_keys_and_many_threads(torch_threads):
+    # More threads than key heads: their rows are split, and what they sum is added in order.
+    q, k, v = torch.randn(1, 6, 700, 24), torch.randn(1, 2, 900, 24), torch.randn(1, 2, 900, 40)
+    inputs = [x.requires_grad_() for x in (q, k, v)]
+    table, sinks = torch.randn(1, 31, requires_grad=True), torch.randn(6, requires_grad=True)
+    bias = torch.randn(1, 1, 700, 900, requires_grad=True)
+    upstream = torch.randn(1, 6, 700, 40)
+    for term in (table, bias):
+        leaves = [*inputs, term, sinks]
+        doubles = [x.detach().double().requires_grad_() for x in leaves]
+
+        def make(t, term=term):
+            return sightline.relative(t) if term is table else t
+
+        wanted = torch.autograd.grad(
+            reference.attention(
+                *doubles[:3], mask=sightline.causal(), bias=make(doubles[3]), sinks=doubles[4]
+            ).context,
+            doubles,
+            upstream.double(),
+        )
+        for threads in (1, 2, 3, 5, 16):
+            torch_threads(threads)
+            runs = []
+            for _ in range(2):
+                with sightline.backend("cpu"):
+                    context = sightline.attention(
+                        *inputs, mask=sightline.causal(), bias=make(term), sinks=sinks
+                    )
+                    runs.append(torch.autograd.grad(context, leaves, upstream))
+            assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+            for found, expected in zip(runs[0], wanted, strict=True):
+                close(found, expected, 1e-4)
+
+
+@given(case=cases(), data=st.data())
+@settings(max_examples=40)
+def test_only_some_gradients(case, data):
+    leaves = leaves_of(case)
+    chosen = data.draw(st.sets(st.sampled_from(sorted(leaves)), min_size=1))
+    upstream = upstream_of(case)
+    everything = native_gradients(case, upstream)
+    some = {name: leaf.detach().requires_grad_(name in chosen) for name, leaf in leaves.items()}
+    with sightline.backend("cpu"):
+        context = call(sightline.attention, case, some)
+        found = torch.autograd.grad(context, [some[name] for name in sorted(chosen)], upstream)
+    for name, grad in zip(sorted(chosen), found, strict=True):
+        assert torch.equal(grad, everything[name])
+
+
+@settings(max_examples=30)
+@given(case=cases())
+def test_the_gradient_of_lse(case):
+    problem = lower(case.query, case.key, case.value, **case.options)
+    names = [name for name in GRADIENTS if getattr(problem, name) is not None]
+    b, h, n, _ = problem.shape
+    upstream, grad_lse = upstream_of(case), torch.randn(b, h, n)
+    from sightline.backend import chunked, cpu
+
+    context, lse = cpu.forward(problem)
+    found = cpu.backward(problem, context, lse, upstream, grad_lse, names)
+    wanted = chunked.backward(problem, context, lse, upstream, grad_lse, names)
+    check_all(found, {name: grad.double() for name, grad in wanted.items()}, 2e-5, spread_of(case))
+
+
+def test_gradients_that_come_expanded():
+    q, k, v = (torch.randn(2, 3, 70, 16, requires_grad=True) for _ in range(3))
+    with sightline.backend("cpu"):
+        sightline.attention(q, k, v).sum().backward()
+        expanded = [x.grad for x in (q, k, v)]
+        found = torch.autograd.grad(sightline.attention(q, k, v), (q, k, v), torch.ones(2, 3, 70, 16))
+    assert all(torch.equal(a, b) for a, b in zip(expanded, found, strict=True))
+
+
+def test_gradients_are_laid_out_like_their_inputs():
+    x = torch.randn(2, 50, 3, 16)
+    q, k, v = (x.clone().transpose(1, 2).requires_grad_() for _ in range(3))
+    with sightline.backend("cpu"):
+        grads = torch.autograd.grad(sightline.attention(q, k, v).square().sum(), (q, k, v))
+    assert all(grad.transpose(1, 2).is_contiguous() for grad in grads)
+
+
+def test_retained_graphs_give_the_same_gradients_again():
+    q, k, v = (torch.randn(1, 2, 140, 16, requires_grad=True) for _ in range(3))
+    with sightline.backend("cpu"):
+        loss = sightline.attention(q, k, v, dropout=0.3).square().sum()
+        first = torch.autograd.grad(loss, (q, k, v), retain_graph=True)
+        second = torch.autograd.grad(loss, (q, k, v))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_no_queries_and_no_keys():
+    for n, m in ((0, 5), (5, 0), (0, 0)):
+        q, k, v = (torch.randn(1, 2, length, 8, requires_grad=True) for length in (n, m, m))
+        bias = torch.randn(1, 2, 1, m, requires_grad=True)
+        with sightline.backend("cpu"):
+            context = sightline.attention(q, k, v, bias=bias)
+            for grad in torch.autograd.grad(context, (q, k, v, bias), torch.ones_like(context)):
+                assert (grad == 0).all()
