@@ -44,8 +44,11 @@ struct Schedule {
 
   int64_t parts() const { return problem.batch * problem.heads * per_head; }
 
+  // Where workers share, a head's last queries go first: under a causal mask they have most to do, and the
+  // short parts then even out who ends when.
   Part part(int64_t item) const {
-    const int64_t head = item / per_head, at = item % per_head;
+    const int64_t head = item / per_head;
+    const int64_t at = workers > 1 ? per_head - 1 - item % per_head : item % per_head;
     const int64_t begin = blocks * at / per_head * block_rows,
                   end = blocks * (at + 1) / per_head * block_rows;
     return {head / problem.heads, head % problem.heads, begin, end < problem.queries ? end : problem.queries};
