@@ -270,5 +270,5 @@ def test_empty_matrices(name, n, m):
         found = CALLS[name](A)
     except ValueError:
         return
-    if isinstance(found, torch.Tensor) and found.shape == (1, 2) and name != "max_logit":
+    if isinstance(found, torch.Tensor) and found.shape == (1, 2) and name not in ("max_logit", "retrieval"):
         assert found.isnan().all()

@@ -14,6 +14,7 @@ from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rows import counted, head_mean, visible
 from sightline.measure.similarity import row_entropy, with_sink
+from sightline.measure.sources import JAIN_2019, ZHAI_2023
 from sightline.measure.subject import Subject, is_one, layers, subject
 from sightline.measure.sweep import row_blocks
 
@@ -22,7 +23,7 @@ from sightline.measure.sweep import row_blocks
     formula="mean_i ½ Σ_j |w_ij - w'_ij|",
     unit="share of weight",
     range=(0, 1),
-    source="Jain & Wallace 2019, Attention is not explanation (total variation distance between attentions)",
+    source=f"{JAIN_2019} (there between outputs)",
     caveat="Outputs may agree where attention differs, and differ where it agrees.",
 )
 def total_variation(
@@ -56,7 +57,7 @@ def total_variation(
     formula="mean_i H((w_i + w'_i) / 2) - (H(w_i) + H(w'_i)) / 2, with H the entropy",
     unit="nats",
     range=(0, math.log(2)),
-    source="Jain & Wallace 2019, Attention is not explanation (Jensen-Shannon divergence between attentions)",
+    source=f"{JAIN_2019} (Jensen-Shannon divergence between attentions)",
     caveat="Outputs may agree where attention differs, and differ where it agrees.",
 )
 def jensen_shannon(
@@ -86,7 +87,7 @@ def jensen_shannon(
     formula="mean_i H(w'_i) - H(w_i), with H the entropy; positive where the second is broader",
     unit="nats",
     range=(-math.inf, math.inf),
-    source="Zhai et al. 2023, Stabilizing Transformer training by preventing attention entropy collapse",
+    source=ZHAI_2023,
     caveat="0 does not mean that they look at the same keys, only at as many.",
 )
 def entropy_difference(

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rows import counted, visible
+from sightline.measure.sources import ZHAI_2023
 from sightline.measure.subject import subject
 
 
 @catalogued(
     formula="-Σ_j w_ij ln w_ij; normalized: divided by ln(number of keys that query i may see)",
     unit="nats",
-    source="Zhai et al. 2023, Stabilizing Transformer training by preventing attention entropy collapse",
+    source=ZHAI_2023,
     caveat="A low entropy says that a head is selective, not that what it selects matters to the output.",
 )
 def entropy(
@@ -62,7 +63,7 @@ def entropy(
     formula="share of queries whose normalized entropy is below the threshold",
     unit="share of queries",
     range=(0, 1),
-    source="Zhai et al. 2023, Stabilizing Transformer training by preventing attention entropy collapse",
+    source=ZHAI_2023,
     caveat="The paper follows entropy over training and gives no threshold: a head that copies one token "
     "on purpose looks collapsed, too. Watch the trend.",
 )

@@ -12,6 +12,7 @@ from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.keys import at
 from sightline.measure.rows import counted, visible
+from sightline.measure.sources import CLARK_2019
 from sightline.measure.subject import subject
 
 
@@ -70,7 +71,7 @@ def diagonality(
     formula="Σ_{|p_i - j| ≤ radius} w_ij",
     unit="share of weight",
     range=(0, 1),
-    source="Clark et al. 2019, What does BERT look at? (attention to nearby tokens)",
+    source=f"{CLARK_2019} (attention to nearby tokens)",
     caveat="Short rows are local whatever they do: near the start of a causal text every key is near.",
 )
 def local_mass(

@@ -11,6 +11,7 @@ from sightline.align import Align
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rows import counted, visible
+from sightline.measure.sources import DOSOVITSKIY_2020
 from sightline.measure.subject import subject
 from sightline.measure.sweep import View, compute_dtype, sweep
 
@@ -18,7 +19,7 @@ from sightline.measure.sweep import View, compute_dtype, sweep
 @catalogued(
     formula="Σ_j w_ij |p_i - j|, with p_i = i + offset the position of query i",
     unit="positions",
-    source="Dosovitskiy et al. 2020, An image is worth 16x16 words",
+    source=DOSOVITSKIY_2020,
     caveat="A mean hides two habits: half near, half on a distant sink reads as middle distance. Take "
     "sink_mass with it.",
 )
@@ -61,7 +62,7 @@ def attention_distance(
 @catalogued(
     formula="Σ_j w_ij ‖c_i - c_j‖₂ / Σ_j w_ij over patches j, with c the patches' centres",
     unit="patches, or pixels with patch=",
-    source="Dosovitskiy et al. 2020, An image is worth 16x16 words",
+    source=DOSOVITSKIY_2020,
     caveat="Patches at the rim have farther to look than those in the middle; compare grids of equal size "
     "only.",
 )

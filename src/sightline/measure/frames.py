@@ -146,7 +146,7 @@ def frame_alignment(
 
     def costs(entry: int) -> Iterable[Tensor]:
         alone = [matrix[entry : entry + 1] for matrix in matrices]
-        for place, blocks in row_blocks(alone):
+        for place, blocks in row_blocks(alone, cut=False):
             wanted = slice(max(start, place.start) - place.start, min(stop, place.stop) - place.start)
             if wanted.start >= wanted.stop:
                 continue

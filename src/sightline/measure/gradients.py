@@ -14,13 +14,10 @@ from torch import Tensor
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rolling import Targets, one_hot, per_target, square
+from sightline.measure.sources import CHEFER_2021
 from sightline.measure.subject import subject
 from sightline.measure.sweep import View, product, sweep
 
-_SOURCE = (
-    "Chefer et al. 2021, Generic attention-model explainability for interpreting bi-modal and "
-    "encoder-decoder Transformers"
-)
 _CAVEAT = (
     "The gradient is that of one output at one point; what adds up to little may still decide, and "
     "negative evidence is cut off."
@@ -54,7 +51,7 @@ class EncoderDecoderRelevance(NamedTuple):
 @catalogued(
     formula="row t of R, with R ← R + Ā R layer by layer from R = I and Ā = mean_h max(0, w ∘ dL/dw)",
     unit="relevance, without a scale",
-    source=_SOURCE,
+    source=CHEFER_2021,
     caveat=_CAVEAT,
 )
 def relevance(layers: Sequence[Any], targets: Targets, *, unverified: bool = False) -> Tensor:
@@ -98,7 +95,7 @@ def relevance(layers: Sequence[Any], targets: Targets, *, unverified: bool = Fal
     formula="row t of R_qi, with R_qi ← R_qi + Ā R_qi at self-attention and R_qi ← R_qi + R̄_qqᵀ Ā R̄_ii at "
     "cross-attention, R̄ = I + (R - I) with rows scaled to sum to 1",
     unit="relevance, without a scale",
-    source=_SOURCE + " (rules 6 to 10)",
+    source=f"{CHEFER_2021} (rules 6 to 10)",
     caveat=_CAVEAT,
 )
 def encoder_decoder_relevance(

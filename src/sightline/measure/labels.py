@@ -17,6 +17,7 @@ from sightline.measure.keys import Keys, at, chosen, one_by_one
 from sightline.measure.repeats import looked_up, repeats
 from sightline.measure.rows import counted, visible
 from sightline.measure.sinks import learned
+from sightline.measure.sources import CLARK_2019, OLSSON_2022, VOITA_2019
 from sightline.measure.subject import subject
 from sightline.measure.sweep import sees
 
@@ -71,9 +72,8 @@ _NEAREST = {-1: "previous token", 0: "current token", 1: "next token"}
     formula="Σ_i pattern_i / Σ_i (1 - sink_i), pattern_i the weight on a pattern's keys that are no sinks",
     unit="share of what the sinks leave",
     range=(0, 1),
-    source="Voita et al. 2019, Analyzing multi-head self-attention (positional heads); Olsson et al. 2022, "
-    "In-context learning and induction heads; Clark et al. 2019, What does BERT look at? (broad heads); the "
-    "thresholds are ours",
+    source=f"{VOITA_2019} (positional heads); {OLSSON_2022}; {CLARK_2019} (broad heads); the thresholds are "
+    "ours",
     caveat="A label names where a head looks on this text; on another it may look elsewhere, and what it "
     "writes is not looked at. Induction asks for text that repeats.",
 )

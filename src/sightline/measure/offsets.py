@@ -10,17 +10,15 @@ from sightline.align import Align
 from sightline.measure.catalogue import catalogued
 from sightline.measure.diagonal import at_offset
 from sightline.measure.rows import counted, visible
+from sightline.measure.sources import OLSSON_2022, VOITA_2019
 from sightline.measure.subject import subject
-
-_OLSSON = "Olsson et al. 2022, In-context learning and induction heads"
-_VOITA = "Voita et al. 2019, Analyzing multi-head self-attention (positional heads)"
 
 
 @catalogued(
     formula="w_{i, p_i + offset}, with p_i the position of query i",
     unit="share of weight",
     range=(0, 1),
-    source=_VOITA,
+    source=f"{VOITA_2019} (positional heads)",
     caveat="Only one offset is looked at; a head that looks at two of them reads as half of each.",
 )
 def offset_score(
@@ -65,7 +63,7 @@ def offset_score(
     formula="w_{i, p_i - 1}",
     unit="share of weight",
     range=(0, 1),
-    source=_OLSSON,
+    source=OLSSON_2022,
     caveat="In a two-token row, the previous token and the first token are the same: the sink counts here.",
 )
 def previous_token(
@@ -101,7 +99,7 @@ def previous_token(
     formula="w_{i, p_i + 1}",
     unit="share of weight",
     range=(0, 1),
-    source=_VOITA,
+    source=f"{VOITA_2019} (positional heads)",
     caveat="It is 0 under a causal mask, whatever the head would like.",
 )
 def next_token(

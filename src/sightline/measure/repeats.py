@@ -12,17 +12,16 @@ from sightline.check import check_device, check_integers, fits
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rows import counted
+from sightline.measure.sources import OLSSON_2022
 from sightline.measure.subject import subject
 from sightline.measure.sweep import View, compute_dtype, part, sweep
-
-_OLSSON = "Olsson et al. 2022, In-context learning and induction heads"
 
 
 @catalogued(
     formula="Σ_{j < p_i, t_j = t_{p_i}} w_ij, with t the token ids",
     unit="share of weight",
     range=(0, 1),
-    source=_OLSSON,
+    source=OLSSON_2022,
     caveat="Frequent tokens (a full stop, a space) have many twins, which any broad head covers by chance.",
 )
 def duplicate_token(
@@ -66,7 +65,7 @@ def duplicate_token(
     formula="Σ_{j < p_i, t_{j-1} = t_{p_i}} w_ij, with t the token ids",
     unit="share of weight",
     range=(0, 1),
-    source=_OLSSON + " (prefix matching)",
+    source=f"{OLSSON_2022} (prefix matching)",
     caveat="A real induction head shows on random tokens that repeat; on plain text, previous-token and "
     "broad heads score as well. It shows where a head looks, not that it copies.",
 )

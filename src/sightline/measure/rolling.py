@@ -137,14 +137,11 @@ class _Step:
         fuse: Callable[[Tensor], Tensor],
         normalize: bool,
     ) -> None:
-        self.rows, self.residual, self.fuse, self.normalize = (
-            rows.to(matrix.lse.dtype),
-            residual,
-            fuse,
-            normalize,
-        )
+        self.rows = rows.to(matrix.lse.dtype)
+        self.residual, self.fuse, self.normalize = residual, fuse, normalize
         # The residual's share of each row: all of it where the row sees nothing.
-        self.kept = torch.full(rows.shape[:2], self._scale(0.0) * residual, device=matrix.device).to(rows)
+        share = 1.0 if normalize and residual > 0 else residual
+        self.kept = torch.full(rows.shape[:2], share, dtype=self.rows.dtype, device=matrix.device)
         self.out = torch.zeros(rows.shape, dtype=torch.float64, device=matrix.device)
 
     def take(self, view: View) -> None:
@@ -155,9 +152,9 @@ class _Step:
         given = self.rows[batch, rows] * ((1 - self.residual) * scale)[..., None]
         self.out[batch, cols] += fused.transpose(1, 2) @ given
 
-    def _scale(self, total: Any) -> Any:
+    def _scale(self, total: Tensor) -> Tensor:
         """What brings a row of the mix to the sum 1, for rows of the fused matrix that sum to ``total``."""
-        whole = torch.as_tensor(self.residual + (1 - self.residual) * total)
+        whole = self.residual + (1 - self.residual) * total
         if not self.normalize:
             return torch.ones_like(whole)
         return torch.where(whole > 0, 1 / whole.masked_fill(whole == 0, 1), 0)

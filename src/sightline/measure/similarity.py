@@ -12,6 +12,7 @@ from torch import Tensor
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rows import counted, visible
+from sightline.measure.sources import CLARK_2019
 from sightline.measure.subject import layers
 from sightline.measure.sweep import row_blocks
 
@@ -20,7 +21,7 @@ from sightline.measure.sweep import row_blocks
     formula="mean_i JS(w_hi, w_ki), with JS(p, q) = H((p + q) / 2) - (H(p) + H(q)) / 2 and H the entropy",
     unit="nats",
     range=(0, math.log(2)),
-    source="Clark et al. 2019, What does BERT look at? (distances between heads)",
+    source=f"{CLARK_2019} (distances between heads)",
     caveat="Two heads on the same sink look alike, whatever the rest of their weight does.",
 )
 def head_divergence(A: Any, *, queries: Tensor | None = None, unverified: bool = False) -> Tensor:

@@ -11,6 +11,7 @@ from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.keys import Keys, chosen, mass
 from sightline.measure.rows import counted, head_mean, visible
+from sightline.measure.sources import GU_2024, XIAO_2023
 from sightline.measure.subject import layers, subject
 
 
@@ -18,8 +19,7 @@ from sightline.measure.subject import layers, subject
     formula="Σ_{j in keys} w_ij",
     unit="share of weight",
     range=(0, 1),
-    source="Xiao et al. 2023, Efficient streaming language models with attention sinks; "
-    "Gu et al. 2024, When attention sink emerges in language models",
+    source=f"{XIAO_2023}; {GU_2024}",
     caveat="A sink mostly parks weight: values there tend to be small, so a large share need not mean a "
     "large contribution. Look at weighted_norms.",
 )
@@ -64,7 +64,7 @@ def sink_mass(
     formula="exp(sink_h - lse_i) = 1 - Σ_j w_ij",
     unit="share of weight",
     range=(0, 1),
-    source="Xiao et al. 2023, Efficient streaming language models with attention sinks",
+    source=XIAO_2023,
     caveat="Weight on a learned sink reaches no value at all: the head writes less, it looks nowhere else.",
 )
 def learned_sink_mass(
@@ -98,7 +98,7 @@ def learned_sink_mass(
     formula="share of heads h with mean_i Σ_{j in keys} w_hij > threshold",
     unit="share of heads",
     range=(0, 1),
-    source="Gu et al. 2024, When attention sink emerges in language models (their threshold is 0.3)",
+    source=f"{GU_2024} (their threshold is 0.3)",
     caveat="It depends on the threshold and on the length: compare at equal N only.",
 )
 def sink_rate(

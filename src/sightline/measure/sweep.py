@@ -28,28 +28,49 @@ from sightline.backend.stages import (
 )
 from sightline.matrix import AttentionMatrix
 
+# Rows whose columns are looked up together.
+_GROUP = 64
+
 
 def sweep(matrix: AttentionMatrix, *readouts: Readout) -> list[Any]:
     """The results of several sweeps from one pass over the matrix [B,H,N,M]."""
     return run(matrix.problem, matrix.lse, readouts)
 
 
-def row_blocks(matrices: Sequence[AttentionMatrix]) -> Iterator[tuple[slice, list[Tensor]]]:
-    """Some rows at a time, of several matrices with the same B, N and M: weights [B,H,n,M] of each.
+def row_blocks(matrices: Sequence[AttentionMatrix], cut: bool = True) -> Iterator[tuple[slice, list[Tensor]]]:
+    """Some rows at a time, of several matrices with the same B, N and M: weights [B,H,n,m] of each.
 
-    The weights are float32 or better; all of them together stay within one block's size.
+    The weights are float32 or better, whatever the matrices' dtype; all of them together stay within one
+    block's size.
+
+    Args:
+        cut: leave out the columns that none of these rows sees in any of the matrices; else m is M.
     """
     b, _, n, m = matrices[0].problem.shape
-    heads = sum(matrix.problem.shape[1] for matrix in matrices)
-    height = max(1, BLOCK_ENTRIES // max(1, b * heads * m))
-    for start in range(0, n, height):
-        rows = slice(start, min(n, start + height), 1)
-        yield rows, [rows_of(matrix, rows) for matrix in matrices]
+    heads = max(1, b * sum(matrix.problem.shape[1] for matrix in matrices))
+    group = max(_GROUP, BLOCK_ENTRIES // max(1, heads * m))
+    for start in range(0, n, group):
+        stop = min(n, start + group)
+        cols = _seen_columns(matrices, slice(start, stop, 1)) if cut else slice(0, m, 1)
+        height = max(1, BLOCK_ENTRIES // max(1, heads * (cols.stop - cols.start)))
+        for first in range(start, stop, height):
+            rows = slice(first, min(stop, first + height), 1)
+            yield rows, [_part(matrix, rows, cols) for matrix in matrices]
 
 
-def rows_of(matrix: AttentionMatrix, rows: slice) -> Tensor:
-    """The weights [B,H,n,M] of some rows, float32 or better whatever the matrix' dtype."""
-    (found,) = run(matrix.problem, matrix.lse, [Part(matrix.problem, rows, slice(None))], rows)
+def _seen_columns(matrices: Sequence[AttentionMatrix], rows: slice) -> slice:
+    """The columns that some of the rows may see in one of the matrices."""
+    blocks = [block.cols for matrix in matrices for block in schedule(matrix.problem, rows)]
+    seen = [cols for cols in blocks if cols.start < cols.stop]
+    if not seen:
+        return slice(0, 0, 1)
+    return slice(min(cols.start for cols in seen), max(cols.stop for cols in seen), 1)
+
+
+def _part(matrix: AttentionMatrix, rows: slice, cols: slice) -> Tensor:
+    """The weights [B,H,n,m] of some rows and columns, float32 or better."""
+    problem = matrix.problem
+    (found,) = run(problem, matrix.lse, [Part(problem, rows, cols)], rows, cols)
     weights: Tensor = found
     return weights
 
@@ -102,7 +123,6 @@ __all__ = [
     "part",
     "product",
     "row_blocks",
-    "rows_of",
     "scaled_blocks",
     "seen_blocks",
     "sees",

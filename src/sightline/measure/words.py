@@ -12,6 +12,7 @@ from sightline.check import check_device, check_integers, fits
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rows import visible
+from sightline.measure.sources import CLARK_2019
 from sightline.measure.subject import layers, subject
 from sightline.measure.sweep import View, compute_dtype, part, sweep
 
@@ -28,7 +29,7 @@ class Pair(NamedTuple):
     formula="W_ab = mean_{i in word a} Σ_{j in word b} w_ij",
     unit="share of weight",
     range=(0, 1),
-    source="Clark et al. 2019, What does BERT look at? (token to word attention)",
+    source=f"{CLARK_2019} (token to word attention)",
     caveat="Special tokens hold much of the weight: left out of the words, rows sum to less than 1.",
 )
 def merge_words(
