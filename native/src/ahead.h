@@ -38,7 +38,7 @@ class Ahead {
     const char* data;
     int64_t stride, rows, bytes;
   };
-  static constexpr int kMaxParts = 4, kLinesPerStep = 12, kLineBytes = 64;
+  static constexpr int kMaxParts = 6, kLinesPerStep = 12, kLineBytes = 64;
   Part parts_[kMaxParts] = {};
   int count_ = 0, part_ = 0;
   int64_t row_ = 0, column_ = 0;

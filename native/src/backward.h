@@ -72,6 +72,7 @@ struct BackwardBlock {
   const Dropout& dropout;
   const KeySums& key_sums;
   const TermSums& term_sums;
+  Ahead& ahead;
   bool query;   // wanted
   bool scores;  // the gradient of scores is wanted, for whatever lies behind it
 };
@@ -180,9 +181,8 @@ void masked_patch(const BackwardBlock& x, const Patch& patch, const Place& place
   const BackwardScratch& s = x.scratch;
   const WordRows& key = x.operands.key;
   Vec unused[kSlabVectors] = {};
-  Ahead nothing_ahead;
   scores_product<vectors, Products>(key.row(place.key), key.stride, patch.keys, query_t,
-                                    words<Products>(x.block.width), s.weights, unused, nothing_ahead,
+                                    words<Products>(x.block.width), s.weights, unused, x.ahead,
                                     x.terms.query_factor);
   if (!x.terms.any && !patch.edge) return;
   Terms terms = x.terms;
@@ -292,11 +292,10 @@ void weigh_patch(const BackwardBlock& x, const Patch& patch, const Place& place,
   const int64_t columns = words<Products>(x.block.value_width);
   if (x.scores) {
     Vec unused[kSlabVectors] = {};
-    Ahead nothing_ahead;
     const WordRows& value = x.operands.value;
     scores_product<vectors, Products>(value.row(place.key), value.stride, patch.keys,
                                       s.grad_context_t + slab * columns * kSlabRows + patch.vector * kLanes,
-                                      columns, s.grad_scores, unused, nothing_ahead);
+                                      columns, s.grad_scores, unused, x.ahead);
   }
   with_keep(x.dropout, place, [&](const auto& keep) {
     if (x.scores) return weigh_gradients<vectors, true>(s, patch, place, keep);
@@ -333,6 +332,28 @@ void backward_chunk(const BackwardBlock& x, Span chunk, bool last, int slab) {
   }
 }
 
+// What the block after this one will be the first to read, and where this one will write.
+template <class Products>
+Ahead rows_ahead(const Block& block, const BackwardOperands& operands, const BackwardScratch& s,
+                        const sightline_gradients& g, const Rows& context, const Rows& grad_context) {
+  Ahead ahead;
+  const auto add = [&](const Rows& rows, int64_t count, int64_t width) {
+    ahead.add(rows.data, rows.bytes(rows.stride), count, rows.bytes(width));
+  };
+  const int64_t next = smaller<int64_t>(kBlockRows, block.problem->queries - block.first - block.count);
+  if (g.query) add(block_rows_of(block, g.query, g.query_stride), block.count, block.width);
+  add(block.query.from(block.count), next, block.width);
+  add(grad_context.from(block.count), next, block.value_width);
+  add(context.from(block.count), next, block.value_width);
+  const int64_t end = last_key(s.ranges), more = smaller<int64_t>(kBlockRows, block.keys - end);
+  const auto add_words = [&](const WordRows& rows, int64_t width) {
+    ahead.add(rows.row(end), rows.stride * sizeof(float), more, width * sizeof(float));
+  };
+  add_words(operands.key, words<Products>(block.width));
+  add_words(operands.value, words<Products>(block.value_width));
+  return ahead;
+}
+
 template <class Products>
 void backward_block_with(const sightline_problem& p, const float* packed, const sightline_gradients& g,
                          int64_t b, int64_t h, int64_t first, void* memory, const KeySums& key_sums,
@@ -345,11 +366,11 @@ void backward_block_with(const sightline_problem& p, const float* packed, const 
   read_ranges(block, scratch.ranges);
   const Dropout dropout = make_dropout(block, scratch.streams);
   const bool scores = g.query || key_sums.key || term_sums.bias || term_sums.slopes || term_sums.table;
-  const BackwardBlock x = {block,    terms,     operands,           scratch, dropout,
-                           key_sums, term_sums, g.query != nullptr, scores};
-
   const Rows grad_context = block_rows_of(block, g.grad_context, g.grad_context_stride);
   const Rows context = block_rows_of(block, g.context, g.context_stride);
+  Ahead ahead = rows_ahead<Products>(block, operands, scratch, g, context, grad_context);
+  const BackwardBlock x = {block,    terms,     operands,           scratch, dropout,
+                           key_sums, term_sums, ahead,   g.query != nullptr, scores};
   with_element(p.dtype, [&](auto e) { sum_delta(block, context, grad_context, e, scratch.delta); });
   start_lse(block, g, scratch);
   if (term_sums.sinks) add_sink_gradient(block, scratch, term_sums.sinks);
