@@ -23,6 +23,13 @@ with sightline.backend(backend):
     before = resident("VmRSS")
     if what == "attention":
         out = [sightline.attention(q, k, v, mask=mask)]
+    elif what == "gradients":
+        inputs = [x.requires_grad_() for x in (q, k, v)]
+        table, sinks = torch.randn(1, 65, requires_grad=True), torch.zeros(2, requires_grad=True)
+        context = sightline.attention(
+            *inputs, mask=mask, bias=sightline.relative(table), sinks=sinks, dropout=0.1
+        )
+        out = [context, *torch.autograd.grad(context.sum(), (*inputs, table, sinks))]
     else:
         found = A.readouts("entropy", "received", topk=8)
         out = [found.entropy, found.received, *found.topk]
@@ -32,7 +39,7 @@ print(resident("VmHWM") - before - sum(t.nbytes for t in out) / 2**20)
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux's /proc")
 @pytest.mark.parametrize("backend, n", [("cpu", 65536), ("chunked", 32768)])
-@pytest.mark.parametrize("what", ["attention", "readouts"])
+@pytest.mark.parametrize("what", ["attention", "gradients", "readouts"])
 def test_peak_above_inputs_and_outputs(backend, n, what):
     # The whole matrix would be 16 GiB a head; a window keeps the test short without changing the memory.
     run = subprocess.run(

@@ -117,6 +117,24 @@ def test_every_gradient(level, threads, monkeypatch, torch_threads):
 
 
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype, tolerance", [(torch.bfloat16, 4e-2), (torch.float16, 5e-3)])
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_half_precision(level, dtype, tolerance, rate, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_ISA", level)
+
+    @settings(max_examples=40)
+    @given(case=cases(dtype=dtype))
+    def check(case):
+        upstream = upstream_of(case)
+        found = native_gradients(case, upstream, seed=1, rate=rate)
+        kept = pattern_of(case, 1, rate) if rate else None
+        check_all(found, wanted_gradients(case, upstream, kept), tolerance, spread_of(case))
+        assert [found[n].dtype for n in found] == [leaf.dtype for leaf in leaves_of(case).values()]
+
+    check()
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_dropout(level, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_ISA", level)
 
