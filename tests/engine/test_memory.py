@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys, torch, sightline
 from benchmarks.memory import forget_peak, resident
+torch.set_num_threads(2)
 n, backend, what = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 q, k, v = (torch.randn(1, 2, n, 64) for _ in range(3))
 mask = sightline.window(256, 0)
@@ -46,4 +47,5 @@ def test_peak_above_inputs_and_outputs(backend, n, what):
         [sys.executable, "-c", SCRIPT, str(n), backend, what], cwd=ROOT, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    assert float(run.stdout) < 100
+    # Each of the two threads sums gradients of keys and values, 128 floats a key: 33 MB at 65,536 keys.
+    assert float(run.stdout) < (160 if what == "gradients" else 100)

@@ -101,13 +101,12 @@ def check_all(found, wanted, tolerance, spread=1):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_every_gradient(level, threads, monkeypatch, torch_threads):
+def test_every_gradient(level, monkeypatch, torch_threads):
     monkeypatch.setenv("SIGHTLINE_ISA", level)
-    torch_threads(threads)
 
-    @given(case=cases())
-    def check(case):
+    @given(case=cases(), threads=st.integers(1, 3))
+    def check(case, threads):
+        torch_threads(threads)
         upstream = upstream_of(case)
         found = native_gradients(case, upstream)
         check_all(found, wanted_gradients(case, upstream), 2e-5, spread_of(case))
@@ -118,13 +117,12 @@ def test_every_gradient(level, threads, monkeypatch, torch_threads):
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("dtype, tolerance", [(torch.bfloat16, 4e-2), (torch.float16, 5e-3)])
-@pytest.mark.parametrize("rate", [0.0, 0.3])
-def test_half_precision(level, dtype, tolerance, rate, monkeypatch):
+def test_half_precision(level, dtype, tolerance, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_ISA", level)
 
     @settings(max_examples=40)
-    @given(case=cases(dtype=dtype))
-    def check(case):
+    @given(case=cases(dtype=dtype), rate=st.sampled_from([0.0, 0.3]))
+    def check(case, rate):
         upstream = upstream_of(case)
         found = native_gradients(case, upstream, seed=1, rate=rate)
         kept = pattern_of(case, 1, rate) if rate else None
