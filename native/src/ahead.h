@@ -14,22 +14,22 @@ class Ahead {
  public:
   // `rows` rows of `bytes` bytes each, `stride` bytes apart; none where `rows` is not above 0.
   void add(const void* data, int64_t stride, int64_t rows, int64_t bytes) {
-    if (rows > 0 && bytes > 0 && count_ < kMaxParts) {
-      parts_[count_++] = {static_cast<const char*>(data), stride, rows, bytes};
+    if (rows > 0 && bytes > 0 && added_ - done_ < kMaxParts) {
+      parts_[added_++ % kMaxParts] = {static_cast<const char*>(data), stride, rows, bytes};
     }
   }
 
   // Asks for the next few lines.
   SL_INLINE void step() {
-    for (int i = 0; i < kLinesPerStep && part_ < count_; i++) {
-      const Part& part = parts_[part_];
+    for (int i = 0; i < kLinesPerStep && done_ < added_; i++) {
+      const Part& part = parts_[done_ % kMaxParts];
       __builtin_prefetch(part.data + row_ * part.stride + column_, 0, 2);
       column_ += kLineBytes;
       if (column_ < part.bytes) continue;
       column_ = 0;
       if (++row_ < part.rows) continue;
       row_ = 0;
-      part_++;
+      done_++;
     }
   }
 
@@ -38,9 +38,9 @@ class Ahead {
     const char* data;
     int64_t stride, rows, bytes;
   };
-  static constexpr int kMaxParts = 6, kLinesPerStep = 12, kLineBytes = 64;
+  static constexpr int kMaxParts = 8, kLinesPerStep = 48, kLineBytes = 64;
   Part parts_[kMaxParts] = {};
-  int count_ = 0, part_ = 0;
+  unsigned added_ = 0, done_ = 0;
   int64_t row_ = 0, column_ = 0;
 };
 

@@ -171,28 +171,38 @@ inline void write_lse(const Block& block, const ForwardScratch& scratch, float* 
   }
 }
 
-// The rows of the context that this block will write, and what the block after it will be the first to read.
-template <class Products>
-Ahead rows_ahead(const Block& block, const ForwardScratch& scratch, const ForwardOut& out) {
-  Ahead ahead;
-  const auto add = [&](const Rows& rows, int64_t count, int64_t width) {
-    ahead.add(rows.data, rows.bytes(rows.stride), count, rows.bytes(width));
-  };
-  if (out.context) add(context_rows(block, out), block.count, block.value_width);
-  const int64_t next = smaller<int64_t>(kBlockRows, block.problem->queries - block.first - block.count);
-  add(block.query.from(block.count), next, block.width);
+// Asks for keys and values [first, first + count) of a head.
+inline void add_rows_ahead(Ahead& ahead, const Rows& rows, int64_t first, int64_t count, int64_t width) {
+  const Rows from = rows.from(first);
+  ahead.add(from.data, from.bytes(from.stride), count, from.bytes(width));
+}
+inline void add_keys_ahead(Ahead& ahead, const Block& block, bool values, int64_t first, int64_t count) {
+  add_rows_ahead(ahead, block.key, first, count, block.width);
+  if (values) add_rows_ahead(ahead, block.value, first, count, block.value_width);
+}
 
-  const auto add_words = [&](const WordRows& rows, int64_t first, int64_t count, int64_t width) {
-    if (rows.data) ahead.add(rows.row(first), rows.stride * sizeof(float), count, width * sizeof(float));
-  };
-  const Operands& operands = scratch.scores.operands;
-  const int64_t end = last_key(scratch.scores.ranges);
-  const int64_t more = smaller<int64_t>(kBlockRows, block.keys - end);
-  add_words(operands.key.rows, end, more, words<Products>(block.width));
-  if (out.context) {
-    add_words(operands.value.rows, end / Products::kElements, more / Products::kElements, block.value_width);
+inline void next_head_ahead(Ahead& ahead, const Block& block, bool values) {
+  const sightline_problem& p = *block.problem;
+  const bool last = block.h + 1 == p.heads;
+  if (last && block.b + 1 == p.batch) return;
+  const Block next = make_block(p, block.b + last, last ? 0 : block.h + 1, 0);
+  add_rows_ahead(ahead, next.query, 0, next.count, next.width);
+  if (next.key.data != block.key.data) {
+    add_keys_ahead(ahead, next, values, 0, smaller<int64_t>(kMaxChunkKeys, p.keys));
   }
-  return ahead;
+}
+
+// The rows of the context that this block will write, and what the block after it will be the first to read.
+inline void add_block_ahead(Ahead& ahead, const Block& block, const Ranges& ranges, const ForwardOut& out) {
+  if (out.context) add_rows_ahead(ahead, context_rows(block, out), 0, block.count, block.value_width);
+  const int64_t left = block.problem->queries - block.first - block.count;
+  if (left > 0) {
+    add_rows_ahead(ahead, block.query, block.count, smaller<int64_t>(kBlockRows, left), block.width);
+    const int64_t end = last_key(ranges);
+    add_keys_ahead(ahead, block, out.context, end, smaller<int64_t>(kBlockRows, block.keys - end));
+  } else {
+    next_head_ahead(ahead, block, out.context);
+  }
 }
 
 template <class Products>
@@ -204,7 +214,8 @@ void forward_block_with(const sightline_problem& p, const PackedHead& packed, in
   const Terms terms = make_terms(block);
   read_ranges(block, scratch.scores.ranges);
   find_operands<Products>(block, packed, scratch.scores.operands);
-  Ahead ahead = rows_ahead<Products>(block, scratch, out);
+  Ahead ahead;
+  add_block_ahead(ahead, block, scratch.scores.ranges, out);
   scratch.scores.ahead = &ahead;
   pack_query<Products>(block, terms, scratch.scores.query_t);
   start_rows(block, scratch);

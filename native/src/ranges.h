@@ -14,9 +14,10 @@ namespace sightline {
 namespace {
 
 // A chunk of scores and the rows it multiplies should stay in L1 together.
-constexpr int kChunkKeys = kLanes == 16 ? 96 : 64;
+constexpr int kChunkKeys = kLanes == 16 ? 128 : 64;
 constexpr int kMaxChunkKeys = kChunkKeys + kChunkKeys / 2;
 constexpr int kPatchKeys = 16;
+static_assert(kMaxChunkKeys % kPatchKeys == 0, "chunk_keys() rounds up to whole patches");
 constexpr int kMaxPatches = kMaxChunkKeys / kPatchKeys + 1;
 
 struct Span {

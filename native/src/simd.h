@@ -99,6 +99,7 @@ SL_INLINE void store_part(float* p, Vec v, int count) { memcpy(p, &v, sizeof(flo
 
 typedef __mmask16 Mask;
 SL_INLINE Mask greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+SL_INLINE Mask not_greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_NGT_UQ); }
 SL_INLINE Mask equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 SL_INLINE Mask greater_int(IntVec a, IntVec b) { return _mm512_cmpgt_epi32_mask((__m512i)a, (__m512i)b); }
 SL_INLINE Vec select(Mask m, Vec yes, Vec no) { return _mm512_mask_mov_ps(no, m, yes); }
@@ -113,6 +114,7 @@ SL_INLINE Mask either(Mask a, Mask b) { return _kor_mask16(a, b); }
 
 typedef IntVec Mask;  // all bits or none
 SL_INLINE Mask greater(Vec a, Vec b) { return a > b; }
+SL_INLINE Mask not_greater(Vec a, Vec b) { return ~(a > b); }
 SL_INLINE Mask equal(Vec a, Vec b) { return a == b; }
 SL_INLINE Mask greater_int(IntVec a, IntVec b) { return a > b; }
 #if defined(__AVX2__)

@@ -2,12 +2,17 @@
 //
 // A list holds (score, key), largest first; a later key goes below an equal score, so that ties keep the
 // lower key first. Few keys enter a list once it has filled, so everything is arranged to say no quickly.
+// Where they keep coming (scores that ascend along the keys), those that others of the same chunk will push
+// out again are left out beforehand.
 #pragma once
 
 #include "simd.h"
 
 namespace sightline {
 namespace {
+
+// Keys of one chunk that may enter a list before it is asked which others could stay there.
+constexpr int kPatience = 12;
 
 struct TopLists {
   int capacity = 0;         // entries per list; 0: not wanted
@@ -43,6 +48,36 @@ SL_INLINE void insert(Vec* top, IntVec* key, Vec score, IntVec score_key) {
   key[0] = select_int(above[0], score_key, key[0]);
 }
 
+// A score that `capacity` of these keys reach, lane by lane: whatever lies below it need not enter a list.
+// Every capacity-th key forms a group, and the least of the groups' maxima is such a score.
+inline Vec reached_score(const float* scores, int keys, int capacity) {
+  if (keys < 2 * capacity) return splat(-kInfinity);
+  Vec reached = splat(kInfinity);
+  for (int group = 0; group < capacity; group++) {
+    Vec highest = splat(-kInfinity);
+    for (int k = group; k < keys; k += capacity) highest = max_of(highest, load(scores + k * kSlabRows));
+    reached = select(greater(reached, highest), highest, reached);
+  }
+  return reached;
+}
+
+// Offers keys until `patience` of them have entered; returns how many were looked at.
+template <int capacity, bool filtered>
+SL_INLINE int offer_some(const float* scores, int keys, int32_t first, int patience, Vec reached, Vec* top,
+                         IntVec* key) {
+  int k = 0;
+#pragma GCC unroll 1
+  for (; k < keys && patience > 0; k++) {
+    const Vec score = load(scores + k * kSlabRows);
+    Mask enters = greater(score, top[capacity - 1]);
+    if (filtered) enters = both(enters, not_greater(reached, score));
+    if (!any(enters)) continue;
+    insert<capacity>(top, key, score, splat_int(first + k));
+    patience -= !filtered;
+  }
+  return k;
+}
+
 // Offers `keys` rows of one vector, the first of which belongs to key `first`.
 template <int capacity>
 void offer_to_short_list(const float* scores, int keys, int32_t first, float* list_scores,
@@ -52,10 +87,11 @@ void offer_to_short_list(const float* scores, int keys, int32_t first, float* li
   SL_UNROLL for (int i = 0; i < capacity; i++) {
     top[i] = load(list_scores + i * kLanes), key[i] = load_int(list_keys + i * kLanes);
   }
-#pragma GCC unroll 1
-  for (int k = 0; k < keys; k++) {
-    const Vec score = load(scores + k * kSlabRows);
-    if (any(greater(score, top[capacity - 1]))) insert<capacity>(top, key, score, splat_int(first + k));
+  const int done = offer_some<capacity, false>(scores, keys, first, kPatience, Vec{}, top, key);
+  if (done < keys) {
+    const float* rest = scores + done * kSlabRows;
+    const Vec reached = reached_score(rest, keys - done, capacity);
+    offer_some<capacity, true>(rest, keys - done, first + done, 1, reached, top, key);
   }
   SL_UNROLL for (int i = 0; i < capacity; i++) {
     store(list_scores + i * kLanes, top[i]), store_int(list_keys + i * kLanes, key[i]);
@@ -78,8 +114,16 @@ inline void insert_in_memory(float* top, int32_t* key, int capacity, Vec score, 
 
 inline void offer_to_long_list(const float* scores, int keys, int32_t first, float* list_scores,
                                int32_t* list_keys, int capacity) {
+  int entered = 0;
+  Vec reached = splat(-kInfinity);
   for (int k = 0; k < keys; k++) {
-    insert_in_memory(list_scores, list_keys, capacity, load(scores + k * kSlabRows), splat_int(first + k));
+    const Vec score = load(scores + k * kSlabRows);
+    const Mask enters = greater(score, load(list_scores + (capacity - 1) * kLanes));
+    if (!any(both(enters, not_greater(reached, score)))) continue;
+    insert_in_memory(list_scores, list_keys, capacity, score, splat_int(first + k));
+    if (++entered == kPatience) {
+      reached = reached_score(scores + (k + 1) * kSlabRows, keys - k - 1, capacity);
+    }
   }
 }
 
