@@ -72,8 +72,11 @@ struct BackwardBlock {
   const Dropout& dropout;
   const KeySums& key_sums;
   const TermSums& term_sums;
-  bool query;   // wanted
-  bool scores;  // the gradient of scores is wanted, for whatever lies behind it
+  Ahead& ahead;
+  bool bias_alone;  // each entry of the bias' gradient is written once and by nobody else
+  bool query;       // wanted
+  bool scores;      // the gradient of scores is wanted, for whatever lies behind it
+  bool bare;        // it is, and no stage or bias term stands between weights and scores
 };
 
 // --- Start and end of a block ---
@@ -180,9 +183,8 @@ void masked_patch(const BackwardBlock& x, const Patch& patch, const Place& place
   const BackwardScratch& s = x.scratch;
   const WordRows& key = x.operands.key;
   Vec unused[kSlabVectors] = {};
-  Ahead nothing_ahead;
   scores_product<vectors, Products>(key.row(place.key), key.stride, patch.keys, query_t,
-                                    words<Products>(x.block.width), s.weights, unused, nothing_ahead,
+                                    words<Products>(x.block.width), s.weights, unused, x.ahead,
                                     x.terms.query_factor);
   if (!x.terms.any && !patch.edge) return;
   Terms terms = x.terms;
@@ -216,7 +218,7 @@ void weigh_gradients(const BackwardScratch& s, const Patch& patch, const Place& 
 inline void pass_stages(const BackwardBlock& x, const Patch& patch, const Place& place) {
   const BackwardScratch& s = x.scratch;
   const TermSums& sums = x.term_sums;
-  const MaskedGradient grad = {patch, place, s.grad_scores};
+  const MaskedGradient grad = {patch, place, s.grad_scores, x.bias_alone};
   if (sums.bias) add_bias_gradient(x.block, sums, grad);
   if (sums.slopes || sums.table) add_position_gradients(x.block, x.terms, sums, grad, s.stages.strip);
   if (x.terms.cap == 0) return;
@@ -257,6 +259,45 @@ void round_patch(const BackwardBlock& x, const Patch& patch) {
   }
 }
 
+// Both at once, where nothing stands between: masked and grad_weights straight to words. `keys` is 1 or 2.
+template <class Products, int vectors, class Keep>
+SL_INLINE void weigh_words(const BackwardScratch& s, int key, int keys, const Vec* lse, const Vec* delta,
+                           const Keep& keep) {
+  float *weights = s.weights + key * kSlabRows, *grads = s.grad_scores + key * kSlabRows;
+  float* key_words = s.key_words + key / 2 * kSlabRows;
+  SL_UNROLL for (int first = 0; first < vectors; first += 2) {
+    Vec w[2][2] = {}, g[2][2] = {};  // [key][vector]
+    SL_UNROLL for (int i = 0; i < 4; i++) {
+      const int k = i / 2, v = first + i % 2;
+      if (k >= keys || v >= vectors) continue;
+      const int at = k * kSlabRows + v * kLanes;
+      const Vec weight = exp2(load(weights + at) - lse[v]);
+      w[k][v - first] = keep(weight, key + k, v);
+      g[k][v - first] = w[k][v - first] * load(grads + at) - weight * delta[v];
+    }
+    SL_UNROLL for (int k = 0; k < keys; k++) {
+      store(weights + k * kSlabRows + first / 2 * kLanes, Products::line_up(w[k]));
+      store(grads + k * kSlabRows + first / 2 * kLanes, Products::line_up(g[k]));
+    }
+    SL_UNROLL for (int v = 0; v < 2; v++) {
+      if (first + v < vectors) store(key_words + (first + v) * kLanes, Products::join({g[0][v], g[1][v]}));
+    }
+  }
+}
+
+template <class Products, int vectors, class Keep>
+void weigh_to_words(const BackwardScratch& s, const Patch& patch, const Place& place, const Keep& keep) {
+  Vec lse[vectors], delta[vectors];
+  SL_UNROLL for (int v = 0; v < vectors; v++) {
+    lse[v] = load(s.lse + place.row + v * kLanes);
+    delta[v] = load(s.delta + place.row + v * kLanes);
+  }
+  int k = 0;
+#pragma GCC unroll 1
+  for (; k + 2 <= patch.keys; k += 2) weigh_words<Products, vectors>(s, k, 2, lse, delta, keep);
+  if (k < patch.keys) weigh_words<Products, vectors>(s, k, 1, lse, delta, keep);
+}
+
 template <class Products>
 void add_key_gradients(const BackwardBlock& x, const Patch& patch, const Place& place) {
   const BackwardScratch& s = x.scratch;
@@ -292,17 +333,21 @@ void weigh_patch(const BackwardBlock& x, const Patch& patch, const Place& place,
   const int64_t columns = words<Products>(x.block.value_width);
   if (x.scores) {
     Vec unused[kSlabVectors] = {};
-    Ahead nothing_ahead;
     const WordRows& value = x.operands.value;
     scores_product<vectors, Products>(value.row(place.key), value.stride, patch.keys,
                                       s.grad_context_t + slab * columns * kSlabRows + patch.vector * kLanes,
-                                      columns, s.grad_scores, unused, nothing_ahead);
+                                      columns, s.grad_scores, unused, x.ahead);
   }
   with_keep(x.dropout, place, [&](const auto& keep) {
+    if constexpr (Products::kElements == 2) {
+      if (x.bare) return weigh_to_words<Products, vectors>(s, patch, place, keep);
+    }
     if (x.scores) return weigh_gradients<vectors, true>(s, patch, place, keep);
     weigh_gradients<vectors, false>(s, patch, place, keep);
   });
+  if (x.bare) return;
   if (x.scores) pass_stages(x, patch, place);
+  round_patch<Products, vectors>(x, patch);
 }
 
 template <class Products, int vectors>
@@ -312,7 +357,6 @@ void backward_patch(const BackwardBlock& x, const Patch& patch, const Place& pla
   masked_patch<Products, vectors>(
       x, patch, place, x.scratch.query_t + slab * columns * kSlabRows + patch.vector * kLanes, visible);
   weigh_patch<Products, vectors>(x, patch, place, slab);
-  round_patch<Products, vectors>(x, patch);
   add_key_gradients<Products>(x, patch, place);
   if (x.query) add_query_gradient<Products, vectors>(x, patch, place, slab);
 }
@@ -333,6 +377,28 @@ void backward_chunk(const BackwardBlock& x, Span chunk, bool last, int slab) {
   }
 }
 
+// What the block after this one will be the first to read, and where this one will write.
+template <class Products>
+Ahead rows_ahead(const Block& block, const BackwardOperands& operands, const BackwardScratch& s,
+                 const sightline_gradients& g, const Rows& context, const Rows& grad_context) {
+  Ahead ahead;
+  const auto add = [&](const Rows& rows, int64_t count, int64_t width) {
+    ahead.add(rows.data, rows.bytes(rows.stride), count, rows.bytes(width));
+  };
+  const int64_t next = smaller<int64_t>(kBlockRows, block.problem->queries - block.first - block.count);
+  if (g.query) add(block_rows_of(block, g.query, g.query_stride), block.count, block.width);
+  add(block.query.from(block.count), next, block.width);
+  add(grad_context.from(block.count), next, block.value_width);
+  add(context.from(block.count), next, block.value_width);
+  const int64_t end = last_key(s.ranges), more = smaller<int64_t>(kBlockRows, block.keys - end);
+  const auto add_words = [&](const WordRows& rows, int64_t width) {
+    ahead.add(rows.row(end), rows.stride * sizeof(float), more, width * sizeof(float));
+  };
+  add_words(operands.key, words<Products>(block.width));
+  add_words(operands.value, words<Products>(block.value_width));
+  return ahead;
+}
+
 template <class Products>
 void backward_block_with(const sightline_problem& p, const float* packed, const sightline_gradients& g,
                          int64_t b, int64_t h, int64_t first, void* memory, const KeySums& key_sums,
@@ -345,15 +411,17 @@ void backward_block_with(const sightline_problem& p, const float* packed, const 
   read_ranges(block, scratch.ranges);
   const Dropout dropout = make_dropout(block, scratch.streams);
   const bool scores = g.query || key_sums.key || term_sums.bias || term_sums.slopes || term_sums.table;
-  const BackwardBlock x = {block,    terms,     operands,           scratch, dropout,
-                           key_sums, term_sums, g.query != nullptr, scores};
-
+  const bool bias_alone = writes_bias_once(terms, scratch.ranges, term_sums);
+  const bool bare = scores && terms.cap == 0 && !term_sums.bias && !term_sums.slopes && !term_sums.table;
   const Rows grad_context = block_rows_of(block, g.grad_context, g.grad_context_stride);
   const Rows context = block_rows_of(block, g.context, g.context_stride);
+  Ahead ahead = rows_ahead<Products>(block, operands, scratch, g, context, grad_context);
+  const BackwardBlock x = {block, terms,      operands,           scratch, dropout, key_sums, term_sums,
+                           ahead, bias_alone, g.query != nullptr, scores,  bare};
   with_element(p.dtype, [&](auto e) { sum_delta(block, context, grad_context, e, scratch.delta); });
   start_lse(block, g, scratch);
   if (term_sums.sinks) add_sink_gradient(block, scratch, term_sums.sinks);
-  if (term_sums.bias && term_sums.clear_bias) clear_bias_rows(block, term_sums);
+  if (term_sums.bias && term_sums.clear_bias && !bias_alone) clear_bias_rows(block, term_sums);
   if (!scores && !key_sums.value) return;
   load_block<Products>(x, grad_context);
   for_chunks(scratch.ranges, [&](Span chunk, bool last) {

@@ -12,6 +12,7 @@ struct MaskedGradient {
   const Patch& patch;
   const Place& place;
   const float* tile;
+  bool alone;  // to be written where others are added
   SL_INLINE Vec at(int k, int v) const { return load(tile + k * kSlabRows + v * kLanes); }
 };
 
@@ -30,10 +31,12 @@ inline void add_transposed(const MaskedGradient& grad, float* to, int64_t row_st
       SL_UNROLL for (int r = 0; r < kLanes; r++) {
         if (r >= rows) continue;
         float* out = row + r * row_stride;
-        if (keys == kLanes) {
+        if (keys == kLanes && grad.alone) {
+          store(out, tile[r]);
+        } else if (keys == kLanes) {
           store(out, load(out) + tile[r]);
         } else {
-          store_part(out, load_part(out, keys) + tile[r], keys);
+          store_part(out, grad.alone ? tile[r] : load_part(out, keys) + tile[r], keys);
         }
       }
     }
@@ -87,6 +90,12 @@ inline void add_bias_gradient(const Block& block, const TermSums& sums, const Ma
   } else {
     add_entries(grad, to, row_stride, key_stride);
   }
+}
+
+// Whether each entry of the gradient comes from one patch, so that it need not be cleared first.
+inline bool writes_bias_once(const Terms& terms, const Ranges& ranges, const TermSums& sums) {
+  return sums.bias && sums.clear_bias && sums.bias_stride[2] != 0 && sums.bias_stride[3] == 1 &&
+         ranges.everything && !terms.visible.data;
 }
 
 // Rows that no other block adds to are cleared by the block itself, so that they are still in the cache.

@@ -64,6 +64,12 @@ struct Bfloat16Products {
 
 #endif
 
+// The same products, of a query that needs no factor.
+template <class Products>
+struct Unscaled : Products {
+  static constexpr bool kQueryTakesFactor = true;
+};
+
 // Words of `elements` elements.
 template <class Products>
 constexpr int64_t words(int64_t elements) {

@@ -58,3 +58,30 @@ def test_half_forward(level, dtype, causal, stretch, monkeypatch):
 @pytest.mark.parametrize("n", [4096, 16384])
 def test_forward_of_long_sequences(dtype, causal, stretch, n):
     compare(n, 64, causal, stretch, dtype)
+
+
+def gradients(attend, inputs, upstream):
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    return torch.autograd.grad(attend(*leaves), leaves, upstream)
+
+
+@pytest.mark.parametrize("level", native.levels() if native.available() is None else [])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("n, d", [(64, 64), (1024, 64), (1000, 128)])
+def test_gradients(level, causal, dtype, n, d, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_ISA", level)
+    inputs = torch.randn(3, 1, 2, n, d).to(dtype).unbind(0)
+    upstream = torch.randn(1, 2, n, d).to(dtype)
+    mask = sightline.causal() if causal else None
+
+    def theirs(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+    wanted = gradients(theirs, [x.double() for x in inputs], upstream.double())
+    expected = gradients(theirs, inputs, upstream)
+    with sightline.backend("cpu"):
+        found = gradients(lambda q, k, v: sightline.attention(q, k, v, mask=mask), inputs, upstream)
+    for ours, reference, exact in zip(found, expected, wanted, strict=True):
+        for error, allowed in zip(errors(ours, exact), errors(reference, exact), strict=True):
+            assert error <= 2 * allowed, (errors(ours, exact), errors(reference, exact))

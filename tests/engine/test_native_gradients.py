@@ -101,16 +101,32 @@ def check_all(found, wanted, tolerance, spread=1):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_every_gradient(level, threads, monkeypatch, torch_threads):
+def test_every_gradient(level, monkeypatch, torch_threads):
     monkeypatch.setenv("SIGHTLINE_ISA", level)
-    torch_threads(threads)
 
-    @given(case=cases())
-    def check(case):
+    @given(case=cases(), threads=st.integers(1, 3))
+    def check(case, threads):
+        torch_threads(threads)
         upstream = upstream_of(case)
         found = native_gradients(case, upstream)
         check_all(found, wanted_gradients(case, upstream), 2e-5, spread_of(case))
+        assert [found[n].dtype for n in found] == [leaf.dtype for leaf in leaves_of(case).values()]
+
+    check()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype, tolerance", [(torch.bfloat16, 4e-2), (torch.float16, 5e-3)])
+def test_half_precision(level, dtype, tolerance, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_ISA", level)
+
+    @settings(max_examples=40)
+    @given(case=cases(dtype=dtype), rate=st.sampled_from([0.0, 0.3]))
+    def check(case, rate):
+        upstream = upstream_of(case)
+        found = native_gradients(case, upstream, seed=1, rate=rate)
+        kept = pattern_of(case, 1, rate) if rate else None
+        check_all(found, wanted_gradients(case, upstream, kept), tolerance, spread_of(case))
         assert [found[n].dtype for n in found] == [leaf.dtype for leaf in leaves_of(case).values()]
 
     check()
