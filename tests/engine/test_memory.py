@@ -47,5 +47,7 @@ def test_peak_above_inputs_and_outputs(backend, n, what):
         [sys.executable, "-c", SCRIPT, str(n), backend, what], cwd=ROOT, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    # Each of the two threads sums gradients of keys and values, 128 floats a key: 33 MB at 65,536 keys.
-    assert float(run.stdout) < (160 if what == "gradients" else 100)
+    # Native: each of the two threads sums gradients of keys and values, 128 floats a key: 33 MB at 65,536 keys.
+    # Chunked: the dropout pattern of a block takes several int64 arrays of 16 MB each, at any length.
+    limits = {("gradients", "cpu"): 160, ("gradients", "chunked"): 256}
+    assert float(run.stdout) < limits.get((what, backend), 100)
