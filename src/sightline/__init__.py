@@ -8,6 +8,7 @@ from sightline.bias import Bias, alibi, relative
 from sightline.info import info
 from sightline.mask import Mask, causal, dense, documents, lengths, prefix, ranges, window
 from sightline.matrix import AttentionMatrix, Readouts
+from sightline.trace import load_trace, trace
 
 __all__ = [
     "Align",
@@ -24,8 +25,10 @@ __all__ = [
     "documents",
     "info",
     "lengths",
+    "load_trace",
     "prefix",
     "ranges",
     "relative",
+    "trace",
     "window",
 ]
