@@ -30,6 +30,7 @@ class Found:
         output: the tensor whose gradient is the context's, and how to see it as [B,H,N,E].
         compare: instead of ``context``: from the context of some rows to (recomputed, real) output rows.
         cross: whether it is cross-attention, where that is known.
+        inside: the name of the part of the running module that it belongs to; "" for the module itself.
     """
 
     how: str
@@ -52,3 +53,4 @@ class Found:
     output: tuple[Tensor, Callable[[Tensor], Tensor]] | None = None
     compare: Callable[[Tensor, slice], tuple[Tensor, Tensor]] | None = None
     cross: bool | None = None
+    inside: str = ""

@@ -171,7 +171,7 @@ def encoder_layer(args: Any, kwargs: Any, out: Any) -> Found | None:
     projected = _in_projection([x, x, x], given["num_heads"], given["qkv_weight"], given["qkv_bias"])
     given["query"] = source
     found = _native("nn.TransformerEncoderLayer (fast path)", projected, given, compare)
-    found.cross = False
+    found.cross, found.inside = False, "self_attn"
     return found
 
 
@@ -182,7 +182,9 @@ def _native(how: str, projected: list[Tensor], given: Any, compare: Callable[...
     mask, kind = given.get("mask"), given.get("mask_type")
     if given["query"].is_nested:
         sizes = torch.tensor([one.shape[0] for one in given["query"].unbind()], device=query.device)
-        stop = sizes[:, None, None].expand(-1, 1, query.shape[2])
+        # Rows past a text's end are padding of ours: they see nothing.
+        inside = torch.arange(query.shape[2], device=query.device) < sizes[:, None, None]
+        stop = sizes[:, None, None] * inside
         found.ranges = torch.stack((torch.zeros_like(stop), stop), -1).int()[..., None, :]
     if mask is not None:
         # 0: the same for all, [N,M]; 1: padding, [B,M]; 2: for each, [B,H,N,M] or [B·H,N,M].

@@ -131,7 +131,7 @@ class Keeper:
         device = tensor.device if self._offload is None else torch.device("cpu")
         if target != tensor.dtype or device != tensor.device:
             return tensor.detach().to(device=device, dtype=target)
-        return tensor.clone() if _may_be_written(tensor) else _detached(tensor)
+        return tensor.clone() if _may_be_written(tensor) else tensor.detach()
 
     def _on_disk(self, kept: dict[str, Tensor]) -> dict[str, Tensor]:
         if self._folder is None:
@@ -156,15 +156,4 @@ def _may_be_written(tensor: Tensor) -> bool:
     matrix refuses to be read if that changed.
     """
     return isinstance(tensor, torch.nn.Parameter) or tensor.is_inference() or tensor._version > 0
-
-
-def _detached(tensor: Tensor) -> Tensor:
-    """Off autograd, and with the same count of how often it was written."""
-    # Below autograd, where traces look, detach() would start to count anew.
-    guard = torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False)
-    try:
-        return tensor.detach()
-    finally:
-        del guard
-
 

@@ -47,7 +47,7 @@ _JOINS = {aten.cat.default, aten.stack.default}
 class _Kind:
     """What is to be done with an operator; found out once."""
 
-    __slots__ = ("decompose", "eager", "fused", "joins", "name", "projection", "view", "written")
+    __slots__ = ("composite", "eager", "fused", "joins", "name", "projection", "view", "written")
 
     def __init__(self, op: Any) -> None:
         self.name = str(op)
@@ -55,7 +55,7 @@ class _Kind:
         self.eager = WATCHED.get(op)
         self.projection = _PROJECTIONS.get(op)
         self.joins = op in _JOINS
-        self.decompose = self.fused is None and _is_composite(op)
+        self.composite = _is_composite(op)
         schema = getattr(op, "_schema", None)
         self.written = schema is not None and schema.is_mutable
         self.view = (
@@ -140,13 +140,14 @@ class Recorder(TorchDispatchMode):
         if kind is None:
             kind = _kinds[func] = _Kind(func)
         kwargs = kwargs or {}
-        if kind.decompose and torch.is_inference_mode_enabled():
-            _push_mode(self)
-            try:
-                return func._op_dk(_COMPOSITE, *args, **kwargs)
-            finally:
-                _pop_mode(None)
-        out = func(*args, **kwargs)
+        if kind.composite and torch.is_inference_mode_enabled():
+            # Views of parameters say that they require gradients even here, and matmul looks at that.
+            with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False):
+                if kind.fused is None:
+                    return self._in_parts(func, args, kwargs)
+                out = func(*args, **kwargs)
+        else:
+            out = func(*args, **kwargs)
         if kind.view or torch._C._current_graph_task_id() != -1:  # a view, or a backward pass
             return out
         try:
@@ -157,9 +158,17 @@ class Recorder(TorchDispatchMode):
             self._emit(self._caught.pop(0))
         return out
 
+    def _in_parts(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Runs a composite operator as it runs anyway, with its parts coming here."""
+        _push_mode(self)
+        try:
+            return func._op_dk(_COMPOSITE, *args, **kwargs)
+        finally:
+            _pop_mode(None)
+
     def _look(self, kind: _Kind, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         if kind.fused is not None:
-            with _observing():
+            with observing():
                 found = kind.fused(args, kwargs, out)
             if found is not None:
                 self._caught.append(found)
@@ -214,14 +223,21 @@ def _tensors(args: Any) -> list[Tensor]:
     return found
 
 
-class _observing:  # noqa: N801  (a context manager, in the manner of torch.no_grad)
-    """Computing on a model's tensors, aside: no autograd, and plain tensors even in inference mode."""
+class observing:  # noqa: N801  (a context manager, in the manner of torch.no_grad)
+    """Computing on a model's tensors, aside: no autograd, and plain tensors even in inference mode.
+
+    Views count writes together with what they are views of, which below autograd is otherwise left out.
+    """
 
     def __init__(self) -> None:
         self._parts: list[Any] = []
 
     def __enter__(self) -> None:
-        self._parts = [torch.inference_mode(False), torch.no_grad()]
+        self._parts = [
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False),
+        ]
         for part in self._parts:
             part.__enter__()
 

@@ -17,7 +17,7 @@ from sightline.trace.call import AttentionCall
 from sightline.trace.choice import Choice, Layers
 from sightline.trace.found import Found
 from sightline.trace.keep import OFFLOADS, Keeper, problem_of
-from sightline.trace.recorder import Recorder, _observing
+from sightline.trace.recorder import Recorder, observing
 from sightline.trace.stitch import Stitched
 from sightline.trace.storage import address, is_plain
 from sightline.trace.verify import doubt
@@ -222,8 +222,8 @@ class Trace(Calls):
         if self._stack.foreign:
             return
         self._seen += 1
-        name = self._stack.name
-        with _observing():
+        name = ".".join(part for part in (self._stack.name, found.inside) if part)
+        with observing():
             kind = self._kind(found, name)
             if not self._choice.takes(name, kind):
                 return
