@@ -169,7 +169,7 @@ class EagerMatcher:
         if query is None or key is None or query.shape[:2] != weights.shape[:2] or key.shape[1] != weights.shape[2]:
             return self._dense(scores, split, weights, value, out)
         found = Found("softmax(q·kᵀ)·v", split(query), split(key), split(value), split(out), scores.scale)
-        found.softcap, found.doubt = scores.cap, _doubt(scores)
+        found.softcap, found.doubt, found.eps = scores.cap, _doubt(scores), scores.eps
         found.output = (out, split)
         for term in scores.terms:
             tensor = placed(term, heads, batch, number)
@@ -196,7 +196,7 @@ class EagerMatcher:
             out4,
             1.0,
         )
-        found.dense, found.doubt = weights, _doubt(scores)
+        found.dense, found.doubt, found.eps = weights, _doubt(scores), scores.eps
         found.output = (out, split)
         return found
 
@@ -318,7 +318,7 @@ class EagerMatcher:
         """The same numbers in another place or dtype."""
         known = self._of(args[0])
         if known is not None:
-            self._next(out, args[0], known[1], known[0])
+            self._next(out, args[0], known[1], known[0].rounded(out))
 
     def joined(self, args: Any, kwargs: Any, out: Any) -> None:
         """cat([scores, sinks]): one more column that takes a share of the softmax."""
@@ -373,7 +373,7 @@ class EagerMatcher:
         if scores.query is None:
             axes = _canonical(tensor.shape)
             heads = layout.heads_of(tensor.shape, axes, tensor.dim() - 2, tensor.dim() - 1)
-        self._next(out, tensor, axes, replace(scores, stage=stage, heads=heads))
+        self._next(out, tensor, axes, replace(scores, stage=stage, heads=heads).rounded(out))
 
     # --- dropout ----------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ class Found:
         doubt: why the weights are not those that made the context, if so.
         output: the tensor whose gradient is the context's, and how to see it as [B,H,N,E].
         compare: instead of ``context``: from the context of some rows to (recomputed, real) output rows.
+        eps: the coarsest rounding in what the model computed, where it is coarser than the query's.
         cross: whether it is cross-attention, where that is known.
         inside: the name of the part of the running module that it belongs to; "" for the module itself.
     """
@@ -52,5 +53,6 @@ class Found:
     doubt: str | None = None
     output: tuple[Tensor, Callable[[Tensor], Tensor]] | None = None
     compare: Callable[[Tensor, slice], tuple[Tensor, Tensor]] | None = None
+    eps: float = 0.0
     cross: bool | None = None
     inside: str = ""

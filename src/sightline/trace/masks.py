@@ -131,11 +131,14 @@ def _runs(seen: Tensor) -> Tensor | None:
     b, h, n, keys = seen.shape
     if keys == 0:
         return None
-    count = seen.sum(-1)
-    first = seen.to(torch.uint8).argmax(-1)
-    last = keys - 1 - seen.flip(-1).to(torch.uint8).argmax(-1)
-    if bool(((last - first + 1 == count) | (count == 0)).all()):
-        low = torch.where(count > 0, first, 0)
+    # One run of c keys from low on: the sum of its places says where it lies, and no other c places have
+    # squares with so small a sum.
+    place = torch.arange(keys, device=seen.device, dtype=torch.float64)
+    sums = seen.double() @ torch.stack((torch.ones_like(place), place, place * place), 1)
+    count, total, squares = sums.unbind(-1)
+    low = torch.where(count > 0, total / count.clamp(min=1) - (count - 1) / 2, 0.0)
+    one = low * low * count + low * count * (count - 1) + (count - 1) * count * (2 * count - 1) / 6
+    if bool((squares == one).all()):
         return torch.stack((low, low + count), -1).int()[..., None, :]
     found = key_ranges.from_row(seen.reshape(1, b * h * n, keys), _RUNS)
     return None if found is None else found.reshape(b, h, n, -1, 2)

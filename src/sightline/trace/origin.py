@@ -42,17 +42,24 @@ class Origins:
             self._of.set(source, known)
         self._of.set(out, known)
 
-    def derived(self, tensors: list[Tensor], out: Tensor, joins: bool) -> None:
-        """``out`` was computed from ``tensors`` element by element, or joins them."""
-        found: set[int] = set()
+    def derived(self, tensors: list[Tensor], out: Tensor) -> None:
+        """``out`` was computed from ``tensors`` element by element; the first that comes from somewhere counts."""
+        size = out.numel()
         for tensor in tensors:
-            if joins or 2 * tensor.numel() >= out.numel():
+            if 2 * tensor.numel() >= size:
                 known = self._of.get(tensor)
-                if known is None and tensor.numel() == out.numel() and tensor.is_floating_point():
-                    self.fresh(tensor)
-                    known = self._of.get(tensor)
-                found.update(known or ())
-        self._set(out, found)
+                if known is not None:
+                    self._of.set(out, known)
+                    return
+        for tensor in tensors:
+            if tensor.numel() == size and tensor.is_floating_point():
+                self.fresh(tensor)
+                self._of.set(out, self._of.get(tensor) or ())
+                return
+
+    def joined(self, tensors: list[Tensor], out: Tensor) -> None:
+        """``out`` holds all of ``tensors``."""
+        self._set(out, {number for tensor in tensors for number in self.get(tensor)})
 
     def written(self, tensor: Tensor, sources: list[Tensor]) -> None:
         """``sources`` were written into a part of ``tensor``: a cache."""

@@ -151,7 +151,11 @@ class Recorder(TorchDispatchMode):
         if kind.view or torch._C._current_graph_task_id() != -1:  # a view, or a backward pass
             return out
         try:
-            self._look(kind, func, args, kwargs, out)
+            if kind.fused is None:
+                self._look(kind, func, args, kwargs, out)
+            else:
+                with observing():
+                    self._look(kind, func, args, kwargs, out)
         except Exception as error:
             self._failed(kind.name, error)
         while self._caught:
@@ -168,14 +172,12 @@ class Recorder(TorchDispatchMode):
 
     def _look(self, kind: _Kind, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         if kind.fused is not None:
-            with observing():
-                found = kind.fused(args, kwargs, out)
+            found = kind.fused(args, kwargs, out)
             if found is not None:
                 self._caught.append(found)
             return
         if kind.eager is not None:
-            with torch.no_grad():
-                getattr(self._eager, kind.eager)(args, kwargs, out)
+            getattr(self._eager, kind.eager)(args, kwargs, out)
             if func is aten.where.self and is_plain(args[0]) and is_plain(out) and _hides(*args):
                 self.masks.remember(args[0], out)
         if kind.projection is not None:
@@ -195,9 +197,10 @@ class Recorder(TorchDispatchMode):
                 if kind.eager is None:
                     self._eager.other(kind.name, tensors, out, True)
         elif is_plain(out):
-            sources = [t for t in tensors if not self._is_weight(t)]
-            if sources and out.is_floating_point():
-                self.origins.derived(sources, out, kind.joins)
+            if kind.joins:
+                self.origins.joined(tensors, out)
+            elif out.is_floating_point():
+                self.origins.derived([t for t in tensors if not self._is_weight(t)], out)
             if kind.eager is None and not self._eager.idle:
                 self._eager.other(kind.name, tensors, out, False)
 
@@ -230,20 +233,21 @@ class observing:  # noqa: N801  (a context manager, in the manner of torch.no_gr
     """
 
     def __init__(self) -> None:
-        self._parts: list[Any] = []
+        self._grad = torch.is_grad_enabled()
+        self._views = torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False)
+        self._inference = torch.inference_mode(False) if torch.is_inference_mode_enabled() else None
 
     def __enter__(self) -> None:
-        self._parts = [
-            torch.inference_mode(False),
-            torch.no_grad(),
-            torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False),
-        ]
-        for part in self._parts:
-            part.__enter__()
+        if self._inference is not None:
+            self._inference.__enter__()
+        torch._C._set_grad_enabled(False)
+        self._views.__enter__()
 
     def __exit__(self, *error: Any) -> None:
-        for part in reversed(self._parts):
-            part.__exit__(*error)
+        self._views.__exit__(*error)
+        torch._C._set_grad_enabled(self._grad)
+        if self._inference is not None:
+            self._inference.__exit__(*error)
 
 
 # --- compiled functions --------------------------------------------------------------------------------

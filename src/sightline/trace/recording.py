@@ -246,7 +246,7 @@ class Trace(Calls):
         index = len(self._calls) if self._on_call is None else self._seen - 1
         try:
             problem = problem_of(found, self._recorder.masks)
-            reason = found.doubt or doubt(problem, found.context, found.compare)
+            reason = found.doubt or doubt(problem, found.context, found.compare, found.eps)
             if self._stitch and self._continues(problem, found.lse, name, kind, reason):
                 return None
             kept = self._keeper.keep(problem)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from sightline.trace.layout import ROW, KEY, Axes, Heads, exchanged, find
@@ -56,6 +57,7 @@ class Scores:
         opaque: why the expression says nothing about the scores; ``None`` if it does.
         changed: what was done to the weights after the softmax; ``None`` for nothing.
         dropout: whether weights were dropped at random.
+        eps: the coarsest rounding on the way, where it is known.
     """
 
     query: Tensor | None
@@ -70,6 +72,7 @@ class Scores:
     opaque: str | None = None
     changed: str | None = None
     dropout: bool = False
+    eps: float = 0.0
 
     def times(self, factor: float) -> Scores:
         """Multiplied with a number."""
@@ -103,6 +106,11 @@ class Scores:
         if self.stage == "weights":
             return replace(self, changed=self.changed or how)
         return self.unknown(f"scores that were {how}")
+
+    def rounded(self, to: Tensor) -> Scores:
+        """As numbers of another tensor's dtype."""
+        eps = torch.finfo(to.dtype).eps if to.is_floating_point() else 0.0
+        return replace(self, eps=eps) if eps > self.eps else self
 
     def exchanged(self) -> Scores:
         """With queries and keys exchanged, for a softmax along the other axis."""

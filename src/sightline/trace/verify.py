@@ -30,6 +30,7 @@ def doubt(
     problem: Problem,
     context: Tensor | None,
     compare: Callable[[Tensor, slice], tuple[Tensor, Tensor]] | None = None,
+    eps: float = 0.0,
 ) -> str | None:
     """Why the problem does not explain what the model computed; ``None`` if it does.
 
@@ -38,6 +39,7 @@ def doubt(
         context: [B,H,N,E], the model's own.
         compare: instead: from the recomputed context of some rows to (recomputed, real) rows of what the
             model made of it.
+        eps: the coarsest rounding in what the model computed, if coarser than that of the query's dtype.
     """
     queries = problem.shape[2]
     if 0 in problem.shape:
@@ -53,11 +55,13 @@ def doubt(
         return f"the context has shape {list(real.shape)}, weights·value has {list(mine.shape)}"
     # Rows that see nothing are 0 here; models give them the mean of all values, or NaN.
     shown = seen.any(1)[:, :, None] if mine.dim() == 3 else seen[..., None]
+    shown = shown & ~(mine.isnan() & real.isnan())
     difference = torch.where(shown, (mine - real).abs(), 0.0)
     size = float(torch.where(shown, mine.abs(), 0.0).max())
     if problem.value is not None and mine.dim() == 4:
         size = max(size, float(_sampled_size(problem.value)))
-    allowed = _STEPS * torch.finfo(problem.query.dtype).eps * (4 + min(largest, 1e4)) * max(size, 1e-30)
+    eps = max(eps, torch.finfo(problem.query.dtype).eps)
+    allowed = _STEPS * eps * (4 + min(largest, 1e4)) * max(size, 1e-30)
     worst = float(difference.max())
     if worst <= allowed:
         return None
@@ -68,18 +72,18 @@ def _context(problem: Problem, rows: slice) -> tuple[Tensor, Tensor, float]:
     """weights · value [B,H,n,E] of some rows, which of them see a key [B,H,n], and the largest score."""
     assert problem.value is not None
     masked = logits(problem, Block(_ALL, rows, slice(0, problem.shape[3])))
-    seen = (masked > -math.inf).any(-1)
-    largest = float(masked.masked_fill(masked == -math.inf, 0).abs().max())
-    if problem.bias is not None and problem.bias.dtype.is_floating_point:
-        # Very negative biases hide; they are no scores that round.
-        largest = min(largest, float(masked.masked_fill(masked < -1e4, 0).abs().max()))
+    top = masked.amax(-1)
+    seen = top > -math.inf
+    largest = float(torch.where(seen, top.abs(), 0.0).max())
     if problem.sinks is not None:
         sinks = problem.sinks.to(masked.dtype)[None, :, None, None].expand(*masked.shape[:3], 1)
         masked = torch.cat((masked, sinks), -1)
-    weights = masked.softmax(-1)[..., : problem.shape[3]].masked_fill(~seen[..., None], 0)
+    weights = masked.softmax(-1)[..., : problem.shape[3]]
+    if not bool(seen.all()):
+        weights = weights.masked_fill(~seen[..., None], 0)
     value = problem.value.to(compute_dtype(problem))
     return product(problem, weights, value), seen, largest
 
 
 def _sampled_size(value: Tensor) -> Tensor:
-    return value[:, :, :: max(1, value.shape[2] // 64)].abs().max()
+    return value[:, :, :: max(1, value.shape[2] // 64)].abs().nan_to_num(0, 0, 0).max()
