@@ -81,7 +81,7 @@ def _score_mod(found: Found, score_mod: Any, buffers: Any) -> None:
         return _each(call, torch.full((1, 1, 1, 1), score, device=query.device), bb, hh, i, j)
 
     zero, one = at(0.0), at(1.0)
-    if _close(one - zero, torch.ones_like(one)):
+    if all(_close(at(s) - zero, torch.full_like(zero, s)) for s in (1.0, -2.0)):
         if bool((zero != 0).any()):
             found.added.append(zero)
         return

@@ -8,6 +8,7 @@ only while a trace is open, and each thread looks at its own traces only.
 from __future__ import annotations
 
 import threading
+import warnings
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -73,6 +74,9 @@ def _without_wrappers(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
+_COMPILED = r"Using `torch.compile\(module\)` when there are global hooks"
+
+
 class _Local(threading.local):
     def __init__(self) -> None:
         self.listeners: list[Any] = []
@@ -91,6 +95,8 @@ def listen(listener: Any) -> None:
     with _lock:
         _open += 1
         if _open == 1:
+            # torch.compile warns that such hooks fire once more for a compiled model, which is all right.
+            warnings.filterwarnings("ignore", _COMPILED, UserWarning)
             _handles.append(torch_modules.register_module_forward_pre_hook(_before))
             _handles.append(torch_modules.register_module_forward_hook(_after, always_call=True))
 
@@ -104,6 +110,10 @@ def stop_listening(listener: Any) -> None:
         if _open == 0:
             while _handles:
                 _handles.pop().remove()
+            for place, (_, message, *_) in enumerate(warnings.filters):
+                if message is not None and getattr(message, "pattern", message) == _COMPILED:
+                    del warnings.filters[place]  # type: ignore[attr-defined]
+                    break
 
 
 def _before(module: nn.Module, args: Any) -> None:
