@@ -204,7 +204,9 @@ def _shapes_fit(
         return refused
     if attn_mask is None:
         return None
-    if is_causal or (attn_mask.dtype != torch.bool and not attn_mask.is_floating_point()):
+    if is_causal:
+        return "a mask and is_causal"  # not the same in all of PyTorch's kernels
+    if attn_mask.dtype != torch.bool and not attn_mask.is_floating_point():
         return refused
     if attn_mask.dtype not in (torch.bool, query.dtype, torch.float32):
         return refused

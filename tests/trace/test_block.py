@@ -261,7 +261,8 @@ def test_wrong_choices(model: NanoGPT, layers: Any, error: type[Exception], mess
 
 
 @pytest.mark.parametrize(
-    ("layers", "message"), [(2, "there is no layer 2; 2 layers"), ("lm_head", "no attention ran in 'lm_head'")]
+    ("layers", "message"),
+    [(2, "there is no layer 2; 2 layers"), ("lm_head", "no attention ran in 'lm_head'")],
 )
 def test_layers_that_never_ran(model: NanoGPT, layers: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message), sightline.trace(model, layers=layers):
@@ -313,9 +314,13 @@ def test_offload_to_disk(model: NanoGPT, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_streaming(model: NanoGPT) -> None:
     seen = []
-    with torch.no_grad(), sightline.trace(
-        model, on_call=lambda call: seen.append((call.index, call.name, call.matrix.entropy().mean().item()))
-    ) as trace:
+    with (
+        torch.no_grad(),
+        sightline.trace(
+            model,
+            on_call=lambda call: seen.append((call.index, call.name, call.matrix.entropy().mean().item())),
+        ) as trace,
+    ):
         model(ids())
         model(ids())
     assert len(trace) == 0

@@ -63,9 +63,7 @@ def test_every_call_is_caught_and_verified(
     assert_same_weights(list(trace), expected(name, reference), family.inputs())
 
 
-def assert_same_weights(
-    calls: list[Any], wanted: list[tuple[str, Tensor]], inputs: dict[str, Any]
-) -> None:
+def assert_same_weights(calls: list[Any], wanted: list[tuple[str, Tensor]], inputs: dict[str, Any]) -> None:
     """Each call's matrix is one of eager's, each once; rows that see nothing are 0 and not compared."""
     assert len(calls) == len(wanted)
     left = list(wanted)

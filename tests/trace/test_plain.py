@@ -98,7 +98,10 @@ def test_transformer(mode: str) -> None:
 def test_nanogpt(mode: str) -> None:
     model = NanoGPT().eval()
     trace = traced(model, lambda: model(ids()), mode)
-    assert [(c.name, c.kind, c.verified) for c in trace] == [("h.0.attn", "self", True), ("h.1.attn", "self", True)]
+    assert [(c.name, c.kind, c.verified) for c in trace] == [
+        ("h.0.attn", "self", True),
+        ("h.1.attn", "self", True),
+    ]
     assert trace["h.0"] is trace[0]
     assert trace["h.1.attn"] is trace[1]
     for call in trace:

@@ -74,9 +74,7 @@ def trace(
     """
     from sightline.trace.recording import Trace
 
-    return Trace(
-        model, layers, offload, dtype=dtype, gradients=gradients, stitch=stitch, on_call=on_call
-    )
+    return Trace(model, layers, offload, dtype=dtype, gradients=gradients, stitch=stitch, on_call=on_call)
 
 
 def load_trace(path: str | Path) -> SavedTrace:

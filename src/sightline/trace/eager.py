@@ -43,7 +43,10 @@ class EagerMatcher:
     """
 
     def __init__(
-        self, is_weight: Callable[[Tensor], bool], heads: Callable[[], int | None], emit: Callable[[Found], None]
+        self,
+        is_weight: Callable[[Tensor], bool],
+        heads: Callable[[], int | None],
+        emit: Callable[[Found], None],
     ) -> None:
         self._is_weight, self._heads, self._emit = is_weight, heads, emit
         self._known: ByStorage[Known] = ByStorage(_FOLLOWED)
@@ -166,7 +169,12 @@ class EagerMatcher:
         batch, number = layout.batch_and_heads(heads.sizes, scores.given, self._heads())
         split = lambda t: heads.split(t, batch, number)  # noqa: E731
         query, key = scores.query, scores.key
-        if query is None or key is None or query.shape[:2] != weights.shape[:2] or key.shape[1] != weights.shape[2]:
+        if (
+            query is None
+            or key is None
+            or query.shape[:2] != weights.shape[:2]
+            or key.shape[1] != weights.shape[2]
+        ):
             return self._dense(scores, split, weights, value, out)
         found = Found("softmax(q·kᵀ)·v", split(query), split(key), split(value), split(out), scores.scale)
         found.softcap, found.doubt, found.eps = scores.cap, _doubt(scores), scores.eps
@@ -389,7 +397,9 @@ class EagerMatcher:
             scores = known[0]
             active = len(args) < 3 or args[2] is not False
             after = replace(scores, dropout=True) if active else scores
-            self._next(out[0], args[0], known[1], after if scores.stage == "weights" else scores.altered("dropped"))
+            self._next(
+                out[0], args[0], known[1], after if scores.stage == "weights" else scores.altered("dropped")
+            )
 
 
 def _plain_axes(dims: int) -> Axes:
@@ -406,7 +416,9 @@ def _canonical(shape: torch.Size) -> Axes:
     return (*reversed(axes), *ends)
 
 
-def _whole(scores: Scores, axes: Axes, tensor: Tensor, row: int | None, dim: int, heads: layout.Heads) -> bool:
+def _whole(
+    scores: Scores, axes: Axes, tensor: Tensor, row: int | None, dim: int, heads: layout.Heads
+) -> bool:
     """Whether the softmax runs over all keys of all queries and heads."""
     assert scores.query is not None and scores.key is not None
     rows = 1 if row is None else tensor.shape[row]

@@ -83,7 +83,9 @@ def _tokens(tokens: Any) -> list[str] | None:
     tokens = list(tokens)
     wrong = next((token for token in tokens if not isinstance(token, str)), None)
     if wrong is not None:
-        raise TypeError(f"trace.tokens: must be strings, got {wrong!r}. Decode them with the tokenizer first.")
+        raise TypeError(
+            f"trace.tokens: must be strings, got {wrong!r}. Decode them with the tokenizer first."
+        )
     return tokens
 
 
@@ -237,7 +239,9 @@ def _check_shapes(where: str, found: dict[str, Tensor]) -> None:
     _need(not needs_offset or "offset" in found, f"{where}: lacks its offset")
     gradient = found.get("gradient")
     width = None if value is None else value.shape[3]
-    _need(gradient is None or tuple(gradient.shape) == (b, h, n, width), f"{where}: its gradient does not fit")
+    _need(
+        gradient is None or tuple(gradient.shape) == (b, h, n, width), f"{where}: its gradient does not fit"
+    )
     _check_ranges(where, found.get("ranges"), b, h, n, m)
 
 
@@ -276,5 +280,3 @@ def _strings(values: Any) -> bool:
 def _need(holds: bool, message: str) -> None:
     if not holds:
         raise TensorFileError(message)
-
-

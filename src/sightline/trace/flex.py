@@ -38,7 +38,12 @@ def _grid(query: Tensor, rows: slice, keys: int) -> tuple[Tensor, Tensor, Tensor
     device = query.device
     b, h, n, _ = query.shape
     ids = [torch.arange(size, device=device, dtype=torch.int32) for size in (b, h, n, keys)]
-    return ids[0].view(b, 1, 1, 1), ids[1].view(1, h, 1, 1), ids[2][rows].view(1, 1, -1, 1), ids[3].view(1, 1, 1, keys)
+    return (
+        ids[0].view(b, 1, 1, 1),
+        ids[1].view(1, h, 1, 1),
+        ids[2][rows].view(1, 1, -1, 1),
+        ids[3].view(1, 1, 1, keys),
+    )
 
 
 def _each(function: Any, *tensors: Tensor) -> Tensor:

@@ -63,7 +63,9 @@ class Place:
             return NOTHING
         mine = sorted(
             (s, n, axis)
-            for n, s, axis in zip(self.sizes, self.strides, ((a.role, a.step) for a in self.axes), strict=True)
+            for n, s, axis in zip(
+                self.sizes, self.strides, ((a.role, a.step) for a in self.axes), strict=True
+            )
             if n > 1
         )
         start = max((i for i, (s, _, _) in enumerate(mine) if 0 < s <= stride), default=None)
@@ -127,7 +129,9 @@ def find(axes: Axes, role: int) -> int | None:
     return found[0] if len(found) == 1 else None
 
 
-def batch_and_heads(sizes: Sequence[int], given: tuple[int, int] | None, heads: int | None) -> tuple[int, int]:
+def batch_and_heads(
+    sizes: Sequence[int], given: tuple[int, int] | None, heads: int | None
+) -> tuple[int, int]:
     """(B, H) of leading axes [B,H], [B,G,r] and so on, or of one axis B·H if something tells how to cut it.
 
     Args:

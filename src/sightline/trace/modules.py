@@ -56,6 +56,11 @@ class ModuleStack:
         """The qualified name of the innermost module that runs."""
         return next((r.name for r in reversed(self.running) if r.name is not None), "")
 
+    @property
+    def module(self) -> nn.Module | None:
+        """The innermost module that runs."""
+        return self.running[-1].module if self.running else None
+
     def heads(self) -> int | None:
         """How many heads the running modules say that they have, the innermost first."""
         for running in reversed(self.running[-3:]):

@@ -17,6 +17,7 @@ from sightline.trace.call import AttentionCall
 from sightline.trace.choice import Choice, Layers
 from sightline.trace.found import Found
 from sightline.trace.keep import OFFLOADS, Keeper, problem_of
+from sightline.trace.packed import unpack
 from sightline.trace.recorder import Recorder, observing
 from sightline.trace.stitch import Stitched
 from sightline.trace.storage import address, is_plain
@@ -73,7 +74,9 @@ class Calls:
             known = ", ".join(dict.fromkeys(repr(call.name) for call in self._calls)) or "none"
             raise KeyError(f"trace[{name!r}]: no attention ran there. Calls: {known}.")
         several = ", ".join(f"{call.index}: {call.name!r} ({call.kind})" for call in inside[:8])
-        raise KeyError(f"trace[{name!r}]: {len(inside)} calls ran there ({several}). Ask for one by its place.")
+        raise KeyError(
+            f"trace[{name!r}]: {len(inside)} calls ran there ({several}). Ask for one by its place."
+        )
 
     @property
     def unverified(self) -> list[AttentionCall]:
@@ -225,6 +228,7 @@ class Trace(Calls):
         name = ".".join(part for part in (self._stack.name, found.inside) if part)
         with observing():
             kind = self._kind(found, name)
+            unpack(found, self._stack.module)
             if not self._choice.takes(name, kind):
                 return
             call = self._call(found, name, kind)
@@ -320,4 +324,3 @@ def _name_of(model: Any) -> str:
     config = getattr(model, "config", None)
     given = getattr(config, "name_or_path", "") or getattr(config, "_name_or_path", "")
     return str(given) or ("" if model is None else type(model).__name__)
-

@@ -95,7 +95,9 @@ class Scores:
 
     def plus(self, term: Term) -> Scores:
         """With a bias or a mask."""
-        return replace(self, terms=(*self.terms, term)) if self.stage == "scores" else self.altered("added to")
+        return (
+            replace(self, terms=(*self.terms, term)) if self.stage == "scores" else self.altered("added to")
+        )
 
     def unknown(self, why: str) -> Scores:
         """Without an expression for the scores; what they were made of is let go."""

@@ -125,7 +125,9 @@ def _filled(problem: Problem) -> int:
     """How many of the keys anybody sees, counted from the first."""
     keys = problem.shape[3]
     if problem.ranges is not None and problem.ranges.numel():
-        return int(problem.ranges[..., 1].masked_fill(problem.ranges[..., 0] >= problem.ranges[..., 1], 0).max())
+        return int(
+            problem.ranges[..., 1].masked_fill(problem.ranges[..., 0] >= problem.ranges[..., 1], 0).max()
+        )
     if problem.visible is not None and problem.visible.numel():
         seen = problem.visible.flatten(0, 2).any(0).expand(keys)
         return int(seen.nonzero().max()) + 1 if bool(seen.any()) else 0
@@ -148,9 +150,7 @@ def _ranges(steps: list[tuple[Problem, int, int]], total: int) -> Tensor:
     return torch.cat([p.expand(*shape, *p.shape[2:]) for p in padded], 2).int()
 
 
-def _columns(
-    steps: list[tuple[Tensor | None, Problem, int, int]], total: int, fill: bool
-) -> Tensor | None:
+def _columns(steps: list[tuple[Tensor | None, Problem, int, int]], total: int, fill: bool) -> Tensor | None:
     """Dense terms [1|B,1|H,1|N,1|M] one below the other, with columns that no step had filled."""
     given = [term for term, _, _, _ in steps if term is not None]
     if not given:
