@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers as hf
-from huggingface.tiny_models import DECODERS, ENCODERS, SEQ2SEQS, arguments, padding, tokens
 from torch import Tensor
+
+from huggingface.tiny_models import DECODERS, ENCODERS, SEQ2SEQS, arguments, padding, tokens
 
 Build = Callable[[], tuple[type[Any], Any]]
 

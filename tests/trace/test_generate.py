@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface.tiny_models import DECODERS, SEQ2SEQS, padding, tokens
 from torch import Tensor
 from transformers import StaticCache
 
 import sightline
+from huggingface.tiny_models import DECODERS, SEQ2SEQS, padding, tokens
 
 from .families import make
 

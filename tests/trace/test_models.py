@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import sightline
-import sightline.huggingface  # noqa: F401  (registers "sightline")
+import sightline.huggingface
 
 from .families import FAMILIES, make, supports, weights_of
 

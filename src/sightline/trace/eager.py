@@ -167,7 +167,10 @@ class EagerMatcher:
             scores = scores.unknown("weights that were viewed in an unusual way")
             heads = layout.Heads((count,), (1,))
         batch, number = layout.batch_and_heads(heads.sizes, scores.given, self._heads())
-        split = lambda t: heads.split(t, batch, number)  # noqa: E731
+
+        def split(tensor: Tensor) -> Tensor:
+            return heads.split(tensor, batch, number)
+
         query, key = scores.query, scores.key
         if (
             query is None
@@ -420,7 +423,8 @@ def _whole(
     scores: Scores, axes: Axes, tensor: Tensor, row: int | None, dim: int, heads: layout.Heads
 ) -> bool:
     """Whether the softmax runs over all keys of all queries and heads."""
-    assert scores.query is not None and scores.key is not None
+    assert scores.query is not None
+    assert scores.key is not None
     rows = 1 if row is None else tensor.shape[row]
     keys = scores.key.shape[1] + (scores.sinks is not None)
     known = axes[dim].role == KEY or tensor.shape[dim] == 1

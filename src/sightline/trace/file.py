@@ -24,7 +24,7 @@ from sightline.trace.recording import Calls
 from sightline.trace.tensor_file import TensorFileError, map_file, write_to
 
 if TYPE_CHECKING:
-    from sightline.trace.recording import Trace
+    pass
 
 #: The version of the format; a reader refuses a later one.
 FORMAT = 1
@@ -80,13 +80,13 @@ def save(trace: Calls, path: Path) -> None:
 def _tokens(tokens: Any) -> list[str] | None:
     if tokens is None:
         return None
-    tokens = list(tokens)
-    wrong = next((token for token in tokens if not isinstance(token, str)), None)
+    given: list[Any] = list(tokens)
+    wrong = next((token for token in given if not isinstance(token, str)), None)
     if wrong is not None:
         raise TypeError(
             f"trace.tokens: must be strings, got {wrong!r}. Decode them with the tokenizer first."
         )
-    return tokens
+    return given
 
 
 def _described(call: AttentionCall, stored: dict[str, Tensor], names: dict[tuple[Any, ...], str]) -> Any:
@@ -186,8 +186,8 @@ def _problem(where: str, about: Any, mapped: dict[str, Tensor]) -> tuple[Problem
     _need(type(scale) in (int, float) and abs(scale) < 1e30, f"{where} has no sound scale")
     _need(softcap is None or (type(softcap) is float and 0 < softcap < 1e30), f"{where} has no sound softcap")
     _check_shapes(where, found)
-    terms = {name: tensor for name, tensor in found.items() if name in _TENSOR_FIELDS}
-    problem = Problem(**{"value": None, **terms}, scale=float(scale), softcap=softcap)
+    terms: dict[str, Any] = {name: tensor for name, tensor in found.items() if name in _TENSOR_FIELDS}
+    problem = Problem(**({"value": None} | terms), scale=float(scale), softcap=softcap)
     _need(list(problem.shape) == about.get("shape"), f"{where} says another shape than its tensors have")
     return problem, found
 
@@ -253,7 +253,7 @@ def _check_ranges(where: str, ranges: Tensor | None, b: int, h: int, n: int, m: 
     _need(ok, f"{where}: its ranges have shape {list(ranges.shape)}")
     if ranges.numel():
         least, most = int(ranges.min()), int(ranges.max())
-        _need(0 <= least and most <= m, f"{where}: its ranges run from {least} to {most} of {m} keys")
+        _need(least >= 0 and most <= m, f"{where}: its ranges run from {least} to {most} of {m} keys")
 
 
 def _like(

@@ -20,12 +20,16 @@ def _argument(args: Any, kwargs: Any, place: int, name: str, default: Any = None
     return args[place] if len(args) > place else kwargs.get(name, default)
 
 
-def _sdpa(query: Tensor, key: Tensor, value: Tensor, context: Tensor, **terms: Any) -> Found | None:
+def _sdpa(tensors: Any, context: Tensor, **terms: Any) -> Found | None:
     """The common form of scaled_dot_product_attention, with any number of leading axes."""
-    if any(t.is_nested for t in (query, key, value)):
+    query, key, value = tensors
+    if any(t.is_nested for t in tensors):
         return None
     lead = torch.broadcast_shapes(query.shape[:-3], key.shape[:-3], value.shape[:-3])
-    four = lambda t: _four(t, lead)  # noqa: E731
+
+    def four(tensor: Tensor) -> Tensor:
+        return _four(tensor, lead)
+
     q, k, v, out = four(query), four(key), four(value), four(context)
     if k.shape[1] == 1 < v.shape[1] or v.shape[1] == 1 < k.shape[1]:
         groups = max(k.shape[1], v.shape[1])
@@ -59,7 +63,7 @@ def _four_mask(mask: Tensor, lead: torch.Size, query: Tensor) -> Tensor:
 def sdpa(args: Any, kwargs: Any, out: Any) -> Found | None:
     """The operator as a whole, as it is seen in inference mode."""
     return _sdpa(
-        *args[:3],
+        args[:3],
         out,
         mask=_argument(args, kwargs, 3, "attn_mask"),
         dropout=_argument(args, kwargs, 4, "dropout_p", 0.0),
@@ -71,7 +75,7 @@ def sdpa(args: Any, kwargs: Any, out: Any) -> Found | None:
 def flash(args: Any, kwargs: Any, out: Any) -> Found | None:
     """Flash attention on the CPU or a GPU."""
     return _sdpa(
-        *args[:3],
+        args[:3],
         out[0],
         dropout=_argument(args, kwargs, 3, "dropout_p", 0.0),
         causal=_argument(args, kwargs, 4, "is_causal", False),
@@ -83,7 +87,7 @@ def flash(args: Any, kwargs: Any, out: Any) -> Found | None:
 def with_bias(args: Any, kwargs: Any, out: Any) -> Found | None:
     """Memory-efficient and cuDNN attention."""
     return _sdpa(
-        *args[:3],
+        args[:3],
         out[0],
         mask=_argument(args, kwargs, 3, "attn_bias"),
         dropout=_argument(args, kwargs, 5, "dropout_p", 0.0),
@@ -95,7 +99,7 @@ def with_bias(args: Any, kwargs: Any, out: Any) -> Found | None:
 def overrideable(args: Any, kwargs: Any, out: Any) -> Found | None:
     """The operator that other devices implement."""
     return _sdpa(
-        *args[:3],
+        args[:3],
         out[0],
         mask=_argument(args, kwargs, 3, "attn_bias"),
         dropout=_argument(args, kwargs, 4, "dropout_p", 0.0),

@@ -46,7 +46,7 @@ class Place:
     @classmethod
     def of(cls, tensor: Tensor, axes: Axes) -> Place:
         """The place of a tensor whose axes are known."""
-        return cls(tuple(tensor.shape), tensor.stride(), tensor.storage_offset(), axes)
+        return cls(tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), axes)
 
     def axes_of(self, view: Tensor) -> Axes | None:
         """What the axes of another view of the same storage run over; ``None`` where that has no name."""
@@ -91,7 +91,7 @@ def exchanged(axes: Axes) -> Axes:
 
 @dataclass(frozen=True)
 class Heads:
-    """How the L heads of all batch entries lie: sizes and steps of the axes that lead to them, [B, H, ...]."""
+    """How the L heads of all batch entries lie: sizes and steps of the axes that lead to them."""
 
     sizes: tuple[int, ...]
     steps: tuple[int, ...]

@@ -68,7 +68,7 @@ class MaskReader:
         if not is_plain(tensor):
             return read(tensor, queries, keys)  # type: ignore[no-any-return]
         version = -1 if tensor.is_inference() else tensor._version
-        key = (version, tuple(tensor.shape), tensor.stride(), tensor.storage_offset(), inverted)
+        key = (version, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), inverted)
         known = self._found.get(tensor)
         if known is None:
             known = {}
@@ -94,10 +94,7 @@ def _read_hidden(tensor: Tensor, queries: int, keys: int) -> Lowered:
 
 def _only_hides(tensor: Tensor) -> bool:
     """Whether all entries are 0 or hide."""
-    for part in _row_blocks(tensor):
-        if not bool(((part == 0) | (part <= HIDDEN)).all()):
-            return False
-    return True
+    return all(bool(((part == 0) | (part <= HIDDEN)).all()) for part in _row_blocks(tensor))
 
 
 def _row_blocks(tensor: Tensor) -> list[Tensor]:

@@ -94,7 +94,7 @@ _handles: list[Any] = []
 
 
 def listen(listener: Any) -> None:
-    """``listener.entered(module)`` and ``.left(module)`` are called for every module that this thread runs."""
+    """Calls ``listener.entered(module)`` and ``.left(module)`` for every module that this thread runs."""
     global _open
     _local.listeners.append(listener)
     with _lock:

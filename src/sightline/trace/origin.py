@@ -43,7 +43,7 @@ class Origins:
         self._of.set(out, known)
 
     def derived(self, tensors: list[Tensor], out: Tensor) -> None:
-        """``out`` was computed from ``tensors`` element by element; the first that comes from somewhere counts."""
+        """``out`` was computed from ``tensors``, element by element: the first with an origin counts."""
         size = out.numel()
         for tensor in tensors:
             if 2 * tensor.numel() >= size:

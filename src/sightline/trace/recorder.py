@@ -107,7 +107,7 @@ class Recorder(TorchDispatchMode):
         emit: Callable[[Found], None],
         failed: Callable[[str, Exception], None],
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._weights = weights
         self._emit, self._failed = emit, failed
         self._caught: list[Found] = []

@@ -165,8 +165,8 @@ class Trace(Calls):
         if not self._seen:
             self.notices.append("No attention was seen to run in this block.")
             warnings.warn(
-                f"sightline.trace: no attention was seen in {self.model or 'this block'}. It did not run, or it "
-                "runs in code of its own that PyTorch does not see (see docs/trace.md).",
+                f"sightline.trace: no attention was seen in {self.model or 'this block'}. It did not run, "
+                "or it runs in code of its own that PyTorch does not see (see docs/trace.md).",
                 stacklevel=3,
             )
 
@@ -198,8 +198,8 @@ class Trace(Calls):
 
     def _say_uncompiled(self) -> None:
         text = (
-            "A compiled model ran uncompiled in this block: compiled code shows no operations. Its output may "
-            "differ from the compiled one's in the last bits."
+            "A compiled model ran uncompiled in this block: compiled code shows no operations. Its output "
+            "may differ from the compiled one's in the last bits."
         )
         if text not in self.notices:
             self.notices.append(text)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sightline.trace.layout import ROW, KEY, Axes, Heads, exchanged, find
+from sightline.trace.layout import KEY, ROW, Axes, Heads, exchanged, find
 
 #: Scores at or below this are hidden: exp() of them is 0 next to any that is seen.
 HIDDEN = -1e4

@@ -51,9 +51,9 @@ class Stitched:
         if cross:
             same = in_step and keys == last.shape[3] and _same(last.key, problem.key, 0, 0, keys)
             return self.start if same else None
-        if keys == last.shape[3] and _filled(problem) == self._filled + queries <= keys:
-            if self._filled < keys and _same(last.key, problem.key, 0, 0, self._filled):
-                return self.start  # a static cache, with room for more
+        fills = keys == last.shape[3] and _filled(problem) == self._filled + queries <= keys
+        if fills and _same(last.key, problem.key, 0, 0, self._filled):
+            return self.start  # a static cache, with room for more
         start = self.start + last.shape[3] + queries - keys
         common = keys - queries
         if common <= 0 or start < self.start or self._filled < last.shape[3]:

@@ -28,7 +28,7 @@ def address(tensor: Tensor) -> int:
 
 
 class ByStorage(Generic[Value]):
-    """A dictionary from storages to values; an entry goes when its storage does, or when there are too many."""
+    """A dictionary from storages to values; entries go when their storage does, or when they are too many."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -102,7 +102,7 @@ def map_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not places or size == 8 + length:
         return {n: torch.empty(shape, dtype=dtype) for n, (dtype, shape, _, _) in places.items()}, metadata
     storage = torch.UntypedStorage.from_file(str(path), False, size)
-    whole = torch.empty(0, dtype=torch.uint8).set_(storage)
+    whole = torch.empty(0, dtype=torch.uint8).set_(storage)  # type: ignore[arg-type]
     return {name: _mapped(whole, 8 + length, *place) for name, place in places.items()}, metadata
 
 
