@@ -70,7 +70,7 @@ def trace(
         >>> with torch.no_grad(), sightline.trace(layer) as trace:
         ...     output = layer(torch.randn(1, 5, 16))
         >>> trace[0].name, trace[0].kind, trace[0].verified, tuple(trace[0].matrix.shape)
-        ('', 'self', True, (1, 2, 5, 5))
+        ('self_attn', 'self', True, (1, 2, 5, 5))
     """
     from sightline.trace.recording import Trace
 

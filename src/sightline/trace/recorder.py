@@ -47,7 +47,7 @@ _JOINS = {aten.cat.default, aten.stack.default}
 class _Kind:
     """What is to be done with an operator; found out once."""
 
-    __slots__ = ("composite", "eager", "fused", "joins", "name", "projection", "view", "written")
+    __slots__ = ("composite", "eager", "fused", "joins", "name", "projection", "starts", "view", "written")
 
     def __init__(self, op: Any) -> None:
         self.name = str(op)
@@ -55,6 +55,13 @@ class _Kind:
         self.eager = WATCHED.get(op)
         self.projection = _PROJECTIONS.get(op)
         self.joins = op in _JOINS
+        # What may begin something, whether or not anything is being followed.
+        self.starts = self.projection is not None or self.eager in (
+            "softmax",
+            "added_product",
+            "drawn",
+            "chosen",
+        )
         self.composite = _is_composite(op)
         schema = getattr(op, "_schema", None)
         self.written = schema is not None and schema.is_mutable
@@ -111,6 +118,8 @@ class Recorder(TorchDispatchMode):
         self._weights = weights
         self._emit, self._failed = emit, failed
         self._caught: list[Found] = []
+        #: Whether it matters where tensors come from: inside of attention modules, and without modules.
+        self.tracking = True
         self.origins = Origins()
         self.masks = MaskReader()
         self._eager = EagerMatcher(self._is_weight, heads, self._caught.append)
@@ -176,19 +185,32 @@ class Recorder(TorchDispatchMode):
             if found is not None:
                 self._caught.append(found)
             return
+        if kind.projection is not None and self._projects(kind.projection, args, out):
+            return
+        if not self.tracking and not kind.written and self._eager.idle and not kind.starts:
+            return
         if kind.eager is not None:
             getattr(self._eager, kind.eager)(args, kwargs, out)
             if func is aten.where.self and is_plain(args[0]) and is_plain(out) and _hides(*args):
                 self.masks.remember(args[0], out)
-        if kind.projection is not None:
-            source, weight = (args[place] for place in kind.projection)
-            if is_plain(weight) and is_plain(source):
-                if self._is_weight(weight):
-                    self.origins.projected(source, out)
-                elif self._is_weight(source):
-                    self.origins.projected(weight, out)
-                return
-            return
+        if kind.projection is None:
+            self._follow(kind, args, out)
+
+    def _projects(self, places: tuple[int, int], args: Any, out: Any) -> bool:
+        """Whether a product is one with the model's weights; where its result comes from is then noted."""
+        source, weight = (args[place] for place in places)
+        if not (is_plain(weight) and is_plain(source)):
+            return False
+        if self._is_weight(source):
+            source, weight = weight, source
+        elif not self._is_weight(weight):
+            return False
+        if self.tracking:
+            self.origins.projected(source, out)
+        return True
+
+    def _follow(self, kind: _Kind, args: Any, out: Any) -> None:
+        """Notes where the result of any other operation comes from, and what it means for scores."""
         tensors = _tensors(args)
         if kind.written:
             if tensors:
@@ -199,7 +221,7 @@ class Recorder(TorchDispatchMode):
         elif is_plain(out):
             if kind.joins:
                 self.origins.joined(tensors, out)
-            elif out.is_floating_point():
+            elif self.tracking and out.is_floating_point():
                 self.origins.derived([t for t in tensors if not self._is_weight(t)], out)
             if kind.eager is None and not self._eager.idle:
                 self._eager.other(kind.name, tensors, out, False)

@@ -127,6 +127,8 @@ class Trace(Calls):
         self._seen = 0
         self._pending: list[tuple[AttentionCall, Tensor, Callable[[Tensor], Tensor]]] = []
         self._frames: list[tuple[nn.Module, int]] = []
+        modules_of = model.modules() if isinstance(model, nn.Module) else ()
+        self._known_attention = any(_is_attention(type(module)) for module in modules_of)
         self._recorder: Recorder | None = None
         self._used = False
 
@@ -181,8 +183,10 @@ class Trace(Calls):
     def entered(self, module: nn.Module) -> None:
         """A module begins to run."""
         running = self._stack.enter(module)
-        if running.name is not None and _ATTENTION.search(type(module).__name__):
+        if running.name is not None and _is_attention(type(module)):
             self._frames.append((module, self._seen))
+        if self._recorder is not None:
+            self._recorder.tracking = bool(self._frames) or not self._known_attention
         if type(module).__name__ == "OptimizedModule":
             self._say_uncompiled()
 
@@ -195,6 +199,8 @@ class Trace(Calls):
             if self._seen == before and not torch._C._current_graph_task_id() + 1:
                 self._on_unseen(module)
         self._stack.leave(module)
+        if self._recorder is not None and not self._frames:
+            self._recorder.tracking = not self._known_attention or not self._stack.running
 
     def _say_uncompiled(self) -> None:
         text = (
@@ -305,6 +311,17 @@ class Trace(Calls):
             if output.requires_grad:
                 output.register_hook(_Receiver(call, view))
         self._pending.clear()
+
+
+_attention_classes: dict[type, bool] = {}
+
+
+def _is_attention(kind: type) -> bool:
+    """Whether a module of this class is called attention."""
+    known = _attention_classes.get(kind)
+    if known is None:
+        known = _attention_classes[kind] = _ATTENTION.search(kind.__name__) is not None
+    return known
 
 
 class _Receiver:

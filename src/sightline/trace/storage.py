@@ -14,12 +14,13 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 Value = TypeVar("Value")
 
-_PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
+_PLAIN = frozenset((Tensor, torch.nn.Parameter, torch.nn.Buffer))
+_STRIDED = torch.strided
 
 
 def is_plain(value: object) -> bool:
     """Whether this is a tensor with memory of its own: no subclass, not nested, not sparse, not fake."""
-    return type(value) in _PLAIN and value.layout is torch.strided and not value.is_nested  # type: ignore[attr-defined]
+    return type(value) in _PLAIN and value.layout is _STRIDED and not value.is_nested  # type: ignore[attr-defined]
 
 
 def address(tensor: Tensor) -> int:
