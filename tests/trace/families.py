@@ -90,6 +90,41 @@ FAMILIES: dict[str, Family] = {
     ),
 }  # fmt: skip
 
+TOKENS = {"input_ids": tokens(2, 16)}
+#: Older and less usual ones: (class, configuration, inputs, kinds of the calls).
+FURTHER: dict[str, tuple[str, str, dict[str, Any], dict[str, Any], list[str]]] = {
+    "deberta": ("DebertaV2Model", "DebertaV2Config",
+                TEXT | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 16},
+                TOKENS, ["self"] * 2),
+    "bloom": ("BloomModel", "BloomConfig", {"vocab_size": 61, "hidden_size": 32, "n_layer": 2, "n_head": 4},
+              TOKENS, ["self"] * 2),
+    "mpt": ("MptModel", "MptConfig", {"vocab_size": 61, "d_model": 32, "n_layers": 2, "n_heads": 4},
+            TOKENS, ["self"] * 2),
+    "xlnet": ("XLNetModel", "XLNetConfig",
+              {"vocab_size": 61, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 40}, TOKENS, ["self"] * 2),
+    "falcon": ("FalconModel", "FalconConfig",
+               {"vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+                "alibi": True}, TOKENS, ["self"] * 2),
+    "deepseek": ("DeepseekV3Model", "DeepseekV3Config",
+                 TEXT | {"num_key_value_heads": 4, "moe_intermediate_size": 16, "n_routed_experts": 4,
+                         "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1, "q_lora_rank": 16,
+                         "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8,
+                         "first_k_dense_replace": 1}, TOKENS, ["self"] * 2),
+    "swin 2": ("Swinv2Model", "Swinv2Config",
+               {"image_size": 16, "patch_size": 2, "embed_dim": 16, "depths": [2], "num_heads": [2],
+                "window_size": 4}, {"pixel_values": _pixels()}, ["self"] * 2),
+    "segformer": ("SegformerModel", "SegformerConfig",
+                  {"depths": [1, 1], "num_encoder_blocks": 2, "hidden_sizes": [16, 32], "sr_ratios": [2, 1],
+                   "num_attention_heads": [1, 2], "patch_sizes": [7, 3], "strides": [2, 2], "mlp_ratios": [2, 2]},
+                  {"pixel_values": _pixels()}, ["self"] * 2),
+    "perceiver": ("PerceiverModel", "PerceiverConfig",
+                  {"num_latents": 8, "d_latents": 16, "d_model": 16, "num_blocks": 1,
+                   "num_self_attends_per_block": 1, "num_self_attention_heads": 2,
+                   "num_cross_attention_heads": 2},
+                  {"inputs": torch.randn(2, 12, 16, generator=torch.Generator().manual_seed(1))},
+                  ["cross", "self"]),
+}  # fmt: skip
+
 
 def make(name: str, implementation: str) -> Any:
     """The model of a family under an attention implementation; the same weights each time."""

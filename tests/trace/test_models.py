@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 import sightline
 import sightline.huggingface
 
-from .families import FAMILIES, make, supports, weights_of
+from .families import FAMILIES, FURTHER, make, supports, weights_of
 
 IMPLEMENTATIONS = ("eager", "sdpa", "sightline")
 
@@ -81,6 +82,23 @@ def assert_same_weights(calls: list[Any], wanted: list[tuple[str, Tensor]], inpu
         left = [one for one in left if one[1] is not fits[0][1]]
     mask = inputs.get("attention_mask")
     assert mask is None or bool(mask.any())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", FURTHER)
+def test_further_families(name: str, mode: type) -> None:
+    model_class, config_class, settings, inputs, kinds = FURTHER[name]
+    model = getattr(transformers, model_class)(getattr(transformers, config_class)(**settings)).eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    with mode():
+        before = model(**inputs)
+        with sightline.trace(model) as trace:
+            after = model(**inputs)
+    assert torch.equal(before[0], after[0])
+    assert [call.kind for call in trace] == kinds
+    assert trace.unverified == []
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5", "vit"])

@@ -212,6 +212,8 @@ class Recorder(TorchDispatchMode):
     def _follow(self, kind: _Kind, args: Any, out: Any) -> None:
         """Notes where the result of any other operation comes from, and what it means for scores."""
         tensors = _tensors(args)
+        if isinstance(out, tuple) and out:
+            out = out[0]  # of a normalisation, say
         if kind.written:
             if tensors:
                 self.masks.written(tensors[0])

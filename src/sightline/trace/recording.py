@@ -222,8 +222,10 @@ class Trace(Calls):
         self._add(AttentionCall(len(self._calls), name, "self", "unknown", None, reason))
 
     def _on_failure(self, operation: str, error: Exception) -> None:
-        self.notices.append(f"{operation} could not be read: {type(error).__name__}: {error}")
         reason = f"{operation} could not be read: {type(error).__name__}: {error}"
+        self.notices.append(reason)
+        if "attention" not in operation and "softmax" not in operation:
+            return
         self._seen += 1
         self._add(AttentionCall(len(self._calls), self._stack.name, "self", operation, None, reason))
 
