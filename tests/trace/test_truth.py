@@ -38,6 +38,10 @@ def test_neighbours_of_a_doubtful_call_stay_verified() -> None:
     assert [call.verified for call in trace] == [True, False, True]
     assert [call.name for call in trace.unverified] == ["h.1.attn"]
     assert "after the softmax" in (trace[1].reason or "")
+    matrix = trace[1].matrix
+    for one in (matrix, matrix[0], matrix[:, 1:3].detach()):  # the mark goes with every part
+        assert not one.verified and one.reason == trace[1].reason
+    assert trace[0].matrix[0, 2].verified
 
 
 def test_attention_that_is_not_recognised_is_listed() -> None:

@@ -51,6 +51,7 @@ class AttentionCall:
             self._matrix = AttentionMatrix.of_problem(*self._steps.whole())
         if self._matrix is None:
             raise LookupError(f"{self.name or 'this call'}: has no attention matrix: {self.reason}.")
+        self._matrix.reason = self.reason
         return self._matrix
 
     @property
