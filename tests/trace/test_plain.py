@@ -278,3 +278,13 @@ def test_flex_attention(case: str, compiled: bool) -> None:
         assert trace[0].verified
     if case == "causal":
         assert trace[0].matrix.problem.ranges is not None
+
+
+def test_expanded_masks_are_read_once() -> None:
+    mask = TRIANGLE.expand(B, H, N, M)
+    with torch.no_grad(), sightline.trace(None) as trace:
+        F.scaled_dot_product_attention(Q, K, V, attn_mask=mask)
+        F.scaled_dot_product_attention(Q, K, V, attn_mask=torch.randn(N, M).expand(B, H, N, M))
+    assert trace.unverified == []
+    assert trace[0].matrix.problem.ranges.shape[:2] == (1, 1)
+    assert trace[1].matrix.problem.bias.shape == (1, 1, N, M)

@@ -55,6 +55,7 @@ class MaskReader:
 
     def added(self, tensor: Tensor, queries: int, keys: int) -> Lowered:
         """A tensor [1|B,1|H,1|N,1|M] that is added to the scores: a mask if it is 0 and -inf, else a bias."""
+        tensor = _once_each(tensor)
         source = self._made_of.get(tensor)
         if source is not None and source.dim() == tensor.dim() and source.shape == tensor.shape:
             return self.visible(source, queries, keys)
@@ -62,6 +63,7 @@ class MaskReader:
 
     def visible(self, tensor: Tensor, queries: int, keys: int, inverted: bool = False) -> Lowered:
         """A bool tensor [1|B,1|H,1|N,1|M], True where a query may look; the other way round if inverted."""
+        tensor = _once_each(tensor)
         return self._once(tensor, queries, keys, inverted, _read_hidden if inverted else _read_visible)
 
     def _once(self, tensor: Tensor, queries: int, keys: int, inverted: bool, read) -> Lowered:  # type: ignore[no-untyped-def]
@@ -76,6 +78,14 @@ class MaskReader:
         if key not in known:
             known[key] = read(tensor, queries, keys)
         return known[key]
+
+
+def _once_each(tensor: Tensor) -> Tensor:
+    """Without the repetitions along axes that were expanded."""
+    for axis, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+        if size > 1 and stride == 0:
+            tensor = tensor.narrow(axis, 0, 1)
+    return tensor
 
 
 def _read_added(tensor: Tensor, queries: int, keys: int) -> Lowered:
