@@ -118,3 +118,19 @@ def test_rows_that_see_nothing_are_not_judged() -> None:
         (Q @ K.mT).masked_fill(~seen, torch.finfo(torch.float32).min).softmax(-1) @ V
     assert trace[0].verified
     assert bool((trace[0].matrix.dense()[:, :, :2] == 0).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_judge_in_every_dtype(dtype: torch.dtype) -> None:
+    """Rounding passes, other numbers do not, for few and for many keys."""
+    from dataclasses import replace
+
+    for keys in (8, 600):
+        query, key, value = (torch.randn(1, 4, keys, 32).to(dtype) for _ in range(3))
+        eager = (query @ key.mT * 0.18).softmax(-1) @ value
+        matrix = sightline.AttentionMatrix(query, key, value, scale=0.18)
+        assert doubt(matrix.problem, eager) is None
+        assert doubt(matrix.problem, F.scaled_dot_product_attention(query, key, value, scale=0.18)) is None
+        assert doubt(replace(matrix.problem, key=key.flip(2)), eager) is not None
+        assert doubt(replace(matrix.problem, scale=0.36), eager) is not None
+        assert doubt(replace(matrix.problem, value=value.flip(1)), eager) is not None

@@ -16,7 +16,7 @@ from sightline.backend.problem import Problem
 from sightline.backend.select import tensors, with_tensors
 from sightline.matrix import DENSE_LIMIT
 from sightline.trace.found import Found
-from sightline.trace.masks import Lowered, MaskReader
+from sightline.trace.masks import MaskReader
 from sightline.trace.storage import ByStorage, is_plain
 from sightline.trace.tensor_file import map_file, write_file
 
@@ -58,9 +58,7 @@ def _with_masks(problem: Problem, found: Found, masks: MaskReader) -> Problem:
     lowered += [masks.visible(t, n, m) for t in found.visible]
     lowered += [masks.visible(t, n, m, inverted=True) for t in found.hidden]
     if found.causal:
-        stop = torch.arange(1, n + 1, device=problem.query.device, dtype=torch.int32).clamp(max=m)
-        causal = torch.stack((torch.zeros_like(stop), stop), -1)[None, None, :, None]
-        lowered.append(Lowered(ranges=causal))
+        lowered.append(masks.causal(n, m, problem.query.device))
     for one in lowered:
         if one.ranges is not None:
             both = one.ranges if problem.ranges is None else key_ranges.intersect(problem.ranges, one.ranges)
@@ -78,6 +76,8 @@ def _ungrouped(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Keys and values once for each group of heads, where a model repeated them for its query heads."""
     heads = key.shape[1]
     if heads < 2 or value.shape[1] != heads or 0 in key.shape or 0 in value.shape:
+        return key, value
+    if not torch.equal(key[0, 0, 0], key[0, 1, 0]):
         return key, value
     some = key[0, :, :: max(1, (key.shape[2] - 1) // 3)]
     equal = (some == some[:1]).flatten(1).all(-1)

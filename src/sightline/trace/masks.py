@@ -38,9 +38,20 @@ class MaskReader:
     def __init__(self) -> None:
         self._found: ByStorage[dict[_Key, Lowered]] = ByStorage(16)
         self._made_of: ByStorage[Tensor] = ByStorage(16)
+        self._causal: dict[tuple[int, int, torch.device], Tensor] = {}
+
+    def causal(self, queries: int, keys: int, device: torch.device) -> Lowered:
+        """A query sees the keys up to its own number, counted from the first key."""
+        known = self._causal.get((queries, keys, device))
+        if known is None:
+            stop = torch.arange(1, queries + 1, device=device, dtype=torch.int32).clamp(max=keys)
+            known = torch.stack((torch.zeros_like(stop), stop), -1)[None, None, :, None]
+            self._causal = {(queries, keys, device): known}
+        return Lowered(ranges=known)
 
     def clear(self) -> None:
         """Forgets every mask."""
+        self._causal.clear()
         self._found.clear()
         self._made_of.clear()
 

@@ -17,8 +17,10 @@ from sightline.backend.stages import Block, compute_dtype, logits, product
 
 _ROWS = 4
 _ALL = slice(None)
-#: Rounding steps of the dtype by which a score, and with it a weight, may differ.
+#: Rounding steps of the dtype by which a score, and with it a weight, may differ; of half precision, where a
+#: model adds up in float32, fewer.
 _STEPS = 16
+_STEPS_OF_HALF = 2
 
 
 def sampled_rows(queries: int) -> slice:
@@ -53,38 +55,50 @@ def doubt(
         real = context[:, :, rows].to(mine.dtype)
     if mine.shape != real.shape:
         return f"the context has shape {list(real.shape)}, weights·value has {list(mine.shape)}"
-    # Rows that see nothing are 0 here; models give them the mean of all values, or NaN.
-    shown = seen.any(1)[:, :, None] if mine.dim() == 3 else seen[..., None]
-    shown = shown & ~(mine.isnan() & real.isnan())
-    difference = torch.where(shown, (mine - real).abs(), 0.0)
-    size = float(torch.where(shown, mine.abs(), 0.0).max())
-    if problem.value is not None and mine.dim() == 4:
-        size = max(size, float(_sampled_size(problem.value)))
-    eps = max(eps, torch.finfo(problem.query.dtype).eps)
-    allowed = _STEPS * eps * (4 + min(largest, 1e4)) * max(size, 1e-30)
-    worst = float(difference.max())
+    coarsest = max(eps, torch.finfo(problem.query.dtype).eps)
+    steps = (_STEPS_OF_HALF if coarsest > 1e-5 else _STEPS) * (4 + min(largest, 1e4))
+    worst, size = _difference(mine, real, seen)
+    allowed = steps * coarsest * size
     if worst <= allowed:
         return None
     return f"weights·value differs from the model's context by {worst:.3g} (rounding explains {allowed:.1g})"
 
 
-def _context(problem: Problem, rows: slice) -> tuple[Tensor, Tensor, float]:
-    """weights · value [B,H,n,E] of some rows, which of them see a key [B,H,n], and the largest score."""
+def _difference(mine: Tensor, real: Tensor, seen: Tensor | None) -> tuple[float, float]:
+    """The largest difference, and the largest entry, of rows that see a key."""
+    difference = (mine - real).abs()
+    worst = float(difference.max())
+    if seen is not None or math.isnan(worst):
+        # Rows that see nothing are 0 here; models give them the mean of all values, or NaN.
+        shown = torch.ones_like(mine, dtype=torch.bool) if seen is None else _rows_of(seen, mine)
+        shown = shown & ~(mine.isnan() & real.isnan())
+        worst = float(torch.where(shown, difference, 0.0).max())
+        mine = torch.where(shown, mine, 0.0)
+    return worst, float(mine.abs().max())
+
+
+def _rows_of(seen: Tensor, like: Tensor) -> Tensor:
+    return seen.any(1)[:, :, None] if like.dim() == 3 else seen[..., None]
+
+
+def _context(problem: Problem, rows: slice) -> tuple[Tensor, Tensor | None, float]:
+    """weights · value [B,H,n,E] of some rows, which of them see a key, [B,H,n], and the largest score.
+
+    The second is ``None`` if all of them do.
+    """
     assert problem.value is not None
     masked = logits(problem, Block(_ALL, rows, slice(0, problem.shape[3])))
     top = masked.amax(-1)
-    seen = top > -math.inf
-    largest = float(torch.where(seen, top.abs(), 0.0).max())
+    largest = float(top.abs().max())
+    seen = None
+    if largest == math.inf:
+        seen = top > -math.inf
+        largest = float(torch.where(seen, top.abs(), 0.0).max())
     if problem.sinks is not None:
         sinks = problem.sinks.to(masked.dtype)[None, :, None, None].expand(*masked.shape[:3], 1)
         masked = torch.cat((masked, sinks), -1)
     weights = masked.softmax(-1)[..., : problem.shape[3]]
-    if not bool(seen.all()):
+    if seen is not None:
         weights = weights.masked_fill(~seen[..., None], 0)
     value = problem.value.to(compute_dtype(problem))
     return product(problem, weights, value), seen, largest
-
-
-def _sampled_size(value: Tensor) -> Tensor:
-    largest = value[:, :, :: max(1, value.shape[2] // 16)].abs().max()
-    return largest if bool(largest.isfinite()) else largest.new_zeros(())
