@@ -7,8 +7,6 @@ several layers share is stored once. The file is written beside its place and mo
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sightline._version import __version__
+from sightline.atomic import replacing
 from sightline.backend.problem import Problem
 from sightline.backend.select import tensors
 from sightline.trace.call import AttentionCall
@@ -64,17 +63,8 @@ def save(trace: Calls, path: Path) -> None:
         "calls": [_described(call, stored, names) for call in trace],
     }
     metadata = {"sightline_trace": json.dumps(described, ensure_ascii=False)}
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write_to(file, stored, metadata)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(part, 0o666 & ~umask)
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
+    with replacing(path) as file:
+        write_to(file, stored, metadata)
 
 
 def _tokens(tokens: Any) -> list[str] | None:
