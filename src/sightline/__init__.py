@@ -14,6 +14,7 @@ from sightline.explain import Explanation, explain
 from sightline.info import info
 from sightline.mask import Mask, causal, dense, documents, lengths, prefix, ranges, window
 from sightline.matrix import AttentionMatrix, Readouts
+from sightline.trace import load_trace, trace
 
 __all__ = [
     "Align",
@@ -32,15 +33,19 @@ __all__ = [
     "explain",
     "info",
     "lengths",
+    "load_trace",
     "prefix",
     "ranges",
     "relative",
+    "sdpa_override",
+    "trace",
     "window",
 ]
 
 if TYPE_CHECKING:
     from sightline import measure as measure
     from sightline import nn as nn
+    from sightline.sdpa import sdpa_override as sdpa_override
 
 # Loaded when first asked for, so that importing sightline stays quick.
 _LATER = {"measure", "nn"}
@@ -49,8 +54,12 @@ _LATER = {"measure", "nn"}
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return importlib.import_module(f"sightline.{name}")
+    if name == "sdpa_override":  # puts itself into PyTorch's registry when it is loaded
+        from sightline.sdpa import sdpa_override
+
+        return sdpa_override
     raise AttributeError(f"module 'sightline' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_LATER, "sdpa_override"})

@@ -108,6 +108,8 @@ class AttentionMatrix(LikeTensor):
         self._lse = lse
         self._dropped = (False, False)
         self._versions = _versions(problem)
+        #: Why the weights may not be those of the model that the matrix was caught in; ``None`` if they are.
+        self.reason: str | None = None
 
     # --- what it is ---------------------------------------------------------------------------------
 
@@ -115,6 +117,11 @@ class AttentionMatrix(LikeTensor):
     def problem(self) -> Problem:
         """The lowered problem: query, key, ranges and so on."""
         return self._problem
+
+    @property
+    def verified(self) -> bool:
+        """False for a matrix of a traced model that was found to differ from it; ``reason`` says why."""
+        return self.reason is None
 
     @property
     def shape(self) -> torch.Size:
@@ -169,6 +176,7 @@ class AttentionMatrix(LikeTensor):
         self._unchanged()
         matrix = AttentionMatrix.of_problem(problem, lse, detach=False)
         matrix._dropped = self._dropped if drop is None else drop
+        matrix.reason = self.reason
         return matrix
 
     def _unchanged(self) -> None:

@@ -1,0 +1,149 @@
+"""Which axis of a tensor of scores is what, however it was viewed.
+
+Scores start as q·kᵀ, [L,N,M]: L heads of all batch entries, N queries, M keys. Models view, permute and
+copy them. A place says of a tensor's axes what they run over: an axis of role ``LEAD``, ``ROW`` or ``KEY``
+with a step runs over every step-th of the L heads, N queries or M keys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+LEAD, ROW, KEY = range(3)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What an axis runs over; axes of size 1 run over nothing."""
+
+    role: int
+    step: int
+
+
+NOTHING = Axis(LEAD, 0)
+Axes = tuple[Axis, ...]
+
+
+def of_product(shape: Sequence[int]) -> Axes:
+    """The axes of q·kᵀ as it was computed, [L,N,M] or [N,M]."""
+    roles = (LEAD, ROW, KEY)[-len(shape) :]
+    return tuple(NOTHING if size == 1 else Axis(role, 1) for role, size in zip(roles, shape, strict=True))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor in its storage, and what its axes run over."""
+
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+    axes: Axes
+
+    @classmethod
+    def of(cls, tensor: Tensor, axes: Axes) -> Place:
+        """The place of a tensor whose axes are known."""
+        return cls(tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), axes)
+
+    def axes_of(self, view: Tensor) -> Axes | None:
+        """What the axes of another view of the same storage run over; ``None`` where that has no name."""
+        if view.storage_offset() != self.offset:
+            return None
+        if view.shape == self.sizes and view.stride() == self.strides:
+            return self.axes
+        found = [self._axis(size, stride) for size, stride in zip(view.shape, view.stride(), strict=True)]
+        return None if None in found else tuple(axis for axis in found if axis is not None)
+
+    def _axis(self, size: int, stride: int) -> Axis | None:
+        """The axis of a view with this size and stride."""
+        if size == 1:
+            return NOTHING
+        mine = sorted(
+            (s, n, axis)
+            for n, s, axis in zip(
+                self.sizes, self.strides, ((a.role, a.step) for a in self.axes), strict=True
+            )
+            if n > 1
+        )
+        start = max((i for i, (s, _, _) in enumerate(mine) if 0 < s <= stride), default=None)
+        if start is None or stride % mine[start][0]:
+            return None
+        inner, length, (role, step) = mine[start]
+        factor = stride // inner
+        reach = length
+        for outer, count, (outer_role, outer_step) in mine[start + 1 :]:
+            if size * factor <= reach:
+                break
+            if (outer, outer_role, outer_step) != (inner * reach, role, step * reach):
+                return None
+            reach *= count
+        return Axis(role, step * factor) if (size - 1) * factor < reach else None
+
+
+def exchanged(axes: Axes) -> Axes:
+    """The axes with queries and keys exchanged."""
+    other = {LEAD: LEAD, ROW: KEY, KEY: ROW}
+    return tuple(Axis(other[axis.role], axis.step) for axis in axes)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """How the L heads of all batch entries lie: sizes and steps of the axes that lead to them."""
+
+    sizes: tuple[int, ...]
+    steps: tuple[int, ...]
+
+    def split(self, tensor: Tensor, batch: int, heads: int) -> Tensor:
+        """[L, ...] -> [B,H, ...], a view where possible."""
+        rest = tensor.shape[1:]
+        named = [(step, size) for size, step in zip(self.sizes, self.steps, strict=True) if size > 1]
+        order = sorted(range(len(named)), key=lambda i: -named[i][0])
+        apart = tensor.reshape(*(named[i][1] for i in order), *rest)
+        back = [order.index(i) for i in range(len(order))]
+        apart = apart.permute(*back, *range(len(order), apart.dim()))
+        return apart.reshape(batch, heads, *rest)
+
+    def complete(self, count: int) -> bool:
+        """Whether the axes lead to every one of ``count`` heads, once."""
+        named = sorted((step, size) for size, step in zip(self.sizes, self.steps, strict=True) if size > 1)
+        reach = 1
+        for step, size in named:
+            if step != reach:
+                return False
+            reach *= size
+        return reach == count
+
+
+def heads_of(sizes: Sequence[int], axes: Axes, row: int | None, key: int) -> Heads:
+    """The axes that are neither the queries' nor the keys', in order."""
+    lead = [d for d in range(len(sizes)) if d not in (row, key)]
+    return Heads(tuple(sizes[d] for d in lead), tuple(axes[d].step for d in lead))
+
+
+def find(axes: Axes, role: int) -> int | None:
+    """The one axis of that role; ``None`` if there is none or more than one."""
+    found = [d for d, axis in enumerate(axes) if axis.role == role and axis.step]
+    return found[0] if len(found) == 1 else None
+
+
+def batch_and_heads(
+    sizes: Sequence[int], given: tuple[int, int] | None, heads: int | None
+) -> tuple[int, int]:
+    """(B, H) of leading axes [B,H], [B,G,r] and so on, or of one axis B·H if something tells how to cut it.
+
+    Args:
+        sizes: of the leading axes.
+        given: (B, H) from another view of the same scores, if one was seen.
+        heads: how many heads the module says that it has.
+    """
+    total = math.prod(sizes)
+    if len(sizes) >= 2:
+        return sizes[0], total // max(1, sizes[0])
+    if given is not None and math.prod(given) == total:
+        return given
+    if heads and total % heads == 0:
+        return total // heads, heads
+    return 1, total

@@ -1,0 +1,131 @@
+"""Which module runs: qualified names, followed with PyTorch's hooks for all modules.
+
+The hooks of single modules would switch off the fast paths of ``nn.TransformerEncoder`` and
+``nn.MultiheadAttention``, and change what the model computes. The process-wide ones do not. They are there
+only while a trace is open, and each thread looks at its own traces only.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import Any, NamedTuple
+
+from torch import nn
+from torch.nn.modules import module as torch_modules
+
+
+class Running(NamedTuple):
+    """A module that runs, and its qualified name; ``None`` if it belongs to another model."""
+
+    module: nn.Module
+    name: str | None
+
+
+class ModuleStack:
+    """The modules of one trace that run at the moment, outermost first."""
+
+    def __init__(self, model: Any) -> None:
+        self.names: dict[int, str] = {}
+        self._model = model if isinstance(model, nn.Module) else None
+        if self._model is not None:
+            for name, module in self._model.named_modules():
+                self.names.setdefault(id(module), _without_wrappers(name))
+        self.running: list[Running] = []
+
+    def enter(self, module: nn.Module) -> Running:
+        """A module begins."""
+        running = Running(module, self.names.get(id(module)))
+        self.running.append(running)
+        return running
+
+    def leave(self, module: nn.Module) -> None:
+        """A module ends; with it what it called and what did not end by itself."""
+        for place in range(len(self.running) - 1, -1, -1):
+            if self.running[place].module is module:
+                del self.running[place:]
+                return
+
+    @property
+    def foreign(self) -> bool:
+        """Whether only modules of other models run."""
+        return self._model is not None and bool(self.running) and all(r.name is None for r in self.running)
+
+    @property
+    def name(self) -> str:
+        """The qualified name of the innermost module that runs."""
+        return next((r.name for r in reversed(self.running) if r.name is not None), "")
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The innermost module that runs."""
+        return self.running[-1].module if self.running else None
+
+    def heads(self) -> int | None:
+        """How many heads the running modules say that they have, the innermost first."""
+        for running in reversed(self.running[-3:]):
+            for attribute in _HEADS:
+                number = getattr(running.module, attribute, None)
+                if isinstance(number, int) and number > 0:
+                    return number
+        return None
+
+
+_HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads", "attention_heads")
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+
+def _without_wrappers(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+_COMPILED = r"Using `torch.compile\(module\)` when there are global hooks"
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.listeners: list[Any] = []
+
+
+_local = _Local()
+_lock = threading.Lock()
+_open = 0
+_handles: list[Any] = []
+
+
+def listen(listener: Any) -> None:
+    """Calls ``listener.entered(module)`` and ``.left(module)`` for every module that this thread runs."""
+    global _open
+    _local.listeners.append(listener)
+    with _lock:
+        _open += 1
+        if _open == 1:
+            # torch.compile warns that such hooks fire once more for a compiled model, which is all right.
+            warnings.filterwarnings("ignore", _COMPILED, UserWarning)
+            _handles.append(torch_modules.register_module_forward_pre_hook(_before))
+            _handles.append(torch_modules.register_module_forward_hook(_after, always_call=True))
+
+
+def stop_listening(listener: Any) -> None:
+    """The opposite of :func:`listen`, from the same thread."""
+    global _open
+    _local.listeners.remove(listener)
+    with _lock:
+        _open -= 1
+        if _open == 0:
+            while _handles:
+                _handles.pop().remove()
+            for place, (_, message, *_) in enumerate(warnings.filters):
+                if message is not None and getattr(message, "pattern", message) == _COMPILED:
+                    del warnings.filters[place]  # type: ignore[attr-defined]
+                    break
+
+
+def _before(module: nn.Module, args: Any) -> None:
+    for listener in _local.listeners:
+        listener.entered(module)
+
+
+def _after(module: nn.Module, args: Any, output: Any) -> None:
+    for listener in reversed(_local.listeners):
+        listener.left(module)

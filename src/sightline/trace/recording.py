@@ -1,0 +1,345 @@
+"""The trace: a block in which a model's attention calls are caught, and the calls themselves afterwards."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.backend.problem import Problem
+from sightline.trace import modules
+from sightline.trace.call import AttentionCall
+from sightline.trace.choice import Choice, Layers
+from sightline.trace.found import Found
+from sightline.trace.keep import OFFLOADS, Keeper, problem_of
+from sightline.trace.packed import unpack
+from sightline.trace.recorder import Recorder, observing
+from sightline.trace.stitch import Stitched
+from sightline.trace.storage import address, is_plain
+from sightline.trace.verify import doubt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_CROSS = re.compile(r"cross|encoder_attn|encdec|multihead_attn", re.IGNORECASE)
+_ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
+
+
+class Calls:
+    """Attention calls in the order in which they ran, found by place or by module name.
+
+    Attributes:
+        notices: what the user ought to know about this trace, as sentences.
+        model: the model's class or configuration name.
+        tokens: the tokens that were looked at, if somebody sets them.
+    """
+
+    def __init__(self, calls: Sequence[AttentionCall] = (), model: str = "") -> None:
+        self._calls = list(calls)
+        self.notices: list[str] = []
+        self.model = model
+        self.tokens: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[AttentionCall]:
+        return iter(tuple(self._calls))
+
+    def __getitem__(self, which: int | str) -> AttentionCall:
+        """A call by its place, or by the name of its module or of one around it.
+
+        Raises:
+            IndexError: for a place that there is not; KeyError: for a name without a call, or with several.
+        """
+        if isinstance(which, str):
+            return self._named(which)
+        if isinstance(which, bool) or not isinstance(which, int):
+            raise TypeError(f"trace[...]: takes a place or a module's name, got {which!r}.")
+        if not -len(self) <= which < len(self):
+            raise IndexError(f"trace[{which}]: there are {len(self)} calls.")
+        return self._calls[which]
+
+    def _named(self, name: str) -> AttentionCall:
+        inside = [call for call in self._calls if call.name == name]
+        inside = inside or [call for call in self._calls if call.name.startswith(f"{name}.")]
+        if len(inside) == 1:
+            return inside[0]
+        if not inside:
+            known = ", ".join(dict.fromkeys(repr(call.name) for call in self._calls)) or "none"
+            raise KeyError(f"trace[{name!r}]: no attention ran there. Calls: {known}.")
+        several = ", ".join(f"{call.index}: {call.name!r} ({call.kind})" for call in inside[:8])
+        raise KeyError(
+            f"trace[{name!r}]: {len(inside)} calls ran there ({several}). Ask for one by its place."
+        )
+
+    @property
+    def unverified(self) -> list[AttentionCall]:
+        """The calls whose matrix was not found to be the model's own; each has a reason."""
+        return [call for call in self._calls if not call.verified]
+
+    def save(self, path: str | Path) -> None:
+        """Writes all calls to a safetensors file; see :func:`sightline.load_trace`."""
+        from sightline.trace.file import save
+
+        save(self, Path(path))
+
+    def __repr__(self) -> str:
+        doubt = f", {len(self.unverified)} unverified" if self.unverified else ""
+        return f"{type(self).__name__}({self.model or 'no model'}, {len(self)} calls{doubt})"
+
+
+class Trace(Calls):
+    """See :func:`sightline.trace`."""
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[..., Any] | None,
+        layers: Layers | None = None,
+        offload: str | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        gradients: bool = False,
+        stitch: bool = True,
+        on_call: Callable[[AttentionCall], object] | None = None,
+    ) -> None:
+        super().__init__(model=_name_of(model))
+        if offload not in OFFLOADS:
+            raise ValueError(f'offload: must be None, "cpu" or "disk", got {offload!r}.')
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise TypeError(f"dtype: must be a floating torch.dtype, got {dtype!r}.")
+        if gradients and on_call is not None:
+            raise ValueError("gradients: come after the calls are gone with on_call. Give one of the two.")
+        self._traced = model
+        self._stack = modules.ModuleStack(model)
+        self._choice = Choice(layers, self._stack.names.values())
+        self._keeper = Keeper(dtype, offload)
+        self._offload = offload
+        self._gradients, self._on_call = gradients, on_call
+        self._stitch = stitch and on_call is None and not gradients
+        self._stitched: dict[tuple[str, str], tuple[AttentionCall, Stitched]] = {}
+        self._in_step = False
+        self._seen = 0
+        self._pending: list[tuple[AttentionCall, Tensor, Callable[[Tensor], Tensor]]] = []
+        self._frames: list[tuple[nn.Module, int]] = []
+        modules_of = model.modules() if isinstance(model, nn.Module) else ()
+        self._known_attention = any(_is_attention(type(module)) for module in modules_of)
+        self._recorder: Recorder | None = None
+        self._used = False
+
+    # --- the block --------------------------------------------------------------------------------
+
+    def __enter__(self) -> Trace:
+        if self._used:
+            raise RuntimeError("trace: was used before; make a new one for each block.")
+        self._used = True
+        recorder = Recorder(self._weights(), self._stack.heads, self._on_found, self._on_failure)
+        recorder.__enter__()
+        self._recorder = recorder
+        modules.listen(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, where: object) -> None:
+        recorder, self._recorder = self._recorder, None
+        assert recorder is not None
+        modules.stop_listening(self)
+        recorder.__exit__()
+        self._hook_gradients()
+        self._stack.running.clear()
+        self._frames.clear()
+        for call, steps in self._stitched.values():
+            if len(steps) > 1:
+                call.set_problem(*self._offloaded(*steps.whole()))
+        self._stitched.clear()
+        self._keeper.close(self)
+        if kind is None:
+            self._say_what_is_missing()
+
+    def _say_what_is_missing(self) -> None:
+        missing = self._choice.missing()
+        if missing is not None and self._seen:
+            raise ValueError(missing)
+        if not self._seen:
+            self.notices.append("No attention was seen to run in this block.")
+            warnings.warn(
+                f"sightline.trace: no attention was seen in {self.model or 'this block'}. It did not run, "
+                "or it runs in code of its own that PyTorch does not see (see docs/trace.md).",
+                stacklevel=3,
+            )
+
+    def _weights(self) -> set[int]:
+        if not isinstance(self._traced, nn.Module):
+            return set()
+        tensors = [*self._traced.parameters(), *self._traced.buffers()]
+        return {address(tensor) for tensor in tensors if is_plain(tensor)}
+
+    # --- modules ----------------------------------------------------------------------------------
+
+    def entered(self, module: nn.Module) -> None:
+        """A module begins to run."""
+        running = self._stack.enter(module)
+        if running.name is not None and _is_attention(type(module)):
+            self._frames.append((module, self._seen))
+        if self._recorder is not None:
+            self._recorder.tracking = bool(self._frames) or not self._known_attention
+        if type(module).__name__ == "OptimizedModule":
+            self._say_uncompiled()
+
+    def left(self, module: nn.Module) -> None:
+        """A module has run."""
+        if self._pending:
+            self._hook_gradients()
+        if self._frames and self._frames[-1][0] is module:
+            _, before = self._frames.pop()
+            if self._seen == before and not torch._C._current_graph_task_id() + 1:
+                self._on_unseen(module)
+        self._stack.leave(module)
+        if self._recorder is not None and not self._frames:
+            self._recorder.tracking = not self._known_attention or not self._stack.running
+
+    def _say_uncompiled(self) -> None:
+        text = (
+            "A compiled model ran uncompiled in this block: compiled code shows no operations. Its output "
+            "may differ from the compiled one's in the last bits."
+        )
+        if text not in self.notices:
+            self.notices.append(text)
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    def _on_unseen(self, module: nn.Module) -> None:
+        """A module that is called attention ran, and nothing was recognised in it."""
+        self._seen += 1
+        name = self._stack.names.get(id(module), "")
+        if not self._choice.takes(name, "self"):
+            return
+        reason = f"no attention was recognised in what this {type(module).__name__} computed"
+        self._add(AttentionCall(len(self._calls), name, "self", "unknown", None, reason))
+
+    def _on_failure(self, operation: str, error: Exception) -> None:
+        reason = f"{operation} could not be read: {type(error).__name__}: {error}"
+        self.notices.append(reason)
+        if "attention" not in operation and "softmax" not in operation:
+            return
+        self._seen += 1
+        self._add(AttentionCall(len(self._calls), self._stack.name, "self", operation, None, reason))
+
+    def _on_found(self, found: Found) -> None:
+        if self._stack.foreign:
+            return
+        self._seen += 1
+        name = ".".join(part for part in (self._stack.name, found.inside) if part)
+        with observing():
+            kind = self._kind(found, name)
+            unpack(found, self._stack.module)
+            if not self._choice.takes(name, kind):
+                return
+            call = self._call(found, name, kind)
+        if call is None:
+            return
+        if self._gradients and found.output is not None:
+            self._pending.append((call, *found.output))
+        self._add(call)
+
+    def _add(self, call: AttentionCall) -> None:
+        if self._on_call is None:
+            self._calls.append(call)
+        else:
+            self._on_call(call)
+
+    def _call(self, found: Found, name: str, kind: str) -> AttentionCall | None:
+        """A new call; ``None`` for a further step of one that is there."""
+        assert self._recorder is not None
+        index = len(self._calls) if self._on_call is None else self._seen - 1
+        try:
+            problem = problem_of(found, self._recorder.masks)
+            reason = found.doubt or doubt(problem, found.context, found.compare, found.eps)
+            if self._stitch and self._continues(problem, found.lse, name, kind, reason):
+                return None
+            kept = self._keeper.keep(problem)
+            call = AttentionCall(index, name, kind, found.how, None, reason)
+            call.set_problem(kept, found.lse)
+        except Exception as error:
+            what = str(error) if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+            return AttentionCall(index, name, kind, found.how, None, what)
+        if self._stitch:
+            self._stitched[name, kind] = (call, Stitched(kept, found.lse))
+        return call
+
+    def _continues(
+        self, problem: Problem, lse: Tensor | None, name: str, kind: str, reason: str | None
+    ) -> bool:
+        """Whether this was a further step of a call that is there; it is then part of it."""
+        known = self._stitched.get((name, kind))
+        start = None if known is None else known[1].continued(problem, kind == "cross", self._in_step)
+        if kind == "self":
+            self._in_step = start is not None
+        if known is None or start is None:
+            return False
+        call, steps = known
+        steps.append(self._keeper.keep(problem, to_disk=False), start, lse)
+        call.set_steps(steps)
+        if reason is not None and call.reason is None:
+            call.reason = f"step {len(steps) - 1}: {reason}"
+        return True
+
+    def _offloaded(self, problem: Problem, lse: Tensor | None) -> tuple[Problem, Tensor | None]:
+        return (self._keeper.keep(problem), lse) if self._offload == "disk" else (problem, lse)
+
+    def _kind(self, found: Found, name: str) -> str:
+        assert self._recorder is not None
+        if found.cross is not None:
+            return "cross" if found.cross else "self"
+        origins = self._recorder.origins
+        query, key = origins.get(found.query), origins.get(found.key)
+        if query and key:
+            return "self" if set(query) & set(key) else "cross"
+        if _CROSS.search(name):
+            return "cross"
+        _, _, queries, _ = found.query.shape
+        keys = found.key.shape[2]
+        return "self" if queries == keys or found.causal or queries == 1 else "cross"
+
+    # --- gradients --------------------------------------------------------------------------------
+
+    def _hook_gradients(self) -> None:
+        """Hooks the context tensors, which autograd has taken note of by now."""
+        for call, output, view in self._pending:
+            if output.requires_grad:
+                output.register_hook(_Receiver(call, view))
+        self._pending.clear()
+
+
+_attention_classes: dict[type, bool] = {}
+
+
+def _is_attention(kind: type) -> bool:
+    """Whether a module of this class is called attention."""
+    known = _attention_classes.get(kind)
+    if known is None:
+        known = _attention_classes[kind] = _ATTENTION.search(kind.__name__) is not None
+    return known
+
+
+class _Receiver:
+    """Puts the gradient of a context into its call."""
+
+    def __init__(self, call: AttentionCall, view: Callable[[Tensor], Tensor]) -> None:
+        self._call, self._view = call, view
+
+    def __call__(self, gradient: Tensor) -> None:
+        found = self._view(gradient.detach())
+        before = self._call.gradient
+        self._call.gradient = found.clone() if before is None else before + found
+
+
+def _name_of(model: Any) -> str:
+    model = getattr(model, "_orig_mod", model)
+    config = getattr(model, "config", None)
+    given = getattr(config, "name_or_path", "") or getattr(config, "_name_or_path", "")
+    return str(given) or ("" if model is None else type(model).__name__)

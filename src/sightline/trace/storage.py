@@ -1,0 +1,71 @@
+"""Identity of memory: which storage a tensor lies in, without keeping it alive.
+
+A weak reference keeps the storage's address from being used again, so an address stands for one storage as
+long as the reference is held.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+Value = TypeVar("Value")
+
+_PLAIN = frozenset((Tensor, torch.nn.Parameter, torch.nn.Buffer))
+_STRIDED = torch.strided
+
+
+def is_plain(value: object) -> bool:
+    """Whether this is a tensor with memory of its own: no subclass, not nested, not sparse, not fake."""
+    return type(value) in _PLAIN and value.layout is _STRIDED and not value.is_nested  # type: ignore[attr-defined]
+
+
+def address(tensor: Tensor) -> int:
+    """The address of the tensor's storage."""
+    return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]
+
+
+class ByStorage(Generic[Value]):
+    """A dictionary from storages to values; entries go when their storage does, or when they are too many."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._found: dict[int, tuple[StorageWeakRef, Value]] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def get(self, tensor: Tensor) -> Value | None:
+        """The value of the storage that the tensor lies in."""
+        if not self._found:
+            return None
+        found = self._found.get(address(tensor))
+        return None if found is None else found[1]
+
+    def set(self, tensor: Tensor, value: Value) -> None:
+        """Remembers a value for the storage that the tensor lies in."""
+        if len(self._found) >= self._limit:
+            self._prune()
+        key = address(tensor)
+        self._found.pop(key, None)
+        self._found[key] = (StorageWeakRef(tensor.untyped_storage()), value)
+
+    def drop(self, tensor: Tensor) -> None:
+        """Forgets the storage that the tensor lies in."""
+        if self._found:
+            self._found.pop(address(tensor), None)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._found.clear()
+
+    def _prune(self) -> None:
+        """Leaves out what is gone, and the older half where that is not enough."""
+        alive = {key: entry for key, entry in self._found.items() if not entry[0].expired()}
+        surplus = len(alive) - self._limit // 2
+        for key in list(alive)[: max(0, surplus)]:
+            del alive[key]
+        self._found = alive
