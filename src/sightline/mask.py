@@ -119,7 +119,7 @@ class Span(Mask):
             kept = None if device.type != "cpu" else kept_ranges.until(self.high.tolist(), n, m)
             if kept is not None:
                 return Lowered(kept, None)
-        low, high = torch.broadcast_tensors(*self._bounds(shape, device))  # type: ignore[no-untyped-call]
+        low, high = torch.broadcast_tensors(*self._bounds(shape, device))
         return Lowered(key_ranges.one(low, high, m).expand(-1, -1, n, -1, -1), None)
 
     def _bounds(self, shape: Shape, device: torch.device) -> tuple[Tensor, Tensor]:
