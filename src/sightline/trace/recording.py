@@ -26,6 +26,8 @@ from sightline.trace.verify import doubt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sightline.measure import HeadLabel
+
 _CROSS = re.compile(r"cross|encoder_attn|encdec|multihead_attn", re.IGNORECASE)
 _ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
 
@@ -82,6 +84,86 @@ class Calls:
     def unverified(self) -> list[AttentionCall]:
         """The calls whose matrix was not found to be the model's own; each has a reason."""
         return [call for call in self._calls if not call.verified]
+
+    def heads(
+        self, tokens: Tensor | None = None, *, under: str = "", unverified: bool = False, **options: Any
+    ) -> dict[str, list[HeadLabel]]:
+        """What each head of every self-attention call does, in a word, by the name of the call's module.
+
+        Args:
+            tokens: [M] or [B,M] token ids, for induction and duplicate-token heads.
+            under: only calls in this module and inside it.
+            unverified: label calls that were not verified, too.
+            **options: as for :func:`sightline.measure.head_labels`, which has formulas and caveats.
+
+        Raises:
+            ValueError: where there is no such call; UnverifiedError: for an unverified one.
+        """
+        from sightline.measure import head_labels
+
+        found: dict[str, list[HeadLabel]] = {}
+        for call in self._selves(under):
+            name = call.name if call.name not in found else f"{call.name} (call {call.index})"
+            found[name] = head_labels(call, tokens, unverified=unverified, **options)
+        return found
+
+    def rollout(self, targets: int | Sequence[int], *, under: str = "", **options: Any) -> Tensor:
+        """How much each input position reaches the targets through all self-attention layers.
+
+        See :func:`sightline.measure.rollout` for formula, source, options and caveat.
+
+        Args:
+            targets: a position, or several; negative ones count from the end.
+            under: only calls in this module and inside it: ``"encoder"`` of an encoder–decoder model.
+
+        Returns:
+            [B,N] for one target, [B,T,N] for several.
+
+        Raises:
+            ValueError: where there is no such call, or the calls differ in length.
+        """
+        from sightline.measure import rollout
+
+        return rollout(self._selves(under), targets, **options)
+
+    def relevance(self, targets: int | Sequence[int], *, under: str = "", **options: Any) -> Tensor:
+        """How much each input position contributes to an output, by attention times its gradient.
+
+        Needs ``sightline.trace(model, gradients=True)`` and the backward pass of the output in question.
+        See :func:`sightline.measure.relevance` for formula, source, options and caveat.
+
+        Args:
+            targets: a position, or several; negative ones count from the end.
+            under: only calls in this module and inside it.
+
+        Returns:
+            [B,N] for one target, [B,T,N] for several.
+
+        Raises:
+            ValueError: where there is no such call, or a call has no gradient.
+        """
+        from sightline.measure import relevance
+
+        calls = self._selves(under)
+        missing = next((call for call in calls if call.gradient is None), None)
+        if missing is not None:
+            raise ValueError(
+                f"relevance: {missing.name or missing.index}: there is no gradient. "
+                "Trace with gradients=True, and run output.backward() before."
+            )
+        return relevance(calls, targets, **options)
+
+    def _selves(self, under: str) -> list[AttentionCall]:
+        """The self-attention calls in a module and inside it, in the order in which they ran."""
+        found = [
+            call
+            for call in self._calls
+            if call.kind == "self" and (not under or call.name == under or call.name.startswith(f"{under}."))
+        ]
+        if not found:
+            where = f" under {under!r}" if under else ""
+            raise ValueError(f"trace: there is no call of self-attention{where} among {len(self)} calls.")
+        return found
 
     def save(self, path: str | Path) -> None:
         """Writes all calls to a safetensors file; see :func:`sightline.load_trace`."""
