@@ -22,7 +22,13 @@ Timed = Callable[[int], Spent]
 
 
 def clock(call: Callable[[], object], number: int) -> Spent:
-    """CPU time counts helper threads as well: a contender gains nothing by having some."""
+    """CPU time counts helper threads as well: a contender gains nothing by having some.
+
+    A call that is repeated runs once before: what a short one would otherwise show is how far the contenders
+    before it have emptied the caches.
+    """
+    if number > 1:
+        call()
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(number):
         call()
@@ -37,7 +43,7 @@ class Budget:
     seconds: float
     least: int = 3
     most: int = 40
-    sample: float = 2e-3  # a sample of a short call repeats it for so long
+    sample: float = 20e-3  # a sample of a short call repeats it for so long
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def take_turns(contenders: Mapping[str, Timed], budget: Budget, wall: bool = Fal
     Each has run once before, so that nothing is compiled or allocated here. Time of the clock if ``wall``,
     otherwise CPU time.
     """
-    numbers = {name: _repeats(timed(1).wall, budget) for name, timed in contenders.items()}
+    numbers = {name: _repeats(timed(2).wall, budget) for name, timed in contenders.items()}
     found: dict[str, list[float]] = {name: [] for name in contenders}
     begin = time.perf_counter()
     for turn in range(budget.most):
