@@ -51,7 +51,8 @@ test-all: $(VENV)/.installed
 # their runtime is loaded first; it then watches PyTorch's memory too, and stray reads of tensors are found.
 SANITIZED := build/sanitize/_native.so
 $(SANITIZED): $(VENV)/.installed $(SOURCES)
-	$(BIN)/cmake -S . -B build/sanitize -DSIGHTLINE_SANITIZE=ON -DCMAKE_BUILD_TYPE=Release >/dev/null
+	$(BIN)/cmake -S . -B build/sanitize -DSIGHTLINE_SANITIZE=ON -DCMAKE_BUILD_TYPE=Release \
+	  -DCMAKE_CXX_FLAGS_RELEASE="-O1 -g1" >/dev/null
 	$(BIN)/cmake --build build/sanitize --parallel 2 >/dev/null
 
 sanitize: $(SANITIZED)
