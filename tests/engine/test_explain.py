@@ -91,15 +91,11 @@ def test_a_lower_level_is_named(monkeypatch):
     )
 
 
-def test_fewer_threads_are_explained():
-    if torch.get_num_threads() < 2:
-        pytest.skip("one thread")
+def test_fewer_threads_are_explained(torch_threads):
+    torch_threads(2)
     few = sightline.explain(*torch.randn(3, 1, 1, 20, 4))
     assert few.forward.threads == 1
-    assert any(
-        r.startswith(f"1 of {torch.get_num_threads()} threads: the work comes in 1 piece.")
-        for r in few.reasons
-    )
+    assert any(r.startswith("1 of 2 threads: the work comes in 1 piece.") for r in few.reasons)
     short = sightline.explain(*torch.randn(3, 1, 8, 20, 4))
     assert any("the call is too short" in r for r in short.reasons)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,14 +59,6 @@ def fuzzed(draw: Any) -> Fuzzed:
     return Fuzzed(Case(*tensors, options), draw(st.sampled_from([1, 2, 3, 5])))
 
 
-@pytest.fixture
-def threads():
-    """Puts the number of threads back."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 class Wanted(NamedTuple):
     """The float64 definition, with the gradients of a random upstream."""
 
@@ -105,18 +96,18 @@ def compare(case: Case, wanted: Wanted) -> Tensor:
     return context.detach()
 
 
-def test_all_levels_and_backends_agree_with_the_definition(threads, monkeypatch):
+def test_all_levels_and_backends_agree_with_the_definition(torch_threads, monkeypatch):
     @given(drawn=fuzzed())
     def check(drawn: Fuzzed) -> None:
         case, wanted = drawn.case, define(drawn.case)
-        threads(drawn.threads)
+        torch_threads(drawn.threads)
         for level in LEVELS:
             monkeypatch.setenv("SIGHTLINE_ISA", level)
             with sightline.backend("cpu"):
                 context = compare(case, wanted)
-                threads(1)
+                torch_threads(1)
                 assert torch.equal(context, case.attention()), "the result depends on the number of threads"
-                threads(drawn.threads)
+                torch_threads(drawn.threads)
         monkeypatch.delenv("SIGHTLINE_ISA", raising=False)
         with sightline.backend("chunked"):
             compare(case, wanted)
