@@ -25,10 +25,13 @@ SL_INLINE HalfVec narrow(IntVec bits) { return __builtin_convertvector(bits, Hal
 
 SL_INLINE Vec to_floats(HalfVec bits, Bfloat16) { return (Vec)(widen(bits) << 16); }
 
-// Ties go to even. A NaN becomes a quiet one: rounding its bits might carry it over to infinity or zero.
+// Ties go to even. A NaN becomes a quiet one: rounding its bits might carry it over to infinity or zero. They
+// are added without a sign: those of a NaN may overflow.
 SL_INLINE HalfVec from_floats(Vec x, Bfloat16) {
+  typedef uint32_t Bits __attribute__((vector_size(sizeof(Vec))));
   const IntVec bits = (IntVec)x, odd = (bits >> 16) & splat_int(1);
-  const IntVec rounded = (bits + splat_int(0x7fff) + odd) >> 16, quiet = (bits >> 16) | splat_int(0x40);
+  const IntVec rounded = (IntVec)((Bits)bits + (Bits)splat_int(0x7fff) + (Bits)odd) >> 16;
+  const IntVec quiet = (bits >> 16) | splat_int(0x40);
   return narrow(select_int(equal(x, x), rounded, quiet) & splat_int(0xffff));
 }
 
