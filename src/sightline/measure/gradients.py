@@ -124,8 +124,8 @@ def encoder_decoder_relevance(
     Raises:
         as :func:`relevance`; ValueError where lengths of encoder, decoder and cross-attention do not fit.
 
-    Cost: for L decoder layers L (L + 1) / 2 passes over self-attention, which keeps memory linear in the
-    lengths; one pass over each cross-attention, two over each encoder layer.
+    Cost: for L decoder layers L (L + 1) / 2 passes over self-attention and up to L more for the targets,
+    which keeps memory linear in the lengths; one pass over each cross-attention, two over each encoder layer.
 
     Example:
         >>> import sightline.measure, torch
