@@ -65,6 +65,7 @@ _EAGER: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _cells(weights: Tensor) -> int:
+    """Cells a side: the lengths measured are multiples of it, so that PyTorch's cells are ours."""
     return min(256, weights.shape[-1])
 
 
