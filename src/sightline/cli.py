@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sightline.view.errors import CommandError
+from sightline.errors import CommandError
 
 if TYPE_CHECKING:
     import typer
