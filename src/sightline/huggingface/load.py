@@ -53,14 +53,15 @@ class LoadedModel:
     encoder_decoder: bool
 
 
-def load_model(name: str | None, dtype: str = "float32", any_attention: bool = False) -> LoadedModel:
+def load_model(name: str | None, dtype: str = "float32", body: bool = False) -> LoadedModel:
     """Load ``name`` (a local folder or a Hugging Face name; ``None`` for the default model).
 
     A local folder never touches the network. No code of a model folder is executed and no pickle is read.
 
     Args:
         dtype: what the weights are turned into: "float32", "bfloat16" or "float16".
-        any_attention: take a model that knows no ``attn_implementation="sightline"`` with its own.
+        body: the model without a head that writes; families that know no
+            ``attn_implementation="sightline"`` are then taken with their own attention.
 
     Raises:
         ModelError: the folder or the name does not give a model; the message says what is missing.
@@ -71,7 +72,7 @@ def load_model(name: str | None, dtype: str = "float32", any_attention: bool = F
     with quiet():
         config = _load_config(where, shown, local)
         tokenizer = _load_tokenizer(where, shown, local)
-        model = _load_weights(where, shown, local, config, any_attention)
+        model = _load_weights(where, shown, local, config, body)
     return LoadedModel(
         name=shown,
         model=model.eval().to(getattr(torch, dtype)),
@@ -186,15 +187,15 @@ def _load_tokenizer(where: str, shown: str, local: bool) -> Any:
         raise ModelError(f"model {shown}: its tokenizer does not load: {_first_line(error)}") from None
 
 
-def _load_weights(where: str, shown: str, local: bool, config: Any, any_attention: bool) -> Any:
+def _load_weights(where: str, shown: str, local: bool, config: Any, body: bool) -> Any:
     import transformers
 
     # With its language-model head an encoder-decoder can write the target text itself.
-    both = bool(getattr(config, "is_encoder_decoder", False))
-    kinds = [transformers.AutoModelForSeq2SeqLM, transformers.AutoModel] if both else [transformers.AutoModel]
+    writes = bool(getattr(config, "is_encoder_decoder", False)) and not body
+    kinds = [transformers.AutoModelForSeq2SeqLM] * writes + [transformers.AutoModel]
     for kind in kinds:
         try:
-            return _weights(kind, where, local, config, any_attention)
+            return _weights(kind, where, local, config, body)
         except Exception as error:
             if kind is not kinds[-1] and "Unrecognized configuration" in str(error):
                 continue
@@ -202,12 +203,12 @@ def _load_weights(where: str, shown: str, local: bool, config: Any, any_attentio
     raise AssertionError("unreachable")
 
 
-def _weights(kind: Any, where: str, local: bool, config: Any, any_attention: bool) -> Any:
+def _weights(kind: Any, where: str, local: bool, config: Any, body: bool) -> Any:
     options = {"config": config, "use_safetensors": True}
     try:
         return _from_pretrained(kind, where, local, attn_implementation=NAME, **options)
     except KeyError as error:  # a family with a table of implementations of its own
-        if error.args != (NAME,) or not any_attention:
+        if error.args != (NAME,) or not body:
             raise
     return _from_pretrained(kind, where, local, attn_implementation="eager", **options)
 
