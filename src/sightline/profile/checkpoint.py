@@ -48,15 +48,7 @@ class Checkpoint:
             differs = _differences(found["settings"], self._settings)
             if not differs:
                 return State.of_json(found["state"])
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            IndexError,
-            RecursionError,
-        ) as error:
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             kind = type(error).__name__
             raise CommandError(f"{self.path} cannot be read ({kind}); --restart begins anew") from None
         raise CommandError(

@@ -23,7 +23,7 @@ _DTYPES = ("float32", "bfloat16", "float16")
 
 def profile(
     model: Annotated[
-        str, typer.Argument(help="Hugging Face name or local folder, or default: all-MiniLM-L6-v2.")
+        str, typer.Argument(help="Hugging Face name, local folder, or default: all-MiniLM-L6-v2.")
     ],
     corpus: Annotated[
         Path,

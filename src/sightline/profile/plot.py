@@ -83,7 +83,7 @@ def _panel(shape: tuple[int, ...]) -> tuple[float, float]:
     """Inches for a map of so many layers and heads, with its title, caveat and colour bar."""
     layers, heads = shape
     cell = min(0.42, max(0.09, 3.2 / max(layers, heads)))
-    return max(3.3, heads * cell + 1.2), max(1.1, layers * cell) + 1.75
+    return max(3.3, heads * cell + 1.2), max(0.9, layers * cell) + 1.25
 
 
 def _heading(profile: Profile) -> str:
@@ -104,7 +104,7 @@ def _draw(axis: Any, statistic: Statistic, values: Tensor, stacks: list[tuple[st
         cmap=colours,
         vmin=low,
         vmax=high,
-        aspect="equal" if 0.25 < values.shape[0] / values.shape[1] < 4 else "auto",
+        aspect="auto",
         interpolation="nearest",
     )
     axis.set_title(statistic.title, loc="left", fontsize=10)

@@ -102,7 +102,7 @@ class Work:
         state.unit, state.batch = unit.number + 1, 0
 
     def _batches(self, found: list[Batch], labelled: int, patience: Patience) -> None:
-        """The batches of a unit that are not done yet; in one of them heads are labelled."""
+        """The batches of a unit that are not done yet; in a document of one of them heads are labelled."""
         reader = _Reader(self.subject, self.wish)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "sightline.trace: no attention was seen")
@@ -174,7 +174,9 @@ class _Reader:
             if values is not None:
                 self.found[Column(name, one.name)] = values
         if self._labelled and call.kind == "self":
-            self.labels[name] = head_labels(reads.matrix, reads.tokens)
+            # Of the longest document, which has no padding.
+            tokens = None if reads.tokens is None else reads.tokens[-1:]
+            self.labels[name] = head_labels(reads.matrix[-1:], tokens)
 
     def _reads(self, call: AttentionCall) -> Reads:
         """The call's matrix, without padding."""

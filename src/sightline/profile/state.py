@@ -30,7 +30,7 @@ class State:
         self.labels: dict[Call, list[Counter[str]]] = {}
 
     def count_labels(self, call: Call, found: Sequence[HeadLabel]) -> None:
-        """Adds the labels of one batch."""
+        """Adds the labels of one document."""
         heads = self.labels.setdefault(call, [Counter() for _ in found])
         for counter, one in zip(heads, found, strict=True):
             counter[one.label] += 1

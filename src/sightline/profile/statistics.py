@@ -18,6 +18,7 @@ from sightline.profile.reads import Reads
 
 _BOTH = ("self", "cross")
 _SELF = ("self",)
+_SINK = "The key that receives most is often a sink: take sink_mass with it."
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,12 @@ def _received_gini(reads: Reads) -> Tensor:
     return torch.where(keys > 0, found.clamp(min=0), math.nan)
 
 
+def _next_token(reads: Reads) -> Tensor:
+    # Not the last row of a document, whose next key is padding.
+    weights = measure.next_token(reads.matrix, per_query=True)
+    return reads.mean(weights[..., :-1], reads.rows[..., :-1] & reads.rows[..., 1:])
+
+
 def _repeated(function: Callable[[Any, Tensor], Tensor]) -> Callable[[Reads], Tensor | None]:
     """A measure that looks at the tokens; absent where they are not known."""
     return lambda reads: None if reads.tokens is None else function(reads.matrix, reads.tokens)
@@ -207,6 +214,7 @@ _measured(
     formula="max_j r_j, with r_j = Σ_i w_ij / Σ_ij w_ij",
     unit="share of all weight",
     range=(0, 1),
+    caveat=_SINK,
     needs=("received",),
 )
 _measured(
@@ -218,6 +226,7 @@ _measured(
     formula="-Σ_j r_j ln r_j / ln M, with r_j = Σ_i w_ij / Σ_ij w_ij and M keys that some query may see",
     unit="share of the largest entropy",
     range=(0, 1),
+    caveat=_SINK,
     needs=("received",),
 )
 _measured(
@@ -229,11 +238,12 @@ _measured(
     formula="(2 Σ_k k r_(k) - (M + 1)) / M, with r_(1) ≤ … ≤ r_(M) the shares r_j in order",
     unit="Gini coefficient",
     range=(0, 1),
+    caveat=_SINK,
     needs=("received",),
     standard=False,
 )
 for _name, _title, _compute in (
-    ("next_token", "next token", lambda r: measure.next_token(r.matrix)),
+    ("next_token", "next token", _next_token),
     ("local_mass", "weight within 5 tokens", lambda r: measure.local_mass(r.matrix)),
     ("diagonality", "diagonality", lambda r: measure.diagonality(r.matrix)),
     ("duplicate_token", "duplicate token", _repeated(measure.duplicate_token)),

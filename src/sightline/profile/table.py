@@ -43,7 +43,7 @@ class Row:
         mean: of the documents' numbers; NaN where there are none. std: with count - 1; NaN for one document.
         min, max: the least and the largest.
         p10, median, p90: quantiles, read off a histogram of 128 bins.
-        label: what the head does, by most of the batches that were looked at; "" for cross-attention.
+        label: what the head does, by most of the documents looked at (one of each unit); "" for cross.
         label_share: by how many of them.
     """
 
