@@ -25,7 +25,7 @@ def test_files_and_summary(run, corpus, tmp_path):
     assert ran.code == 0, ran.err
     assert "12 documents" in ran.out and "entropy\t" in ran.out and "Jain & Wallace 2019" in ran.out
     assert plot.read_text().startswith("<?xml") and "<svg" in plot.read_text()
-    rows = list(csv.DictReader(table.open()))
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     assert {row["measure"] for row in rows} >= {"entropy", "sink_mass", "received_max", "attention_distance"}
     assert len(rows) == 3 * 4 * len({row["measure"] for row in rows})
     found = sightline.load_profile(table)

@@ -96,8 +96,7 @@ def _heading(profile: Profile) -> str:
 def _draw(axis: Any, statistic: Statistic, values: Tensor, stacks: list[tuple[str, int]]) -> None:
     from matplotlib import colormaps
 
-    colours = colormaps["viridis"].copy()
-    colours.set_bad(_ABSENT)
+    colours = colormaps["viridis"].with_extremes(bad=_ABSENT)
     low, high = _ends(statistic, values)
     image = axis.imshow(
         values.masked_fill(~values.isfinite(), math.nan).numpy(),

@@ -31,7 +31,9 @@ class Reads:
     def __init__(
         self, matrix: AttentionMatrix, real: Tensor | None, tokens: Tensor | None, needs: Sequence[str]
     ) -> None:
-        self.matrix = matrix if real is None else without_padding(matrix, real)
+        # A matrix of its own: whether an unverified one is taken has been decided before.
+        bare = AttentionMatrix.of_problem(matrix.problem, matrix.lse)
+        self.matrix = bare if real is None else without_padding(bare, real)
         self.tokens, self._needs = tokens, tuple(needs)
 
     @functools.cached_property
