@@ -42,6 +42,16 @@ def test_parquet_holds_the_same(run, corpus, tmp_path):
     assert second.info["documents"] == 40 and second.info["settings"]["batch"] == 4
 
 
+def test_list_of_measures(sightline_command):
+    ran = sightline_command("profile", "--measures")
+    assert ran.code == 0
+    assert [line.split()[1] for line in ran.out.splitlines() if line.startswith("*")][:2] == [
+        "entropy",
+        "entropy_normalized",
+    ]
+    assert "  induction" in ran.out
+
+
 def test_encoder_decoder(run, tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text(

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
+def _list(wanted: bool) -> None:
+    """Prints every measure with its formula and unit; those marked * are measured if nobody chooses."""
+    if wanted:
+        from sightline.profile.statistics import STATISTICS
+
+        for one in STATISTICS.values():
+            print(f"{'*' if one.standard else ' '} {one.name:<20} {one.formula}, in {one.unit}")
+        raise typer.Exit
+
+
 def profile(
     model: Annotated[
         str, typer.Argument(help="Hugging Face name, local folder, or default: all-MiniLM-L6-v2.")
@@ -57,7 +67,9 @@ def profile(
     measure: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only this measure; may be repeated.")
     ] = None,
-    measures: Annotated[bool, typer.Option("--measures", help="List the measures, and stop.")] = False,
+    measures: Annotated[
+        bool, typer.Option("--measures", is_eager=True, callback=_list, help="List the measures, and stop.")
+    ] = False,
     layer: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Only layers of this number, name or glob; may be repeated."),

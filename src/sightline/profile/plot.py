@@ -96,6 +96,7 @@ def _heading(profile: Profile) -> str:
 def _draw(axis: Any, statistic: Statistic, values: Tensor, stacks: list[tuple[str, int]]) -> None:
     from matplotlib import colormaps
 
+    tall = values.shape[0] / values.shape[1]
     colours = colormaps["viridis"].with_extremes(bad=_ABSENT)
     low, high = _ends(statistic, values)
     image = axis.imshow(
@@ -112,7 +113,7 @@ def _draw(axis: Any, statistic: Statistic, values: Tensor, stacks: list[tuple[st
     _ticks(axis, values.shape[1], stacks)
     for row, column in (~values.isfinite()).nonzero().tolist():
         axis.text(column, row, "×", ha="center", va="center", fontsize=5, color="#888888")
-    bar = axis.figure.colorbar(image, ax=axis, fraction=0.05, pad=0.02)
+    bar = axis.figure.colorbar(image, ax=axis, fraction=0.05, pad=0.02, aspect=20 * max(1, tall))
     bar.set_label(statistic.unit, fontsize=7)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)
