@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from sightline.huggingface.load import LoadedModel, quiet
 from sightline.view.errors import LookError
-from sightline.view.model import LoadedModel, quiet
 from sightline.view.tokens import Encoded, Token, encode, tokens_of_ids
 
 if TYPE_CHECKING:
