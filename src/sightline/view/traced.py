@@ -161,11 +161,12 @@ def _given(tokens: Sequence[str] | Sequence[Sequence[str]] | None) -> list[tuple
     """The token lists: one, or those of the source and of the target."""
     if tokens is None:
         return []
-    several = [tokens] if all(isinstance(token, str) for token in tokens) else list(tokens)
-    for each in several:
-        wrong = next((t for t in each if not isinstance(t, str)), None) if not isinstance(each, str) else each
-        if wrong is not None:
-            raise LookError(f"tokens: a list of strings, or two such lists, source and target; got {wrong!r}")
+    several: list[Sequence[object]] = (
+        list(tokens) if all(isinstance(each, (list, tuple)) for each in tokens) else [tokens]  # type: ignore[arg-type]
+    )
+    wrong = next((token for each in several for token in each if not isinstance(token, str)), None)
+    if wrong is not None:
+        raise LookError(f"tokens: a list of strings, or two such lists, source and target; got {wrong!r}")
     return [tokens_of_strings([str(t) for t in each]) for each in several]
 
 
