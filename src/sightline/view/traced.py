@@ -122,16 +122,15 @@ def _check_size(calls: Sequence[AttentionCall]) -> None:
 
 def _stacks(calls: Sequence[AttentionCall]) -> dict[str, list[AttentionCall]]:
     """Calls of one kind, stack and shape belong together; the names are short, and each its own."""
-    grouped: dict[tuple[object, ...], list[AttentionCall]] = {}
+    grouped: dict[tuple[str, str, int, int], list[AttentionCall]] = {}
     for call in calls:
-        kind = (call.kind, re.sub(r"\d+", "*", call.name), call.matrix.shape[2:])
-        grouped.setdefault(kind, []).append(call)
+        _, _, n, m = call.matrix.shape
+        grouped.setdefault((call.kind, re.sub(r"\d+", "*", call.name), n, m), []).append(call)
     named: dict[str, list[AttentionCall]] = {}
-    for (kind, pattern, shape), group in grouped.items():
-        stack = _STACK.search(str(pattern))
-        name = stack[0].lower() if stack and kind == "self" else str(kind)
+    for (kind, pattern, n, m), group in grouped.items():
+        stack = _STACK.search(pattern)
+        name = stack[0].lower() if stack and kind == "self" else kind
         wider = f"{name} {pattern}".strip()
-        n, m = shape  # type: ignore[misc]
         options = (name, wider, f"{wider} {n} × {m}")
         named[next(option for option in options if option not in named)] = group
     return named
@@ -162,7 +161,7 @@ def _given(tokens: Sequence[str] | Sequence[Sequence[str]] | None) -> list[tuple
     if tokens is None:
         return []
     several: list[Sequence[object]] = (
-        list(tokens) if all(isinstance(each, (list, tuple)) for each in tokens) else [tokens]  # type: ignore[arg-type]
+        list(tokens) if all(isinstance(each, (list, tuple)) for each in tokens) else [tokens]
     )
     wrong = next((token for each in several for token in each if not isinstance(token, str)), None)
     if wrong is not None:
