@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightline.view.atomic import write_atomically
+from sightline.atomic import write_atomically
+from sightline.errors import CommandError
 from sightline.view.errors import LookError
 from sightline.view.reading import Reading, Section, sees_first_only
 from sightline.view.report import report_parts
@@ -40,7 +41,7 @@ def write_report(
     try:
         reading = reading_of(trace, title, layers, tokens, batch, unverified)
         return write_atomically(path, report_parts(summarize(reading, Wish())))
-    except LookError as error:
+    except CommandError as error:
         raise ValueError(f"report: {error}") from None
 
 
