@@ -1,0 +1,75 @@
+"""One head (or the mean or maximum over heads) of a lazy matrix, in blocks that stop when told to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from threading import Event
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sightline.backend.stages import logits, schedule, weights_of
+from sightline.matrix import AttentionMatrix
+
+
+class StoppedError(Exception):
+    """The computation was not wanted any more."""
+
+
+class Weights(NamedTuple):
+    """Weights [n,m] of rows × columns; ``visible`` is ``None`` where every weight is."""
+
+    rows: range
+    cols: range
+    weights: Tensor
+    visible: Tensor | None
+
+
+def select(matrix: AttentionMatrix, batch: int, head: int | str) -> AttentionMatrix:
+    """One batch entry and one head, or all heads for "mean" and "max": still lazy, [1,H,N,M] with H ≥ 1."""
+    _ = matrix.lse  # once for the whole; the parts inherit it
+    heads = slice(None) if isinstance(head, str) else slice(head, head + 1)
+    chosen: AttentionMatrix = matrix[batch : batch + 1, heads]
+    return chosen
+
+
+def blocks(
+    matrix: AttentionMatrix, head: int | str, rows: slice, cols: slice, cancel: Event
+) -> Iterator[Weights]:
+    """The weights of a region, block by block, without the keys that no row of a block may see.
+
+    Raises:
+        StoppedError: between two blocks, after ``cancel`` was set.
+    """
+    problem, lse = matrix.problem, matrix.lse
+    masks = problem.ranges is not None or problem.visible is not None or problem.bias is not None
+    for block in schedule(problem, rows, cols):
+        if cancel.is_set():
+            raise StoppedError
+        if block.cols.start >= block.cols.stop:
+            continue
+        masked = logits(problem, block)[0]
+        visible = masked > -math.inf if masks else None
+        weights = weights_of(masked, lse[0, :, block.rows])
+        yield Weights(
+            range(*block.rows.indices(matrix.shape[2])),
+            range(block.cols.start, block.cols.stop),
+            over_heads(weights, head),
+            None if visible is None else visible.any(0),
+        )
+
+
+def over_heads(weights: Tensor, head: int | str) -> Tensor:
+    """[H,n,m] to [n,m]: the only head, or the mean or maximum over heads."""
+    if len(weights) == 1:
+        return weights[0]
+    return weights.amax(0) if head == "max" else weights.mean(0)
+
+
+def part(matrix: AttentionMatrix, head: int | str, rows: slice, cols: slice) -> Tensor:
+    """Weights of a small part, NaN where a query may not look: [n,m]."""
+    masked = matrix.scores(rows, cols, "masked")[0]
+    weights = over_heads(weights_of(masked, matrix.lse[0, :, rows]), head)
+    return torch.where((masked > -math.inf).any(0), weights, math.nan)
