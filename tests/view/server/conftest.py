@@ -20,6 +20,15 @@ from sightline.view.server.service import Service
 LENGTH = 1300  # two levels are needed, and the last row of cells is cut
 
 
+@pytest.fixture(autouse=True)
+def alone():
+    """Small tensors: several threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def make_trace(length=LENGTH):
     generator = torch.Generator().manual_seed(3)
     with sightline.trace(None) as trace:

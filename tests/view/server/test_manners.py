@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 
@@ -147,13 +146,13 @@ def running(service):
 
     listening = bind("127.0.0.1", 0)
     port, ready = listening.getsockname()[1], threading.Event()
-    server = Server(create_app(service, allowed_hosts("127.0.0.1", port)), ready.set)
+    server = Server(create_app(service, allowed_hosts("127.0.0.1", port)), ready.set, service.jobs.stop)
     server.install_signal_handlers = lambda: None
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     assert ready.wait(30)
     yield f"http://127.0.0.1:{port}"
-    server.should_exit = server.force_exit = True
+    server.should_exit = True
     thread.join(30)
     listening.close()
 
@@ -257,8 +256,6 @@ def test_ctrl_c_ends_at_once(saved):
         line = process.stdout.readline()
         address = next(word for word in line.split() if word.startswith("http"))
         assert json.loads(get(f"{address}api/traces"))["traces"][0]["title"] == "small.safetensors"
-        begun = time.process_time()
         process.send_signal(signal.SIGINT)
         assert process.wait(20) in (0, 130)
         assert "Traceback" not in process.stderr.read()
-        assert time.process_time() - begun < 20

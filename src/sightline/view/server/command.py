@@ -60,8 +60,9 @@ def serve(
 
                 webbrowser.open(address)
 
-        app = create_app(Service(opened, cache << 20), allowed_hosts(host, place))
-        Server(app, ready).run(sockets=[listening])
+        service = Service(opened, cache << 20)
+        app = create_app(service, allowed_hosts(host, place))
+        Server(app, ready, service.jobs.stop).run(sockets=[listening])
     finally:
         listening.close()
 

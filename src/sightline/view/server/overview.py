@@ -12,8 +12,8 @@ from sightline.view.server.blocks import blocks
 from sightline.view.server.cells import Cells
 from sightline.view.server.pyramid import Region, coarse_level
 
-#: Rows of cells that the pass finishes at a time; what a cancelled pass has to repeat at most.
-BAND = 4
+#: Rows that the pass finishes at a time; what a cancelled pass has to repeat at most.
+BAND = 512
 
 
 class Overview:
@@ -76,7 +76,7 @@ class Overview:
         """
         with self._running:
             while not self.exact:
-                band = slice(self.done, min(self.height, self.done + BAND))
+                band = slice(self.done, min(self.height, self.done + max(1, BAND // self.cell)))
                 rows = slice(band.start * self.cell, min(self.n, band.stop * self.cell))
                 made = Cells(Region(rows.start, rows.stop, 0, self.m, self.cell))
                 received = torch.zeros_like(self.received)

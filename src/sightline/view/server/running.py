@@ -40,14 +40,14 @@ def bind(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """uvicorn that does not wait for open requests at its end, and says when it has begun."""
 
-    def __init__(self, app: Starlette, on_start: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, app: Starlette, on_start: Callable[[], None], on_end: Callable[[], None]) -> None:
         settings: dict[str, Any] = {"log_level": "error", "access_log": False, "lifespan": "on"}
         super().__init__(
             uvicorn.Config(
                 app, timeout_graceful_shutdown=1, server_header=False, ws="none", loop="asyncio", **settings
             )
         )
-        self.on_start = on_start
+        self.on_start, self.on_end = on_start, on_end
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -55,5 +55,5 @@ class Server(uvicorn.Server):
             self.on_start()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        self.force_exit = True
+        self.on_end()  # so that no open request has anything to wait for
         super().handle_exit(sig, frame)

@@ -49,6 +49,8 @@ async def wait(request: Request, jobs: Jobs, job: Job, generations: Generations)
             finished, _ = await asyncio.wait([done], timeout=_LOOK)
             if finished:
                 return done.result()
+            if job.cancel.is_set():
+                raise RefusedError(503, "The server ends.")
             if generation is not None and generations.is_old(client, generation):
                 raise RefusedError(409, "The page has asked for something newer.")
             if await request.is_disconnected():
