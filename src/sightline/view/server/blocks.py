@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.backend.stages import logits, schedule, weights_of
+from sightline.backend.problem import Problem
+from sightline.backend.stages import Block, logits, schedule, weights_of
 from sightline.matrix import AttentionMatrix
 
 
@@ -50,7 +51,7 @@ def blocks(
             raise StoppedError
         if block.cols.start >= block.cols.stop:
             continue
-        masked = logits(problem, block)[0]
+        masked = _masked(problem, block)[0]
         visible = masked > -math.inf if masks else None
         weights = weights_of(masked, lse[0, :, block.rows])
         yield Weights(
@@ -59,6 +60,24 @@ def blocks(
             over_heads(weights, head),
             None if visible is None else visible.any(0),
         )
+
+
+def _masked(problem: Problem, block: Block) -> Tensor:
+    """``logits``, without a look at each key where all rows of the block see the same long run of keys."""
+    ranges = problem.ranges
+    if ranges is None or ranges.shape[3] != 1 or problem.visible is not None or problem.bias is not None:
+        return logits(problem, block)
+    here = ranges if ranges.shape[2] == 1 else ranges[:, :, block.rows]
+    start = max(block.cols.start, int(here[..., 0].max()))
+    stop = min(block.cols.stop, int(here[..., 1].min()))
+    if 2 * (stop - start) < block.cols.stop - block.cols.start:
+        return logits(problem, block)
+    found = logits(problem, block, "biased")
+    for first, last in ((block.cols.start, start), (stop, block.cols.stop)):
+        if first < last:
+            edge = slice(first - block.cols.start, last - block.cols.start)
+            found[..., edge] = logits(problem, block._replace(cols=slice(first, last)))
+    return found
 
 
 def over_heads(weights: Tensor, head: int | str) -> Tensor:

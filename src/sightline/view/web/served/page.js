@@ -205,7 +205,7 @@ export class Page {
       if (call !== this.shown.call) return;
       const told = this.numbers.get(call);
       byId("atlas-sample").textContent = told.sampled ? `means over ${told.rows} sampled rows of ${told.of.toLocaleString("en")}` : "means over all rows";
-      showHeads(byId("atlas"), told, this.shown.head, (head) => this.set({ head }));
+      showHeads(byId("heads"), told, this.shown.head, (head) => this.set({ head }));
     } catch (error) {
       this.tell(error);
     }
