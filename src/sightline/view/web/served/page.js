@@ -159,6 +159,8 @@ export class Page {
     if (controller.signal.aborted) return;
     try {
       const told = await this.source.read(this.head, "cell", asked, controller.signal);
+      await Promise.all([this.other.ready(asked.query), this.list.ready(asked.key)]);
+      if (controller.signal.aborted) return;
       const score = told.score === null ? "" : ` · score ${told.score.toFixed(3)}`;
       const rank = told.rank === null ? "" : ` · rank ${told.rank.toLocaleString("en")} of ${told.of.toLocaleString("en")}`;
       byId("facts").textContent = `${pair()}: weight ${showWeight(told.weight)}${score}${rank} · row entropy ${told.entropy.toFixed(3)} nats`;
@@ -189,9 +191,9 @@ export class Page {
       byId("steps-rest").textContent = "";
       if (query === null || !one) return;
       const told = await this.source.read(this.head, "stages", { query }, controller.signal);
-      const show = () => showStages(byId("steps"), byId("steps-rest"), told, (at) => this.list.text(at));
-      show();
-      setTimeout(() => controller.signal.aborted || show(), 300); // token pages may come later
+      await Promise.all(told.keys.map(({ key: at }) => this.list.ready(at)));
+      if (controller.signal.aborted) return;
+      showStages(byId("steps"), byId("steps-rest"), told, (at) => this.list.text(at));
     } catch (error) {
       if (!controller.signal.aborted) this.tell(error);
     }

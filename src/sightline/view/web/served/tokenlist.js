@@ -13,7 +13,7 @@ export class TokenList {
   constructor(box, all, onChoose) {
     Object.assign(this, { box, all, onChoose });
     this.count = 0;
-    /** @type {Map<number, string[] | null>} */
+    /** @type {Map<number, any>} */
     this.pages = new Map();
     this.look = { weights: null, chosen: null, shade: null };
     box.addEventListener("scroll", () => this.draw());
@@ -26,7 +26,7 @@ export class TokenList {
   /** @param {number} count @param {((from: number, count: number) => Promise<string[]>) | null} load */
   show(count, load) {
     Object.assign(this, { count, load });
-    this.pages.clear();
+    this.pages = new Map();
     this.all.style.height = `${count * HEIGHT}px`;
     this.draw();
   }
@@ -34,17 +34,28 @@ export class TokenList {
   /** The text of a token, "" until its page is here. */
   text(place) {
     const page = Math.floor(place / PAGE);
-    if (!this.pages.has(page) && this.load) {
-      this.pages.set(page, null);
-      this.load(page * PAGE, PAGE).then(
-        (tokens) => {
-          this.pages.set(page, tokens);
-          this.draw();
-        },
-        () => this.pages.delete(page),
-      );
-    }
-    return this.pages.get(page)?.[place % PAGE] ?? "";
+    if (!this.pages.has(page) && this.load) this.fetch(page);
+    return this.pages.get(page)?.tokens?.[place % PAGE] ?? "";
+  }
+
+  /** Wait for the text of a token; one that does not come stays "". */
+  async ready(place) {
+    this.text(place);
+    await this.pages.get(Math.floor(place / PAGE))?.coming;
+  }
+
+  fetch(page) {
+    const { pages } = this;
+    /** @type {{tokens: string[] | null, coming: Promise<void> | null}} */
+    const entry = { tokens: null, coming: null };
+    pages.set(page, entry);
+    entry.coming = this.load(page * PAGE, PAGE).then(
+      (tokens) => {
+        entry.tokens = tokens;
+        if (pages === this.pages) this.draw();
+      },
+      () => void pages.delete(page),
+    );
   }
 
   /** Weights to shade with (NaN: hidden), the chosen place, and colours. */
