@@ -34,15 +34,14 @@ def dense(trace, call, head):
 
 
 def pooled(weights, cell, reduce):
-    n, m = weights.shape
-    out = torch.full((-(-n // cell), -(-m // cell)), math.nan, dtype=torch.float64)
-    for r in range(out.shape[0]):
-        for c in range(out.shape[1]):
-            block = weights[r * cell : (r + 1) * cell, c * cell : (c + 1) * cell]
-            seen = block[~block.isnan()]
-            if len(seen):
-                out[r, c] = seen.mean() if reduce == "mean" else seen.max()
-    return out
+    height, width = (-(-size // cell) for size in weights.shape)
+    margin = (0, width * cell - weights.shape[1], 0, height * cell - weights.shape[0])
+    whole = torch.nn.functional.pad(weights, margin, value=math.nan)
+    cells = whole.view(height, cell, width, cell).transpose(1, 2).flatten(2)
+    if reduce == "mean":
+        return cells.nanmean(-1)
+    most = cells.nan_to_num(nan=-1).amax(-1)
+    return most.masked_fill(most < 0, math.nan)
 
 
 @pytest.mark.parametrize("call", [0, 1])
