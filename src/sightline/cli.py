@@ -1,4 +1,4 @@
-"""The command line: ``sightline look``, ``profile``, ``bench``, ``info``, and what else COMMANDS lists.
+"""The command line: ``sightline look``, ``serve``, ``profile`` and whatever else COMMANDS lists.
 
 A command is a plain function with typer annotations. It raises ``LookError`` (or any subclass of
 ``CommandError``) for what the user can put right; this file turns that into one line and an exit code:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, str] = {
     "look": "sightline.view.command:look",
     "profile": "sightline.profile.command:profile",
+    "serve": "sightline.view.server.command:serve",
     "bench": "sightline.bench.command:bench",
     "info": "sightline.view.info:info",
 }

@@ -1,0 +1,111 @@
+"""Computations in worker threads: urgent ones first, shared by all who wait, stopped when nobody does."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from enum import IntEnum
+from threading import Event, Lock, Thread
+from typing import Any
+
+from sightline.view.server.blocks import StoppedError
+
+#: Computations that may wait for a worker; more are refused.
+WAITING = 512
+
+
+class Urgency(IntEnum):
+    """What goes first."""
+
+    QUICK = 0  # milliseconds; has a worker of its own, so that no long computation delays it
+    EXACT = 1
+    WHOLE = 2  # a pass over a whole matrix
+
+
+class BusyError(Exception):
+    """Too many computations are waiting."""
+
+
+class Job:
+    """One computation and how many wait for it."""
+
+    def __init__(self, key: Hashable, compute: Callable[[Event], Any]) -> None:
+        self.key, self.compute = key, compute
+        self.future: Future[Any] = Future()
+        self.cancel = Event()
+        self.waiting = 0
+
+
+class Jobs:
+    """Worker threads. They are daemons: the end of the process does not wait for them."""
+
+    def __init__(self, workers: int = 2) -> None:
+        self._quick: queue.PriorityQueue[Any] = queue.PriorityQueue()
+        self._slow: queue.PriorityQueue[Any] = queue.PriorityQueue()
+        self._order = itertools.count()
+        self._known: dict[Hashable, Job] = {}
+        self._lock = Lock()
+        self._stopped = False
+        self._threads = [Thread(target=self._work, args=(self._quick,), daemon=True)]
+        self._threads += [Thread(target=self._work, args=(self._slow,), daemon=True) for _ in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def join(self, key: Hashable, urgency: Urgency, compute: Callable[[Event], Any]) -> Job:
+        """The running computation of that key, else a new one; :meth:`leave` it afterwards.
+
+        Raises:
+            BusyError: when too many are waiting.
+        """
+        with self._lock:
+            job = self._known.get(key)
+            if job is None or job.cancel.is_set():
+                if len(self._known) >= WAITING:
+                    raise BusyError
+                job = self._known[key] = Job(key, compute)
+                line = self._quick if urgency is Urgency.QUICK else self._slow
+                line.put((int(urgency), next(self._order), job))
+            job.waiting += 1
+            return job
+
+    def leave(self, job: Job) -> None:
+        """One waits no more; the last one to leave stops the computation."""
+        with self._lock:
+            job.waiting -= 1
+            if job.waiting == 0 and not job.future.done():
+                job.cancel.set()
+                self._forget(job)
+
+    def stop(self) -> None:
+        """Stops every computation and the workers."""
+        with self._lock:
+            self._stopped = True
+            for job in self._known.values():
+                job.cancel.set()
+        for line, count in ((self._quick, 1), (self._slow, len(self._threads) - 1)):
+            for _ in range(count):
+                line.put((-1, next(self._order), None))
+
+    def _work(self, line: queue.PriorityQueue[Any]) -> None:
+        while (job := line.get()[2]) is not None and not self._stopped:
+            self._run(job)
+
+    def _run(self, job: Job) -> None:
+        try:
+            if job.cancel.is_set():
+                raise StoppedError
+            result = job.compute(job.cancel)
+        except BaseException as error:
+            with self._lock:
+                self._forget(job)
+            job.future.set_exception(error)
+            return
+        with self._lock:
+            self._forget(job)
+        job.future.set_result(result)
+
+    def _forget(self, job: Job) -> None:
+        if self._known.get(job.key) is job:
+            del self._known[job.key]

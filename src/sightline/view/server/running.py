@@ -1,0 +1,59 @@
+"""The server process: a socket that is checked first, uvicorn on it, an end at once on Ctrl-C."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from sightline.view.server.catalogue import ServeError
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any that is free.
+
+    Raises:
+        ServeError: the port is in use, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+        made.listen(128)
+    except OSError as error:
+        made.close()
+        if error.errno == errno.EADDRINUSE:
+            text = f"--port {port}: is in use on {host}; give another one, or --port 0 for any that is free"
+        elif error.errno == errno.EACCES:
+            text = f"--port {port}: this user may not listen there; give one above 1023"
+        else:
+            text = f"--host {host}: cannot listen there: {error.strerror or error}"
+        raise ServeError(text) from None
+    return made
+
+
+class Server(uvicorn.Server):
+    """uvicorn that does not wait for open requests at its end, and says when it has begun."""
+
+    def __init__(self, app: Starlette, on_start: Callable[[], None], on_end: Callable[[], None]) -> None:
+        settings: dict[str, Any] = {"log_level": "error", "access_log": False, "lifespan": "on"}
+        super().__init__(
+            uvicorn.Config(
+                app, timeout_graceful_shutdown=1, server_header=False, ws="none", loop="asyncio", **settings
+            )
+        )
+        self.on_start, self.on_end = on_start, on_end
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.on_start()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self.on_end()  # so that no open request has anything to wait for
+        super().handle_exit(sig, frame)

@@ -1,0 +1,94 @@
+/** Cells along each side of a tile, as the server has it. */
+export const TILE = 256;
+
+/**
+ * What of the matrix is shown: `x`, `y` are the key and query at the left upper corner, `per` is how many
+ * weights one CSS pixel spans.
+ * @typedef {{x: number, y: number, per: number}} View
+ */
+
+/**
+ * The level whose cells are at least one pixel large.
+ * @param {number} per
+ * @param {number} top
+ */
+export function levelOf(per, top) {
+  return Math.min(top, Math.max(0, Math.floor(Math.log2(per) + 1e-9)));
+}
+
+/**
+ * Tiles of a level that the view touches, those in the middle first.
+ * @param {View} view
+ * @param {number} width CSS pixels
+ * @param {number} height
+ * @param {number} level
+ * @param {number} n queries
+ * @param {number} m keys
+ * @returns {{level: number, row: number, column: number}[]}
+ */
+export function visibleTiles(view, width, height, level, n, m) {
+  const side = TILE * 2 ** level;
+  const clamp = (value, all) => Math.min(Math.max(0, Math.ceil(all / side) - 1), Math.max(0, Math.floor(value / side)));
+  const found = [];
+  const [bottom, right] = [view.y + height * view.per, view.x + width * view.per];
+  if (bottom <= 0 || right <= 0 || view.y >= n || view.x >= m) return found;
+  for (let row = clamp(view.y, n); row <= clamp(bottom - 1e-9, n); row++) {
+    for (let column = clamp(view.x, m); column <= clamp(right - 1e-9, m); column++) found.push({ level, row, column });
+  }
+  const [cy, cx] = [(view.y + bottom) / 2 / side - 0.5, (view.x + right) / 2 / side - 0.5];
+  const far = (tile) => (tile.row - cy) ** 2 + (tile.column - cx) ** 2;
+  return found.sort((a, b) => far(a) - far(b));
+}
+
+/**
+ * The tile of the next coarser level that covers a tile.
+ * @param {{level: number, row: number, column: number}} tile
+ */
+export function parentOf(tile) {
+  return { level: tile.level + 1, row: tile.row >> 1, column: tile.column >> 1 };
+}
+
+/**
+ * The whole matrix in a canvas.
+ * @param {number} width
+ * @param {number} height
+ * @param {number} n
+ * @param {number} m
+ * @returns {View}
+ */
+export function wholeView(width, height, n, m) {
+  const per = Math.max(n / height, m / width);
+  return { x: (m - width * per) / 2, y: (n - height * per) / 2, per };
+}
+
+/**
+ * Zoom by a factor (below 1: closer), keeping what is at pixel (px, py) where it is; kept inside the matrix.
+ * @param {View} view
+ * @param {number} factor
+ * @param {number} px
+ * @param {number} py
+ * @param {number} width
+ * @param {number} height
+ * @param {number} n
+ * @param {number} m
+ * @returns {View}
+ */
+export function zoomedView(view, factor, px, py, width, height, n, m) {
+  const most = wholeView(width, height, n, m).per;
+  const per = Math.min(most, Math.max(Math.min(1 / 48, most), view.per * factor));
+  return insideView({ x: view.x + px * (view.per - per), y: view.y + py * (view.per - per), per }, width, height, n, m);
+}
+
+/**
+ * The nearest view that shows no more emptiness than it must.
+ * @param {View} view
+ * @param {number} width
+ * @param {number} height
+ * @param {number} n
+ * @param {number} m
+ * @returns {View}
+ */
+export function insideView(view, width, height, n, m) {
+  const slide = (start, span, all) => (span >= all ? (all - span) / 2 : Math.min(Math.max(0, start), all - span));
+  return { x: slide(view.x, width * view.per, m), y: slide(view.y, height * view.per, n), per: view.per };
+}

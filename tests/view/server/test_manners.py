@@ -1,0 +1,261 @@
+"""Strangers, nonsense, bounds; work that stops; slow work that keeps nobody waiting."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+
+from sightline.cli import main
+from sightline.view.server import cache as caches
+from sightline.view.server.blocks import StoppedError
+from sightline.view.server.jobs import Jobs, Urgency
+from sightline.view.server.overview import Overview
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "127.0.0.1:1"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+    ],
+)
+def test_strangers_are_refused(client, headers):
+    answer = client.get("/api/traces", headers=headers)
+    assert answer.status_code == 403 and answer.json()["error"]
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_friends_are_not(client):
+    for headers in ({}, {"host": "localhost:8417"}, {"origin": "http://127.0.0.1:8417"}):
+        answer = client.get("/api/traces", headers=headers)
+        assert answer.status_code == 200
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "unsafe" not in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    "path, status",
+    [
+        ("/nothing", 404),
+        ("/web/..%2f..%2fcommand.py", 404),
+        ("/web/%2e%2e/%2e%2e/etc/passwd", 404),
+        ("/web/page.html", 404),
+        ("/api/traces/nothing", 404),
+        ("{here}/calls/9", 404),
+        ("{here}/calls/9/tile?level=0&row=0&column=0", 404),
+        ("{here}/calls/0/tile", 400),
+        ("{here}/calls/0/tile?level=99&row=0&column=0", 400),
+        ("{here}/calls/0/tile?level=0&row=6&column=0", 404),
+        ("{here}/calls/0/tile?level=0&row=0&column=0&head=2", 400),
+        ("{here}/calls/0/tile?level=0&row=0&column=0&reduce=sum", 400),
+        ("{here}/calls/0/tile?level=0&row=٣&column=0", 400),
+        ("{here}/calls/0/tile?level=0&row=--1&column=0", 400),
+        ("{here}/calls/0/row?query=1300", 400),
+        ("{here}/calls/0/stages?head=mean&query=1", 400),
+        ("{here}/calls/0/stages?query=1&k=101", 400),
+        ("{here}/tokens?count=1000000", 400),
+        ("{here}/find?text=", 400),
+        ("/api/traces?" + "x" * 3000, 414),
+    ],
+)
+def test_nonsense_is_told(client, here, path, status):
+    answer = client.get(path.replace("{here}", here))
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
+def test_the_page_and_its_modules(client):
+    page = client.get("/")
+    assert page.status_code == 200 and "text/html" in page.headers["content-type"]
+    main_module = client.get("/web/served/main.js")
+    assert "javascript" in main_module.headers["content-type"]
+
+
+def test_cache_is_bounded():
+    cache = caches.Cache(100)
+    for i in range(20):
+        cache.put(i, f"value {i}", 30)
+        assert cache.used <= 100
+        cache.get(0)
+    assert cache.get(0) == "value 0" and cache.get(1) is None and len(cache) == 3
+    cache.put("large", 1, 101)
+    assert cache.get("large") is None and cache.used == 90
+
+
+def test_work_that_nobody_waits_for_stops():
+    jobs, stopped, begun = Jobs(1), threading.Event(), threading.Event()
+
+    def endless(cancel):
+        begun.set()
+        assert cancel.wait(30)
+        stopped.set()
+        raise StoppedError
+
+    first, second = (jobs.join("same", Urgency.EXACT, endless) for _ in range(2))
+    assert first is second and begun.wait(30)
+    jobs.leave(first)
+    assert not first.cancel.is_set()
+    jobs.leave(first)
+    assert stopped.wait(30)
+    assert jobs.join("same", Urgency.EXACT, lambda cancel: 5).future.result(30) == 5
+    jobs.stop()
+
+
+def test_a_stopped_pass_goes_on_where_it_was(trace):
+    overview, cancel = Overview(trace[1].matrix[:, :1], 0), threading.Event()
+    whole = Overview(trace[1].matrix[:, :1], 0)
+    whole.refine(threading.Event())
+    overview.sample(cancel)
+    assert not overview.exact and overview.share == 0
+
+    class AfterTwo(threading.Event):
+        looks = 0
+
+        def is_set(self):
+            self.looks += 1
+            return self.looks > 2
+
+    while not overview.exact:
+        before = overview.share
+        try:
+            overview.refine(AfterTwo())
+        except StoppedError:
+            assert before < overview.share < 1
+    region = overview.cells.region
+    for reduce in ("mean", "max"):
+        assert overview.picture(region, reduce)[0].equal(whole.picture(region, reduce)[0])
+
+
+@pytest.fixture
+def running(service):
+    """The same application behind a real uvicorn on a free port."""
+    from sightline.view.server.app import create_app
+    from sightline.view.server.guard import allowed_hosts
+    from sightline.view.server.running import Server, bind
+
+    listening = bind("127.0.0.1", 0)
+    port, ready = listening.getsockname()[1], threading.Event()
+    server = Server(create_app(service, allowed_hosts("127.0.0.1", port)), ready.set, service.jobs.stop)
+    server.install_signal_handlers = lambda: None
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    assert ready.wait(30)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(30)
+    listening.close()
+
+
+def get(address):
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return answer.read()
+
+
+def test_slow_work_blocks_nobody_and_stops_with_its_client(running, here, service, monkeypatch):
+    from sightline.view.server import readings
+
+    begun, stopped = threading.Semaphore(0), threading.Semaphore(0)
+
+    def endless(matrix, name, cancel):
+        begun.release()
+        assert cancel.wait(30)
+        stopped.release()
+        raise StoppedError
+
+    monkeypatch.setattr(readings, "sums", endless)
+    host, port = running.removeprefix("http://").split(":")
+    asked = []
+    for head in (0, 1):
+        asked.append(socket.create_connection((host, int(port))))
+        asked[-1].sendall(
+            f"GET {here}/calls/0/entropy?head={head} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
+        )
+        assert begun.acquire(timeout=30)
+    # Both slow workers are busy: a quick answer comes all the same.
+    assert len(get(f"{running}{here}/calls/0/row?head=0&query=5")) == 4 * 1300
+    assert not stopped.acquire(blocking=False)
+    for connection in asked:
+        connection.close()
+        assert stopped.acquire(timeout=30)
+
+
+def test_a_newer_generation_stops_the_older(running, here, monkeypatch):
+    from sightline.view.server import readings
+
+    begun, stopped = threading.Event(), threading.Event()
+
+    def endless(matrix, name, cancel):
+        begun.set()
+        assert cancel.wait(30)
+        stopped.set()
+        raise StoppedError
+
+    monkeypatch.setattr(readings, "sums", endless)
+    answers = []
+
+    def ask():
+        try:
+            get(f"{running}{here}/calls/0/entropy?client=a&generation=1")
+        except urllib.error.HTTPError as error:
+            answers.append((error.code, json.load(error)["error"]))
+            error.close()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    assert begun.wait(30)
+    get(f"{running}{here}/calls/0/row?query=0&client=a&generation=2")
+    assert stopped.wait(30)
+    thread.join(30)
+    assert answers == [(409, "The page has asked for something newer.")]
+
+
+def test_port_in_use(capsys, saved):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", str(saved), "--port", str(port), "--no-open"]) == 1
+    err = capsys.readouterr().err
+    assert f"--port {port}: is in use" in err and "--port 0" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        ([], "nothing to show"),
+        (["missing.safetensors"], "missing.safetensors"),
+        (["--model", "x"], "--text"),
+        (["{bad}"], "is no sound trace"),
+        (["x", "--port", "70000"], "--port 70000"),
+        (["x", "--host", "203.0.113.7"], "--host 203.0.113.7"),
+    ],
+)
+def test_what_cannot_be_served(capsys, tmp_path, arguments, told):
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"\x10\0\0\0\0\0\0\0{ nonsense")
+    given = [str(bad) if each == "{bad}" else each for each in arguments]
+    if "--port" not in given:
+        given += ["--port", "0"]
+    assert main(["serve", "--no-open", *given]) == 1
+    err = capsys.readouterr().err
+    assert told in err and err.startswith("sightline: ") and err.count("\n") == 1
+
+
+def test_ctrl_c_ends_at_once(saved):
+    command = [sys.executable, "-m", "sightline", "serve", str(saved), "--port", "0", "--no-open"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        line = process.stdout.readline()
+        address = next(word for word in line.split() if word.startswith("http"))
+        assert json.loads(get(f"{address}api/traces"))["traces"][0]["title"] == "small.safetensors"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) in (0, 130)
+        assert "Traceback" not in process.stderr.read()

@@ -1,0 +1,155 @@
+"""What the server says equals what the matrix says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from sightline.view.server.blocks import select
+from sightline.view.server.overview import Overview
+from sightline.view.server.pyramid import TILE, coarse_level, top_level
+
+from .conftest import LENGTH
+
+
+def floats(answer):
+    assert answer.status_code == 200, answer.text
+    shape = [int(n) for n in answer.headers["x-sightline-shape"].split(",")]
+    return torch.tensor(np.frombuffer(answer.content, "<f4").reshape(shape).copy())
+
+
+def dense(trace, call, head):
+    """Float64 weights, NaN where hidden."""
+    problem = trace[call].matrix.problem
+    q, k = problem.query[0].double(), problem.key[0].double()
+    scores = q @ k.mT * problem.scale
+    if call == 0:
+        scores = scores.masked_fill(torch.ones(LENGTH, LENGTH).triu(1).bool(), -math.inf)
+    weights = scores.softmax(-1)
+    weights = weights.amax(0) if head == "max" else weights.mean(0) if head == "mean" else weights[head]
+    return weights.masked_fill(scores[0] == -math.inf, math.nan)
+
+
+def pooled(weights, cell, reduce):
+    height, width = (-(-size // cell) for size in weights.shape)
+    margin = (0, width * cell - weights.shape[1], 0, height * cell - weights.shape[0])
+    whole = torch.nn.functional.pad(weights, margin, value=math.nan)
+    cells = whole.view(height, cell, width, cell).transpose(1, 2).flatten(2)
+    if reduce == "mean":
+        return cells.nanmean(-1)
+    most = cells.nan_to_num(nan=-1).amax(-1)
+    return most.masked_fill(most < 0, math.nan)
+
+
+@pytest.mark.parametrize("call", [0, 1])
+@pytest.mark.parametrize("head", [0, 1, "mean", "max"])
+def test_single_weights(client, here, trace, call, head):
+    query = {"head": head, "level": 0, "row": 5, "column": 1}
+    found = floats(client.get(f"{here}/calls/{call}/tile", params=query))
+    expected = dense(trace, call, head)[5 * TILE :, TILE : 2 * TILE]
+    torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize("level, row, column", [(1, 2, 0), (1, 0, 1), (2, 1, 1), (3, 0, 0)])
+@pytest.mark.parametrize("head, reduce", [(1, "mean"), (0, "max"), ("mean", "max")])
+def test_cells(client, here, trace, level, row, column, head, reduce):
+    assert (coarse_level(LENGTH, LENGTH), top_level(LENGTH, LENGTH)) == (1, 3)
+    query = {"head": head, "level": level, "row": row, "column": column, "reduce": reduce}
+    answer = client.get(f"{here}/calls/0/tile", params=query)
+    assert answer.headers["x-sightline-sampled"] == "0"
+    whole = pooled(dense(trace, 0, head), 1 << level, reduce)
+    expected = whole[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
+    torch.testing.assert_close(floats(answer).double(), expected, atol=1e-6, rtol=1e-4, equal_nan=True)
+
+
+def test_sampled_first_then_exact(client, here, trace):
+    query = {"head": 0, "level": 3, "row": 0, "column": 0}
+    quick = client.get(f"{here}/calls/1/tile", params={**query, "quality": "quick"})
+    assert quick.headers["x-sightline-sampled"] == "1" and quick.headers["cache-control"] == "no-store"
+    exact = client.get(f"{here}/calls/1/tile", params=query)
+    assert exact.headers["x-sightline-sampled"] == "0" and "immutable" in exact.headers["cache-control"]
+    # Rows are a sample, every second one here; columns are not.
+    rows = dense(trace, 1, 0)[1::2]
+    cells = torch.nn.functional.pad(rows, (0, 4, 0, 2)).view(163, 4, 163, 8).sum((1, 3))
+    sizes = torch.full((163,), 8.0).index_fill(0, torch.tensor(162), 4)
+    seen = torch.full((163,), 4.0).index_fill(0, torch.tensor(162), 2)
+    expected = cells / (seen[:, None] * sizes)
+    torch.testing.assert_close(floats(quick).double(), expected, atol=1e-6, rtol=1e-4)
+    again = client.get(f"{here}/calls/1/tile", params={**query, "quality": "quick"})
+    assert again.headers["x-sightline-sampled"] == "0" and again.content == exact.content
+    same = client.get(f"{here}/calls/1/tile", params=query, headers={"if-none-match": exact.headers["etag"]})
+    assert same.status_code == 304 and not same.content
+
+
+def test_received_is_a_gift_of_the_pass(trace):
+    from threading import Event
+
+    overview = Overview(select(trace[0].matrix, 0, 1), 1)
+    overview.refine(Event())
+    torch.testing.assert_close(
+        overview.received.float(), trace[0].matrix.received()[0, 1], atol=1e-4, rtol=1e-4
+    )
+
+
+def test_readouts(client, here, trace):
+    matrix, expected = trace[0].matrix, dense(trace, 0, 1)
+    get = lambda name, **query: client.get(f"{here}/calls/0/{name}", params={"head": 1, **query})  # noqa: E731
+    close = lambda a, b: torch.testing.assert_close(a.double(), b, atol=1e-6, rtol=1e-4, equal_nan=True)  # noqa: E731
+    close(floats(get("row", query=700)), expected[700])
+    close(floats(get("column", key=3)), expected[:, 3])
+    torch.testing.assert_close(floats(get("entropy")), matrix.entropy()[0, 1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(floats(get("received")), matrix.received()[0, 1], atol=1e-4, rtol=1e-4)
+    told = get("cell", query=700, key=30).json()
+    assert told["weight"] == pytest.approx(float(expected[700, 30]), rel=1e-4)
+    assert told["score"] == pytest.approx(float(matrix.scores(700, 30)[0, 1, 0, 0]), rel=1e-5)
+    assert told["rank"] == int((expected[700] > expected[700, 30]).sum()) + 1 and told["of"] == 701
+    assert told["entropy"] == pytest.approx(float(matrix.entropy()[0, 1, 700]), rel=1e-4)
+    assert get("cell", query=3, key=30).json()["weight"] is None
+
+
+def test_stages(client, here, trace):
+    told = client.get(f"{here}/calls/0/stages", params={"head": 0, "query": 900, "k": 5}).json()
+    expected = dense(trace, 0, 0)[900].nan_to_num(nan=-1)
+    assert [each["key"] for each in told["keys"]] == expected.topk(5).indices.tolist()
+    for each in told["keys"]:
+        assert math.exp(each["masked"] - told["lse"]) == pytest.approx(each["weight"], rel=1e-4)
+    total = sum(each["weight"] for each in told["keys"]) + told["rest"]["weight"]
+    assert total == pytest.approx(1, abs=1e-5) and told["rest"]["keys"] == 901 - 5
+    few = client.get(f"{here}/calls/0/stages", params={"head": 0, "query": 1, "k": 5}).json()
+    assert len(few["keys"]) == 2
+
+
+def test_numbers_of_heads(client, here, trace):
+    told = client.get(f"{here}/calls/1/numbers").json()
+    rows = range(*slice((-(-LENGTH // 128)) // 2, LENGTH, -(-LENGTH // 128)).indices(LENGTH))
+    assert told["sampled"] and told["rows"] == len(rows)
+    expected = dense(trace, 1, 1)[list(rows)]
+    entropy = -torch.special.xlogy(expected, expected).sum(1).mean()
+    assert told["heads"]["entropy"][1] == pytest.approx(float(entropy), rel=1e-4)
+    assert told["heads"]["first"][1] == pytest.approx(float(expected[:, 0].mean()), rel=1e-4)
+    previous = torch.stack([w[i - 1] for w, i in zip(expected, rows, strict=True)]).mean()
+    assert told["heads"]["previous"][1] == pytest.approx(float(previous), rel=1e-4)
+
+
+def test_tokens(client, here):
+    assert client.get(f"{here}/tokens", params={"from": 1298}).json() == {
+        "from": 1298,
+        "of": LENGTH,
+        "tokens": ["t1298", "t1299"],
+    }
+    assert client.get(f"{here}/find", params={"text": "T129", "from": 200}).json()["found"][:2] == [
+        1290,
+        1291,
+    ]
+    assert client.get(f"{here}/find", params={"text": "nowhere"}).json()["found"] == []
+
+
+def test_about(client, here, trace):
+    told = client.get(here).json()
+    assert (told["model"], told["tokens"]) == ("two layers", LENGTH)
+    assert [layer["shape"] for layer in told["layers"]] == [[1, 2, LENGTH, LENGTH]] * 2
+    assert told["sections"][0]["layers"] == [0, 1] and "Jain" in told["caveat"]
+    assert told["layers"][0]["verified"] == trace[0].verified
