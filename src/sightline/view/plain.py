@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sightline.view.reading import CAVEAT
+from sightline.measure.sources import CAVEAT
 from sightline.view.summary import Summary
 from sightline.view.tokens import Token
 

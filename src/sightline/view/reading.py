@@ -6,16 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sightline.huggingface.load import LoadedModel, quiet
 from sightline.view.errors import LookError
 from sightline.view.tokens import Encoded, Token, encode, tokens_of_ids
 
 if TYPE_CHECKING:
+    from sightline.huggingface.load import LoadedModel
     from sightline.matrix import AttentionMatrix
-
-CAVEAT = (
-    "Weights show where a head looks, not by themselves why: Jain & Wallace 2019, Wiegreffe & Pinter 2019."
-)
 
 _WRITTEN = 64  # tokens that an encoder-decoder writes at most when no target is given
 
@@ -76,6 +72,8 @@ def read(loaded: LoadedModel, text: str, pair: str | None = None, max_tokens: in
     Raises:
         LookError: the text has no tokens, or the model gives no attention matrices.
     """
+    from sightline.huggingface.load import quiet
+
     limit = min((n for n in (loaded.limit, max_tokens) if n is not None), default=None)
     reason = (
         "--max-tokens" if limit is not None and limit == max_tokens != loaded.limit else "the model's limit"

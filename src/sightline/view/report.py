@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from sightline.measure.sources import CAVEAT
 from sightline.view.carried import carry
 from sightline.view.layers import Readouts, by_token
 from sightline.view.modules import inline, source
-from sightline.view.reading import CAVEAT, Reading, Section
+from sightline.view.reading import Reading, Section
 from sightline.view.summary import Summary
 from sightline.view.tensors import TensorStore
 from sightline.view.tokens import Token

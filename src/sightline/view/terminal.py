@@ -10,8 +10,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from sightline.measure.sources import CAVEAT
 from sightline.view.plain import pairs_scope, short, special_remark
-from sightline.view.reading import CAVEAT
 from sightline.view.shades import background, style
 from sightline.view.summary import Summary
 

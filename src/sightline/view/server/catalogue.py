@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sightline.errors import CommandError
+from sightline.measure.sources import CAVEAT
 from sightline.trace import load_trace
 from sightline.trace.call import AttentionCall
 from sightline.trace.recording import Calls
-from sightline.view.errors import CommandError
-from sightline.view.reading import CAVEAT
 from sightline.view.server.pyramid import TILE, coarse_level, top_level
 
 
