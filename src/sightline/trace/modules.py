@@ -79,6 +79,32 @@ def _without_wrappers(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
+#: PyTorch's own modules that are one projection, and those that work on each place by itself.
+_PROJECTIONS = frozenset((nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
+_PLACEWISE = frozenset((nn.LayerNorm, nn.RMSNorm, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Identity))
+
+
+class Leaf(NamedTuple):
+    """A module that is known to hold no attention; ``projects`` if it is a projection."""
+
+    module: nn.Module
+    projects: bool
+
+
+def leaf_of(module: nn.Module, args: Any) -> Leaf | None:
+    """The module as a leaf, if it is one of PyTorch's own, as they come; else ``None``.
+
+    Subclasses, and modules with hooks, may compute anything.
+    """
+    kind = type(module)
+    projects = kind in _PROJECTIONS
+    if not (projects or kind in _PLACEWISE) or len(args) != 1:
+        return None
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__:
+        return None
+    return Leaf(module, projects)
+
+
 _COMPILED = r"Using `torch.compile\(module\)` when there are global hooks"
 
 
@@ -94,7 +120,8 @@ _handles: list[Any] = []
 
 
 def listen(listener: Any) -> None:
-    """Calls ``listener.entered(module)`` and ``.left(module)`` for every module that this thread runs."""
+    """Calls ``listener.entered(module, args)`` and ``.left(module, args, output)`` for every module that this
+    thread runs."""
     global _open
     _local.listeners.append(listener)
     with _lock:
@@ -123,9 +150,9 @@ def stop_listening(listener: Any) -> None:
 
 def _before(module: nn.Module, args: Any) -> None:
     for listener in _local.listeners:
-        listener.entered(module)
+        listener.entered(module, args)
 
 
 def _after(module: nn.Module, args: Any, output: Any) -> None:
     for listener in reversed(_local.listeners):
-        listener.left(module)
+        listener.left(module, args, output)

@@ -212,6 +212,7 @@ class Trace(Calls):
         modules_of = model.modules() if isinstance(model, nn.Module) else ()
         self._known_attention = any(_is_attention(type(module)) for module in modules_of)
         self._recorder: Recorder | None = None
+        self._leaf: modules.Leaf | None = None
         self._used = False
 
     # --- the block --------------------------------------------------------------------------------
@@ -262,8 +263,12 @@ class Trace(Calls):
 
     # --- modules ----------------------------------------------------------------------------------
 
-    def entered(self, module: nn.Module) -> None:
+    def entered(self, module: nn.Module, args: Any) -> None:
         """A module begins to run."""
+        leaf = modules.leaf_of(module, args)
+        if leaf is not None and self._leaf is None and self._recorder is not None and self._recorder.pause():
+            self._leaf = leaf  # nothing in there is worth looking at, operation by operation
+            return
         running = self._stack.enter(module)
         if running.name is not None and _is_attention(type(module)):
             self._frames.append((module, self._seen))
@@ -272,8 +277,14 @@ class Trace(Calls):
         if type(module).__name__ == "OptimizedModule":
             self._say_uncompiled()
 
-    def left(self, module: nn.Module) -> None:
+    def left(self, module: nn.Module, args: Any, output: Any) -> None:
         """A module has run."""
+        if self._leaf is not None and self._leaf.module is module:
+            leaf, self._leaf = self._leaf, None
+            assert self._recorder is not None
+            self._recorder.resume()
+            self._recorder.passed(args[0], output, leaf.projects)
+            return
         if self._pending:
             self._hook_gradients()
         if self._frames and self._frames[-1][0] is module:
@@ -282,6 +293,7 @@ class Trace(Calls):
                 self._on_unseen(module)
         self._stack.leave(module)
         if self._recorder is not None and not self._frames:
+            self._recorder.forget_dead()
             self._recorder.tracking = not self._known_attention or not self._stack.running
 
     def _say_uncompiled(self) -> None:
