@@ -11,7 +11,7 @@ pytest.importorskip("typer", reason="the command line needs the [app] extra")
 pytest.importorskip("rich", reason="the command line needs the [app] extra")
 
 from sightline import cli
-from sightline.view.errors import CommandError
+from sightline.errors import CommandError
 
 
 def test_help_names_every_command(capsys):

@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Bumped whenever a struct or a signature changes; the Python side refuses a library of another number. */
-#define SIGHTLINE_ABI 2
+#define SIGHTLINE_ABI 3
 
 typedef enum {
   SIGHTLINE_OK = 0,
@@ -132,6 +132,18 @@ typedef struct {
   float* topk_weights;   /* [B,H,N,k] descending; 0 where fewer than k keys are visible */
   int64_t* topk_indices; /* [B,H,N,k]; -1 there; ties: the lower key first */
   int64_t k;             /* 1 <= k <= sightline_max_topk() */
+
+  float* distance; /* [B,H,N] sum over keys of w |i + position[b] - j| */
+  const int64_t* position;
+  int64_t position_stride; /* b */
+
+  /* Key j of batch entry b belongs to cell cells[b,j], 0 <= cells < cell_count. */
+  const int32_t* cells; /* contiguous along j */
+  int64_t cell_stride;  /* b */
+  int64_t cell_count;
+  float* cell_sum;  /* [B,H,N,cell_count] sum of w */
+  float* cell_max;  /* [B,H,N,cell_count] largest w; -1 where nothing is visible */
+  float* cell_seen; /* [B,H,N,cell_count] visible keys */
 } sightline_readouts;
 
 /* How sightline_forward runs a problem. */

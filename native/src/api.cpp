@@ -63,10 +63,24 @@ sightline_status check_gradients(const sightline_problem& p, const sightline_gra
   return missing ? SIGHTLINE_INVALID_ARGUMENT : SIGHTLINE_OK;
 }
 
-sightline_status check_readouts(const sightline_readouts* out) {
+// Cells are looked through, as a stray one would be written beside the sums.
+bool cells_valid(const sightline_problem& p, const sightline_readouts& out) {
+  if (!out.cell_sum && !out.cell_max && !out.cell_seen) return true;
+  if (out.cell_count < 0 || out.cell_count > INT32_MAX || (p.keys > 0 && !out.cells)) return false;
+  for (int64_t b = 0; b < (out.cell_stride ? p.batch : 1); b++) {
+    const int32_t* cells = out.cells + b * out.cell_stride;
+    for (int64_t key = 0; key < p.keys; key++) {
+      if (cells[key] < 0 || cells[key] >= out.cell_count) return false;
+    }
+  }
+  return true;
+}
+
+sightline_status check_readouts(const sightline_problem& p, const sightline_readouts* out) {
   if (!out) return SIGHTLINE_INVALID_ARGUMENT;
   const bool topk = out->topk_weights || out->topk_indices;
-  return topk && (out->k < 1 || out->k > kMaxTopk) ? SIGHTLINE_INVALID_ARGUMENT : SIGHTLINE_OK;
+  if (topk && (out->k < 1 || out->k > kMaxTopk)) return SIGHTLINE_INVALID_ARGUMENT;
+  return cells_valid(p, *out) ? SIGHTLINE_OK : SIGHTLINE_INVALID_ARGUMENT;
 }
 
 // --- Forward ---
@@ -226,7 +240,7 @@ int32_t sightline_readout(int32_t level, int32_t threads, const sightline_proble
   const Kernels* kernels;
   if (const auto status = find_kernels(level, &kernels)) return status;
   if (const auto status = check_problem(problem, threads, false)) return status;
-  if (const auto status = check_readouts(out)) return status;
+  if (const auto status = check_readouts(*problem, out)) return status;
   if (!has_rows(*problem)) {  // nobody looks: keys receive nothing
     const int64_t sums = problem->batch * problem->heads * problem->keys;
     if (out->received) memset(out->received, 0, sizeof(float) * sums);

@@ -1,10 +1,11 @@
 // Reading a block of queries' weights without keeping them: given the row's lse, any weight is
-// 2^(masked - lse), so entropy, what each key receives, and the largest weights come from one pass over the
-// scores. There is no value product and no running maximum.
+// 2^(masked - lse), so entropy, distance, what each key receives, the largest weights and those of cells of
+// keys come from one pass over the scores. There is no value product and no running maximum.
 #pragma once
 
 #include <cmath>
 
+#include "cells.h"
 #include "scores.h"
 #include "topk.h"
 
@@ -15,7 +16,9 @@ struct ReadoutScratch {
   ScoreScratch scores;
   float* lse;          // [kBlockRows], in units of log 2
   float* information;  // [kBlockRows]: sum of w log2 w
+  float* distance;     // [kBlockRows]
   TopLists top;
+  CellScratch cells;
 };
 
 inline bool wants_max(const sightline_readouts& out) {
@@ -29,9 +32,11 @@ ReadoutScratch take_readout(const sightline_problem& p, const sightline_readouts
   readout.scores = take_scores<Products>(p, scratch);
   readout.lse = scratch.take<float>(kBlockRows);
   readout.information = scratch.take<float>(kBlockRows);
+  readout.distance = scratch.take<float>(kBlockRows);
   readout.top.capacity = list_capacity(wants_topk(out) ? out.k : wants_max(out) ? 1 : 0);
   readout.top.scores = scratch.take<float>(readout.top.capacity * kBlockRows);
   readout.top.keys = scratch.take<int32_t>(readout.top.capacity * kBlockRows);
+  readout.cells = take_cells(out, scratch);
   return readout;
 }
 
@@ -41,19 +46,38 @@ inline void start_readout(const Block& block, const float* lse, const ReadoutScr
   for (int row = 0; row < kBlockRows; row++) {
     const float x = row < block.count ? lse[block.out_row() + row] : -kInfinity;
     scratch.lse[row] = x == -kInfinity ? kInfinity : to_log2(x);
-    scratch.information[row] = 0;
+    scratch.information[row] = scratch.distance[row] = 0;
   }
   clear_lists(scratch.top);
+  clear_cells(scratch.cells);
 }
 
 // --- Sums over weights ---
 
-// Weights of one patch: sums w log2 w per lane, and adds each key's weights, lane by lane, to `received`.
+// Which sums are wanted.
+struct Sums {
+  bool entropy, distance, received;
+  SL_INLINE bool any() const { return entropy || distance || received; }
+};
+
+// What a slab's rows sum up, lane by lane.
+struct RowSums {
+  Vec lse[kSlabVectors];
+  Vec information[kSlabVectors];
+  Vec distance[kSlabVectors];
+};
+
+// Weights of one patch: sums w log2 w and w |steps - k| per lane, and adds each key's weights, lane by lane,
+// to `received`. `steps`: positions of the first vector's rows relative to the patch's first key.
 // `guarded`: scores may be -infinity, whose share of the entropy is 0 and not 0 * infinity.
-template <int vectors, bool entropy, bool received, bool guarded>
-void sum_weights(const float* scores, int keys, const Vec* lse, Vec* information, float* to) {
-  Vec subtract[vectors], sum[vectors];
-  SL_UNROLL for (int v = 0; v < vectors; v++) subtract[v] = lse[v], sum[v] = Vec{};
+template <int vectors, bool entropy, bool distance, bool received, bool guarded>
+void sum_weights(const float* scores, int keys, RowSums& rows, int first, Vec steps, float* to) {
+  Vec subtract[vectors], information[vectors], far[vectors], step[vectors];
+  SL_UNROLL for (int v = 0; v < vectors; v++) {
+    subtract[v] = rows.lse[first + v], information[v] = far[v] = Vec{};
+    step[v] = steps + splat((float)(v * kLanes));
+  }
+  Vec key = {};
 #pragma GCC unroll 1
   for (int k = 0; k < keys; k++) {
     Vec total = {};
@@ -61,53 +85,93 @@ void sum_weights(const float* scores, int keys, const Vec* lse, Vec* information
       const Vec log_weight = load(scores + k * kSlabRows + v * kLanes) - subtract[v];
       const Vec weight = exp2(log_weight);
       if (entropy) {
-        sum[v] = fma(weight, guarded ? max_of(log_weight, splat(-1000.0f)) : log_weight, sum[v]);
+        const Vec log = guarded ? max_of(log_weight, splat(-1000.0f)) : log_weight;
+        information[v] = fma(weight, log, information[v]);
       }
+      if (distance) far[v] = fma(weight, absolute(step[v] - key), far[v]);
       if (received) total = v ? total + weight : weight;
     }
+    if (distance) key += splat(1.0f);
     if (received) store(to + k * kLanes, load(to + k * kLanes) + total);
   }
-  if (entropy) {
-    SL_UNROLL for (int v = 0; v < vectors; v++) information[v] += sum[v];
+  SL_UNROLL for (int v = 0; v < vectors; v++) {
+    if (entropy) rows.information[first + v] += information[v];
+    if (distance) rows.distance[first + v] += far[v];
   }
 }
 
-template <bool entropy, bool received>
-SL_INLINE void sum_patch(const ReadoutScratch& scratch, const Patch& patch, bool guarded, const Vec* lse,
-                         Vec* information, float* to) {
-  const float* scores = scores_of(scratch.scores, patch);
-  with_vectors(patch.vectors, [&](auto n) {
-    if (guarded) {
-      sum_weights<n.value, entropy, received, true>(scores, patch.keys, lse, information, to);
-    } else {
-      sum_weights<n.value, entropy, received, false>(scores, patch.keys, lse, information, to);
-    }
+// The sums that are wanted as template arguments: body(entropy, distance, received), each a Flag.
+template <bool value_>
+struct Flag {
+  static constexpr bool value = value_;
+};
+template <class Body>
+SL_INLINE void with_flag(bool flag, const Body& body) {
+  if (flag) return body(Flag<true>());
+  body(Flag<false>());
+}
+template <class Body>
+SL_INLINE void with_sums(const Sums& sums, const Body& body) {
+  with_flag(sums.entropy, [&](auto entropy) {
+    with_flag(sums.distance, [&](auto distance) {
+      with_flag(sums.received, [&](auto received) { body(entropy, distance, received); });
+    });
   });
 }
 
-// `received` is null where not wanted, and else points at the sums of the chunk's first key.
-inline void sum_chunk(const ReadoutScratch& scratch, const ChunkScores& chunk, bool guarded, int slab,
-                      bool entropy, float* received) {
-  Vec lse[kSlabVectors], information[kSlabVectors];
-  float* stored = scratch.information + slab * kSlabRows;
+// Positions of a patch's first rows, relative to its first key. Exact up to 2^24, then as float32 rounds.
+inline Vec steps_of(const Block& block, const sightline_readouts& out, const Place& place) {
+  const int64_t position = out.position ? out.position[block.b * out.position_stride] : 0;
+  const int64_t first = block.first + place.row + position - place.key;
+  float steps[kLanes];
+  for (int lane = 0; lane < kLanes; lane++) steps[lane] = (float)(first + lane);
+  return load(steps);
+}
+
+// `received` points at the sums of the chunk's first key.
+inline void sum_chunk(const Block& block, const sightline_readouts& out, const ReadoutScratch& scratch,
+                      const ChunkScores& chunk, int64_t chunk_begin, bool guarded, int slab, const Sums& sums,
+                      float* received) {
+  RowSums rows;
+  float *information = scratch.information + slab * kSlabRows,
+        *distance = scratch.distance + slab * kSlabRows;
   for (int v = 0; v < kSlabVectors; v++) {
-    lse[v] = load(scratch.lse + slab * kSlabRows + v * kLanes);
-    information[v] = load(stored + v * kLanes);
+    rows.lse[v] = load(scratch.lse + slab * kSlabRows + v * kLanes);
+    rows.information[v] = load(information + v * kLanes);
+    rows.distance[v] = load(distance + v * kLanes);
   }
   for (int i = 0; i < chunk.count; i++) {
     const Patch& patch = chunk.patches[i];
-    const bool hides = guarded || patch.edge;
-    const int v = patch.vector;
-    float* to = received ? received + patch.key * kLanes : nullptr;
-    if (entropy && received) {
-      sum_patch<true, true>(scratch, patch, hides, lse + v, information + v, to);
-    } else if (entropy) {
-      sum_patch<true, false>(scratch, patch, hides, lse + v, information + v, to);
-    } else {
-      sum_patch<false, true>(scratch, patch, hides, lse + v, information + v, to);
-    }
+    const float* scores = scores_of(scratch.scores, patch);
+    const Vec steps = sums.distance ? steps_of(block, out, place_of(block, patch, slab, chunk_begin)) : Vec{};
+    float* to = sums.received ? received + patch.key * kLanes : nullptr;
+    with_sums(sums, [&](auto entropy, auto distance, auto received) {
+      with_flag(guarded || patch.edge, [&](auto hides) {
+        with_vectors(patch.vectors, [&](auto n) {
+          sum_weights<n.value, entropy.value, distance.value, received.value, hides.value>(
+              scores, patch.keys, rows, patch.vector, steps, to);
+        });
+      });
+    });
   }
-  for (int v = 0; v < kSlabVectors; v++) store(stored + v * kLanes, information[v]);
+  for (int v = 0; v < kSlabVectors; v++) {
+    store(information + v * kLanes, rows.information[v]);
+    store(distance + v * kLanes, rows.distance[v]);
+  }
+}
+
+// --- Cells of keys ---
+
+inline void gather_chunk(const Block& block, const ReadoutScratch& scratch, const ChunkScores& chunk,
+                         int64_t chunk_begin, int slab) {
+  for (int i = 0; i < chunk.count; i++) {
+    const Patch& patch = chunk.patches[i];
+    const Place place = place_of(block, patch, slab, chunk_begin);
+    with_vectors(patch.vectors, [&](auto n) {
+      gather_cells<n.value>(scratch.cells, scores_of(scratch.scores, patch), patch.keys, place.key,
+                            scratch.lse + place.row, place.row);
+    });
+  }
 }
 
 // --- Largest weights ---
@@ -147,6 +211,7 @@ inline Entry list_entry(const ReadoutScratch& scratch, int row, int rank) {
 
 inline void write_row(const ReadoutScratch& scratch, const sightline_readouts& out, int row, int64_t at) {
   if (out.entropy) out.entropy[at] = -kLn2 * scratch.information[row];
+  if (out.distance) out.distance[at] = scratch.distance[row];
   if (wants_max(out)) {
     const Entry first = list_entry(scratch, row, 0);
     if (out.max_weight) out.max_weight[at] = first.weight;
@@ -161,16 +226,18 @@ inline void write_row(const ReadoutScratch& scratch, const sightline_readouts& o
 }
 
 template <class Products>
-void readout_chunk(const Block& block, const Terms& terms, const ReadoutScratch& scratch, Span chunk,
-                   bool last, bool entropy, float* received) {
+void readout_chunk(const Block& block, const Terms& terms, const ReadoutScratch& scratch,
+                   const sightline_readouts& out, Span chunk, bool last, float* received) {
   const WordRows key = read_keys<Products>(block, scratch.scores.operands.key, chunk);
+  const Sums sums = {out.entropy != nullptr, out.distance != nullptr, received != nullptr};
   for (int slab = 0; slab < slabs(block); slab++) {
     ChunkScores scores;
     score_chunk<Products>(block, terms, scratch.scores, key, chunk, last, slab, scores);
-    if (entropy || received) {
-      sum_chunk(scratch, scores, terms.any, slab, entropy,
+    if (sums.any()) {
+      sum_chunk(block, out, scratch, scores, chunk.begin, terms.any, slab, sums,
                 received ? received + chunk.begin * kLanes : nullptr);
     }
+    if (wants_cells(out)) gather_chunk(block, scratch, scores, chunk.begin, slab);
     if (scratch.top.capacity) offer_chunk(scratch, scores, chunk, slab);
   }
 }
@@ -189,10 +256,12 @@ void readout_block_with(const sightline_problem& p, const PackedHead& packed, in
   scratch.scores.ahead = &nothing_ahead;
   pack_query<Products>(block, terms, scratch.scores.query_t);
   start_readout(block, lse, scratch);
+  if (wants_cells(out)) scratch.cells.of_key = out.cells + b * out.cell_stride;
   for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {
-    readout_chunk<Products>(block, terms, scratch, chunk, last, out.entropy != nullptr, received);
+    readout_chunk<Products>(block, terms, scratch, out, chunk, last, received);
   });
   for (int row = 0; row < block.count; row++) write_row(scratch, out, row, block.out_row() + row);
+  write_cells(block, scratch.cells, scratch.lse, out);
 }
 
 size_t readout_scratch(const sightline_problem& p, const sightline_readouts& out) {

@@ -14,6 +14,7 @@ from sightline.explain import Explanation, explain
 from sightline.info import info
 from sightline.mask import Mask, causal, dense, documents, lengths, prefix, ranges, window
 from sightline.matrix import AttentionMatrix, Readouts
+from sightline.profile import load_profile, profile
 from sightline.trace import load_trace, trace
 
 __all__ = [
@@ -33,8 +34,10 @@ __all__ = [
     "explain",
     "info",
     "lengths",
+    "load_profile",
     "load_trace",
     "prefix",
+    "profile",
     "ranges",
     "relative",
     "sdpa_override",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from sightline.errors import CommandError
 
 
 @contextmanager
@@ -37,3 +39,31 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def check_writable(path: Path) -> None:
+    """Complain early, before a model is loaded, when ``path`` cannot be written.
+
+    Raises:
+        CommandError: its folder is missing or not writable, or ``path`` is a folder.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise CommandError(f"cannot write {path}: the folder {folder} does not exist")
+    if path.is_dir():
+        raise CommandError(f"cannot write {path}: it is a folder")
+    if not os.access(folder, os.W_OK):
+        raise CommandError(f"cannot write {path}: the folder {folder} is not writable")
+
+
+def write_atomically(path: Path, parts: Iterable[str]) -> int:
+    """Write ``parts`` one after another to ``path`` in UTF-8 and return the number of bytes.
+
+    If anything stops that (an error, Ctrl-C), the old file is as it was and nothing is left over.
+    """
+    check_writable(path)
+    try:
+        with replacing(path) as file:
+            return sum(file.write(part.encode()) for part in parts)
+    except OSError as error:
+        raise CommandError(f"cannot write {path}: {error.strerror or error}") from None

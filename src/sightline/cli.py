@@ -1,4 +1,4 @@
-"""The command line: ``sightline look``, ``bench``, ``info``, and whatever else is listed in COMMANDS.
+"""The command line: ``sightline look``, ``profile``, ``bench``, ``info``, and what else COMMANDS lists.
 
 A command is a plain function with typer annotations. It raises ``LookError`` (or any subclass of
 ``CommandError``) for what the user can put right; this file turns that into one line and an exit code:
@@ -13,13 +13,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sightline.view.errors import CommandError
+from sightline.errors import CommandError
 
 if TYPE_CHECKING:
     import typer
 
 COMMANDS: dict[str, str] = {
     "look": "sightline.view.command:look",
+    "profile": "sightline.profile.command:profile",
     "bench": "sightline.bench.command:bench",
     "info": "sightline.view.info:info",
 }

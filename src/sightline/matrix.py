@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -12,19 +12,20 @@ import torch
 from torch import Tensor
 
 from sightline.align import Align
-from sightline.backend import choose, chunked, cpu, decide
+from sightline.backend import choose, chunked, cpu, decide, products
+from sightline.backend.native_pool import native_pool
+from sightline.backend.native_readouts import native_readouts
 from sightline.backend.pool import Pool
 from sightline.backend.problem import Problem
 from sightline.backend.readouts import (
     NAMED,
     Part,
     Product,
-    Readout,
     TransposedProduct,
     Values,
     run,
 )
-from sightline.backend.select import select_batch, select_heads, tensors, with_tensors
+from sightline.backend.select import select_batch, select_heads, select_rows, tensors, with_tensors
 from sightline.backend.stages import STAGES, Block, logits, pair_logits
 from sightline.bias import Bias
 from sightline.check import check_device, check_integers, fits
@@ -254,7 +255,10 @@ class AttentionMatrix(LikeTensor):
         if self._lse is not None or 4 * len(range(n)[rows]) >= n:
             return self._full_lse()
         out = chunked.empty_lse(self._problem)
-        out[:, :, rows] = chunked.lse(self._problem, rows)
+        if self._native() and rows.indices(n)[2] == 1:
+            out[:, :, rows] = cpu.lse(select_rows(self._problem, rows))
+        else:
+            out[:, :, rows] = chunked.lse(self._problem, rows)
         return out
 
     def _full_lse(self) -> Tensor:
@@ -375,14 +379,15 @@ class AttentionMatrix(LikeTensor):
         wanted = self._wanted(names, topk, segments)
         results: dict[str, Any] = {}
         native = [name for name, why in self._paths(wanted, topk).items() if why is None]
-        if native:
-            results |= _native_results(self._problem, self._full_lse(), native, topk or 0)
-        rest = [name for name in wanted if name not in results]
         options: dict[str, dict[str, Any]] = {
             "topk": {"k": topk},
             "mass": {"segments": segments},
             "distance": {"align": align},
         }
+        if native:
+            chosen = {name: options.get(name, {}) for name in native}
+            results |= native_readouts(self._problem, self._full_lse(), chosen)
+        rest = [name for name in wanted if name not in results]
         passes = [NAMED[name](self._problem, **options.get(name, {})) for name in rest]
         results |= dict(
             zip(rest, run(self._problem, self._full_lse(), passes) if passes else [], strict=True)
@@ -399,8 +404,8 @@ class AttentionMatrix(LikeTensor):
         Example:
             >>> import sightline, torch
             >>> A = sightline.AttentionMatrix(*torch.randn(2, 1, 2, 10, 4))
-            >>> A.explain("entropy", "distance")["distance"]
-            'plain PyTorch: the native kernels do not have this readout'
+            >>> A.explain("entropy", "topk", topk=100)["topk"]
+            'plain PyTorch: k=100 is above 64'
         """
         paths = self._paths(names or NAMED, topk)
         return {name: "native" if why is None else f"plain PyTorch: {why}" for name, why in paths.items()}
@@ -413,9 +418,7 @@ class AttentionMatrix(LikeTensor):
         found: dict[str, str | None] = {}
         for readout in names:
             found[readout] = reason
-            if reason is None and readout not in cpu.READOUTS:
-                found[readout] = "the native kernels do not have this readout"
-            elif reason is None and readout == "topk" and (topk or 0) > cpu.max_topk():
+            if reason is None and readout == "topk" and (topk or 0) > cpu.max_topk():
                 found[readout] = f"k={topk} is above {cpu.max_topk()}"
         return found
 
@@ -520,8 +523,10 @@ class AttentionMatrix(LikeTensor):
         if row_slice.step != 1 or col_slice.step != 1:
             raise ValueError("pool: rows and cols are slices of step 1.")
         self._unchanged()
-        picture = Pool(self._problem, height, width, row_slice, col_slice, reduce)
-        (found,) = run(self._problem, self._lse_of(row_slice), [picture], row_slice, col_slice)
+        lse, cut = self._lse_of(row_slice), (height, width, row_slice, col_slice, reduce)
+        if self._native():
+            return self._squeeze(native_pool(self._problem, lse, *cut))
+        (found,) = run(self._problem, lse, [Pool(self._problem, *cut)], row_slice, col_slice)
         return self._squeeze(found)
 
     # --- the matrix as a linear operator ------------------------------------------------------------
@@ -535,25 +540,38 @@ class AttentionMatrix(LikeTensor):
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """A @ x: [B,H,N,F] for x [M,F], [H,M,F] or [B,H,M,F]; [B,H,N] for x [M]."""
-        return self._product(Product, x, self._problem.shape[3], "M")
+        self._unchanged()
+        columns = self._columns(x, self._problem.shape[3], "M")
+        if self._native_for(x):
+            return self._as_other_side(products.product(self._problem, columns), x)
+        (found,) = run(self._problem, self._full_lse(), [Product(self._problem, columns)])
+        return self._as_other_side(found, x)
 
     def __rmatmul__(self, x: Tensor) -> Tensor:
         """x @ A: [B,H,F,M] for x [F,N], [H,F,N] or [B,H,F,N]; [B,H,M] for x [N]."""
-        if x.dim() == 1:
-            return self._product(TransposedProduct, x, self._problem.shape[2], "N")
-        return self._product(TransposedProduct, x.transpose(-1, -2), self._problem.shape[2], "N").transpose(
-            -1, -2
-        )
+        if not isinstance(x, Tensor) or x.dim() < 2:
+            return self._transposed_product(x)
+        return self._transposed_product(x.transpose(-1, -2)).transpose(-1, -2)
 
-    def _product(
-        self, kind: Callable[[Problem, Tensor], Readout], x: Tensor, length: int, axis: str
-    ) -> Tensor:
+    def _transposed_product(self, x: Tensor) -> Tensor:
+        """Aᵀ @ x: [B,H,M,F] for x [N,F], [H,N,F] or [B,H,N,F]; [B,H,M] for x [N]."""
         self._unchanged()
+        columns = self._columns(x, self._problem.shape[2], "N")
+        if self._native_for(x):
+            found = products.transposed_product(self._problem, self._full_lse(), columns)
+            return self._as_other_side(found, x)
+        (found,) = run(self._problem, self._full_lse(), [TransposedProduct(self._problem, columns)])
+        return self._as_other_side(found, x)
+
+    def _native_for(self, x: Tensor) -> bool:
+        return self._native() and not x.requires_grad
+
+    def _columns(self, x: Tensor, length: int, axis: str) -> Tensor:
+        """The other side of a product as [B|1, H|1, length, F], or a clear error."""
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise TypeError("@: the other side must be a floating tensor.")
         check_device("@", x, self.device)
-        vector = x.dim() == 1
-        columns = x[:, None] if vector else x
+        columns = x[:, None] if x.dim() == 1 else x
         b, h, _, _ = self._problem.shape
         if self._dropped[1] and columns.dim() > 2:
             columns = columns.unsqueeze(-3)
@@ -562,10 +580,12 @@ class AttentionMatrix(LikeTensor):
                 f"@: the other side has {columns.shape[-2]} entries along the axis {axis}={length} "
                 "of the matrix. Transpose the one or the other."
             )
-        full = fits("@", columns, ("B", "H", axis, "F"), (b, h, length, columns.shape[-1]))
-        (found,) = run(self._problem, self._full_lse(), [kind(self._problem, full)])
+        return fits("@", columns, ("B", "H", axis, "F"), (b, h, length, columns.shape[-1]))
+
+    def _as_other_side(self, found: Tensor, x: Tensor) -> Tensor:
+        """A product in the dtype of x, a vector where x is one."""
         found = self._squeeze(found.to(x.dtype))
-        return found[..., 0] if vector else found
+        return found[..., 0] if x.dim() == 1 else found
 
     def _squeeze(self, tensor: Tensor) -> Tensor:
         """Without the batch and head axes that an integer index took away."""
@@ -598,9 +618,7 @@ class TransposedMatrix(LikeTensor):
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """Aᵀ @ x: [B,H,M,F] for x [N,F], [H,N,F] or [B,H,N,F]; [B,H,M] for x [N]."""
-        if x.dim() == 1:
-            return self._matrix.__rmatmul__(x)
-        return self._matrix.__rmatmul__(x.transpose(-1, -2)).transpose(-1, -2)
+        return self._matrix._transposed_product(x)
 
     def __rmatmul__(self, x: Tensor) -> Tensor:
         """x @ Aᵀ: [B,H,F,N]."""
@@ -614,16 +632,6 @@ class TransposedMatrix(LikeTensor):
 
     def __repr__(self) -> str:
         return f"{self._matrix!r}.T"
-
-
-def _native_results(problem: Problem, lse: Tensor, names: list[str], k: int) -> dict[str, Any]:
-    found = cpu.readouts(problem, lse, names, k)
-    results: dict[str, Any] = {name: found[name] for name in names if name in found}
-    if "max" in names:
-        results["max"] = Values(found["max_weight"], found["max_index"])
-    if "topk" in names:
-        results["topk"] = Values(found["topk_weights"], found["topk_indices"])
-    return results
 
 
 def _versions(problem: Problem) -> dict[str, int]:

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from sightline.backend import cpu, native
+from sightline.backend import cpu, native, products
 from sightline.backend.problem import Problem
 
 pytestmark = [
@@ -52,7 +52,14 @@ def compute(dtype, n, m, d, e):
     }
     placed = {name: at_a_page_end(tensor) for name, tensor in tensors.items()}
     for chosen in (placed, {name: placed[name] for name in ("query", "key", "value")}):
-        cpu.forward(Problem(**chosen, scale=0.5))
+        problem = Problem(**chosen, scale=0.5)
+        _, lse = cpu.forward(problem)
+        cells = cpu.Cells(at_a_page_end(torch.arange(m, dtype=torch.int32)[None] // 2), (m + 1) // 2)
+        position = at_a_page_end(torch.tensor([m - n]))
+        read = ["entropy", "distance", "cell_sum", "cell_max", "cell_seen"]
+        cpu.readouts(problem, at_a_page_end(lse), read, position=position, cells=cells)
+        products.product(problem, at_a_page_end(torch.randn(1, h, m, e)))
+        products.transposed_product(problem, lse, at_a_page_end(torch.randn(1, h, n, e)))
 
 
 @pytest.mark.parametrize("level", LEVELS)

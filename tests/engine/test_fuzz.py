@@ -85,11 +85,16 @@ def compare(case: Case, wanted: Wanted) -> Tensor:
     close(A.lse, stages.lse, LSE)
     weights = stages.weights.detach()
     k = min(weights.shape[-1], 5)
-    found = A.readouts("entropy", "received", "max_score", topk=k)
+    segments = torch.arange(weights.shape[-1]) // 3
+    found = A.readouts("entropy", "received", "max_score", "distance", topk=k, segments=segments)
     close(found.entropy, torch.special.entr(weights).sum(-1), LSE)
     close(found.received, weights.sum(-2), 10 * LSE)
     close(found.max_score, stages.masked.amax(-1), LSE)
     close(found.topk.values, weights.topk(k).values, LSE)
+    n, m = weights.shape[-2:]
+    steps = (torch.arange(n)[:, None] + m - n - torch.arange(m)).abs()
+    close(found.distance, (weights * steps).sum(-1), LSE * max(1.0, float(steps.max())))
+    close(found.mass, weights @ torch.nn.functional.one_hot(segments).double(), LSE)
     gradients = torch.autograd.grad(context, leaves, wanted.upstream)
     for gradient, expected in zip(gradients, wanted.gradients, strict=True):
         close(gradient, expected, GRADIENT[dtype] * max(1.0, float(expected.abs().max())))

@@ -147,10 +147,10 @@ def test_one_pass_serves_several_readouts(monkeypatch):
     for name in ("readouts", "lse"):
         module = sightline.matrix.cpu
         original = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *a, f=original, n=name: calls.append(n) or f(*a))
+        monkeypatch.setattr(module, name, lambda *a, f=original, n=name, **o: calls.append(n) or f(*a, **o))
     q = torch.randn(1, 2, 30, 8)
     _, A = sightline.attention(q, q, q, return_matrix=True)
-    A.readouts("received", "entropy", "max", topk=3)
+    A.readouts("received", "entropy", "max", "distance", topk=3, segments=torch.arange(30) // 4)
     assert calls == ["readouts"]
 
 

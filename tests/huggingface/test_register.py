@@ -71,7 +71,7 @@ def run(code: str) -> str:
 def test_missing_transformers_says_what_to_install() -> None:
     stderr = run("import sys; sys.modules['transformers'] = None; import sightline.huggingface")
     assert (
-        'ImportError: sightline.huggingface needs transformers. Install it with: pip install "sightline[app]"'
+        'ModuleNotFoundError: sightline.huggingface needs transformers. Install it with: pip install "sightline[app]"'
         in stderr
     )
 

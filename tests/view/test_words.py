@@ -50,8 +50,8 @@ def test_look_by_words(look_json, eager):
 
 def test_blocks_of_words_agree(model_folder, monkeypatch):
     """However few rows are merged at a time, the readouts are the same."""
+    from sightline.huggingface.load import load_model
     from sightline.view import words
-    from sightline.view.model import load_model
     from sightline.view.reading import read
 
     reading = read(load_model(str(model_folder("bert"))), TEXT)

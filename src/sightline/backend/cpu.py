@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +18,6 @@ from sightline.backend.problem import Problem, empty_context, empty_gradient
 PATHS = ("blocks", "decode")  # by number, as in the header's sightline_path
 # sightline_dtype
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-READOUTS = ("entropy", "received", "max", "max_score", "topk")
 
 
 def why_not(problem: Problem) -> str | None:
@@ -144,13 +144,33 @@ def plan(problem: Problem) -> Plan:
     )
 
 
-def readouts(problem: Problem, lse: Tensor, names: Sequence[str], k: int = 0) -> dict[str, Tensor]:
-    """Any of ``READOUTS`` in one pass; "max" and "topk" come as two tensors each.
+class Cells(NamedTuple):
+    """Which of ``size`` cells each key belongs to: of_key [1|B,M], from 0."""
 
-    Returns:
-        By name: entropy, received, max_weight, max_index, max_score, topk_weights, topk_indices.
+    of_key: Tensor
+    size: int
+
+
+def readouts(
+    problem: Problem,
+    lse: Tensor,
+    fields: Sequence[str],
+    k: int = 0,
+    position: Tensor | None = None,
+    cells: Cells | None = None,
+) -> dict[str, Tensor]:
+    """Any fields of the header's sightline_readouts in one pass, by name.
+
+    Args:
+        fields: of entropy, received, max_weight, max_index, max_score, topk_weights, topk_indices, distance,
+            cell_sum, cell_max (-1 where nothing is visible), cell_seen.
+        k: for the topk fields.
+        position: [1|B] int64, of query 0, for distance.
+        cells: for the cell fields.
     """
     b, h, n, m = problem.shape
+    of_cells = (b, h, n, 0 if cells is None else cells.size)
+    assert cells is None or cells.of_key.shape[1] == m
     shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
         "entropy": ((b, h, n), torch.float32),
         "received": ((b, h, m), torch.float32),
@@ -159,12 +179,25 @@ def readouts(problem: Problem, lse: Tensor, names: Sequence[str], k: int = 0) ->
         "max_score": ((b, h, n), torch.float32),
         "topk_weights": ((b, h, n, k), torch.float32),
         "topk_indices": ((b, h, n, k), torch.int64),
+        "distance": ((b, h, n), torch.float32),
+        "cell_sum": (of_cells, torch.float32),
+        "cell_max": (of_cells, torch.float32),
+        "cell_seen": (of_cells, torch.float32),
     }
-    parts = {"max": ("max_weight", "max_index"), "topk": ("topk_weights", "topk_indices")}
-    wanted = [field for name in names for field in parts.get(name, (name,))]
-    out = {field: torch.empty(shapes[field][0], dtype=shapes[field][1]) for field in wanted}
-    struct = ReadoutsStruct(k=k, **{field: tensor.data_ptr() for field, tensor in out.items()})
+    out = {field: torch.empty(shapes[field][0], dtype=shapes[field][1]) for field in fields}
     packed, alive = pack(problem)
+    position_at, position_stride = _term(position, 1, alive)
+    of_key = None if cells is None else cells.of_key.to(torch.int32).contiguous()
+    cells_at, cell_stride = _term(of_key, 1, alive)
+    struct = ReadoutsStruct(
+        k=k,
+        position=position_at,
+        position_stride=position_stride,
+        cells=cells_at,
+        cell_stride=cell_stride,
+        cell_count=of_cells[3],
+        **{field: tensor.data_ptr() for field, tensor in out.items()},
+    )
     lse = lse.float().contiguous()
     status = native.library().sightline_readout(
         native.level(),

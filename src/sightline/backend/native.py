@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sightline.check import SettingError
 
-ABI = 2
+ABI = 3
 _MESSAGES = {
     1: "out of memory",
     2: "unknown level",
@@ -102,6 +102,13 @@ class ReadoutsStruct(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("entropy", "received", "max_weight", "max_index")),
         *((name, ctypes.c_void_p) for name in ("max_score", "topk_weights", "topk_indices")),
         ("k", ctypes.c_int64),
+        ("distance", ctypes.c_void_p),
+        ("position", ctypes.c_void_p),
+        ("position_stride", ctypes.c_int64),
+        ("cells", ctypes.c_void_p),
+        ("cell_stride", ctypes.c_int64),
+        ("cell_count", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("cell_sum", "cell_max", "cell_seen")),
     ]
 
 

@@ -81,10 +81,10 @@ def _sum_cells(x: Tensor, row: Tensor, col: Tensor, shape: tuple[int, int]) -> T
 
 
 def _max_cells(x: Tensor, row: Tensor, col: Tensor, shape: tuple[int, int]) -> Tensor:
-    return _max_along(_max_along(x, 2, row, shape[0]), 3, col, shape[1])
+    return max_along(max_along(x, 2, row, shape[0]), 3, col, shape[1])
 
 
-def _max_along(x: Tensor, axis: int, cell: Tensor, cells: int) -> Tensor:
+def max_along(x: Tensor, axis: int, cell: Tensor, cells: int) -> Tensor:
     """The largest entry of each cell along an axis; -inf for a cell without any. ``cell`` ascends."""
     borders = torch.searchsorted(cell, torch.arange(cells + 1, device=x.device))
     first, size = borders[:-1], borders.diff()

@@ -176,8 +176,8 @@ class Mass:
     """Σ of the weights of each segment of keys: [B,H,N,S]."""
 
     def __init__(self, problem: Problem, segments: Tensor) -> None:
-        b, h, n, m = problem.shape
-        self.segments = segments.reshape(-1, m)
+        b, h, n, _ = problem.shape
+        self.segments = segments if segments.dim() == 2 else segments[None]
         count = int(segments.max()) + 1 if segments.numel() else 0
         self.out = _zeros(problem, b, h, n, count)
 

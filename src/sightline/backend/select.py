@@ -1,4 +1,4 @@
-"""Parts of a problem: some batch entries, some heads. Nothing is copied where a view will do."""
+"""Parts of a problem: some batch entries, heads, queries or keys. Nothing is copied where a view will do."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from sightline.backend.stages import part
 # Which axis of each tensor field is the batch's and which the query heads'.
 _BATCH = dict.fromkeys(("query", "key", "value", "ranges", "visible", "bias", "slopes", "offset"), 0)
 _HEADS = {"query": 1, "ranges": 1, "visible": 1, "bias": 1, "slopes": 1, "table": 0, "sinks": 0}
+# Those with an axis of queries or of keys along which they may broadcast.
+_ROWS = ("ranges", "visible", "bias")
+_COLS = ("visible", "bias")
 
 
 def tensors(problem: Problem) -> dict[str, Tensor]:
@@ -39,6 +42,29 @@ def select_heads(problem: Problem, index: slice) -> Problem:
     heads = range(problem.shape[1])[index]
     changed = {n: part(found[n], axis, index) for n, axis in _HEADS.items() if n in found}
     changed |= {n: _key_heads(found[n], heads, problem.group) for n in ("key", "value") if n in found}
+    return with_tensors(problem, changed)
+
+
+def select_rows(problem: Problem, rows: slice) -> Problem:
+    """The problem of some neighbouring queries."""
+    found = tensors(problem)
+    changed = {n: part(found[n], 2, rows) for n in _ROWS if n in found}
+    changed["query"] = problem.query[:, :, rows]
+    if problem.offset is not None:
+        changed["offset"] = problem.offset + rows.indices(problem.shape[2])[0]
+    return with_tensors(problem, changed)
+
+
+def select_cols(problem: Problem, cols: slice) -> Problem:
+    """The problem of some neighbouring keys; the lse of its rows is another than in the whole matrix."""
+    first, last, _ = cols.indices(problem.shape[3])
+    found = tensors(problem)
+    changed = {n: part(found[n], 3, cols) for n in _COLS if n in found}
+    changed |= {n: found[n][:, :, cols] for n in ("key", "value") if n in found}
+    if problem.ranges is not None:
+        changed["ranges"] = problem.ranges.clamp(first, max(first, last)) - first
+    if problem.offset is not None:
+        changed["offset"] = problem.offset - first
     return with_tensors(problem, changed)
 
 

@@ -18,8 +18,9 @@ def check_transformers() -> None:
     try:
         import transformers
     except ImportError as error:
-        raise ImportError(
-            'sightline.huggingface needs transformers. Install it with: pip install "sightline[app]"'
+        raise ModuleNotFoundError(
+            'sightline.huggingface needs transformers. Install it with: pip install "sightline[app]"',
+            name="transformers",
         ) from error
     missing = missing_feature(_module("transformers.modeling_utils"), _module("transformers.masking_utils"))
     if missing:

@@ -7,6 +7,7 @@ only while a trace is open, and each thread looks at its own traces only.
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from typing import Any, NamedTuple
@@ -79,9 +80,11 @@ def _without_wrappers(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
-#: PyTorch's own modules that are one projection, and those that work on each place by itself.
+#: PyTorch's own modules that are one projection.
 _PROJECTIONS = frozenset((nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
-_PLACEWISE = frozenset((nn.LayerNorm, nn.RMSNorm, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Identity))
+#: Whatever ends in such a name, takes one tensor, holds no module and at most vectors, looks at each place by
+#: itself. Dropout is none of them: which weights were dropped matters.
+_PLACEWISE = re.compile(r"(Norm|GELU|GELUActivation|SiLU|SiLUActivation)$")
 
 
 class Leaf(NamedTuple):
@@ -91,16 +94,27 @@ class Leaf(NamedTuple):
     projects: bool
 
 
-def leaf_of(module: nn.Module, args: Any) -> Leaf | None:
-    """The module as a leaf, if it is one of PyTorch's own, as they come; else ``None``.
+_placewise: dict[type, bool] = {}
 
-    Subclasses, and modules with hooks, may compute anything.
+
+def leaf_of(module: nn.Module, args: Any) -> Leaf | None:
+    """The module as a leaf: a projection of PyTorch's own, a norm or an activation; else ``None``.
+
+    Modules with hooks of their own may compute anything.
     """
     kind = type(module)
     projects = kind in _PROJECTIONS
-    if not (projects or kind in _PLACEWISE) or len(args) != 1:
-        return None
-    if module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__:
+    if not projects:
+        known = _placewise.get(kind)
+        if known is None:
+            known = _placewise[kind] = _PLACEWISE.search(kind.__name__) is not None
+        if (
+            not known
+            or module._modules
+            or any(p is not None and p.dim() > 1 for p in module._parameters.values())
+        ):
+            return None
+    if len(args) != 1 or module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__:
         return None
     return Leaf(module, projects)
 

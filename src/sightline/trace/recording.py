@@ -171,6 +171,54 @@ class Calls:
 
         save(self, Path(path))
 
+    def report(
+        self,
+        path: str | Path,
+        *,
+        title: str | None = None,
+        layers: Sequence[int] | None = None,
+        tokens: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        batch: int = 0,
+        unverified: bool = False,
+    ) -> int:
+        """Writes a self-contained page in which any weight can be looked at; needs ``sightline[app]``.
+
+        The page holds queries and keys, not weights, and computes those as they are looked at, within 1e-3.
+        It is what ``sightline look --html`` writes, and loads nothing from a network.
+
+        Args:
+            path: the HTML file.
+            title: what to call the input. Default: its tokens, or the model.
+            layers: the places of the calls to show, as in ``trace[3]``. Default: all.
+            tokens: strings, one for each position; or two lists, of a source and of a target. Default:
+                ``trace.tokens``. Positions without tokens (patches, frames) are numbered.
+            batch: which batch entry.
+            unverified: show calls that were not verified, too; the page names them.
+
+        Returns:
+            The size of the page in bytes.
+
+        Raises:
+            ValueError: where there is nothing to show, the page would grow too large (the message says what
+                to choose), the tokens fit no call, or the file cannot be written.
+
+        Example:
+            >>> import sightline, torch
+            >>> layer = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True).eval()
+            >>> with torch.no_grad(), sightline.trace(layer) as trace:
+            ...     output = layer(torch.randn(1, 5, 16))
+            >>> size = trace.report("/dev/null/x.html")
+            Traceback (most recent call last):
+                ...
+            ValueError: report: cannot write /dev/null/x.html: the folder /dev/null does not exist
+        """
+        # Late, and the one arrow that points up: the page is a convenience for whoever holds a trace.
+        from sightline.view.traced import write_report
+
+        return write_report(
+            self, Path(path), title=title, layers=layers, tokens=tokens, batch=batch, unverified=unverified
+        )
+
     def __repr__(self) -> str:
         doubt = f", {len(self.unverified)} unverified" if self.unverified else ""
         return f"{type(self).__name__}({self.model or 'no model'}, {len(self)} calls{doubt})"
@@ -197,7 +245,6 @@ class Trace(Calls):
             raise TypeError(f"dtype: must be a floating torch.dtype, got {dtype!r}.")
         if gradients and on_call is not None:
             raise ValueError("gradients: come after the calls are gone with on_call. Give one of the two.")
-        self._traced = model
         self._stack = modules.ModuleStack(model)
         self._choice = Choice(layers, self._stack.names.values())
         self._keeper = Keeper(dtype, offload)
@@ -209,8 +256,8 @@ class Trace(Calls):
         self._seen = 0
         self._pending: list[tuple[AttentionCall, Tensor, Callable[[Tensor], Tensor]]] = []
         self._frames: list[tuple[nn.Module, int]] = []
-        modules_of = model.modules() if isinstance(model, nn.Module) else ()
-        self._known_attention = any(_is_attention(type(module)) for module in modules_of)
+        self._modules = tuple(model.modules()) if isinstance(model, nn.Module) else ()
+        self._known_attention = any(_is_attention(type(module)) for module in self._modules)
         self._recorder: Recorder | None = None
         self._leaf: modules.Leaf | None = None
         self._used = False
@@ -256,10 +303,14 @@ class Trace(Calls):
             )
 
     def _weights(self) -> set[int]:
-        if not isinstance(self._traced, nn.Module):
-            return set()
-        tensors = [*self._traced.parameters(), *self._traced.buffers()]
-        return {address(tensor) for tensor in tensors if is_plain(tensor)}
+        """Addresses of the model's parameters and buffers."""
+        return {
+            address(tensor)
+            for module in self._modules
+            for tensors in (module._parameters, module._buffers)
+            for tensor in tensors.values()
+            if tensor is not None and is_plain(tensor)
+        }
 
     # --- modules ----------------------------------------------------------------------------------
 

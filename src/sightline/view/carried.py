@@ -169,5 +169,5 @@ def _check_size(size: int, what: str, shape: torch.Size) -> None:
     if size > DENSE_LIMIT:
         raise LookError(
             f"{what} is dense, {' x '.join(map(str, shape))} ({size / 1e6:.0f} MB): a page carries at most "
-            f"{DENSE_LIMIT / 1e6:.0f} MB of it; use --max-tokens for a shorter text"
+            f"{DENSE_LIMIT / 1e6:.0f} MB of it; take a shorter text (--max-tokens)"
         )

@@ -80,7 +80,7 @@ def _visible_ordinary(units: Units) -> Tensor:
     if not units.is_self:
         return keys.sum().expand(len(units.queries))
     near = _ordinary_neighbours(units).double()
-    if units.name == "decoder":
+    if units.is_causal:
         return keys.cumsum(0) - near[:2].sum(0)
     return keys.sum() - near.sum(0)
 

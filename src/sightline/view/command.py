@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.view.atomic import check_writable, write_atomically
+from sightline.atomic import check_writable, write_atomically
 from sightline.view.errors import LookError
 from sightline.view.source import read_source
 
@@ -46,8 +46,8 @@ def look(
     first = read_source(text)
     second = None if pair is None else read_source(pair)
     with _progress("Loading") as step:
+        from sightline.huggingface.load import load_model
         from sightline.view.json_export import json_parts
-        from sightline.view.model import load_model
         from sightline.view.reading import read
         from sightline.view.report import report_parts
         from sightline.view.summary import Wish, summarize

@@ -1,10 +1,8 @@
-"""Errors that a command tells its user in one line."""
+"""Errors of ``sightline look``."""
 
 from __future__ import annotations
 
-
-class CommandError(Exception):
-    """Something that the user of a command can put right; the message says how."""
+from sightline.errors import CommandError
 
 
 class LookError(CommandError):

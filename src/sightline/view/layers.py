@@ -68,6 +68,7 @@ class Units:
     keys: tuple[Token, ...]
     layers: tuple[Layer, ...]
     is_self: bool
+    is_causal: bool
     unit: str = "token"
 
 
@@ -116,7 +117,7 @@ class TokenLayer:
 def by_token(section: Section) -> Units:
     """``section`` in tokens."""
     layers = tuple(TokenLayer(matrix) for matrix in section.layers)
-    return Units(section.name, section.queries, section.keys, layers, section.is_self)
+    return Units(section.name, section.queries, section.keys, layers, section.is_self, section.is_causal)
 
 
 def part(matrix: AttentionMatrix, heads: slice, rows: slice, cols: slice) -> Tensor:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from sightline.huggingface.load import LoadedModel, quiet
 from sightline.view.errors import LookError
-from sightline.view.model import LoadedModel, quiet
 from sightline.view.tokens import Encoded, Token, encode, tokens_of_ids
 
 if TYPE_CHECKING:
@@ -22,33 +22,32 @@ _WRITTEN = 64  # tokens that an encoder-decoder writes at most when no target is
 
 @dataclass(frozen=True)
 class Section:
-    """The attention of one stack: ``encoder``, ``decoder``, or ``cross`` (decoder queries, encoder keys).
+    """The attention of one stack: ``encoder``, ``decoder``, ``cross`` (decoder queries, encoder keys), ...
 
     Attributes:
         name: which stack.
         queries: the tokens that look; N of them.
         keys: the tokens that are looked at; M of them.
         layers: one AttentionMatrix [1,H,N,M] per layer.
+        is_self: whether queries and keys are the same tokens.
+        is_causal: whether a query sees no later token.
     """
 
     name: str
     queries: tuple[Token, ...]
     keys: tuple[Token, ...]
     layers: tuple[AttentionMatrix, ...]
-
-    @property
-    def is_self(self) -> bool:
-        """True where queries and keys are the same tokens."""
-        return self.name != "cross"
+    is_self: bool
+    is_causal: bool
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model made of a text.
+    """What a model made of a text, or of an image or a sound: everything that is shown follows from it.
 
     Attributes:
         model: the model's name.
-        texts: the text, or the pair.
+        texts: the text, or the pair, or else what to call the input.
         sections: one for an encoder or a decoder; three for an encoder-decoder.
         notices: what the user ought to know (tokens dropped, a target that the model wrote).
     """
@@ -91,10 +90,13 @@ def _read_one(loaded: LoadedModel, text: str, pair: str | None, limit: int | Non
     encoded = encode(loaded.tokenizer, text, pair, limit)
     outputs = _run(loaded, _tensors(encoded.inputs))
     layers = _matrices(loaded, outputs, "attentions")
-    name = "decoder" if _is_causal(loaded, layers) else "encoder"
+    causal = _is_causal(loaded, layers)
+    section = Section(
+        "decoder" if causal else "encoder", encoded.tokens, encoded.tokens, layers, True, causal
+    )
     texts = (text,) if pair is None else (text, pair)
     notices = _dropped(encoded, limit, reason, "the text" if pair is None else "the texts")
-    return Reading(loaded.name, texts, (Section(name, encoded.tokens, encoded.tokens, layers),), notices)
+    return Reading(loaded.name, texts, (section,), notices)
 
 
 def _read_pair(loaded: LoadedModel, text: str, pair: str | None, limit: int | None, reason: str) -> Reading:
@@ -117,10 +119,13 @@ def _read_pair(loaded: LoadedModel, text: str, pair: str | None, limit: int | No
         tokens = _after_start(tokens_of_ids(loaded.tokenizer, ids[:1]), target.tokens[:kept])
         texts = (text, pair)
     outputs = _run(loaded, {**inputs, **_tensors({"decoder_input_ids": [ids]})})
+    encoder, decoder, cross = (
+        _matrices(loaded, outputs, f"{name}_attentions") for name in ("encoder", "decoder", "cross")
+    )
     sections = (
-        Section("encoder", source.tokens, source.tokens, _matrices(loaded, outputs, "encoder_attentions")),
-        Section("decoder", tokens, tokens, _matrices(loaded, outputs, "decoder_attentions")),
-        Section("cross", tokens, source.tokens, _matrices(loaded, outputs, "cross_attentions")),
+        Section("encoder", source.tokens, source.tokens, encoder, True, False),
+        Section("decoder", tokens, tokens, decoder, True, True),
+        Section("cross", tokens, source.tokens, cross, False, False),
     )
     return Reading(loaded.name, texts, sections, notices)
 
@@ -179,13 +184,17 @@ def _matrices(loaded: LoadedModel, outputs: Any, name: str) -> tuple[AttentionMa
 
 def _is_causal(loaded: LoadedModel, layers: Sequence[AttentionMatrix]) -> bool:
     """Whether the first query sees the first key only."""
-    _, _, queries, keys = layers[0].shape
-    if queries == 1:
+    if layers[0].shape[2] == 1:
         return any(
             str(name).endswith(("CausalLM", "LMHeadModel"))
             for name in loaded.model.config.architectures or ()
         )
-    return not bool((layers[0][0, :, 0:1, 1:keys] != 0).any())
+    return sees_first_only(layers[0])
+
+
+def sees_first_only(matrix: AttentionMatrix) -> bool:
+    """Whether the first query has no weight beyond the first key."""
+    return not bool((matrix[0, :, 0:1, 1 : matrix.shape[3]] != 0).any())
 
 
 def _tensors(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sightline.view.errors import LookError
 
+_SPECIAL = re.compile(r"\[[A-Z]+\d*\]|</?[\w ]+>|<\|.*\|>")
 _SPACE_MARKS = ("Ġ", "▁", " ", "\u2581")
 
 
@@ -79,6 +81,26 @@ def tokens_of_ids(tokenizer: Any, ids: Sequence[int]) -> tuple[Token, ...]:
         text = _readable(tokenizer, number, str(piece))
         tokens.append(Token(index, text, number in special, word, space or outside))
     return tuple(tokens)
+
+
+def tokens_of_strings(pieces: Sequence[str]) -> tuple[Token, ...]:
+    """Tokens of the strings that a tokenizer calls them by, without the tokenizer."""
+    marked = any(piece.startswith(_SPACE_MARKS) for piece in pieces)
+    tokens: list[Token] = []
+    word = -1
+    for index, piece in enumerate(pieces):
+        special = _SPECIAL.fullmatch(piece) is not None
+        glued = not piece.startswith(_SPACE_MARKS) if marked else piece.startswith("##")
+        begins = index == 0 or not glued or special or tokens[-1].special
+        word += begins
+        text = piece.strip("".join(_SPACE_MARKS)).replace("Ċ", "\\n") or "␣"
+        tokens.append(Token(index, text, special, word, begins))
+    return tuple(tokens)
+
+
+def tokens_of_places(count: int) -> tuple[Token, ...]:
+    """Units that have no text, by their places: patches, frames, positions."""
+    return tuple(Token(at, str(at), False, at, True) for at in range(count))
 
 
 def _tokens(tokenizer: Any, encoding: Any, texts: tuple[str, str], fast: bool) -> tuple[Token, ...]:

@@ -141,6 +141,7 @@ def by_word(section: Section) -> Units:
         merge_tokens(section.keys),
         layers,
         section.is_self,
+        section.is_causal,
         "word",
     )
 

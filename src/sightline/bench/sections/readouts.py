@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 import sightline
 from sightline.bench.case import Case, Inputs, inputs
@@ -16,10 +17,80 @@ from sightline.bench.sections.section import CASE, DTYPE, MS, SPREAD, Column, Se
 from sightline.bench.session import Row, Session, figures
 from sightline.bench.timing import clock, take_turns
 
-SETS: dict[str, tuple[tuple[str, ...], int | None]] = {
-    "received + entropy": (("received", "entropy"), None),
-    "received + entropy + top-8": (("received", "entropy"), 8),
-    "max": (("max",), None),
+Parts = dict[str, Tensor]
+WORST = "received + entropy + top-8"
+
+
+class Reading(NamedTuple):
+    """One thing to read off the matrix, in parts by name: by ours, and from the dense weights [B,H,N,M]."""
+
+    ours: Callable[[sightline.AttentionMatrix, Tensor], Parts]
+    eager: Callable[[Tensor, Tensor], Parts]
+
+
+def _readouts(*names: str, topk: int | None = None, mass: int | None = None) -> Reading:
+    def ours(A: sightline.AttentionMatrix, value: Tensor) -> Parts:
+        segments = None if mass is None else _segments(A.shape[-1], mass)
+        found = vars(A.readouts(*names, topk=topk, segments=segments))
+        return {name: part[0] if isinstance(part, tuple) else part for name, part in found.items()}
+
+    def eager(weights: Tensor, value: Tensor) -> Parts:
+        found = {name: _EAGER[name](weights) for name in names}
+        if topk is not None:
+            found["topk"] = weights.topk(min(topk, weights.shape[-1])).values
+        if mass is not None:
+            one_hot = torch.nn.functional.one_hot(_segments(weights.shape[-1], mass))
+            found["mass"] = weights @ one_hot.to(weights.dtype)
+        return found
+
+    return Reading(ours, eager)
+
+
+def _segments(keys: int, count: int) -> Tensor:
+    return torch.arange(keys) * min(count, keys) // keys
+
+
+def _distance(weights: Tensor) -> Tensor:
+    n, m = weights.shape[-2:]
+    steps = (torch.arange(n)[:, None] + m - n - torch.arange(m)).abs()
+    return (weights * steps).sum(-1)
+
+
+_EAGER: dict[str, Callable[[Tensor], Tensor]] = {
+    "received": lambda weights: weights.sum(-2),
+    "entropy": lambda weights: torch.special.entr(weights).sum(-1),
+    "max": lambda weights: weights.amax(-1),
+    "distance": _distance,
+}
+
+
+def _cells(weights: Tensor) -> int:
+    """Cells a side: the lengths measured are multiples of it, so that PyTorch's cells are ours."""
+    return min(256, weights.shape[-1])
+
+
+SETS: dict[str, Reading] = {
+    "received + entropy": _readouts("received", "entropy"),
+    WORST: _readouts("received", "entropy", topk=8),
+    "max": _readouts("max"),
+    "distance": _readouts("distance"),
+    "all of these": _readouts("received", "entropy", "max", "distance", topk=8),
+    "mass of 16 segments": _readouts(mass=16),
+    "picture, 256 × 256, sums": Reading(
+        lambda A, value: {"picture": A.pool(min(256, A.shape[-1]), min(256, A.shape[-1]), reduce="sum")},
+        lambda weights, value: {
+            "picture": torch.nn.functional.adaptive_avg_pool2d(weights, _cells(weights))
+            * (weights.shape[-1] / _cells(weights)) ** 2
+        },
+    ),
+    "A @ x": Reading(
+        lambda A, value: {"product": A @ value.float()},
+        lambda weights, value: {"product": weights @ value.to(weights.dtype)},
+    ),
+    "A.T @ x": Reading(
+        lambda A, value: {"product": A.T @ value.float()},
+        lambda weights, value: {"product": weights.mT @ value.to(weights.dtype)},
+    ),
 }
 
 
@@ -39,17 +110,15 @@ def _measured(session: Session, case: Case, ascending: bool = False) -> Iterator
     sets = SETS
     if ascending:
         given = _ascending(given)
-        sets = {name: SETS[name] for name in ("received + entropy + top-8",)}
+        sets = {WORST: SETS[WORST]}
     title = f"{case}, keys in ascending order" if ascending else str(case)
     session.progress(title)
     mask = None if case.pattern == FULL else sightline.causal()
     context, A = sightline.attention(*given[:3], mask=mask, return_matrix=True)
-    calls: dict[str, Any] = {
-        "forward": lambda: sightline.attention(*given[:3], mask=mask),
-        "eager": lambda: _eager(given, case.pattern),
-    }
-    for name, (names, k) in sets.items():
-        calls[name] = partial(A.readouts, *names) if k is None else partial(A.readouts, *names, topk=k)
+    calls: dict[str, Any] = {"forward": lambda: sightline.attention(*given[:3], mask=mask)}
+    for name, reading in sets.items():
+        calls[name] = partial(reading.ours, A, given.value)
+        calls[_eager_name(name)] = partial(_eager, reading, given, case.pattern)
     wrong = _check(calls, given, case.pattern, sets)
     for call in calls.values():
         call()
@@ -65,9 +134,12 @@ def _measured(session: Session, case: Case, ascending: bool = False) -> Iterator
             "ms": found["ms"],
             "spread": found["spread"],
             "of_forward": 1 / ours.over(samples["forward"]),
-            "x_eager": ours.over(samples["eager"]),
+            "x_eager": ours.over(samples[_eager_name(name)]),
             "verdict": wrong.get(name, "ok"),
-            "contenders": {label: figures(samples[label], ours) for label in ("forward", "eager", name)},
+            "contenders": {
+                label: figures(samples[key], ours)
+                for label, key in (("forward", "forward"), ("eager", _eager_name(name)), (name, name))
+            },
         }
 
 
@@ -79,33 +151,35 @@ def _ascending(given: Inputs) -> Inputs:
     return Inputs(torch.ones_like(query), ramp.to(key.dtype).expand_as(key).contiguous(), value, grad, bias)
 
 
-def _eager(given: Inputs, pattern: Pattern) -> tuple[torch.Tensor, ...]:
-    """All of it from the whole matrix, in float32 as the readouts are."""
-    query, key = given.query.float(), given.key.float()
+def _eager_name(name: str) -> str:
+    return f"eager {name}"
+
+
+def _eager(reading: Reading, given: Inputs, pattern: Pattern) -> Parts:
+    """The reading from the whole matrix, in float32 as the readouts are."""
+    return reading.eager(_weights(given.query.float(), given.key.float(), pattern), given.value)
+
+
+def _weights(query: Tensor, key: Tensor, pattern: Pattern) -> Tensor:
     scores = query @ key.mT / query.shape[-1] ** 0.5
     if pattern != FULL:
         scores = scores.masked_fill(~pattern.dense(1, query.shape[2], key.shape[2]), -torch.inf)
-    weights = scores.softmax(-1)
-    values, indices = weights.topk(min(8, weights.shape[-1]))
-    return weights.sum(-2), torch.special.entr(weights).sum(-1), values, weights.amax(-1)
+    weights: Tensor = scores.softmax(-1)
+    return weights
 
 
-def _check(calls: dict[str, Any], given: Inputs, pattern: Pattern, sets: Any) -> dict[str, str]:
+def _check(
+    calls: dict[str, Any], given: Inputs, pattern: Pattern, sets: dict[str, Reading]
+) -> dict[str, str]:
     """What is wrong with a set's readouts, by the set's name."""
-    received, entropy, values, largest = _eager(
-        Inputs(given.query.double(), given.key.double(), *given[2:]), pattern
-    )
+    weights = _weights(given.query.double(), given.key.double(), pattern)
     wrong = {}
-    for name in sets:
-        found = calls[name]()
-        wanted = {"received": received, "entropy": entropy, "topk": values, "max": largest}
+    for name, reading in sets.items():
+        found, wanted = calls[name](), reading.eager(weights, given.value)
         for part, right in wanted.items():
-            if part not in name and not (part == "topk" and "top-8" in name):
-                continue
-            ours = getattr(found, part)
-            ours = ours[0] if isinstance(ours, tuple) else ours
-            if not torch.allclose(ours.float(), right, rtol=1e-3, atol=1e-4):
-                wrong[name] = f"{part} is off by {float((ours.float() - right).abs().max()):.2g}"
+            off = (found[part].double() - right).abs()
+            if not torch.allclose(found[part].double(), right, rtol=1e-3, atol=1e-4):
+                wrong[name] = f"{part} is off by {float(off.max()):.2g}"
     return wrong
 
 
@@ -114,7 +188,8 @@ SECTION = Section(
     title="Readouts",
     note=(
         "The log-sum-exp is known, as after attention(..., return_matrix=True). Eager computes the whole "
-        "matrix in float32, then all of them. Ascending keys: every tile of a row has new top-8 entries."
+        "matrix in float32, then the same readouts. x is as wide as the values, in float32. Ascending keys: "
+        "every tile of a row has new top-8 entries."
     ),
     columns=(
         CASE, DTYPE, Column("readouts", "readouts", "text"), MS, SPREAD,

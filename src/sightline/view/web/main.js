@@ -16,7 +16,7 @@ function main() {
   const store = new Store(fromHash(location.hash, start, meta));
   const source = byId("sightline-worker").textContent;
   const app = new App(data, store, (onAnswer) => openPainter(source, onAnswer));
-  connect(store, meta);
+  connect(store, data);
   byId("zoom-in").addEventListener("click", () => app.map.zoom(0.5));
   byId("zoom-out").addEventListener("click", () => app.map.zoom(2));
   byId("zoom-all").addEventListener("click", () => store.set({ region: null }));
@@ -38,7 +38,8 @@ function firstState(meta) {
 }
 
 /** Tie the controls to the state, both ways. */
-function connect(store, meta) {
+function connect(store, data) {
+  const { meta } = data;
   const section = byId("section");
   section.replaceChildren(...meta.sections.map((each) => element("option", { value: each.name }, each.name)));
   byId("section-label").hidden = meta.sections.length < 2;
@@ -46,7 +47,7 @@ function connect(store, meta) {
     byId(name).addEventListener("change", (event) => {
       const change = { [name]: event.target.value };
       // A query's place means nothing on the other side of a cross-attention.
-      if (name === "direction" && store.state.section === "cross") Object.assign(change, { pin: null });
+      if (name === "direction" && !data.section(store.state.section).isSelf) Object.assign(change, { pin: null });
       store.set(change);
     });
   }

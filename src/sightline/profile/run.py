@@ -1,0 +1,192 @@
+"""The work itself: unit by unit, batch by batch, each attention call read as it runs and freed."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from sightline.errors import CommandError
+from sightline.measure import head_labels
+from sightline.profile.batches import Batch, Encoder, Unit, batches, units
+from sightline.profile.checkpoint import Checkpoint
+from sightline.profile.reads import Reads
+from sightline.profile.shards import Shards
+from sightline.profile.signals import Interrupted, Patience
+from sightline.profile.state import State
+from sightline.profile.statistics import Statistic
+from sightline.profile.subject import Subject
+from sightline.profile.tally import Call, Column
+from sightline.trace import trace
+from sightline.trace.call import AttentionCall
+from sightline.trace.choice import Layers
+
+
+class Progress(NamedTuple):
+    """How far this process has come."""
+
+    documents: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is measured, and how.
+
+    Attributes:
+        statistics: of every head in every document.
+        layers: as for :func:`sightline.trace`.
+        batch: documents that run together at most.
+        limit: documents that are read at most.
+        pad: the id that fills up shorter documents.
+        unverified: measure calls that were not verified, too.
+    """
+
+    statistics: tuple[Statistic, ...]
+    layers: Layers | None = None
+    batch: int = 16
+    limit: int | None = None
+    pad: int = 0
+    unverified: bool = False
+
+
+@dataclass
+class Work:
+    """One process's share of a profile."""
+
+    subject: Subject
+    encode: Encoder
+    wish: Wish
+    shards: Shards = field(default_factory=Shards)
+    checkpoint: Checkpoint | None = None
+    progress: Callable[[Progress], None] = lambda progress: None
+    state: State = field(default_factory=State)
+
+    def run(self, documents: Iterable[Any]) -> None:
+        """Measures this shard's units from where the state stands.
+
+        Raises:
+            Interrupted: after Ctrl-C or SIGTERM, when the state is saved; CommandError: for what cannot be
+            measured, likewise.
+        """
+        with Patience(self.checkpoint is not None) as patience:
+            try:
+                for unit in units(documents, self.wish.batch, self.wish.limit):
+                    if unit.number >= self.state.unit and unit.number % self.shards.world == self.shards.rank:
+                        self._unit(unit, patience)
+                    if patience.asked:
+                        raise Interrupted
+            except (Interrupted, CommandError):
+                self._save()
+                raise
+            self._save()
+
+    def _save(self) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.save(self.state)
+
+    def _unit(self, unit: Unit, patience: Patience) -> None:
+        state = self.state
+        if unit.number > state.unit:
+            state.unit, state.batch = unit.number, 0
+        encoded = self.encode(unit.documents)
+        found = batches(encoded, self.wish.batch, self.wish.pad)
+        if state.batch < len(found):
+            self._batches(found, unit.number % len(found), patience)
+        state.empty += sum(not one.items for one in encoded)
+        state.cut += sum(one.cut for one in encoded)
+        state.unit, state.batch = unit.number + 1, 0
+
+    def _batches(self, found: list[Batch], labelled: int, patience: Patience) -> None:
+        """The batches of a unit that are not done yet; in a document of one of them heads are labelled."""
+        reader = _Reader(self.subject, self.wish)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "sightline.trace: no attention was seen")
+            try:
+                with trace(self.subject.model, self.wish.layers, on_call=reader):
+                    for place in range(self.state.batch, len(found)):
+                        batch = found[place]
+                        reader.begin(batch, place == labelled)
+                        self.subject(batch)
+                        self._count(batch, reader)
+                        if patience.asked:
+                            raise Interrupted
+            except (CommandError, KeyboardInterrupt):
+                raise
+            except (ValueError, TypeError, RuntimeError, IndexError) as error:
+                line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                known = line.startswith("layers: ")
+                raise CommandError(line if known else f"the model fails on this corpus: {line}") from error
+
+    def _count(self, batch: Batch, reader: _Reader) -> None:
+        if not reader.found:
+            raise CommandError(
+                "no attention was seen in the model: it has none, or runs it in code of its own "
+                "(docs/trace.md says which)"
+            )
+        self.state.tally.add(reader.found)
+        for call, labels in reader.labels.items():
+            self.state.count_labels(call, labels)
+        self.state.batch += 1
+        self.state.documents += batch.documents
+        self.state.tokens += batch.tokens
+        self.progress(Progress(self.state.documents, self.state.tokens))
+        if self.checkpoint is not None:
+            self.checkpoint.save_if_due(self.state)
+
+
+class _Reader:
+    """Takes the calls of a traced model as they run, and keeps a few numbers of each."""
+
+    def __init__(self, subject: Subject, wish: Wish) -> None:
+        self._subject, self._wish = subject, wish
+        self._statistics = {
+            kind: [one for one in wish.statistics if kind in one.kinds] for kind in ("self", "cross")
+        }
+        self._needs = {
+            kind: tuple(dict.fromkeys(need for one in some for need in one.needs))
+            for kind, some in self._statistics.items()
+        }
+
+    def begin(self, batch: Batch, labelled: bool) -> None:
+        """The next calls are of this batch."""
+        self._batch, self._labelled = batch, labelled
+        self._turns: Counter[tuple[str, str]] = Counter()
+        self.found: dict[Column, Tensor] = {}
+        self.labels: dict[Call, list[Any]] = {}
+
+    def __call__(self, call: AttentionCall) -> None:
+        name = self._subject.named(call, self._turns)
+        if not call.verified and not self._wish.unverified:
+            raise CommandError(
+                f"{call.name}: not verified: {call.reason}. Its weights may not be those of the model; "
+                "--unverified measures them all the same, --layers leaves them out"
+            )
+        if call.shape is None:
+            return  # unverified, and nothing could be made of it
+        reads = self._reads(call)
+        for one in self._statistics[call.kind]:
+            values = one.compute(reads)
+            if values is not None:
+                self.found[Column(name, one.name)] = values
+        if self._labelled and call.kind == "self":
+            # Of the longest document, which has no padding.
+            tokens = None if reads.tokens is None else reads.tokens[-1:]
+            self.labels[name] = head_labels(reads.matrix[-1:], tokens)
+
+    def _reads(self, call: AttentionCall) -> Reads:
+        """The call's matrix, without padding."""
+        ids, real = self._subject.queries(call, self._batch)
+        b, _, n, m = call.matrix.problem.shape
+        padded = not bool(real.all())
+        if (b, n) != ids.shape and padded:
+            raise CommandError(
+                f"{call.name}: {b} x {n} queries for {ids.shape[0]} documents of {ids.shape[1]} tokens: "
+                "which of them are padding is not known; use --batch 1"
+            )
+        tokens = ids if call.kind == "self" and ids.shape == (b, m) else None
+        return Reads(call.matrix, real if padded else None, tokens, self._needs[call.kind])

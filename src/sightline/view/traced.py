@@ -1,0 +1,183 @@
+"""A trace as a reading: its calls sorted into stacks, with tokens, so that all views can show it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sightline.atomic import write_atomically
+from sightline.errors import CommandError
+from sightline.view.errors import LookError
+from sightline.view.reading import Reading, Section, sees_first_only
+from sightline.view.report import report_parts
+from sightline.view.summary import Wish, summarize
+from sightline.view.tokens import Token, tokens_of_places, tokens_of_strings
+
+if TYPE_CHECKING:
+    from sightline.matrix import AttentionMatrix
+    from sightline.trace.call import AttentionCall
+    from sightline.trace.recording import Calls
+
+PAGE_LIMIT = 200_000_000
+"""Bytes of queries and keys that a page is made of at most: what browsers open without complaint."""
+
+_BASE64 = 4 / 3
+_STACK = re.compile(r"encoder|decoder|text|vision|audio", re.IGNORECASE)
+
+
+def write_report(
+    trace: Calls,
+    path: Path,
+    *,
+    title: str | None,
+    layers: Sequence[int] | None,
+    tokens: Sequence[str] | Sequence[Sequence[str]] | None,
+    batch: int,
+    unverified: bool,
+) -> int:
+    """Writes the page of a trace; see ``Calls.report``."""
+    try:
+        reading = reading_of(trace, title, layers, tokens, batch, unverified)
+        return write_atomically(path, report_parts(summarize(reading, Wish())))
+    except CommandError as error:
+        raise ValueError(f"report: {error}") from None
+
+
+def reading_of(
+    trace: Calls,
+    title: str | None = None,
+    layers: Sequence[int] | None = None,
+    tokens: Sequence[str] | Sequence[Sequence[str]] | None = None,
+    batch: int = 0,
+    unverified: bool = False,
+) -> Reading:
+    """What a trace saw, as views take it.
+
+    Raises:
+        LookError: nothing is left to show, it is too long for a page, or the tokens fit nothing.
+    """
+    calls, notices = _shown(trace, layers, unverified)
+    size = calls[0].matrix.shape[0]
+    if not 0 <= batch < size:
+        raise LookError(f"batch={batch}: the trace has {size} batch entries, 0 to {size - 1}")
+    if size > 1:
+        notices.append(f"batch entry {batch} of {size}")
+    _check_size(calls)
+    stacks = _stacks(calls)
+    given = _given(trace.tokens if tokens is None else tokens)
+    sections = tuple(_section(name, stack, given, batch) for name, stack in stacks.items())
+    known = {id(side) for section in sections for side in (section.queries, section.keys)} & {
+        id(each) for each in given
+    }
+    if tokens is not None and not known:
+        counts = ", ".join(str(len(each)) for each in given)
+        lengths = ", ".join(f"{s.name} {len(s.queries)} × {len(s.keys)}" for s in sections)
+        raise LookError(f"tokens: there are {counts}, but the calls have {lengths}")
+    if not known:
+        notices.append("no tokens of these lengths are known: queries and keys are shown by their places")
+    texts = (title,) if title else tuple(_text(each) for each in given if id(each) in known)
+    model = trace.model or "a traced model"
+    return Reading(model, texts or (model,), sections, (*trace.notices, *notices))
+
+
+def _shown(
+    trace: Calls, layers: Sequence[int] | None, unverified: bool
+) -> tuple[list[AttentionCall], list[str]]:
+    """The calls that can be shown, and what is to be said about the others."""
+    chosen = list(trace) if layers is None else [trace[at] for at in layers]
+    found = [c for c in chosen if c.shape is not None and 0 not in c.shape and (c.verified or unverified)]
+    left = [call for call in chosen if call not in found]
+    if not found:
+        if not left:
+            raise LookError("the trace holds no attention call (none ran, or on_call took them)")
+        first = left[0]
+        raise LookError(
+            f"none of its {len(left)} calls can be shown; {first.name or first.index}: "
+            f"{first.reason or 'it is empty'} (unverified=True shows matrices that were not verified)"
+        )
+    notices = [f"left out: {call.name or call.index}: {call.reason or 'it is empty'}" for call in left]
+    notices += [
+        f"unverified: {call.name or call.index}: {call.reason}" for call in found if not call.verified
+    ]
+    return found, notices
+
+
+def _check_size(calls: Sequence[AttentionCall]) -> None:
+    """Refuse a page that no browser opens."""
+    sizes = []
+    for call in calls:
+        problem = call.matrix.problem
+        b, h, n, _ = problem.shape
+        numbers = (problem.query.numel() + problem.key.numel()) // b
+        sizes.append((numbers * 2 + h * n * 8) * _BASE64)
+    if sum(sizes) > PAGE_LIMIT:
+        longest = max(call.matrix.shape[3] for call in calls)
+        raise LookError(
+            f"{len(calls)} calls of up to {longest} keys make a page of at least "
+            f"{sum(sizes) / 1e6:.0f} MB, over the limit of {PAGE_LIMIT / 1e6:.0f} MB; choose some with "
+            f"layers=[...] (one takes up to {max(sizes) / 1e6:.0f} MB), or trace a shorter input"
+        )
+
+
+def _stacks(calls: Sequence[AttentionCall]) -> dict[str, list[AttentionCall]]:
+    """Calls of one kind, stack and shape belong together; the names are short, and each its own."""
+    grouped: dict[tuple[str, str, int, int], list[AttentionCall]] = {}
+    for call in calls:
+        _, _, n, m = call.matrix.shape
+        grouped.setdefault((call.kind, re.sub(r"\d+", "*", call.name), n, m), []).append(call)
+    named: dict[str, list[AttentionCall]] = {}
+    for (kind, pattern, n, m), group in grouped.items():
+        stack = _STACK.search(pattern)
+        name = stack[0].lower() if stack and kind == "self" else kind
+        wider = f"{name} {pattern}".strip()
+        options = (name, wider, f"{wider} {n} × {m}")
+        named[next(option for option in options if option not in named)] = group
+    return named
+
+
+def _section(
+    name: str, calls: Sequence[AttentionCall], given: Sequence[tuple[Token, ...]], batch: int
+) -> Section:
+    matrices = tuple(_entry(call.matrix, batch) for call in calls)
+    _, _, n, m = matrices[0].shape
+    is_self = calls[0].kind == "self"
+    order = given if name.startswith("encoder") else given[::-1]
+    keys = _of_length(given if not is_self else order, m)
+    queries = keys if is_self and n == m else _of_length(given[::-1], n)
+    if is_self and n < m and len(queries) != n:
+        queries = keys[m - n :]
+    # A single query sees everything up to its own place, in every kind of model.
+    causal = is_self and n == m > 1 and all(sees_first_only(matrix) for matrix in matrices)
+    return Section(name, queries, keys, matrices, is_self and n == m, causal)
+
+
+def _entry(matrix: AttentionMatrix, batch: int) -> AttentionMatrix:
+    return matrix[batch : batch + 1].cpu()  # type: ignore[no-any-return]
+
+
+def _given(tokens: Sequence[str] | Sequence[Sequence[str]] | None) -> list[tuple[Token, ...]]:
+    """The token lists: one, or those of the source and of the target."""
+    if tokens is None:
+        return []
+    several: list[Sequence[object]] = (
+        list(tokens) if all(isinstance(each, (list, tuple)) for each in tokens) else [tokens]
+    )
+    wrong = next((token for each in several for token in each if not isinstance(token, str)), None)
+    if wrong is not None:
+        raise LookError(f"tokens: a list of strings, or two such lists, source and target; got {wrong!r}")
+    return [tokens_of_strings([str(t) for t in each]) for each in several]
+
+
+def _of_length(given: Sequence[tuple[Token, ...]], length: int) -> tuple[Token, ...]:
+    """The first list of that length; else places."""
+    for each in given:
+        if len(each) == length:
+            return each
+    return tokens_of_places(length)
+
+
+def _text(tokens: Sequence[Token]) -> str:
+    words = "".join((" " if token.space else "") + token.text.removeprefix("##") for token in tokens)
+    return words.strip()

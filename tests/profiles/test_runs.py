@@ -1,0 +1,189 @@
+"""One process, three shards, or interrupted runs: the table is the same to the last byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import sightline
+from sightline.errors import CommandError
+from sightline.profile.job import Job
+from sightline.profile.shards import Shards
+from sightline.profile.signals import Interrupted
+
+from .conftest import texts
+
+OPTIONS = {"batch": 2, "measures": ["entropy", "sink_mass", "previous_token", "max_logit"]}
+
+
+@pytest.fixture
+def whole(model_folder, corpus, tmp_path):
+    """The table of one uninterrupted run, as bytes."""
+    path = tmp_path / "whole.csv"
+    sightline.profile(str(model_folder("bert")), corpus, **OPTIONS).save(path)
+    return path.read_bytes()
+
+
+class Collected(Shards):
+    """A shard whose others ran before."""
+
+    def __init__(self, rank, world, before):
+        super().__init__(rank, world)
+        self.before = before
+
+    def gathered(self, found):
+        if isinstance(found, dict) and "tally" in found:
+            self.before.append(json.loads(json.dumps(found)))
+            return list(reversed(self.before))
+        return [found]
+
+
+def test_three_shards(whole, model_folder, corpus, tmp_path):
+    before = []
+    for rank in range(3):
+        job = Job(str(model_folder("bert")), corpus, shards=Collected(rank, 3, before), **OPTIONS)
+        found = job.run()
+    assert len({part["documents"] for part in before}) <= 3 and all(part["documents"] < 40 for part in before)
+    found.save(tmp_path / "shards.csv")
+    assert (tmp_path / "shards.csv").read_bytes() == whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_resumed(whole, model_folder, corpus, tmp_path, number):
+    checkpoint = tmp_path / "x.partial"
+    documents = []
+
+    def interrupt(progress):
+        documents.append(progress.documents)
+        os.kill(os.getpid(), number)
+
+    for _ in range(3):
+        with pytest.raises(Interrupted):
+            sightline.profile(
+                str(model_folder("bert")), corpus, checkpoint=checkpoint, progress=interrupt, **OPTIONS
+            )
+        assert checkpoint.exists()
+    assert documents == sorted(set(documents)) and len(documents) == 3
+    found = sightline.profile(
+        str(model_folder("bert")), corpus, checkpoint=checkpoint, resume=True, **OPTIONS
+    )
+    assert not checkpoint.exists()
+    found.save(tmp_path / "resumed.csv")
+    assert (tmp_path / "resumed.csv").read_bytes() == whole
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_error_saves_what_was_done(whole, model_folder, corpus, tmp_path):
+    checkpoint = tmp_path / "x.partial"
+    good = corpus.read_bytes()
+
+    def stop(progress):
+        if progress.documents > 10:
+            raise CommandError("enough")
+
+    with pytest.raises(CommandError, match="enough"):
+        sightline.profile(str(model_folder("bert")), corpus, checkpoint=checkpoint, progress=stop, **OPTIONS)
+    assert json.loads(checkpoint.read_text())["state"]["documents"] > 10
+    assert corpus.read_bytes() == good
+
+
+def interrupted(model_folder, corpus, checkpoint, **options):
+    with pytest.raises(Interrupted):
+        sightline.profile(
+            str(model_folder("bert")), corpus, checkpoint=checkpoint,
+            progress=lambda progress: os.kill(os.getpid(), signal.SIGINT), **(OPTIONS | options),
+        )  # fmt: skip
+
+
+def test_other_settings_are_refused(model_folder, corpus, tmp_path):
+    checkpoint = tmp_path / "x.partial"
+    interrupted(model_folder, corpus, checkpoint)
+    model = str(model_folder("bert"))
+    with pytest.raises(CommandError, match=r"saved under other settings: batch was 2, now 3\. .*--restart"):
+        sightline.profile(model, corpus, checkpoint=checkpoint, **(OPTIONS | {"batch": 3}))
+    with pytest.raises(CommandError, match="measures was .*, now "):
+        sightline.profile(model, corpus, checkpoint=checkpoint, batch=2)
+    corpus.write_text(corpus.read_text().replace("the", "teh", 1))
+    with pytest.raises(CommandError, match="corpus was "):
+        sightline.profile(model, corpus, checkpoint=checkpoint, **OPTIONS)
+    found = sightline.profile(model, corpus, checkpoint=checkpoint, resume=False, **OPTIONS)
+    assert found.info["documents"] == 40
+
+
+def test_other_numbers_of_processes_are_refused(model_folder, corpus, tmp_path):
+    checkpoint = tmp_path / "x.partial"
+    (tmp_path / "x.partial.2-of-3").write_text("{}")
+    with pytest.raises(CommandError, match=r"2-of-3 is of a run with 3 process"):
+        sightline.profile(str(model_folder("bert")), corpus, checkpoint=checkpoint, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"format": 1}', '{"format": "sightline profile checkpoint 1"}', "[" * 100000]
+)
+def test_a_damaged_checkpoint(model_folder, corpus, tmp_path, text):
+    checkpoint = tmp_path / "x.partial"
+    checkpoint.write_text(text)
+    with pytest.raises(CommandError, match=r"cannot be read \(.*--restart begins anew"):
+        sightline.profile(str(model_folder("bert")), corpus, checkpoint=checkpoint, **OPTIONS)
+
+
+def test_nothing_to_resume(model_folder, corpus, tmp_path):
+    with pytest.raises(CommandError, match="nothing to go on from"):
+        sightline.profile(str(model_folder("bert")), corpus, checkpoint=tmp_path / "x", resume=True)
+
+
+def test_a_full_disk(model_folder, tmp_path, monkeypatch):
+    found = sightline.profile(str(model_folder("bert")), texts(3), **OPTIONS)
+    monkeypatch.setattr(
+        os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
+    for name in ("x.csv", "x.parquet", "x.png"):
+        with pytest.raises(CommandError, match="cannot write .*No space left on device"):
+            found.plot(tmp_path / name) if name == "x.png" else found.save(tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_torchrun(model_folder, corpus, tmp_path):
+    model, one, two = model_folder("bert"), tmp_path / "one.parquet", tmp_path / "two.parquet"
+    arguments = [str(model), str(corpus), "--batch", "2", "--threads", "1"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "sightline", "profile", *arguments, "-o", str(one)]
+    subprocess.run(command, check=True, env=environment, timeout=300, capture_output=True)
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "29611",
+        "-m",
+        "sightline",
+    ]
+    ran = subprocess.run(
+        [*launch, "profile", *arguments, "-o", str(two)],
+        check=False,
+        env=environment,
+        timeout=300,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert one.read_bytes() == two.read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["corpus.txt", "one.parquet", "two.parquet"]
+    bad = [*arguments, "--layer", "no.such.layer"]
+    ran = subprocess.run(
+        [*launch, "profile", *bad, "-o", str(two)],
+        check=False,
+        env=environment,
+        timeout=300,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode != 0 and "of 2: layers: the model has no module 'no.such.layer'" in ran.stderr
