@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from sightline.measure.sources import CAVEAT
 from sightline.view.layers import Readouts
-from sightline.view.reading import CAVEAT
 from sightline.view.summary import Summary
 from sightline.view.tokens import Token
 
