@@ -57,11 +57,6 @@ class EagerMatcher:
         self._known.clear()
         self._random.clear()
 
-    def forget_dead(self) -> None:
-        """Lets go of what is no longer in memory."""
-        self._known.prune()
-        self._random.prune()
-
     @property
     def idle(self) -> bool:
         """Whether nothing is being followed."""

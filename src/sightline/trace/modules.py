@@ -7,7 +7,6 @@ only while a trace is open, and each thread looks at its own traces only.
 
 from __future__ import annotations
 
-import re
 import threading
 import warnings
 from typing import Any, NamedTuple
@@ -80,45 +79,6 @@ def _without_wrappers(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
-#: PyTorch's own modules that are one projection.
-_PROJECTIONS = frozenset((nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
-#: Whatever ends in such a name, takes one tensor, holds no module and at most vectors, looks at each place by
-#: itself. Dropout is none of them: which weights were dropped matters.
-_PLACEWISE = re.compile(r"(Norm|GELU|GELUActivation|SiLU|SiLUActivation)$")
-
-
-class Leaf(NamedTuple):
-    """A module that is known to hold no attention; ``projects`` if it is a projection."""
-
-    module: nn.Module
-    projects: bool
-
-
-_placewise: dict[type, bool] = {}
-
-
-def leaf_of(module: nn.Module, args: Any) -> Leaf | None:
-    """The module as a leaf: a projection of PyTorch's own, a norm or an activation; else ``None``.
-
-    Modules with hooks of their own may compute anything.
-    """
-    kind = type(module)
-    projects = kind in _PROJECTIONS
-    if not projects:
-        known = _placewise.get(kind)
-        if known is None:
-            known = _placewise[kind] = _PLACEWISE.search(kind.__name__) is not None
-        if (
-            not known
-            or module._modules
-            or any(p is not None and p.dim() > 1 for p in module._parameters.values())
-        ):
-            return None
-    if len(args) != 1 or module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__:
-        return None
-    return Leaf(module, projects)
-
-
 _COMPILED = r"Using `torch.compile\(module\)` when there are global hooks"
 
 
@@ -134,8 +94,7 @@ _handles: list[Any] = []
 
 
 def listen(listener: Any) -> None:
-    """Calls ``listener.entered(module, args)`` and ``.left(module, args, output)`` for every module that this
-    thread runs."""
+    """Calls ``listener.entered(module)`` and ``.left(module)`` for every module that this thread runs."""
     global _open
     _local.listeners.append(listener)
     with _lock:
@@ -164,9 +123,9 @@ def stop_listening(listener: Any) -> None:
 
 def _before(module: nn.Module, args: Any) -> None:
     for listener in _local.listeners:
-        listener.entered(module, args)
+        listener.entered(module)
 
 
 def _after(module: nn.Module, args: Any, output: Any) -> None:
     for listener in reversed(_local.listeners):
-        listener.left(module, args, output)
+        listener.left(module)

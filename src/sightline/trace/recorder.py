@@ -21,12 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import (
-    TorchDispatchMode,
-    _get_current_dispatch_mode,
-    _pop_mode,
-    _push_mode,
-)
+from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mode
 
 from sightline.trace import fused
 from sightline.trace.eager import WATCHED, EagerMatcher
@@ -145,32 +140,6 @@ class Recorder(TorchDispatchMode):
         self._eager.clear()
         self.masks.clear()
         self.origins.clear()
-
-    # --- modules without attention ----------------------------------------------------------------
-
-    def pause(self) -> bool:
-        """Stops looking, if nobody else looks at operations inside of this mode; says whether it did."""
-        if _get_current_dispatch_mode() is not self:
-            return False
-        _pop_mode(None)
-        return True
-
-    def resume(self) -> None:
-        """Looks again."""
-        _push_mode(self)
-
-    def passed(self, source: Any, out: Any, projects: bool) -> None:
-        """What a module made while nobody looked: a projection, or something of each place by itself."""
-        if not (self.tracking and is_plain(source) and is_plain(out)):
-            return
-        if projects:
-            self.origins.projected(source, out)
-        else:
-            self.origins.derived([source], out)
-
-    def forget_dead(self) -> None:
-        """Attention is over: scores that are gone need no following."""
-        self._eager.forget_dead()
 
     def _is_weight(self, tensor: Tensor) -> bool:
         return address(tensor) in self._weights

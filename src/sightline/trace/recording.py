@@ -245,6 +245,7 @@ class Trace(Calls):
             raise TypeError(f"dtype: must be a floating torch.dtype, got {dtype!r}.")
         if gradients and on_call is not None:
             raise ValueError("gradients: come after the calls are gone with on_call. Give one of the two.")
+        self._traced = model
         self._stack = modules.ModuleStack(model)
         self._choice = Choice(layers, self._stack.names.values())
         self._keeper = Keeper(dtype, offload)
@@ -256,10 +257,9 @@ class Trace(Calls):
         self._seen = 0
         self._pending: list[tuple[AttentionCall, Tensor, Callable[[Tensor], Tensor]]] = []
         self._frames: list[tuple[nn.Module, int]] = []
-        self._modules = tuple(model.modules()) if isinstance(model, nn.Module) else ()
-        self._known_attention = any(_is_attention(type(module)) for module in self._modules)
+        modules_of = model.modules() if isinstance(model, nn.Module) else ()
+        self._known_attention = any(_is_attention(type(module)) for module in modules_of)
         self._recorder: Recorder | None = None
-        self._leaf: modules.Leaf | None = None
         self._used = False
 
     # --- the block --------------------------------------------------------------------------------
@@ -303,23 +303,15 @@ class Trace(Calls):
             )
 
     def _weights(self) -> set[int]:
-        """Addresses of the model's parameters and buffers."""
-        return {
-            address(tensor)
-            for module in self._modules
-            for tensors in (module._parameters, module._buffers)
-            for tensor in tensors.values()
-            if tensor is not None and is_plain(tensor)
-        }
+        if not isinstance(self._traced, nn.Module):
+            return set()
+        tensors = [*self._traced.parameters(), *self._traced.buffers()]
+        return {address(tensor) for tensor in tensors if is_plain(tensor)}
 
     # --- modules ----------------------------------------------------------------------------------
 
-    def entered(self, module: nn.Module, args: Any) -> None:
+    def entered(self, module: nn.Module) -> None:
         """A module begins to run."""
-        leaf = modules.leaf_of(module, args)
-        if leaf is not None and self._leaf is None and self._recorder is not None and self._recorder.pause():
-            self._leaf = leaf  # nothing in there is worth looking at, operation by operation
-            return
         running = self._stack.enter(module)
         if running.name is not None and _is_attention(type(module)):
             self._frames.append((module, self._seen))
@@ -328,14 +320,8 @@ class Trace(Calls):
         if type(module).__name__ == "OptimizedModule":
             self._say_uncompiled()
 
-    def left(self, module: nn.Module, args: Any, output: Any) -> None:
+    def left(self, module: nn.Module) -> None:
         """A module has run."""
-        if self._leaf is not None and self._leaf.module is module:
-            leaf, self._leaf = self._leaf, None
-            assert self._recorder is not None
-            self._recorder.resume()
-            self._recorder.passed(args[0], output, leaf.projects)
-            return
         if self._pending:
             self._hook_gradients()
         if self._frames and self._frames[-1][0] is module:
@@ -344,7 +330,6 @@ class Trace(Calls):
                 self._on_unseen(module)
         self._stack.leave(module)
         if self._recorder is not None and not self._frames:
-            self._recorder.forget_dead()
             self._recorder.tracking = not self._known_attention or not self._stack.running
 
     def _say_uncompiled(self) -> None:
