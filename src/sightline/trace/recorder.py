@@ -86,12 +86,16 @@ _fused_operators: dict[Any, Callable[[Any, Any, Any], Found | None]] = {}
 
 
 def _is_composite(op: Any) -> bool:
-    """Whether an operator is nothing but others. In inference mode such come here whole."""
+    """Whether an operator is nothing but others. In inference mode such come here whole.
+
+    Those that PyTorch itself makes views of (``chunk``, ``narrow``) count as one: their parts must not.
+    """
     if not isinstance(op, torch._ops.OpOverload):
         return False
     name = op.name()
     return torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd") and not any(
-        torch._C._dispatch_has_kernel_for_dispatch_key(name, key) for key in ("CPU", "CUDA")
+        torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
+        for key in ("CPU", "CUDA", "ADInplaceOrView")
     )
 
 
