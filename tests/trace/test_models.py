@@ -157,19 +157,3 @@ def test_other_dtypes(name: str, implementation: str, dtype: torch.dtype) -> Non
     assert len(trace) == 2
     assert trace.unverified == []
     assert trace[0].matrix.dtype == dtype
-
-
-def test_a_vision_transformer_of_timm() -> None:
-    timm = pytest.importorskip("timm", reason="timm, or the torchvision that it needs, is not installed")
-    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=3).eval()
-    image = torch.randn(2, 3, 32, 32)
-    for fused in (True, False):
-        for block in model.blocks:
-            block.attn.fused_attn = fused
-        with torch.no_grad():
-            before = model(image)
-            with sightline.trace(model) as trace:
-                after = model(image)
-        assert torch.equal(before, after)
-        assert [call.name for call in trace] == ["blocks.0.attn", "blocks.1.attn"]
-        assert trace.unverified == []

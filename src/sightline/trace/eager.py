@@ -62,6 +62,14 @@ class EagerMatcher:
         """Whether nothing is being followed."""
         return not len(self._known)
 
+    def follows(self, tensor: Tensor) -> bool:
+        """Whether anything is known about the tensor."""
+        return self._known.get(tensor) is not None
+
+    def let_go(self) -> None:
+        """Forgets what nobody can use any more."""
+        self._known.prune()
+
     # --- following --------------------------------------------------------------------------------
 
     def _of(self, tensor: Any) -> tuple[Scores, Axes] | None:

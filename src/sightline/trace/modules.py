@@ -71,6 +71,32 @@ class ModuleStack:
         return None
 
 
+#: PyTorch's own modules of one tensor in which no attention can run, and whether they are projections.
+_SIMPLE: dict[type, bool] = {
+    nn.Linear: True,
+    nn.LayerNorm: False,
+    nn.RMSNorm: False,
+    nn.GELU: False,
+    nn.SiLU: False,
+    nn.Tanh: False,
+}
+
+
+def is_simple(module: nn.Module) -> bool:
+    """Whether the module runs nothing but PyTorch's own code for a projection, a norm or an activation."""
+    return (
+        type(module) in _SIMPLE
+        and "forward" not in module.__dict__
+        and not module._forward_pre_hooks
+        and len(torch_modules._global_forward_pre_hooks) == 1
+    )
+
+
+def is_projection(module: nn.Module) -> bool:
+    """Whether a simple module multiplies with weights."""
+    return _SIMPLE[type(module)]
+
+
 _HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads", "attention_heads")
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
@@ -94,7 +120,7 @@ _handles: list[Any] = []
 
 
 def listen(listener: Any) -> None:
-    """Calls ``listener.entered(module)`` and ``.left(module)`` for every module that this thread runs."""
+    """Calls ``listener.entered(module, args)`` and ``.left(module, output)`` for what this thread runs."""
     global _open
     _local.listeners.append(listener)
     with _lock:
@@ -123,9 +149,9 @@ def stop_listening(listener: Any) -> None:
 
 def _before(module: nn.Module, args: Any) -> None:
     for listener in _local.listeners:
-        listener.entered(module)
+        listener.entered(module, args)
 
 
 def _after(module: nn.Module, args: Any, output: Any) -> None:
     for listener in reversed(_local.listeners):
-        listener.left(module)
+        listener.left(module, output)

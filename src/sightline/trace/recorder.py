@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _get_dispatch_stack_at, _len_torch_dispatch_stack
 from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mode
 
 from sightline.trace import fused
@@ -47,9 +48,13 @@ _JOINS = {aten.cat.default, aten.stack.default}
 class _Kind:
     """What is to be done with an operator; found out once."""
 
-    __slots__ = ("composite", "eager", "fused", "joins", "name", "projection", "starts", "view", "written")
+    __slots__ = (
+        "composite", "dull", "eager", "fused", "joins", "name", "op", "projection", "starts", "view",
+        "written",
+    )  # fmt: skip
 
     def __init__(self, op: Any) -> None:
+        self.op = op  # held, so that its id stays its own
         self.name = str(op)
         self.fused = _fused().get(op)
         self.eager = WATCHED.get(op)
@@ -70,9 +75,12 @@ class _Kind:
             and not self.written
             and any(argument.alias_info is not None for argument in schema.arguments)
         )
+        #: Whether there is nothing to see while nothing is being followed.
+        self.dull = not (self.written or self.starts or self.composite or self.fused)
 
 
-_kinds: dict[Any, _Kind] = {}
+#: By the id of the operator: hashing one is a Python call.
+_kinds: dict[int, _Kind] = {}
 
 
 def _fused() -> dict[Any, Callable[[Any, Any, Any], Found | None]]:
@@ -86,12 +94,16 @@ _fused_operators: dict[Any, Callable[[Any, Any, Any], Found | None]] = {}
 
 
 def _is_composite(op: Any) -> bool:
-    """Whether an operator is nothing but others. In inference mode such come here whole."""
+    """Whether an operator is nothing but others. In inference mode such come here whole.
+
+    Those that PyTorch itself makes views of (``chunk``, ``narrow``) count as one: their parts must not.
+    """
     if not isinstance(op, torch._ops.OpOverload):
         return False
     name = op.name()
     return torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd") and not any(
-        torch._C._dispatch_has_kernel_for_dispatch_key(name, key) for key in ("CPU", "CUDA")
+        torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
+        for key in ("CPU", "CUDA", "ADInplaceOrView")
     )
 
 
@@ -123,6 +135,7 @@ class Recorder(TorchDispatchMode):
         self.origins = Origins()
         self.masks = MaskReader()
         self._eager = EagerMatcher(self._is_weight, heads, self._caught.append)
+        self._resting = False
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -135,7 +148,8 @@ class Recorder(TorchDispatchMode):
         return self
 
     def __exit__(self, *error: object) -> None:
-        _pop_mode(None)
+        if not self._resting:
+            _pop_mode(None)
         _compile_again()
         self._eager.clear()
         self.masks.clear()
@@ -144,10 +158,45 @@ class Recorder(TorchDispatchMode):
     def _is_weight(self, tensor: Tensor) -> bool:
         return address(tensor) in self._weights
 
+    # --- modules that need no watching ------------------------------------------------------------
+
+    def rest(self) -> bool:
+        """Stops seeing operations until :meth:`wake`; only where no other mode is about.
+
+        Returns:
+            whether it does.
+        """
+        if self._resting or _len_torch_dispatch_stack() != 1 or _get_dispatch_stack_at(0) is not self:
+            return False
+        _pop_mode(None)
+        self._resting = True
+        return True
+
+    def wake(self, source: Tensor, out: Any, projection: bool) -> None:
+        """Sees operations again. What it missed made ``out`` of ``source``, if it came to an end."""
+        self._resting = False
+        _push_mode(self)
+        if self.tracking and is_plain(out):
+            if projection:
+                self.origins.projected(source, out)
+            else:
+                self.origins.derived([source], out)
+
+    def follows(self, tensor: Tensor) -> bool:
+        """Whether the tensor may be scores or weights."""
+        return self._eager.follows(tensor)
+
+    def let_go(self) -> None:
+        """Forgets the scores and weights that are gone."""
+        if not self._eager.idle:
+            self._eager.let_go()
+
+    # --- operations -------------------------------------------------------------------------------
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kind = _kinds.get(func)
+        kind = _kinds.get(id(func))
         if kind is None:
-            kind = _kinds[func] = _Kind(func)
+            kind = _kinds[id(func)] = _Kind(func)
         kwargs = kwargs or {}
         if kind.composite and torch.is_inference_mode_enabled():
             # Views of parameters say that they require gradients even here, and matmul looks at that.
@@ -157,7 +206,9 @@ class Recorder(TorchDispatchMode):
                 out = func(*args, **kwargs)
         else:
             out = func(*args, **kwargs)
-        if kind.view or torch._C._current_graph_task_id() != -1:  # a view, or a backward pass
+        if kind.view or kind.dull and not self.tracking and self._eager.idle:
+            return out
+        if torch._C._current_graph_task_id() != -1:  # a backward pass
             return out
         try:
             if kind.fused is None:
@@ -186,8 +237,6 @@ class Recorder(TorchDispatchMode):
                 self._caught.append(found)
             return
         if kind.projection is not None and self._projects(kind.projection, args, out):
-            return
-        if not self.tracking and not kind.written and self._eager.idle and not kind.starts:
             return
         if kind.eager is not None:
             getattr(self._eager, kind.eager)(args, kwargs, out)

@@ -259,6 +259,7 @@ class Trace(Calls):
         self._frames: list[tuple[nn.Module, int]] = []
         modules_of = model.modules() if isinstance(model, nn.Module) else ()
         self._known_attention = any(_is_attention(type(module)) for module in modules_of)
+        self._simple: tuple[nn.Module, Tensor] | None = None
         self._recorder: Recorder | None = None
         self._used = False
 
@@ -279,6 +280,7 @@ class Trace(Calls):
         assert recorder is not None
         modules.stop_listening(self)
         recorder.__exit__()
+        self._simple = None
         self._hook_gradients()
         self._stack.running.clear()
         self._frames.clear()
@@ -310,20 +312,29 @@ class Trace(Calls):
 
     # --- modules ----------------------------------------------------------------------------------
 
-    def entered(self, module: nn.Module) -> None:
+    def entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module begins to run."""
+        recorder = self._recorder
+        if recorder is None:
+            return
+        if self._simple is not None:  # it was interrupted
+            self._wake(None)
+        if modules.is_simple(module) and self._rests(module, args, recorder):
+            return
         running = self._stack.enter(module)
         if running.name is not None and _is_attention(type(module)):
             self._frames.append((module, self._seen))
-        if self._recorder is not None:
-            self._recorder.tracking = bool(self._frames) or not self._known_attention
+        recorder.tracking = bool(self._frames) or not self._known_attention
         if type(module).__name__ == "OptimizedModule":
             self._say_uncompiled()
 
-    def left(self, module: nn.Module) -> None:
-        """A module has run."""
+    def left(self, module: nn.Module, output: Any) -> None:
+        """A module has run; ``output`` is ``None`` where it failed."""
         if self._pending:
             self._hook_gradients()
+        if self._simple is not None and self._simple[0] is module:
+            self._wake(output)
+            return
         if self._frames and self._frames[-1][0] is module:
             _, before = self._frames.pop()
             if self._seen == before and not torch._C._current_graph_task_id() + 1:
@@ -331,6 +342,22 @@ class Trace(Calls):
         self._stack.leave(module)
         if self._recorder is not None and not self._frames:
             self._recorder.tracking = not self._known_attention or not self._stack.running
+            self._recorder.let_go()
+
+    def _rests(self, module: nn.Module, args: tuple[Any, ...], recorder: Recorder) -> bool:
+        """Whether a module in which no attention can run is looked at as a whole: the common ones, mostly."""
+        if len(args) != 1 or not is_plain(args[0]) or id(module) not in self._stack.names:
+            return False
+        if recorder.follows(args[0]) or not recorder.rest():
+            return False
+        self._simple = (module, args[0])
+        return True
+
+    def _wake(self, output: Any) -> None:
+        assert self._simple is not None
+        assert self._recorder is not None
+        (module, source), self._simple = self._simple, None
+        self._recorder.wake(source, output, modules.is_projection(module))
 
     def _say_uncompiled(self) -> None:
         text = (

@@ -48,7 +48,7 @@ class ByStorage(Generic[Value]):
     def set(self, tensor: Tensor, value: Value) -> None:
         """Remembers a value for the storage that the tensor lies in."""
         if len(self._found) >= self._limit:
-            self._prune()
+            self._make_room()
         key = address(tensor)
         self._found.pop(key, None)
         self._found[key] = (StorageWeakRef(tensor.untyped_storage()), value)
@@ -62,10 +62,13 @@ class ByStorage(Generic[Value]):
         """Forgets everything."""
         self._found.clear()
 
-    def _prune(self) -> None:
+    def prune(self) -> None:
+        """Forgets the storages that are gone."""
+        self._found = {key: entry for key, entry in self._found.items() if not entry[0].expired()}
+
+    def _make_room(self) -> None:
         """Leaves out what is gone, and the older half where that is not enough."""
-        alive = {key: entry for key, entry in self._found.items() if not entry[0].expired()}
-        surplus = len(alive) - self._limit // 2
-        for key in list(alive)[: max(0, surplus)]:
-            del alive[key]
-        self._found = alive
+        self.prune()
+        surplus = len(self._found) - self._limit // 2
+        for key in list(self._found)[: max(0, surplus)]:
+            del self._found[key]
