@@ -14,6 +14,7 @@ from sightline.explain import Explanation, explain
 from sightline.info import info
 from sightline.mask import Mask, causal, dense, documents, lengths, prefix, ranges, window
 from sightline.matrix import AttentionMatrix, Readouts
+from sightline.monitor import monitor
 from sightline.trace import load_trace, trace
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "info",
     "lengths",
     "load_trace",
+    "monitor",
     "prefix",
     "ranges",
     "relative",
