@@ -143,12 +143,46 @@ def test_gradient_checkpointing_autocast_and_layers() -> None:
     assert all(0 < entropy < 1 for entropy in rough.normalized_entropy)
 
 
-def test_compiled() -> None:
+@pytest.mark.parametrize("in_place", [False, True])
+def test_compiled(in_place: bool) -> None:
+    """Compiled without a break, and uncompiled in the passes that are looked at."""
     model = Model(1)
-    compiled = torch.compile(model, backend="eager")
+    model.layers[0].kept = tuple(torch.zeros(3))
+    runs: list[int] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        def run(*tensors: Any) -> Any:
+            runs.append(len(steps))
+            return graph(*tensors)
+
+        return run
+
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    if in_place:
+        model.compile(backend=backend, fullgraph=True)
+        compiled = model
+    steps: list[Any] = []
+    with sightline.monitor(compiled, 3, lambda step, layers: steps.append((step, layers))):
+        for _ in range(5):
+            compiled(batch())
+    assert [step for step, _ in steps] == [0, 3]
+    assert runs == [1, 1, 2]
     (layer,) = watched(compiled, batch())
     assert layer.name == "layers.0"
     agree(layer, model.layers[0].dense()["weights"])
+
+
+def test_compiled_after_the_monitor_was_made() -> None:
+    """Its passes are not heard of then, which is told; its graph is not broken."""
+    model = Model(1)
+    model.layers[0].kept = tuple(torch.zeros(3))
+    with sightline.monitor(model) as monitor:
+        torch.compile(model, backend="eager", fullgraph=True)(batch())
+        with pytest.warns(
+            RuntimeWarning, match="no forward pass of Model was seen .* what torch.compile returned"
+        ):
+            monitor.step()
 
 
 def test_a_layer_that_is_called_twice() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sightline.monitor.alarms import Alarm, Alarms, Limits
+from sightline.monitor.attach import attach
 from sightline.monitor.measuring import LayerAttention, measured
 from sightline.monitor.writers import writers
 from sightline.trace.found import DROPOUT
@@ -56,16 +57,11 @@ class Monitor:
         self._batch_entries, self._limits = batch_entries, limits
         self._alarms = Alarms(limits, on_alarm)
         self._start = self._number = start
-        self._counts_steps = False
+        self._counts_steps = self._heard = False
         self._pass: _Pass | None = None
         self._told: set[str] = set()
         self._writers = writers(to)
-        hook = _Hook(self)
-        self._handles: list[Any] = [
-            model.register_forward_pre_hook(hook.before),
-            # Before hooks that others registered: the trace's block ends inside of theirs.
-            model.register_forward_hook(hook.after, prepend=True, always_call=True),
-        ]
+        self._detach = attach(model, self)
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -73,12 +69,18 @@ class Monitor:
         """One training step is done, whatever number of forward passes it took."""
         if not self._counts_steps:
             self._counts_steps, self._number = True, self._start
+        if not self._heard:
+            self._tell(
+                "passes",
+                f"no forward pass of {type(self._model).__name__} was seen in training mode before step "
+                f"{self._number} was done. Give the module that the training loop calls; if it is compiled, "
+                "what torch.compile returned.",
+            )
         self._number += 1
 
     def close(self) -> None:
         """Takes the hooks away and closes the CSV file; what was given open stays open."""
-        while self._handles:
-            self._handles.pop().remove()
+        self._detach()
         self._abandon()
         while self._writers:
             self._writers.pop().close()
@@ -98,7 +100,10 @@ class Monitor:
     def before(self) -> None:
         """A forward pass of the model begins."""
         self._abandon()  # one that an interrupt ended, of which hooks do not hear
-        if not self._is_training() or self._number % self._every:
+        if not self._is_training():
+            return
+        self._heard = True
+        if self._number % self._every:
             return
         if self.logged is not None and self._number <= self.logged:
             return  # a further pass of a step that was looked at
@@ -200,24 +205,6 @@ class _Pass:
         """Ends it; whether the pass failed, so that only a part of it was seen."""
         self._trace.close()
         return sys.exc_info()[1] is not self._error
-
-
-class _Hook:
-    """What a model holds of its monitor. Copies and pickles of the model are not watched."""
-
-    def __init__(self, monitor: Monitor | None = None) -> None:
-        self._monitor = monitor
-
-    def before(self, module: nn.Module, args: Any) -> None:
-        if self._monitor is not None:
-            self._monitor.before()
-
-    def after(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self._monitor is not None:
-            self._monitor.after()
-
-    def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:
-        return _Hook, ()
 
 
 def _named(error: Exception) -> str:
