@@ -89,7 +89,9 @@ _TEXTS = {
 _REMEMBERED = 20
 _ENOUGH = 5
 #: A layer warns again of the same thing when its number is this many times worse than when it last did.
-_WORSE = 2.0
+_WORSE = 10.0
+#: Normalized entropy below which nothing gets worse any more.
+_NO_ENTROPY = 1e-6
 
 
 class Alarms:
@@ -140,15 +142,12 @@ class Alarms:
         return max(self._limits.growth * usual, self._limits.max_logit / 4)
 
     def _is_new(self, alarm: Alarm) -> bool:
-        badness = 1 / max(alarm.value, 1e-30) if alarm.kind == "entropy collapse" else alarm.value
-        place = (alarm.kind, alarm.layer, alarm.attention)
-        before = self._worst.get(place)
-        # 1e-6: below such an entropy nothing gets notably worse any more.
+        badness = alarm.value
         if alarm.kind == "entropy collapse":
-            badness = min(badness, 1e6)
-        if before is not None and not badness >= _WORSE * before:
-            return False
-        if before == math.inf:
+            badness = 1 / max(alarm.value, _NO_ENTROPY)
+        place = (alarm.kind, alarm.layer, alarm.attention)
+        before = self._worst.get(place, 0.0)
+        if before == math.inf or badness < _WORSE * before:
             return False
         self._worst[place] = badness
         return True

@@ -1,7 +1,7 @@
 """How a monitor hears of its model's forward passes: hooks, or a function around a compiled call.
 
-Hooks of a compiled model are compiled with it, and break its graph. Where the model is a compiled one when the
-monitor is made, its call is therefore wrapped from outside.
+Hooks of a compiled model are compiled with it, and break its graph. Where the model is a compiled one when
+the monitor is made, its call is therefore wrapped from outside.
 """
 
 from __future__ import annotations

@@ -99,13 +99,14 @@ def _of_heads(matrix: AttentionMatrix) -> Tensor:
     found = matrix.readouts("entropy", "max_score")
     counts = visible(matrix).counts
     some, several = counts > 0, counts > 1
-    normalized = found.entropy / counts.clamp(min=2).to(found.entropy.dtype).log()
+    spread = found.entropy.clamp(min=0)  # it is 0 up to rounding where logits are large
+    normalized = spread / counts.clamp(min=2).to(spread.dtype).log()
     largest = (
         found.max_score
         if matrix.problem.softcap is None
         else max_logit(matrix, stage="scaled", per_query=True)
     )
-    entropy, logit = _row_mean(found.entropy, some), largest.amax((0, 2)).double()
+    entropy, logit = _row_mean(spread, some), largest.amax((0, 2)).double()
     # Where scores are NaN, which one is the largest depends on who compares.
     logit = torch.where(entropy.isnan() & some.any(2).any(0), math.nan, logit)
     sink = mass(matrix, chosen(matrix, 1))
