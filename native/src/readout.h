@@ -210,7 +210,11 @@ inline Entry list_entry(const ReadoutScratch& scratch, int row, int rank) {
 // --- Results ---
 
 inline void write_row(const ReadoutScratch& scratch, const sightline_readouts& out, int row, int64_t at) {
-  if (out.entropy) out.entropy[at] = -kLn2 * scratch.information[row];
+  if (out.entropy) {
+    // Large logits round the lse, and weights may then pass 1: no entropy is below 0. NaN stays NaN.
+    const float entropy = -kLn2 * scratch.information[row];
+    out.entropy[at] = entropy < 0 ? 0.0f : entropy;
+  }
   if (out.distance) out.distance[at] = scratch.distance[row];
   if (wants_max(out)) {
     const Entry first = list_entry(scratch, row, 0);

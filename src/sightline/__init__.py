@@ -14,6 +14,7 @@ from sightline.explain import Explanation, explain
 from sightline.info import info
 from sightline.mask import Mask, causal, dense, documents, lengths, prefix, ranges, window
 from sightline.matrix import AttentionMatrix, Readouts
+from sightline.monitor import monitor
 from sightline.profile import load_profile, profile
 from sightline.trace import load_trace, trace
 
@@ -36,6 +37,7 @@ __all__ = [
     "lengths",
     "load_profile",
     "load_trace",
+    "monitor",
     "prefix",
     "profile",
     "ranges",

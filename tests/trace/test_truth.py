@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -109,6 +111,19 @@ def test_the_judge_sees_each_kind_of_mistake() -> None:
     }
     for name, one in wrong.items():
         assert doubt(one, context) is not None, name
+
+
+def test_numbers_that_are_not_finite_are_compared_as_such() -> None:
+    query, key, value = torch.randn(3, 1, 2, 6, 8)
+    query[0, 0, 5, 0] = math.nan
+    key[0, 1, 0, 0] = math.inf
+    with sightline.trace(None) as trace:
+        context = (query @ key.mT / 8**0.5).softmax(-1) @ value
+    assert context.isnan().any() and trace[0].verified
+    problem = trace[0].matrix.problem
+    assert doubt(problem, torch.zeros_like(context)) is not None
+    context[~context.isnan()] += 1
+    assert doubt(problem, context) is not None
 
 
 def test_rows_that_see_nothing_are_not_judged() -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sightline.trace import layout
-from sightline.trace.found import Found
+from sightline.trace.found import DROPOUT, Found
 from sightline.trace.layout import KEY, LEAD, NOTHING, ROW, Axes, Axis, Place
 from sightline.trace.scores import HIDDEN, Scores, Term, placed
 from sightline.trace.storage import ByStorage, is_plain
@@ -460,7 +460,7 @@ def _doubt(scores: Scores) -> str | None:
     if scores.changed:
         return f"the weights were {scores.changed} after the softmax"
     if scores.dropout:
-        return "dropout is active: the matrix shows the weights before dropout, the model used others"
+        return DROPOUT
     return None
 
 

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from sightline.backend.problem import Problem
 
+#: The doubt about a call in which weights were dropped at random.
+DROPOUT = "dropout is active: the matrix shows the weights before dropout, the model used others"
+
 
 @dataclass
 class Found:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from sightline.backend.problem import Problem
-from sightline.trace.found import Found
+from sightline.trace.found import DROPOUT, Found
 
 aten = torch.ops.aten
-_DROPOUT = "dropout is active: the matrix shows the weights before dropout, the model used others"
 
 
 def _argument(args: Any, kwargs: Any, place: int, name: str, default: Any = None) -> Any:
@@ -42,7 +41,7 @@ def _sdpa(tensors: Any, context: Tensor, **terms: Any) -> Found | None:
         mask = _four_mask(mask, lead, q)
         (found.visible if mask.dtype == torch.bool else found.added).append(mask)
     found.causal = bool(terms.get("causal"))
-    found.doubt = _DROPOUT if dropout else None
+    found.doubt = DROPOUT if dropout else None
     found.output = (context, four)
     return found
 
@@ -121,7 +120,7 @@ def sightline_attention(args: Any, kwargs: Any, out: Any) -> Found | None:
     assert problem.value is not None
     found = Found("sightline.attention", problem.query, problem.key, problem.value, out[0], problem=problem)
     found.lse = out[1]
-    found.doubt = _DROPOUT if problem.dropout else None
+    found.doubt = DROPOUT if problem.dropout else None
     found.output = (out[0], lambda tensor: tensor)
     return found
 

@@ -276,6 +276,12 @@ class Trace(Calls):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, where: object) -> None:
+        self.close()
+        if kind is None:
+            self._say_what_is_missing()
+
+    def close(self) -> None:
+        """Ends the block, without a word on what was not seen in it."""
         recorder, self._recorder = self._recorder, None
         assert recorder is not None
         modules.stop_listening(self)
@@ -289,8 +295,6 @@ class Trace(Calls):
                 call.set_problem(*self._offloaded(*steps.whole()))
         self._stitched.clear()
         self._keeper.close(self)
-        if kind is None:
-            self._say_what_is_missing()
 
     def _say_what_is_missing(self) -> None:
         missing = self._choice.missing()

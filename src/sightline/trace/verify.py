@@ -91,9 +91,9 @@ def _context(problem: Problem, rows: slice) -> tuple[Tensor, Tensor | None, floa
     top = masked.amax(-1)
     largest = float(top.abs().max())
     seen = None
-    if largest == math.inf:
-        seen = top > -math.inf
-        largest = float(torch.where(seen, top.abs(), 0.0).max())
+    if not math.isfinite(largest):
+        seen = top != -math.inf
+        largest = float(torch.where(seen & ~top.isnan(), top.abs(), 0.0).max())
     if problem.sinks is not None:
         sinks = problem.sinks.to(masked.dtype)[None, :, None, None].expand(*masked.shape[:3], 1)
         masked = torch.cat((masked, sinks), -1)
