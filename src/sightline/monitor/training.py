@@ -184,7 +184,7 @@ class _Pass:
         self._error = sys.exc_info()[1]
         self._trace = Trace(model, layers, on_call=self._take)
         self._trace.__enter__()
-        self._trace.entered(model)  # its own hooks run after those that would have said so
+        self._trace.entered(model, ())  # its own hooks run after those that would have said so
 
     def _take(self, call: AttentionCall) -> None:
         place = call.name, call.kind
