@@ -76,7 +76,7 @@ def test_scores_that_are_not_finite() -> None:
     with sightline.monitor(model, 1) as monitor:
         with torch.no_grad():
             model.layers[0].qkv.weight[0, 0] = math.nan
-        with pytest.warns(AttentionWarning, match=r"layers\.0 \(self\), head 0: the largest logit is inf"):
+        with pytest.warns(AttentionWarning, match=r"layers\.0 \(self\), head 0: scores are not finite"):
             model(batch())
         assert math.isnan(monitor.last[0].max_logit[0]) and math.isfinite(monitor.last[0].max_logit[1])
         model(batch())  # it cannot get worse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,25 @@ def test_a_writer_that_fails_is_told_of_once_and_the_others_write(tmp_path: Path
     ) as told:
         train([full, path], steps=5)
     assert len(told) == 1 and {row["step"] for row in rows(path)} == {"0", "2", "4"}
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """Rows that cannot be written do not end the training, neither while it runs nor when it is over."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full")
+    model = Model(1)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        monitor = sightline.monitor(model, 1, tmp_path / "a.csv")
+        writer: Any = monitor._writers[0]
+        writer._file.close()
+        writer._file = full.open("a+b")
+        model(batch())
+        model(batch())
+        monitor.close()
+    texts = [str(warning.message) for warning in told]
+    assert len(texts) == 2 and all("CSVFile" in text and "No space left" in text for text in texts)
 
 
 def test_what_is_no_writer(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -59,7 +58,7 @@ class Alarm:
         attention: "self" or "cross".
         heads: which of its heads.
         step: at which step it was seen.
-        value: the measured number: the worst head's.
+        value: the measured number: the worst head's; infinite for scores that are not finite.
         limit: the number that it passed.
     """
 
@@ -74,6 +73,8 @@ class Alarm:
     def __str__(self) -> str:
         heads = ("head " if len(self.heads) == 1 else "heads ") + ", ".join(map(str, self.heads))
         where = f"step {self.step}: {self.kind} in {self.layer or 'the model'} ({self.attention}), {heads}: "
+        if self.value == math.inf:
+            return f"{where}scores are not finite. {_REMEDIES}"
         return where + _TEXTS[self.kind].format(value=self.value, limit=self.limit)
 
 
@@ -134,8 +135,10 @@ class Alarms:
 
     def _growth_limit(self, layer: LayerAttention) -> float:
         """The largest logit that the layer's past lets expect; its present becomes part of the past."""
+        from statistics import median  # slow to import, and rarely needed
+
         past = self._past.setdefault((layer.name, layer.kind), deque(maxlen=_REMEMBERED))
-        usual = statistics.median(past) if len(past) >= _ENOUGH else math.inf
+        usual = median(past) if len(past) >= _ENOUGH else math.inf
         largest = max(layer.max_logit, default=math.nan)
         if math.isfinite(largest):
             past.append(largest)

@@ -85,7 +85,7 @@ def measured(
             return None
         numbers = _of_heads(matrix)
     entropy, normalized, logit, sink, choosing_sink, context = numbers.tolist()
-    usual = statistics.median(context)
+    usual = statistics.median(_numbers(context) or [math.nan])
     dead = [
         head
         for head, (share, length) in enumerate(zip(choosing_sink, context, strict=True))

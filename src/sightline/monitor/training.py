@@ -83,7 +83,11 @@ class Monitor:
         self._detach()
         self._abandon()
         while self._writers:
-            self._writers.pop().close()
+            writer = self._writers.pop()
+            try:
+                writer.close()
+            except OSError as error:
+                self._tell("close", f"{type(writer).__name__} could not be closed: {_named(error)}.")
 
     def __enter__(self) -> Monitor:
         return self
@@ -110,11 +114,11 @@ class Monitor:
         try:
             self._pass = _Pass(self._model, self._layers, self._measure)
         except Exception as error:
-            self._tell("trace", f"attention could not be watched: {_named(error)}")
+            self._tell("trace", f"attention could not be watched: {_named(error)}.")
 
     def after(self) -> None:
         """A forward pass has ended, or failed."""
-        if not self._is_training():
+        if self._pass is None and not self._is_training():
             return
         looked, self._pass = self._pass, None
         failed = looked is not None and looked.end()
@@ -141,12 +145,13 @@ class Monitor:
     def _log(self, step: int, looked: _Pass) -> None:
         self.logged, self.last = step, looked.layers
         if looked.layers:
-            for writer in self._writers:
+            for place, writer in enumerate(self._writers):
                 try:
                     writer.write(step, looked.layers)
                 except Exception as error:
                     name = type(writer).__name__
-                    self._tell(name, f"step {step} could not be written ({name}): {_named(error)}")
+                    text = f"step {step} could not be written ({name}): {_named(error)}."
+                    self._tell(f"writer {place}", text)
         for layer, why in looked.troubles.items():
             self._tell(f"layer {layer}", f"{layer or 'the model'} is not measured: {why}.")
         if not looked.layers and not looked.troubles:
