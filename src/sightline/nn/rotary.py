@@ -1,0 +1,67 @@
+"""Rotary positions: queries and keys are turned by an angle that grows with the position."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Rotary(nn.Module):
+    """Turns each pair of features by its position's angle, so that scores depend on distances only.
+
+    ``(x₁, x₂) → (x₁ cos a − x₂ sin a, x₁ sin a + x₂ cos a)`` with ``a = p / scaling · theta^(−2f/D)`` for
+    position p and pair f.
+
+    Args:
+        width: D, the width of a head; even.
+        theta: base of the angles. Default: 10000.
+        scaling: positions are divided by it (linear position interpolation). Default: 1.
+        interleaved: whether a pair is (2f, 2f+1), as in the paper and GPT-J, or (f, f + D/2), as in Llama
+            and GPT-NeoX. Default: False, the halves.
+
+    Raises:
+        ValueError: for an odd or non-positive width, or a theta or scaling that is not positive.
+
+    Source: Su et al. 2021, "RoFormer".
+
+    Example:
+        >>> import torch
+        >>> from sightline.nn import Rotary
+        >>> Rotary(16)(torch.randn(1, 2, 5, 16)).shape
+        torch.Size([1, 2, 5, 16])
+    """
+
+    frequencies: Tensor
+
+    def __init__(
+        self, width: int, *, theta: float = 10000.0, scaling: float = 1.0, interleaved: bool = False
+    ) -> None:
+        super().__init__()
+        if width < 2 or width % 2:
+            raise ValueError(
+                f"width: must be even and 2 or more, got {width} (axis D). Features turn in pairs."
+            )
+        for name, number in (("theta", theta), ("scaling", scaling)):
+            if not number > 0:
+                raise ValueError(f"{name}: must be above 0, got {number}.")
+        self.width, self.interleaved = width, interleaved
+        powers = torch.arange(0, width, 2, dtype=torch.float64) / width
+        self.register_buffer("frequencies", (theta**-powers / scaling).float(), persistent=False)
+
+    def forward(self, x: Tensor, offset: int | Tensor = 0) -> Tensor:
+        """Turns x [B,H,N,D]; row i stands at position offset + i, offset a number or [B] integers."""
+        if x.shape[-1] != self.width:
+            raise ValueError(f"x: D={x.shape[-1]} (axis 3) differs from the rotary width {self.width}.")
+        positions = torch.arange(x.shape[2], device=x.device)
+        if isinstance(offset, Tensor):
+            positions = offset.to(x.device).reshape(-1, 1, 1) + positions  # [B,1,N]
+        else:
+            positions = positions + offset  # [N]
+        angles = positions[..., None].float() * self.frequencies  # [N,D/2] or [B,1,N,D/2]
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        if self.interleaved:
+            first, second = x[..., 0::2], x[..., 1::2]
+        else:
+            first, second = x.chunk(2, dim=-1)
+        turned = (first * cos - second * sin, first * sin + second * cos)
+        return torch.stack(turned, dim=-1).flatten(-2) if self.interleaved else torch.cat(turned, dim=-1)
