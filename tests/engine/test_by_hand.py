@@ -135,3 +135,18 @@ def test_a_bias_of_the_smallest_float_is_not_a_mask(backend):
         context, A = sightline.attention(query, key, value, bias=bias, return_matrix=True)
     torch.testing.assert_close(context, torch.ones(1, 1, 2, 2))
     assert A[0, 0, 1].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_entropy_of_huge_logits_is_not_below_zero(backend):
+    # Steps of float32 near 1e5 are 0.008: weights pass 1 by as much, and 1 · ln 1.008 would make the entropy -0.008.
+    torch.manual_seed(0)
+    query, key = 60 * torch.randn(1, 1, 300, 64), 60 * torch.randn(1, 1, 300, 64)
+    with sightline.backend(backend):
+        A = sightline.AttentionMatrix(query, key)
+        assert A.max_score().max() > 1e4
+        entropy = A.entropy()
+    assert entropy.min() >= 0
+    weights = (query.double() @ key.double().mT / 8).softmax(-1)
+    exact = -(weights * weights.clamp_min(1e-300).log()).sum(-1)
+    torch.testing.assert_close(entropy.double(), exact, rtol=0, atol=0.02)

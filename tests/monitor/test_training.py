@@ -81,6 +81,8 @@ def test_forward_passes_count_in_training_mode_only() -> None:
             model.eval()
             model(batch())
             model.train()
+            with torch.no_grad():
+                model(batch())
 
     assert logged(lambda to: sightline.monitor(model, 3, to), run) == [0, 3, 6]
 

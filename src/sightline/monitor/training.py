@@ -129,8 +129,9 @@ class Monitor:
             self._log(step, looked)
 
     def _is_training(self) -> bool:
-        """Whether this is a pass of its own: in training mode, and not repeated by a backward pass."""
-        return self._model.training and torch._C._current_graph_task_id() == -1
+        """Whether this pass is to learn from: no evaluation, and none that a backward pass repeats."""
+        learns = self._model.training and torch.is_grad_enabled()
+        return learns and torch._C._current_graph_task_id() == -1
 
     def _abandon(self) -> None:
         looked, self._pass = self._pass, None
