@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from trace.families import FAMILIES, make
 
 import pytest
@@ -15,6 +16,7 @@ from sightline.view.tokens import tokens_of_strings
 from .test_page import check_weights, meta_of, needs_node, weights_in_page  # noqa: F401  (a fixture)
 
 
+@functools.cache
 def trace_of(name):
     model = make(name, "eager")
     with torch.no_grad(), sightline.trace(model) as trace:
@@ -42,7 +44,12 @@ def ordered(trace):
 
 
 @needs_node
-@pytest.mark.parametrize("name", ["bert", "llama", "mistral", "gemma2", "gpt_oss", "t5", "vit", "whisper"])
+@pytest.mark.parametrize(
+    "name",
+    # Padding, sinks with windows and grouped keys, position bias with cross-attention; then all the others.
+    ["bert", "gpt_oss", "t5"]
+    + [pytest.param(n, marks=pytest.mark.slow) for n in ("llama", "mistral", "gemma2", "vit", "whisper")],
+)
 def test_weights_in_the_page_of_a_trace(tmp_path, weights_in_page, name):  # noqa: F811
     trace = trace_of(name)
     trace.report(tmp_path / "x.html", batch=1)
@@ -104,6 +111,51 @@ def test_tokens_go_to_the_side_that_they_belong_to(tmp_path):
     assert sum(len(s["layers"]) for s in meta["sections"]) == 2
 
 
+def labels(reading):
+    """By section, what queries and keys begin with."""
+    return {s.name: (s.queries[0].text, s.keys[0].text) for s in reading.sections}
+
+
+def test_one_list_that_fits_both_sides_is_that_of_the_source():
+    model, inputs = make("t5", "eager"), FAMILIES["t5"].inputs()
+    with torch.no_grad(), sightline.trace(model) as equal:
+        model(**inputs | {"decoder_input_ids": inputs["input_ids"]})
+    one = [f"s{i}" for i in range(9)]
+    expected = {"encoder": ("s0", "s0"), "decoder": ("0", "0"), "cross": ("0", "s0")}
+    assert labels(traced.reading_of(equal, tokens=one)) == expected
+    both = labels(traced.reading_of(equal, tokens=[one, [f"t{i}" for i in range(9)]]))
+    assert both == {"encoder": ("s0", "s0"), "decoder": ("t0", "t0"), "cross": ("t0", "s0")}
+    target = labels(traced.reading_of(trace_of("t5"), tokens=[f"t{i}" for i in range(7)]))
+    assert target == {"encoder": ("0", "0"), "decoder": ("t0", "t0"), "cross": ("t0", "0")}
+
+
+def test_layers_by_place_name_glob_and_function():
+    trace = trace_of("t5")
+
+    def shown(layers):
+        calls, _ = traced._shown(trace, layers, False)
+        return [call.index for call in calls]
+
+    assert shown([0, -1]) == shown([-1, 0, 0]) == [0, 5]
+    assert shown(3) == [3]
+    assert shown("encoder") == [0, 1]
+    assert shown("decoder.*.EncDecAttention") == [3, 5]
+    assert shown(["decoder.block.1", 0]) == [0, 4, 5]
+    assert shown(lambda name: name.startswith("encoder.block.1")) == [1]
+
+
+def test_a_page_without_a_text_does_not_repeat_the_model(tmp_path):
+    trace_of("bert").report(tmp_path / "x.html")
+    page = (tmp_path / "x.html").read_text(encoding="utf-8")
+    assert '<span class="about">BertModel · 9 positions · encoder 2 × 4 heads</span>' in page
+    assert "<title>BertModel · Sightline</title>" in page
+    assert meta_of(page)["sections"][0]["queries"]["places"] is True
+    trace_of("bert").report(tmp_path / "x.html", tokens=list("abcdefghi"))
+    page = (tmp_path / "x.html").read_text(encoding="utf-8")
+    assert "BertModel · 9 tokens · encoder 2 × 4 heads · a b c" in page
+    assert meta_of(page)["sections"][0]["queries"]["places"] is False
+
+
 @pytest.mark.parametrize(
     "pieces, words, special",
     [
@@ -126,9 +178,15 @@ def test_errors(tmp_path, monkeypatch):
         ({"batch": 2}, r"report: batch=2: the trace has 2 batch entries"),
         ({"tokens": ["a"]}, r"report: tokens: there are 1, but the calls have encoder 9 × 9"),
         ({"tokens": [1, 2]}, r"report: tokens: a list of strings, .* got 1"),
+        ({"layers": [0, 2]}, r"report: layers: there is no call 2; the trace has 2 calls"),
+        ({"layers": "decoder"}, r"report: layers: no attention ran in 'decoder'\. .* 'encoder\.layer\.0"),
+        ({"layers": []}, r"layers: an empty list"),
+        ({"layers": lambda name: False}, r"report: layers: the function takes none of the 2 calls"),
     ):
         with pytest.raises(ValueError, match=message):
             trace.report(path, **options)
+    with pytest.raises(TypeError, match=r"layers: takes names.*True"):
+        trace.report(path, layers=[True])
     with pytest.raises(ValueError, match="the folder .* does not exist"):
         trace.report(tmp_path / "no" / "x.html")
     monkeypatch.setattr(traced, "PAGE_LIMIT", 10)

@@ -176,7 +176,7 @@ class Calls:
         path: str | Path,
         *,
         title: str | None = None,
-        layers: Sequence[int] | None = None,
+        layers: Layers | None = None,
         tokens: Sequence[str] | Sequence[Sequence[str]] | None = None,
         batch: int = 0,
         unverified: bool = False,
@@ -189,9 +189,11 @@ class Calls:
         Args:
             path: the HTML file.
             title: what to call the input. Default: its tokens, or the model.
-            layers: the places of the calls to show, as in ``trace[3]``. Default: all.
-            tokens: strings, one for each position; or two lists, of a source and of a target. Default:
-                ``trace.tokens``. Positions without tokens (patches, frames) are numbered.
+            layers: the calls to show: their places, as in ``trace[3]``, or names, globs or a function of the
+                name, as in :func:`sightline.trace`. Default: all.
+            tokens: strings, one for each position; or two lists, of a source and of a target. A single list
+                is the source's where both have its length. Default: ``trace.tokens``. Positions without
+                tokens (patches, frames) are numbered.
             batch: which batch entry.
             unverified: show calls that were not verified, too; the page names them.
 

@@ -43,7 +43,7 @@ class Reading:
 
     Attributes:
         model: the model's name.
-        texts: the text, or the pair, or else what to call the input.
+        texts: the text, or the pair, or else what to call the input; none if that is not known.
         sections: one for an encoder or a decoder; three for an encoder-decoder.
         notices: what the user ought to know (tokens dropped, a target that the model wrote).
     """

@@ -17,7 +17,7 @@ from sightline.view.modules import inline, source
 from sightline.view.reading import Reading, Section
 from sightline.view.summary import Summary
 from sightline.view.tensors import TensorStore
-from sightline.view.tokens import Token
+from sightline.view.tokens import Token, are_places
 
 FORMAT = "sightline.page/1"
 
@@ -37,7 +37,7 @@ def report_parts(summary: Summary) -> Iterator[str]:
     meta = page_meta(summary, store)
     reading = summary.reading
     fill: dict[str, Iterator[str] | str] = {
-        "title": html.escape(f"{_clip(reading.texts[0], 60)} · Sightline"),
+        "title": html.escape(f"{_clip((*reading.texts, reading.model)[0], 60)} · Sightline"),
         "style": source("style.css"),
         "about": html.escape(_about(summary)),
         "notices": "\n".join(f'<p class="notice">{html.escape(notice)}</p>' for notice in reading.notices),
@@ -121,6 +121,7 @@ def _tokens(tokens: tuple[Token, ...]) -> dict[str, Any]:
         "words": [token.word for token in tokens],
         "special": [token.index for token in tokens if token.special],
         "glued": [token.index for token in tokens if not token.space],
+        "places": are_places(tokens),
     }
 
 
@@ -130,8 +131,10 @@ def _about(summary: Summary) -> str:
         f"{section.name} {len(section.layers)} × {section.layers[0].shape[1]} heads"
         for section in reading.sections
     )
-    tokens = len(reading.sections[0].keys)
-    return f"{reading.model} · {tokens} tokens · {sizes} · {_clip(' '.join(reading.texts), 80)}"
+    keys = reading.sections[0].keys
+    length = f"{len(keys)} {'positions' if are_places(keys) else 'tokens'}"
+    texts = [_clip(" ".join(reading.texts), 80)] if reading.texts else []
+    return " · ".join([reading.model, length, sizes, *texts])
 
 
 def _clip(text: str, most: int) -> str:

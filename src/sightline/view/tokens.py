@@ -103,6 +103,11 @@ def tokens_of_places(count: int) -> tuple[Token, ...]:
     return tuple(Token(at, str(at), False, at, True) for at in range(count))
 
 
+def are_places(tokens: Sequence[Token]) -> bool:
+    """Whether these are places rather than pieces of a text."""
+    return all(token.text == str(token.index) for token in tokens)
+
+
 def _tokens(tokenizer: Any, encoding: Any, texts: tuple[str, str], fast: bool) -> tuple[Token, ...]:
     ids: list[int] = encoding["input_ids"]
     if not fast:

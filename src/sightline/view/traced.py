@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sightline.atomic import write_atomically
 from sightline.errors import CommandError
+from sightline.trace.choice import Choice, Layers
 from sightline.view.errors import LookError
 from sightline.view.reading import Reading, Section, sees_first_only
 from sightline.view.report import report_parts
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 PAGE_LIMIT = 200_000_000
 """Bytes of queries and keys that a page is made of at most: what browsers open without complaint."""
 
+Lists = Sequence[tuple[Token, ...]]
+
 _BASE64 = 4 / 3
 _STACK = re.compile(r"encoder|decoder|text|vision|audio", re.IGNORECASE)
 
@@ -32,7 +35,7 @@ def write_report(
     path: Path,
     *,
     title: str | None,
-    layers: Sequence[int] | None,
+    layers: Layers | None,
     tokens: Sequence[str] | Sequence[Sequence[str]] | None,
     batch: int,
     unverified: bool,
@@ -48,7 +51,7 @@ def write_report(
 def reading_of(
     trace: Calls,
     title: str | None = None,
-    layers: Sequence[int] | None = None,
+    layers: Layers | None = None,
     tokens: Sequence[str] | Sequence[Sequence[str]] | None = None,
     batch: int = 0,
     unverified: bool = False,
@@ -67,7 +70,8 @@ def reading_of(
     _check_size(calls)
     stacks = _stacks(calls)
     given = _given(trace.tokens if tokens is None else tokens)
-    sections = tuple(_section(name, stack, given, batch) for name, stack in stacks.items())
+    sides = _sides(trace, given)
+    sections = tuple(_section(name, stack, *sides, batch) for name, stack in stacks.items())
     known = {id(side) for section in sections for side in (section.queries, section.keys)} & {
         id(each) for each in given
     }
@@ -79,14 +83,12 @@ def reading_of(
         notices.append("no tokens of these lengths are known: queries and keys are shown by their places")
     texts = (title,) if title else tuple(_text(each) for each in given if id(each) in known)
     model = trace.model or "a traced model"
-    return Reading(model, texts or (model,), sections, (*trace.notices, *notices))
+    return Reading(model, texts, sections, (*trace.notices, *notices))
 
 
-def _shown(
-    trace: Calls, layers: Sequence[int] | None, unverified: bool
-) -> tuple[list[AttentionCall], list[str]]:
+def _shown(trace: Calls, layers: Layers | None, unverified: bool) -> tuple[list[AttentionCall], list[str]]:
     """The calls that can be shown, and what is to be said about the others."""
-    chosen = list(trace) if layers is None else [trace[at] for at in layers]
+    chosen = list(trace) if layers is None else _chosen(trace, layers)
     found = [c for c in chosen if c.shape is not None and 0 not in c.shape and (c.verified or unverified)]
     left = [call for call in chosen if call not in found]
     if not found:
@@ -102,6 +104,33 @@ def _shown(
         f"unverified: {call.name or call.index}: {call.reason}" for call in found if not call.verified
     ]
     return found, notices
+
+
+def _chosen(trace: Calls, layers: Layers) -> list[AttentionCall]:
+    """The calls of these places, as ``trace[3]`` counts them, and in modules of these names, as they ran."""
+    if callable(layers):
+        found = [call for call in trace if layers(call.name)]
+        if not found:
+            raise LookError(f"layers: the function takes none of the {len(trace)} calls")
+        return found
+    wanted = [layers] if isinstance(layers, (str, int)) else list(layers)
+    others = [one for one in wanted if isinstance(one, bool) or not isinstance(one, int)]
+    places = [one for one in wanted if isinstance(one, int) and not isinstance(one, bool)]
+    wrong = next((at for at in places if not -len(trace) <= at < len(trace)), None)
+    if wrong is not None:
+        raise LookError(f"layers: there is no call {wrong}; the trace has {len(trace)} calls")
+    numbers = {at % len(trace) for at in places}
+    # What is neither, and an empty choice, is refused there.
+    names = Choice(others, ()) if others or not places else None
+    found = [
+        call
+        for at, call in enumerate(trace)
+        if (names is not None and names.takes(call.name, call.kind)) or at in numbers
+    ]
+    missing = names.missing() if names is not None else None
+    if missing is not None:
+        raise LookError(missing)
+    return found
 
 
 def _check_size(calls: Sequence[AttentionCall]) -> None:
@@ -137,15 +166,24 @@ def _stacks(calls: Sequence[AttentionCall]) -> dict[str, list[AttentionCall]]:
     return named
 
 
-def _section(
-    name: str, calls: Sequence[AttentionCall], given: Sequence[tuple[Token, ...]], batch: int
-) -> Section:
+def _sides(trace: Calls, given: Lists) -> tuple[Lists, Lists]:
+    """The token lists in the order in which a source and a target look for theirs.
+
+    A single list that cross-attention looks at is the source's, and never the target's, however long that is.
+    """
+    looked_at = {call.shape[3] for call in trace if call.kind == "cross" and call.shape is not None}
+    if len(given) == 1 and len(given[0]) in looked_at:
+        return given, []
+    return given, given[::-1]
+
+
+def _section(name: str, calls: Sequence[AttentionCall], source: Lists, target: Lists, batch: int) -> Section:
     matrices = tuple(_entry(call.matrix, batch) for call in calls)
     _, _, n, m = matrices[0].shape
     is_self = calls[0].kind == "self"
-    order = given if name.startswith("encoder") else given[::-1]
-    keys = _of_length(given if not is_self else order, m)
-    queries = keys if is_self and n == m else _of_length(given[::-1], n)
+    own = source if name.startswith("encoder") else target
+    keys = _of_length(own if is_self else source, m)
+    queries = keys if is_self and n == m else _of_length(target, n)
     if is_self and n < m and len(queries) != n:
         queries = keys[m - n :]
     # A single query sees everything up to its own place, in every kind of model.
@@ -170,7 +208,7 @@ def _given(tokens: Sequence[str] | Sequence[Sequence[str]] | None) -> list[tuple
     return [tokens_of_strings([str(t) for t in each]) for each in several]
 
 
-def _of_length(given: Sequence[tuple[Token, ...]], length: int) -> tuple[Token, ...]:
+def _of_length(given: Lists, length: int) -> tuple[Token, ...]:
     """The first list of that length; else places."""
     for each in given:
         if len(each) == length:

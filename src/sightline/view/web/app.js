@@ -127,7 +127,7 @@ export class App {
     const { subject } = this;
     const { layer, head } = this.store.state;
     const where = `layer ${layer} head ${head}`;
-    let line = `${where}: shaded by what each key gets from an average query. Hover a word; click to pin it.`;
+    let line = `${where}: shaded by what each key gets from an average query. Hover a ${subject.unit}; click to pin it.`;
     if (unit !== null && direction === "to") line = `${where}: what “${subject.queries.texts[unit]}” #${unit} looks at`;
     if (unit !== null && direction === "from") line = `${where}: what looks at “${subject.keys.texts[unit]}” #${unit}`;
     byId("facts").textContent = line;

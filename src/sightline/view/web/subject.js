@@ -14,6 +14,9 @@ export class Subject {
     this.words = state.words;
     this.section = data.section(state.section);
     this.isSelf = this.section.isSelf;
+    const sides = [this.section.queries, this.section.keys ?? this.section.queries];
+    /** What is looked at: words, or places that have no text. */
+    this.unit = sides.every((side) => side.places) ? "place" : "word";
     this.head = data.head(state.section, state.layer, state.head);
     this.queries = data.side(state.section, "queries", state.words);
     this.keys = data.side(state.section, "keys", state.words);

@@ -26,6 +26,7 @@ export class TextView {
     this.shaded = [];
     this.marked = null;
     this.box.replaceChildren();
+    byId("text-name").textContent = subject.unit === "place" ? "Positions" : "Text";
     this.box.dataset.short = String(subject.queries.count + subject.keys.count < SHORT);
     if (subject.isSelf) {
       const spans = this.panel("both", subject.queries, null);
