@@ -13,6 +13,7 @@ import sightline
 import sightline.huggingface
 
 from .families import FAMILIES, FURTHER, make, supports, weights_of
+from .without_torchvision import timm_vision_transformer
 
 IMPLEMENTATIONS = ("eager", "sdpa", "sightline")
 
@@ -159,17 +160,29 @@ def test_other_dtypes(name: str, implementation: str, dtype: torch.dtype) -> Non
     assert trace[0].matrix.dtype == dtype
 
 
-def test_a_vision_transformer_of_timm() -> None:
-    timm = pytest.importorskip("timm", reason="timm, or the torchvision that it needs, is not installed")
-    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=3).eval()
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_vision_transformer_of_timm(fused: bool) -> None:
+    model = timm_vision_transformer()(
+        img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, num_classes=3
+    ).eval()
+    for block in model.blocks:
+        block.attn.fused_attn = fused
     image = torch.randn(2, 3, 32, 32)
-    for fused in (True, False):
-        for block in model.blocks:
-            block.attn.fused_attn = fused
-        with torch.no_grad():
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
             before = model(image)
             with sightline.trace(model) as trace:
                 after = model(image)
         assert torch.equal(before, after)
         assert [call.name for call in trace] == ["blocks.0.attn", "blocks.1.attn"]
+        assert {call.how == "scaled_dot_product_attention" for call in trace} == {fused}
         assert trace.unverified == []
+        assert trace.notices == []
+
+    # The second layer's weights, from the model's own parts.
+    attention, caught = model.blocks[1].attn, []
+    attention.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    with torch.no_grad():
+        model(image)
+        q, k, _ = attention.qkv(caught[0]).unflatten(-1, (3, 4, 8)).permute(2, 0, 3, 1, 4)
+    torch.testing.assert_close(trace[1].matrix.dense(), (q @ k.mT / 8**0.5).softmax(-1))
