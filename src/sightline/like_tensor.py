@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ _MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__)
 class LikeTensor:
     """A matrix that computes its entries when asked: products stay lazy, everything else densifies.
 
+    ``==`` stays the identity, so that matrices can be keys of a dict.
+
     Subclasses give ``shape``, ``dense()``, ``@`` both ways and indexing. Densifying refuses past the limit
     and says what to call instead.
     """
@@ -22,6 +24,11 @@ class LikeTensor:
     @property
     def shape(self) -> torch.Size:
         """The tensor's shape."""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor would lie."""
         raise NotImplementedError
 
     def dense(self, limit: int | None = None) -> Tensor:
@@ -74,6 +81,13 @@ class LikeTensor:
         array = self.numpy()
         return array if dtype is None else array.astype(dtype)
 
+    def __dlpack__(self, **options: Any) -> Any:
+        # torch.as_tensor(A) and torch.from_dlpack(A) come here.
+        return self.dense().detach().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return torch.empty(0, device=self.device).__dlpack_device__()
+
     def __getattr__(self, name: str) -> Any:
         # What is not known here is asked of the dense tensor, so that A.mean(1), A.sum(-1) and the like work.
         if name.startswith("_") or not callable(getattr(Tensor, name, None)):
@@ -91,6 +105,22 @@ class LikeTensor:
             if isinstance(right, LikeTensor) and isinstance(left, Tensor):
                 return right.__rmatmul__(left)
         return func(*_densified(args), **_densified(kwargs or {}))
+
+
+def _of_dense(name: str) -> Callable[..., Any]:
+    def method(self: LikeTensor, *others: Any) -> Any:
+        return getattr(self.dense(), name)(*_densified(others))
+
+    method.__name__ = name
+    return method
+
+
+# Python looks for operators on the class, never through __getattr__.
+for _name in ("add", "sub", "mul", "truediv", "pow"):
+    setattr(LikeTensor, f"__{_name}__", _of_dense(f"__{_name}__"))
+    setattr(LikeTensor, f"__r{_name}__", _of_dense(f"__r{_name}__"))
+for _name in ("neg", "abs", "lt", "le", "gt", "ge"):
+    setattr(LikeTensor, f"__{_name}__", _of_dense(f"__{_name}__"))
 
 
 def _densified(value: Any) -> Any:

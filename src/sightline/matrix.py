@@ -616,6 +616,16 @@ class TransposedMatrix(LikeTensor):
         *rest, n, m = self._matrix.shape
         return torch.Size([*rest, m, n])
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """As of the matrix itself."""
+        return self._matrix.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """As of the matrix itself."""
+        return self._matrix.device
+
     def __matmul__(self, x: Tensor) -> Tensor:
         """Aᵀ @ x: [B,H,M,F] for x [N,F], [H,N,F] or [B,H,N,F]; [B,H,M] for x [N]."""
         return self._matrix._transposed_product(x)

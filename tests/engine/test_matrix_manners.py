@@ -45,6 +45,27 @@ def test_functions_of_torch_and_numpy(A):
     assert A[0, 0, 0, 0].item() == weights[0, 0, 0, 0].item()
 
 
+def test_arithmetic_and_comparisons_are_of_the_dense_weights(A):
+    weights, other = A.dense(), torch.rand(2, 4, 5, 6)
+    for made, wanted in (
+        (A + 1, weights + 1), (1 + A, weights + 1), (A - other, weights - other), (1 - A, 1 - weights),
+        (A * 100, weights * 100), (other * A, weights * other), (2 * A, weights * 2), (A / 2, weights / 2),
+        (1 / (A + 1), 1 / (weights + 1)), (A**2, weights**2), (2**A, 2**weights), (-A, -weights), (abs(A), weights),
+        (A - A, weights - weights), (A > 0.2, weights > 0.2), (A >= A, weights >= weights), (A < 0.5, weights < 0.5),
+        (A <= 0, weights <= 0), (A[0] - A[1], weights[0] - weights[1]),
+    ):  # fmt: skip
+        torch.testing.assert_close(made, wanted)
+    assert {A: 1}[A] == 1
+
+
+def test_becomes_a_tensor_where_one_is_made(A):
+    assert torch.equal(torch.as_tensor(A), A.dense())
+    torch.testing.assert_close(torch.as_tensor(A[0, 1]), A.dense()[0, 1])
+    torch.testing.assert_close(torch.as_tensor(A.T), A.dense().mT)
+    assert torch.equal(torch.from_dlpack(A), A.dense())
+    assert (A.T.dtype, A.T.device) == (A.dtype, A.device)
+
+
 def test_products_stay_lazy(A, monkeypatch):
     weights, x, y = A.dense(), torch.randn(6, 3), torch.randn(3, 5)
     monkeypatch.setattr(sightline.AttentionMatrix, "dense", lambda *_: pytest.fail("densified"))
@@ -87,7 +108,15 @@ def test_large_matrices_refuse_to_densify():
     message = (
         r"\[1, 4, 100000, 100000\] take 149.0 GiB, over the limit of 1.0 GiB.*A.topk\(k\).*A.pool.*limit="
     )
-    for densify in (A.dense, A.numpy, lambda: numpy.asarray(A), lambda: torch.stack([A]), lambda: A.mean(1)):
+    for densify in (
+        A.dense,
+        A.numpy,
+        lambda: numpy.asarray(A),
+        lambda: torch.stack([A]),
+        lambda: A.mean(1),
+        lambda: A * 2,
+        lambda: torch.as_tensor(A),
+    ):
         with pytest.raises(MemoryError, match=message):
             densify()
     with pytest.raises(MemoryError, match="over the limit"):

@@ -95,7 +95,7 @@ def relevance(layers: Sequence[Any], targets: Targets, *, unverified: bool = Fal
     formula="row t of R_qi, with R_qi ← R_qi + Ā R_qi at self-attention and R_qi ← R_qi + R̄_qqᵀ Ā R̄_ii at "
     "cross-attention, R̄ = I + (R - I) with rows scaled to sum to 1",
     unit="relevance, without a scale",
-    source=f"{CHEFER_2021} (rules 6 to 10)",
+    source=f"{CHEFER_2021} (its rules for self- and cross-attention)",
     caveat=_CAVEAT,
 )
 def encoder_decoder_relevance(

@@ -56,8 +56,8 @@ def head_divergence(A: Any, *, queries: Tensor | None = None, unverified: bool =
     formula="mean_i cos(w_hi, w_ki) = mean_i Σ_j w_hij w_kij / (‖w_hi‖ ‖w_ki‖)",
     unit="cosine",
     range=(0, 1),
-    source="Kovaleva et al. 2019, Revealing the dark secrets of BERT (cosine between attention maps; here "
-    "row by row)",
+    source="after Kovaleva et al. 2019, Revealing the dark secrets of BERT (cosine between whole attention "
+    "maps, before and after fine-tuning; here between heads, row by row)",
     caveat="The largest weights decide: two heads on the same sink read as 1.",
 )
 def head_similarity(A: Any, *, queries: Tensor | None = None, unverified: bool = False) -> Tensor:

@@ -98,7 +98,7 @@ def learned_sink_mass(
     formula="share of heads h with mean_i Σ_{j in keys} w_hij > threshold",
     unit="share of heads",
     range=(0, 1),
-    source=f"{GU_2024} (their threshold is 0.3)",
+    source=f"{GU_2024} (at 0.3 and one key, their measure of the first position)",
     caveat="It depends on the threshold and on the length: compare at equal N only.",
 )
 def sink_rate(
@@ -113,7 +113,7 @@ def sink_rate(
 
     Args:
         A: AttentionMatrix [B,H,N,M], or a sequence of them, one per layer (a trace).
-        threshold: mean share of weight from which on a head counts.
+        threshold: mean share of weight above which a head counts.
         keys, queries, unverified: as for :func:`sink_mass`.
 
     Returns:
