@@ -105,7 +105,7 @@ class Work:
         state.unit, state.batch = unit.number + 1, 0
 
     def _batches(self, found: list[Batch], labelled: int | None, patience: Patience) -> None:
-        """The batches of a unit that are not done yet; a document of batch ``labelled`` says what heads do."""
+        """The batches of a unit that are not done yet; one of batch ``labelled`` says what heads do."""
         reader = _Reader(self.subject, self.wish)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "sightline.trace: no attention was seen")
