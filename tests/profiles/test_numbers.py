@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import dataclass
+from unittest import mock
 
 import pytest
 import torch
 import transformers
 
 import sightline
+from sightline.profile.run import is_labelled
 from sightline.profile.statistics import STATISTICS
 from view.conftest import make_model, make_tokenizer
 
@@ -17,25 +21,48 @@ from .conftest import texts
 TEXTS = [*texts(11), "the"]
 
 
-def weights_of(model, ids, target=None):
-    """Dense weights [H,N,M] of each layer, by stack, of one document alone."""
+@dataclass(frozen=True)
+class Dense:
+    """What a layer did with one document: weights [H,N,M], the scores that the softmax saw, the ids it read."""
+
+    weights: torch.Tensor
+    scores: torch.Tensor
+    ids: torch.Tensor
+
+
+def dense_layers(model, ids, target=None):
+    """Each layer's :class:`Dense`, by stack, of one document alone."""
     inputs = {"input_ids": torch.tensor([ids])}
     if target is not None:
         inputs["decoder_input_ids"] = torch.tensor([target])
-    with torch.no_grad():
+    scores, softmax = [], torch.nn.functional.softmax
+
+    def noted(given, *arguments, **options):
+        if given.dim() == 4:  # a router of experts has one, too
+            scores.append(given[0])
+        return softmax(given, *arguments, **options)
+
+    with torch.no_grad(), mock.patch.object(torch.nn.functional, "softmax", noted):
         out = model(**inputs, output_attentions=True)
+    own, other = torch.tensor(ids), None if target is None else torch.tensor(target)
     if target is None:
-        return {"self": [layer[0] for layer in out.attentions]}
-    names = {
-        "encoder self": "encoder_attentions",
-        "decoder self": "decoder_attentions",
-        "cross": "cross_attentions",
+        stacks = {"self": (out.attentions, scores, own)}
+    else:  # the encoder's layers first, then the decoder's, each looking at itself and at the encoder
+        depth = len(out.encoder_attentions)
+        stacks = {
+            "encoder self": (out.encoder_attentions, scores[:depth], own),
+            "decoder self": (out.decoder_attentions, scores[depth::2], other),
+            "cross": (out.cross_attentions, scores[depth + 1 :: 2], None),
+        }
+    return {
+        stack: [Dense(w[0], s, which) for w, s in zip(layers, theirs, strict=True)]
+        for stack, (layers, theirs, which) in stacks.items()
     }
-    return {stack: [layer[0] for layer in getattr(out, name)] for stack, name in names.items()}
 
 
-def dense(name, w, causal):
-    """One statistic [H] of dense weights [H,N,M]."""
+def dense(name, one, causal):
+    """One statistic [H] of a layer's dense weights and scores."""
+    w = one.weights
     h, n, m = w.shape
     rows, cols = torch.arange(n)[:, None] + m - n, torch.arange(m)
     seen = (cols <= rows).sum(1) if causal else torch.full((n,), m)
@@ -47,6 +74,14 @@ def dense(name, w, causal):
     if name in ("entropy_normalized", "entropy_collapse"):
         found = (entropy / seen.clamp(min=2).log())[:, seen > 1]
         return (found if name == "entropy_normalized" else (found < 0.05).double()).mean(-1)
+    if name == "max_logit":
+        return one.scores[..., :m].amax((1, 2))
+    if name == "learned_sink_mass":
+        return 1 - w.sum(-1).mean(-1)
+    if name in ("duplicate_token", "induction"):
+        before = one.ids if name == "duplicate_token" else torch.cat((torch.tensor([-1]), one.ids[:-1]))
+        match = (cols < rows) & (before == one.ids[:, None])
+        return (w * match).sum(-1)[:, match.any(-1)].mean(-1) if match.any() else nothing
     if name == "max_weight":
         return w.amax(-1).mean(-1)
     if name == "top8_mass":
@@ -76,69 +111,76 @@ def dense(name, w, causal):
     raise KeyError(name)
 
 
-# Those are compared with dense weights in tests of their own measures; here only that they come out.
-ELSEWHERE = {"max_logit", "learned_sink_mass", "duplicate_token", "induction"}
+def assert_dense(found, per_document, causal_stacks):
+    """Every mean, extreme and count of a profile is that of the documents' dense numbers."""
+    assert found.stacks == list(per_document[0])
+    for stack, name in itertools.product(found.stacks, found.measures):
+        if stack == "cross" and "cross" not in STATISTICS[name].kinds:
+            continue
+        wanted = torch.stack(
+            [torch.stack([dense(name, one, stack in causal_stacks) for one in layers[stack]])
+             for layers in per_document]
+        ).double()  # fmt: skip
+        for statistic, expected in (
+            ("mean", wanted.nanmean(0)),
+            ("min", wanted.nan_to_num(math.inf).amin(0)),
+            ("max", wanted.nan_to_num(-math.inf).amax(0)),
+            ("count", (~wanted.isnan()).sum(0).double()),
+        ):
+            torch.testing.assert_close(
+                found.values(name, statistic, stack),
+                expected,
+                rtol=2e-4,
+                atol=2e-5,
+                msg=lambda text, at=(stack, name, statistic): f"{at}: {text}",
+            )
 
 
-@pytest.mark.parametrize("kind, batch", [("bert", 5), ("bert", 1), ("gpt2", 5), ("llama", 4), ("t5", 4)])
+@pytest.mark.parametrize(
+    "kind, batch",
+    [
+        ("bert", 5),
+        ("llama", 4),
+        ("t5", 4),
+        pytest.param("bert", 1, marks=pytest.mark.slow),
+        pytest.param("gpt2", 5, marks=pytest.mark.slow),
+    ],
+)
 def test_against_dense_weights(model_folder, kind, batch):
     tokenizer = make_tokenizer(kind if kind in ("bert", "t5") else "plain")
     rows = [tokenizer(text)["input_ids"] for text in TEXTS]
     found = sightline.profile(str(model_folder(kind)), TEXTS, batch=batch, measures=list(STATISTICS))
     assert found.info["documents"] == len(TEXTS) and found.info["tokens"] == sum(map(len, rows))
+    assert set(found.measures) == set(STATISTICS) - {"learned_sink_mass"}
     model = make_model(kind).double().eval()
     model.set_attn_implementation("eager")
-    per_document = [weights_of(model, ids, [0, *ids[:-1]] if kind == "t5" else None) for ids in rows]
-    assert found.stacks == list(per_document[0])
-    for stack in found.stacks:
-        causal = stack == "decoder self" or kind in ("gpt2", "llama")
-        for name in found.measures:
-            if name in ELSEWHERE or (stack == "cross" and "cross" not in STATISTICS[name].kinds):
-                continue
-            wanted = torch.stack(
-                [torch.stack([dense(name, w, causal) for w in one[stack]]) for one in per_document]
-            )
-            for statistic, expected in (
-                ("mean", wanted.nanmean(0)),
-                ("min", wanted.nan_to_num(math.inf).amin(0)),
-                ("max", wanted.nan_to_num(-math.inf).amax(0)),
-                ("count", (~wanted.isnan()).sum(0).double()),
-            ):
-                torch.testing.assert_close(
-                    found.values(name, statistic, stack),
-                    expected,
-                    rtol=2e-4,
-                    atol=2e-5,
-                    msg=lambda text, at=(stack, name, statistic): f"{at}: {text}",
-                )
-
-
-def test_max_logit_is_that_of_the_scores(model_folder):
-    found = sightline.profile(str(model_folder("bert")), TEXTS, measures=["max_logit"], batch=6)
-    tokenizer = make_tokenizer("bert")
-    model = make_model("bert").eval()
-    wanted = []
-    for text in TEXTS:
-        with torch.no_grad(), sightline.trace(model) as trace:
-            model(torch.tensor([tokenizer(text)["input_ids"]]))
-        wanted.append(torch.stack([call.matrix.scores()[0].amax((1, 2)) for call in trace]))
-    torch.testing.assert_close(
-        found.values("max_logit", "max"), torch.stack(wanted).amax(0).double(), rtol=1e-4, atol=1e-4
-    )
+    per_document = [dense_layers(model, ids, [0, *ids[:-1]] if kind == "t5" else None) for ids in rows]
+    assert_dense(found, per_document, ["decoder self"] if kind == "t5" else ["self"] * (kind != "bert"))
 
 
 def test_learned_sinks_and_labels():
     config = transformers.GptOssConfig(
         vocab_size=40, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, num_local_experts=2, num_experts_per_tok=1,
+        num_key_value_heads=2, head_dim=8, num_local_experts=2, num_experts_per_tok=1, initializer_range=0.5,
     )  # fmt: skip
     torch.manual_seed(0)
     model = transformers.GptOssModel(config).eval()
     documents = [torch.randint(1, 40, (length,)).tolist() for length in (3, 9, 9, 12)]
-    found = sightline.profile(model, documents)
-    assert "learned_sink_mass" in found.measures
-    assert bool((found.values("learned_sink_mass") > 0).all())
+    found = sightline.profile(model, documents, measures=["sink_mass", "learned_sink_mass"], labels=True)
+    assert found.measures == ["sink_mass", "learned_sink_mass"]
     assert all(row.label and 0 < row.label_share <= 1 for row in found.rows)
+    assert not any(row.label for row in sightline.profile(model, documents, measures=["entropy"]).rows)
+    exact = model.double()
+    exact.set_attn_implementation("eager")
+    exact.set_experts_implementation("eager")  # the grouped product takes no float64
+    assert_dense(found, [dense_layers(exact, ids) for ids in documents], ["self"])
+
+
+def test_few_units_are_labelled():
+    assert [unit for unit in range(50) if is_labelled(unit)] == [
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48,
+    ]  # fmt: skip
+    assert sum(map(is_labelled, range(15_625))) == 52
 
 
 def test_any_model(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -9,16 +10,18 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import sightline
 from sightline.errors import CommandError
 from sightline.profile.job import Job
 from sightline.profile.shards import Shards
 from sightline.profile.signals import Interrupted
+from sightline.profile.statistics import STATISTICS
 
 from .conftest import texts
 
-OPTIONS = {"batch": 2, "measures": ["entropy", "sink_mass", "previous_token", "max_logit"]}
+OPTIONS = {"batch": 2, "measures": ["entropy", "sink_mass", "previous_token", "max_logit"], "labels": True}
 
 
 @pytest.fixture
@@ -146,6 +149,28 @@ def test_a_full_disk(model_folder, tmp_path, monkeypatch):
         with pytest.raises(CommandError, match="cannot write .*No space left on device"):
             found.plot(tmp_path / name) if name == "x.png" else found.save(tmp_path / name)
     assert os.listdir(tmp_path) == []
+
+
+def test_memory_does_not_grow_with_documents(tmp_path):
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True).eval()
+    model = torch.nn.Sequential(torch.nn.Embedding(50, 16), layer)
+    checkpoint, found = tmp_path / "x.partial", []
+
+    def note(progress):
+        if progress.documents in (40, 80, 120):
+            gc.collect()
+            tensors = sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())
+            state = job._work.state.to_json()
+            found.append((len(gc.get_objects()), tensors, len(json.dumps(state))))
+
+    # Ever new lengths: whatever kept something for each of them would grow.
+    documents = ([k % 50 for k in range(3 + i)] for i in range(121))
+    job = Job(model, documents, run=lambda ids, real: model(ids), batch=1, measures=list(STATISTICS))
+    job.run(checkpoint, progress=note)
+    objects, tensors, sizes = zip(*found, strict=True)
+    assert objects[2] - objects[1] < 50 and tensors[2] - tensors[1] < 5, found
+    assert sizes[2] - sizes[1] < 0.1 * sizes[0], found  # longer numbers, histograms' bins that were empty
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ def profile(
     batch: int = 16,
     limit: int | None = None,
     unverified: bool = False,
+    labels: bool | None = None,
     run: Runner | None = None,
     checkpoint: str | Path | None = None,
     resume: bool | None = None,
@@ -57,6 +58,7 @@ def profile(
         batch: documents of like length that run together, at most. Padding does not count.
         limit: documents that are read, at most.
         unverified: measure attention calls that could not be verified, too.
+        labels: say what each head does, by some of the documents; default: if no measures are chosen.
         run: how a model that is not of Transformers is called: with ids [B,N] and, where some are padding,
             a bool mask [B,N], else ``None``.
         checkpoint: a file that progress is kept in, until all is done.
@@ -94,6 +96,7 @@ def profile(
         batch=batch,
         limit=limit,
         unverified=unverified,
+        labels=labels,
         run=run,
     )
     found = job.run(None if checkpoint is None else Path(checkpoint), resume, progress)

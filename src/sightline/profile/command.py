@@ -74,6 +74,12 @@ def profile(
         list[str] | None,
         typer.Option(metavar="NAME", help="Only layers of this number, name or glob; may be repeated."),
     ] = None,
+    labels: Annotated[
+        bool | None,
+        typer.Option(
+            "--labels/--no-labels", help="Say what each head does. Default: unless --measure chooses."
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(help="Documents of like length that run together at most.")] = 16,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="Threads of this process.")] = None,
@@ -104,7 +110,7 @@ def profile(
         job = _job(
             model, documents, shards, threads,
             measures=measure, layers=_layers(layer), max_tokens=max_tokens, windows=windows, batch=batch,
-            limit=limit, unverified=unverified, dtype=dtype,
+            limit=limit, unverified=unverified, labels=labels, dtype=dtype,
         )  # fmt: skip
         _run(job, documents, shards, output, plot, resume)
 

@@ -60,6 +60,7 @@ class Job:
         batch: int = 16,
         limit: int | None = None,
         unverified: bool = False,
+        labels: bool | None = None,
         run: Runner | None = None,
         dtype: str = "float32",
         shards: Shards | None = None,
@@ -75,7 +76,8 @@ class Job:
         known = [one for one in (max_tokens, self._model.limit) if one is not None]
         self._limit, self._windows = min(known, default=None), windows
         pad = getattr(self._model.tokenizer, "pad_token_id", None) or 0
-        self._wish = Wish(statistics, layers, batch, limit, pad, unverified)
+        labels = measures is None if labels is None else labels
+        self._wish = Wish(statistics, layers, batch, limit, pad, unverified, labels)
         self._work: Work | None = None
 
     def settings(self) -> dict[str, Any]:
@@ -99,6 +101,7 @@ class Job:
             "batch": wish.batch,
             "limit": wish.limit,
             "unverified": wish.unverified,
+            "labels": wish.labels,
             "dtype": str(next(self._model.model.parameters()).dtype).removeprefix("torch."),
             "threads": facts["threads"],
             "instructions": facts.get("level active"),

@@ -43,7 +43,7 @@ class Row:
         mean: of the documents' numbers; NaN where there are none. std: with count - 1; NaN for one document.
         min, max: the least and the largest.
         p10, median, p90: quantiles, read off a histogram of 128 bins.
-        label: what the head does, by most of the documents looked at (one of each unit); "" for cross.
+        label: what the head does, by most of the documents asked; "" for cross and where none was.
         label_share: by how many of them.
     """
 
