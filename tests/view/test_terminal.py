@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from sightline.huggingface.load import load_model
-from sightline.view.reading import CAVEAT, read
+from sightline.measure.sources import CAVEAT
+from sightline.view.reading import read
 from sightline.view.summary import Wish, summarize
 from sightline.view.terminal import render
 

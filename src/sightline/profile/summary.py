@@ -6,12 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from sightline.measure.sources import CAVEAT
 from sightline.profile.statistics import STATISTICS
 from sightline.profile.table import Profile, Row
-
-CAVEAT = (
-    "Weights show where a head looks, not by themselves why: Jain & Wallace 2019, Wiegreffe & Pinter 2019."
-)
 
 
 class Line(NamedTuple):
