@@ -18,7 +18,7 @@ from view.conftest import make_model, make_tokenizer
 
 from .conftest import texts
 
-TEXTS = [*texts(11), "the"]
+TEXTS = [*texts(7), "the"]
 
 
 @dataclass(frozen=True)

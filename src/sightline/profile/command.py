@@ -94,7 +94,7 @@ def profile(
         bool, typer.Option("--unverified", help="Measure attention that could not be verified, too.")
     ] = False,
 ) -> None:
-    """Head statistics of MODEL over thousands of documents, in constant memory.
+    """Head statistics of MODEL over thousands of documents; what is kept does not grow with them.
 
     Ctrl-C saves what was done in FILE.partial; the same command goes on from there, to the same result. On
     several processes or machines: torchrun --nproc-per-node 2 -m sightline profile MODEL CORPUS -o FILE.
