@@ -385,3 +385,107 @@ def test_views_of_ordinary_tensors_in_inference_mode(view: Any, make: Any) -> No
     assert torch.equal(before, after)
     assert after._is_view() and after._is_view() == before._is_view()
     assert (after.requires_grad, after.is_inference()) == (before.requires_grad, before.is_inference())
+
+
+# --- modules that are looked at as a whole -------------------------------------------------------------
+
+
+class Between(nn.Module):
+    """Attention that somebody hides where none is expected: in a hook of a linear layer, in its forward."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 16)
+        if how == "hook":
+            self.linear.register_forward_pre_hook(lambda _, args: (attend(args[0]),))
+        elif how == "replaced":
+            forward = self.linear.forward
+            self.linear.forward = lambda x: forward(attend(x))  # type: ignore[method-assign]
+        elif how == "subclass":
+            self.linear.__class__ = AttendingLinear
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)  # type: ignore[no-any-return]
+
+
+class AttendingLinear(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(attend(x))
+
+
+def attend(x: Tensor) -> Tensor:
+    return (
+        F.scaled_dot_product_attention(*(x.unflatten(-1, (4, 4)).transpose(1, 2),) * 3)
+        .transpose(1, 2)
+        .flatten(2)
+    )
+
+
+@pytest.mark.parametrize("how", ["hook", "replaced", "subclass"])
+def test_attention_inside_a_linear_layer_is_seen(how: str) -> None:
+    model = Between(how)
+    with torch.no_grad(), sightline.trace(model) as trace:
+        model(torch.randn(2, 5, 16))
+    assert [call.verified for call in trace] == [True]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_inside_a_linear_layer(
+    model: NanoGPT, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next module, and the end of the block, find everything as it was; also where no hook ran."""
+    linear = F.linear
+
+    def fail(*args: Any) -> Tensor:
+        raise error
+
+    with torch.no_grad(), sightline.trace(model) as trace:
+        monkeypatch.setattr(F, "linear", fail)
+        with pytest.raises(error):
+            model(ids())
+        monkeypatch.setattr(F, "linear", linear)
+        model(ids())
+    assert [call.name for call in trace if call.verified] == ["h.0.attn", "h.1.attn"]
+    assert_nothing_is_left()
+    monkeypatch.setattr(F, "linear", fail)
+    with pytest.raises(error), sightline.trace(model):
+        model(ids())
+    assert_nothing_is_left()
+
+
+def test_self_and_cross_are_told_apart_through_linear_layers() -> None:
+    """Where queries and keys come from is followed through layers that are looked at as a whole."""
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.k, self.norm = nn.Linear(16, 16), nn.Linear(16, 16), nn.LayerNorm(16)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            q, k = self.norm(self.q(x)), self.norm(self.k(y))
+            return F.scaled_dot_product_attention(q[:, None], k[:, None], k[:, None])
+
+    model, x, y = Attention(), torch.randn(2, 5, 16), torch.randn(2, 5, 16)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode(), sightline.trace(model) as trace:
+            model(x, x)
+            model(x, y)
+        assert [call.kind for call in trace] == ["self", "cross"]
+
+
+def test_another_mode_inside_sees_everything(model: NanoGPT) -> None:
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Counting(TorchDispatchMode):
+        seen = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.seen += 1
+            return func(*args, **(kwargs or {}))
+
+    def count(around: Any) -> int:
+        with torch.no_grad(), around, Counting() as counting:
+            model(ids())
+        return counting.seen
+
+    assert count(sightline.trace(model)) == count(contextlib.nullcontext())

@@ -115,7 +115,7 @@ def _read_hidden(tensor: Tensor, queries: int, keys: int) -> Lowered:
 
 def _only_hides(tensor: Tensor) -> bool:
     """Whether all entries are 0 or hide."""
-    return all(bool(((part == 0) | (part <= HIDDEN)).all()) for part in _row_blocks(tensor))
+    return all(torch.equal(part == 0, ~(part <= HIDDEN)) for part in _row_blocks(tensor))
 
 
 def _row_blocks(tensor: Tensor) -> list[Tensor]:
@@ -149,15 +149,10 @@ def _runs(seen: Tensor) -> Tensor | None:
     b, h, n, keys = seen.shape
     if keys == 0:
         return None
-    # One run of c keys from low on: the sum of its places says where it lies, and no other c places have
-    # squares with so small a sum.
-    place = torch.arange(keys, device=seen.device, dtype=torch.float64)
-    sums = seen.double() @ torch.stack((torch.ones_like(place), place, place * place), 1)
-    count, total, squares = sums.unbind(-1)
-    low = torch.where(count > 0, total / count.clamp(min=1) - (count - 1) / 2, 0.0)
-    one = low * low * count + low * count * (count - 1) + (count - 1) * count * (2 * count - 1) / 6
-    if bool((squares == one).all()):
-        return torch.stack((low, low + count), -1).int()[..., None, :]
+    starts = (seen[..., 1:] > seen[..., :-1]).sum(-1, dtype=torch.int32) + seen[..., 0]
+    if bool((starts <= 1).all()):
+        low = seen.view(torch.uint8).argmax(-1).int()
+        return torch.stack((low, low + seen.sum(-1, dtype=torch.int32)), -1)[..., None, :]
     found = key_ranges.from_row(seen.reshape(1, b * h * n, keys), _RUNS)
     return None if found is None else found.reshape(b, h, n, -1, 2)
 

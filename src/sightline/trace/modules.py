@@ -27,10 +27,12 @@ class ModuleStack:
 
     def __init__(self, model: Any) -> None:
         self.names: dict[int, str] = {}
+        self.classes: set[type] = set()
         self._model = model if isinstance(model, nn.Module) else None
         if self._model is not None:
             for name, module in self._model.named_modules():
                 self.names.setdefault(id(module), _without_wrappers(name))
+                self.classes.add(type(module))
         self.running: list[Running] = []
 
     def enter(self, module: nn.Module) -> Running:
@@ -86,8 +88,8 @@ def is_simple(module: nn.Module) -> bool:
     """Whether the module runs nothing but PyTorch's own code for a projection, a norm or an activation."""
     return (
         type(module) in _SIMPLE
-        and "forward" not in module.__dict__
         and not module._forward_pre_hooks
+        and "forward" not in module.__dict__
         and len(torch_modules._global_forward_pre_hooks) == 1
     )
 

@@ -259,8 +259,7 @@ class Trace(Calls):
         self._seen = 0
         self._pending: list[tuple[AttentionCall, Tensor, Callable[[Tensor], Tensor]]] = []
         self._frames: list[tuple[nn.Module, int]] = []
-        modules_of = model.modules() if isinstance(model, nn.Module) else ()
-        self._known_attention = any(_is_attention(type(module)) for module in modules_of)
+        self._known_attention = any(map(_is_attention, self._stack.classes))
         self._simple: tuple[nn.Module, Tensor] | None = None
         self._recorder: Recorder | None = None
         self._used = False
@@ -313,8 +312,13 @@ class Trace(Calls):
     def _weights(self) -> set[int]:
         if not isinstance(self._traced, nn.Module):
             return set()
-        tensors = [*self._traced.parameters(), *self._traced.buffers()]
-        return {address(tensor) for tensor in tensors if is_plain(tensor)}
+        tensors = [
+            tensor
+            for module in self._traced.modules()
+            for held in (module._parameters, module._buffers)
+            for tensor in held.values()
+        ]
+        return {address(tensor) for tensor in tensors if tensor is not None and is_plain(tensor)}
 
     # --- modules ----------------------------------------------------------------------------------
 
