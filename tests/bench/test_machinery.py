@@ -105,16 +105,16 @@ def with_session(settings, *sections, **files):
         command.run(session, sections, Terminal(), **files)
 
 
-# Memory starts a process a row, levels one a peer, and whole models take a while to import.
+# Memory and trace start a process a row, levels one a peer, and whole models take a while to import.
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.slow if n in ("memory", "levels", "endtoend") else ())
+        pytest.param(n, marks=pytest.mark.slow if n in ("memory", "levels", "endtoend", "trace") else ())
         for n in SECTIONS
     ],
 )
 def test_every_section_has_rows_that_fill_its_table(name):
-    if name == "endtoend":
+    if name in ("endtoend", "trace"):
         pytest.importorskip("transformers")
     section = load_section(name)
     with Session(TINY) as session:

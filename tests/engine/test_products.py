@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sightline
@@ -22,10 +22,15 @@ def level(request, monkeypatch):
     return request.param
 
 
+def seeded(draw):
+    return torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+
+
 @st.composite
 def other_sides(draw, shape, length):
     """x [length], [length,F], [H,length,F] or [B,H,length,F], axes broadcast and layouts varied."""
     b, h = shape[:2]
+    generator = seeded(draw)
     width = draw(st.sampled_from([0, 1, 3, 16, 33]))
     kind = draw(st.sampled_from(["vector", "shared", "per head", "per entry", "one head", "full", "strided"]))
     leading = {
@@ -33,14 +38,15 @@ def other_sides(draw, shape, length):
         "strided": (b, h),
     }[kind]  # fmt: skip
     if leading is None:
-        return torch.randn(length)
+        return torch.randn(length, generator=generator)
     if kind == "strided":
-        return torch.randn(b, h, width, length).transpose(-1, -2)
-    return torch.randn(*leading, length, width)
+        return torch.randn(b, h, width, length, generator=generator).transpose(-1, -2)
+    return torch.randn(*leading, length, width, generator=generator)
 
 
 def drawn_segments(draw, b, m):
-    return torch.randint(0, draw(st.sampled_from([1, 3, 70])), draw(st.sampled_from([(m,), (b, m)])))
+    count, shape = draw(st.sampled_from([1, 3, 70])), draw(st.sampled_from([(m,), (b, m)]))
+    return torch.randint(0, count, shape, generator=seeded(draw))
 
 
 def compute(A, x, y, options, region):
@@ -53,6 +59,7 @@ def compute(A, x, y, options, region):
 def test_any_problem_at_every_level(monkeypatch):
     monkeypatch.setattr(native_pool, "_BAND", 1)  # bands of 64 rows, which cut cells
 
+    @settings(max_examples=settings().max_examples // 2)  # each is computed at every level, in many ways
     @given(dtype=st.sampled_from(DTYPES), data=st.data())
     def check(dtype, data):
         draw = data.draw
@@ -85,7 +92,7 @@ def test_any_problem_at_every_level(monkeypatch):
             ):
                 close(ours, right, 1e-6 * (20 + float(steps.max())))
             if y.dim() > 1:
-                close(y.mT @ A, wanted[1].mT, 2e-5)
+                close(y.mT @ A, wanted[1].mT, 1e-6 * (20 + n))
 
     check()
 

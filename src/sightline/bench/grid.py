@@ -68,6 +68,8 @@ def written(value: Any, kind: str) -> str:
         return str(value)
     if kind == "percent":
         return f"{100 * value:.0f} %"
+    if kind == "fine percent":
+        return f"{100 * value:.1f} %"
     if kind == "error":
         return f"{value:.1e}"
     if value >= 100:

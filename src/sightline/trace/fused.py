@@ -48,6 +48,8 @@ def _sdpa(tensors: Any, context: Tensor, **terms: Any) -> Found | None:
 
 def _four(tensor: Tensor, lead: torch.Size) -> Tensor:
     """[..., H,N,D] -> [B,H,N,D]; [N,D] and [H,N,D] get the axes that they lack."""
+    if tensor.dim() == 4 and tensor.shape[:-3] == lead:
+        return tensor
     tensor = tensor[(None,) * max(0, 3 - tensor.dim())]
     return tensor.expand(*lead, *tensor.shape[-3:]).reshape(math.prod(lead), *tensor.shape[-3:])
 

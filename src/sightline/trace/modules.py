@@ -74,7 +74,7 @@ class ModuleStack:
 
 
 #: PyTorch's own modules of one tensor in which no attention can run, and whether they are projections.
-_SIMPLE: dict[type, bool] = {
+_SIMPLE: dict[type, bool | None] = {
     nn.Linear: True,
     nn.LayerNorm: False,
     nn.RMSNorm: False,
@@ -85,18 +85,29 @@ _SIMPLE: dict[type, bool] = {
 
 
 def is_simple(module: nn.Module) -> bool:
-    """Whether the module runs nothing but PyTorch's own code for a projection, a norm or an activation."""
+    """Whether the module runs nothing but a library's own code for a projection, a norm or an activation."""
     return (
-        type(module) in _SIMPLE
+        is_projection(module) is not None
         and not module._forward_pre_hooks
         and "forward" not in module.__dict__
         and len(torch_modules._global_forward_pre_hooks) == 1
     )
 
 
-def is_projection(module: nn.Module) -> bool:
-    """Whether a simple module multiplies with weights."""
-    return _SIMPLE[type(module)]
+def is_projection(module: nn.Module) -> bool | None:
+    """Whether a simple module multiplies with weights; ``None`` for one that is not simple."""
+    kind = type(module)
+    if kind not in _SIMPLE:
+        _SIMPLE[kind] = _of_transformers(kind.__module__, kind.__name__)
+    return _SIMPLE[kind]
+
+
+def _of_transformers(file: str, name: str) -> bool | None:
+    """The same for classes of Transformers: its Conv1D, its activations, and the RMSNorm of each model."""
+    if file == "transformers.pytorch_utils" and name == "Conv1D":
+        return True
+    norm = file.startswith("transformers.models.") and name.endswith("RMSNorm")
+    return False if norm or file == "transformers.activations" else None
 
 
 _HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads", "attention_heads")

@@ -367,7 +367,7 @@ class Trace(Calls):
         assert self._simple is not None
         assert self._recorder is not None
         (module, source), self._simple = self._simple, None
-        self._recorder.wake(source, output, modules.is_projection(module))
+        self._recorder.wake(source, output, bool(modules.is_projection(module)))
 
     def _say_uncompiled(self) -> None:
         text = (

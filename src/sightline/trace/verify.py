@@ -66,15 +66,20 @@ def doubt(
 
 def _difference(mine: Tensor, real: Tensor, seen: Tensor | None) -> tuple[float, float]:
     """The largest difference, and the largest entry, of rows that see a key."""
-    difference = (mine - real).abs()
-    worst = float(difference.max())
+    difference = mine - real
+    worst = _largest(difference)
     if seen is not None or math.isnan(worst):
         # Rows that see nothing are 0 here; models give them the mean of all values, or NaN.
         shown = torch.ones_like(mine, dtype=torch.bool) if seen is None else _rows_of(seen, mine)
         shown = shown & ~(mine.isnan() & real.isnan())
-        worst = float(torch.where(shown, difference, 0.0).max())
+        worst = _largest(torch.where(shown, difference, 0.0))
         mine = torch.where(shown, mine, 0.0)
-    return worst, float(mine.abs().max())
+    return worst, _largest(mine)
+
+
+def _largest(tensor: Tensor) -> float:
+    """The largest magnitude; NaN if there is one."""
+    return float(torch.linalg.vector_norm(tensor, math.inf))
 
 
 def _rows_of(seen: Tensor, like: Tensor) -> Tensor:
@@ -89,11 +94,11 @@ def _context(problem: Problem, rows: slice) -> tuple[Tensor, Tensor | None, floa
     assert problem.value is not None
     masked = logits(problem, Block(_ALL, rows, slice(0, problem.shape[3])))
     top = masked.amax(-1)
-    largest = float(top.abs().max())
+    largest = _largest(top)
     seen = None
     if not math.isfinite(largest):
         seen = top != -math.inf
-        largest = float(torch.where(seen & ~top.isnan(), top.abs(), 0.0).max())
+        largest = _largest(torch.where(seen & ~top.isnan(), top, 0.0))
     if problem.sinks is not None:
         sinks = problem.sinks.to(masked.dtype)[None, :, None, None].expand(*masked.shape[:3], 1)
         masked = torch.cat((masked, sinks), -1)

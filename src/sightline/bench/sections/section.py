@@ -10,7 +10,8 @@ from sightline.bench.session import Row, Session
 
 @dataclass(frozen=True)
 class Column:
-    """A column: the row's entry, its heading, and how it is written: text, ms, percent, ratio or number."""
+    """A column: the row's entry, its heading, and how it is written: text, ms, percent, fine percent, ratio
+    or number."""
 
     key: str
     heading: str
