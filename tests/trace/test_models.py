@@ -11,6 +11,7 @@ from torch import Tensor
 
 import sightline
 import sightline.huggingface
+from huggingface.tiny_models import DECODERS, ENCODERS, SEQ2SEQS, arguments, padding, tokens
 
 from .families import FAMILIES, FURTHER, make, supports, weights_of
 
@@ -144,7 +145,27 @@ def test_flex_attention(name: str, reference: dict[str, list[tuple[str, Tensor]]
         model(**FAMILIES[name].inputs())
     assert [call.how for call in trace] == ["flex_attention"] * 2
     assert trace.unverified == []
+    assert ["FlexAttention ran uncompiled" in notice for notice in trace.notices] == [True]
     assert_same_weights(list(trace), expected(name, reference), FAMILIES[name].inputs())
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name in DECODERS | ENCODERS | SEQ2SEQS])
+def test_every_call_is_verified_at_a_prime_length(name: str, implementation: str) -> None:
+    """41 tokens, some of them padding: more than the rows that are checked, and no multiple of a block."""
+    if not supports(name, implementation):
+        pytest.skip(f"transformers does not run {name} under {implementation}")
+    model = make(name, implementation)
+    mask = padding("left" if name in DECODERS else "right", 41, (41, 29))
+    inputs = arguments(name, tokens(2, 41), mask)
+    with torch.no_grad():
+        before = model(**inputs)
+        with sightline.trace(model) as trace:
+            after = model(**inputs)
+    assert_unchanged(before, after)
+    assert len(trace) == FAMILIES[name].calls
+    assert max(call.shape[2] for call in trace) == max(call.shape[3] for call in trace) == 41
+    assert trace.unverified == [] and trace.notices == []
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 _CROSS = re.compile(r"cross|encoder_attn|encdec|multihead_attn", re.IGNORECASE)
 _ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
 
+_UNCOMPILED = (
+    "A compiled model ran uncompiled in this block: compiled code shows no operations. Its output "
+    "may differ from the compiled one's in the last bits."
+)
+_FLEX = (
+    "FlexAttention ran uncompiled in this block. Where the program compiles it, as Transformers does, the "
+    "output may differ from the compiled one's in the last bits."
+)
+
 
 class Calls:
     """Attention calls in the order in which they ran, found by place or by module name.
@@ -336,7 +345,7 @@ class Trace(Calls):
             self._frames.append((module, self._seen))
         recorder.tracking = bool(self._frames) or not self._known_attention
         if type(module).__name__ == "OptimizedModule":
-            self._say_uncompiled()
+            self._say(_UNCOMPILED)
 
     def left(self, module: nn.Module, output: Any) -> None:
         """A module has run; ``output`` is ``None`` where it failed."""
@@ -369,13 +378,10 @@ class Trace(Calls):
         (module, source), self._simple = self._simple, None
         self._recorder.wake(source, output, bool(modules.is_projection(module)))
 
-    def _say_uncompiled(self) -> None:
-        text = (
-            "A compiled model ran uncompiled in this block: compiled code shows no operations. Its output "
-            "may differ from the compiled one's in the last bits."
-        )
-        if text not in self.notices:
-            self.notices.append(text)
+    def _say(self, notice: str) -> None:
+        """Adds a notice, once."""
+        if notice not in self.notices:
+            self.notices.append(notice)
 
     # --- calls ------------------------------------------------------------------------------------
 
@@ -401,6 +407,8 @@ class Trace(Calls):
             return
         self._seen += 1
         name = ".".join(part for part in (self._stack.name, found.inside) if part)
+        if found.how == "flex_attention":
+            self._say(_FLEX)
         with observing():
             kind = self._kind(found, name)
             unpack(found, self._stack.module)
