@@ -43,8 +43,8 @@ def profile(
 ) -> Profile:
     """Statistics of every attention head over many documents: each document gives each head one number.
 
-    Memory does not grow with the corpus. Sums are exact, so the result does not depend on the order of the
-    documents, on how many processes share them (``torchrun``), or on interruptions.
+    What is kept does not grow with the corpus. Sums are exact, so the result does not depend on the order of
+    the documents, on how many processes share them (``torchrun``), or on interruptions.
 
     Args:
         model: a Hugging Face name, a local folder, or any PyTorch model.

@@ -1,8 +1,8 @@
 """Seeing into any model: its attention calls, caught as they run.
 
-``recording`` is the block, ``recorder`` the mechanism (and why it is that one), ``eager``, ``fused`` and
-``flex`` recognise attention, ``verify`` checks it, ``keep`` and ``stitch`` hold what is needed of it,
-``file`` saves it.
+``recording`` is the block, ``calls`` what it caught, ``recorder`` the mechanism (and why it is that one),
+``eager``, ``fused`` and ``flex`` recognise attention, ``verify`` checks it, ``keep`` and ``stitch`` hold what
+is needed of it, ``file`` saves it.
 """
 
 from __future__ import annotations

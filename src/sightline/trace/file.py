@@ -19,7 +19,7 @@ from sightline.atomic import replacing
 from sightline.backend.problem import Problem
 from sightline.backend.select import tensors
 from sightline.trace.call import AttentionCall
-from sightline.trace.recording import Calls
+from sightline.trace.calls import Calls
 from sightline.trace.tensor_file import TensorFileError, map_file, write_to
 
 if TYPE_CHECKING:

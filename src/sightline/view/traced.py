@@ -19,7 +19,7 @@ from sightline.view.tokens import Token, tokens_of_places, tokens_of_strings
 if TYPE_CHECKING:
     from sightline.matrix import AttentionMatrix
     from sightline.trace.call import AttentionCall
-    from sightline.trace.recording import Calls
+    from sightline.trace.calls import Calls
 
 PAGE_LIMIT = 200_000_000
 """Bytes of queries and keys that a page is made of at most: what browsers open without complaint."""

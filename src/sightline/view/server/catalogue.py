@@ -12,7 +12,7 @@ from sightline.errors import CommandError
 from sightline.measure.sources import CAVEAT
 from sightline.trace import load_trace
 from sightline.trace.call import AttentionCall
-from sightline.trace.recording import Calls
+from sightline.trace.calls import Calls
 from sightline.view.server.pyramid import TILE, coarse_level, top_level
 
 
