@@ -1,68 +1,78 @@
-import { App } from "./app.js";
-import { Data } from "./data.js";
-import { byId, element } from "./dom.js";
-import { listenToKeys } from "./keyboard.js";
-import { openPainter } from "./painter.js";
-import { fromHash, Store, toHash } from "./state.js";
-import { followTheme } from "./theme.js";
+import "./map/element.js";
+import "./text/element.js";
+import "./atlas/element.js";
+import "./cross/element.js";
+import "./steps/element.js";
+import { byId } from "./common/dom.js";
+import { Explorer } from "./explorer.js";
+import { EmptyState } from "./page/empty.js";
+import { ExportDialog } from "./page/export.js";
+import { Facts } from "./page/facts.js";
+import { HelpDialog } from "./page/help.js";
+import { Hints } from "./page/hints.js";
+import { listenToKeys } from "./page/keyboard.js";
+import { Notices } from "./page/notices.js";
+import { OpenDialog } from "./page/open.js";
+import { PlaceControls } from "./page/place.js";
+import { Tabs } from "./page/tabs.js";
+import { followTheme } from "./page/theme.js";
+import { CarriedSource } from "./source/carried.js";
+import { ServedSource } from "./source/served.js";
+import { fromAddress, toAddress } from "./state.js";
 
-const FEW = 128; // up to so many tokens single weights are large, and a log scale would show noise
+const VIEWS = ["map", "text", "atlas", "cross", "steps"];
 
-/** Start the page from what it carries. */
-function main() {
-  const meta = JSON.parse(byId("sightline-data").textContent);
-  const data = new Data(meta, (id) => byId(id).textContent);
-  const start = firstState(meta);
-  const store = new Store(fromHash(location.hash, start, meta));
-  const source = byId("sightline-worker").textContent;
-  const app = new App(data, store, (onAnswer) => openPainter(source, onAnswer));
-  connect(store, data);
-  byId("zoom-in").addEventListener("click", () => app.map.zoom(0.5));
-  byId("zoom-out").addEventListener("click", () => app.map.zoom(2));
-  byId("zoom-all").addEventListener("click", () => store.set({ region: null }));
-  byId("help-open").addEventListener("click", () => byId("help").showModal());
-  listenToKeys(app, byId("help"));
-  app.start();
-  followTheme(byId("theme"), (dark) => app.setDark(dark));
-  new ResizeObserver(() => app.map.request()).observe(byId("map"));
-  window.addEventListener("hashchange", () => store.set(fromHash(location.hash, store.state, meta)));
-  store.listen(() => history.replaceState(null, "", toHash(store.state)));
-  document.documentElement.dataset.ready = "true";
-}
-
-function firstState(meta) {
-  const { section, layer, head, query, words } = meta.choice;
-  const chosen = meta.sections.find((each) => each.name === section);
-  const scale = Math.max(chosen.layers[0].n, chosen.layers[0].m) > FEW ? "log" : "sqrt";
-  return { section, layer, head, pin: query, direction: "to", words, scale, reduce: "mean", region: null };
-}
-
-/** Tie the controls to the state, both ways. */
-function connect(store, data) {
-  const { meta } = data;
-  const section = byId("section");
-  section.replaceChildren(...meta.sections.map((each) => element("option", { value: each.name }, each.name)));
-  byId("section-label").hidden = meta.sections.length < 2;
-  for (const name of ["direction", "scale", "reduce"]) {
-    byId(name).addEventListener("change", (event) => {
-      const change = { [name]: event.target.value };
-      // A query's place means nothing on the other side of a cross-attention.
-      if (name === "direction" && !data.section(store.state.section).isSelf) Object.assign(change, { pin: null });
-      store.set(change);
-    });
-  }
-  section.addEventListener("change", () => {
-    const layers = meta.sections.find((each) => each.name === section.value).layers;
-    const layer = Math.min(store.state.layer, layers.length - 1);
-    store.set({ section: section.value, layer, head: Math.min(store.state.head, layers[layer].heads - 1) });
-  });
-  byId("words").addEventListener("change", (event) => store.set({ words: event.target.checked }));
-  const show = () => {
-    for (const name of ["section", "direction", "scale", "reduce"]) byId(name).value = store.state[name];
-    byId("words").checked = store.state.words;
+/** Start the page: from what it carries, or from the server that it came from. */
+async function main() {
+  const source = byId("sightline-data") ? CarriedSource.fromPage() : new ServedSource();
+  const explorer = new Explorer(source, await source.list());
+  const notices = new Notices(byId("notices"), explorer);
+  const opener = new OpenDialog(byId("open"), explorer);
+  const empty = new EmptyState(byId("empty"), explorer, opener);
+  const begin = async () => {
+    await explorer.open(fromAddress(location.hash));
+    empty.hide();
+    byId("views").hidden = false;
+    for (const id of VIEWS) byId(id).connect(explorer);
+    const controls = new PlaceControls(byId("place"), explorer);
+    const tabs = new Tabs(byId("tabs"), VIEWS.map(byId), explorer);
+    const help = new HelpDialog(byId("keys"));
+    const exporter = new ExportDialog(byId("export"), explorer, byId("map"));
+    explorer.views.push(notices, controls, tabs, new Facts(byId("facts"), explorer));
+    new Hints().show();
+    explorer.views.push({ update: () => history.replaceState(null, "", toAddress(explorer.state)) });
+    actions(explorer, opener, exporter, help);
+    listenToKeys(explorer, { help, map: byId("map"), search: controls.search });
+    window.addEventListener("hashchange", () => void explorer.open(fromAddress(location.hash)));
+    explorer.tell(new Set(["subject", "compared", "traces", ...Object.keys(explorer.state)]));
+    document.documentElement.dataset.ready = "true";
   };
-  store.listen(show);
-  show();
+  if (explorer.traces.length > 0) return begin();
+  empty.show(begin);
 }
 
-main();
+/** Buttons at the right end of the header. */
+function actions(explorer, opener, exporter, help) {
+  const box = byId("actions");
+  const button = (text, title, onClick) => {
+    const made = document.createElement("button");
+    Object.assign(made, { type: "button", textContent: text, title });
+    made.setAttribute("aria-label", title);
+    made.addEventListener("click", onClick);
+    box.append(made);
+    return made;
+  };
+  if (explorer.source.can.read || explorer.source.can.upload) button("open…", "open a text or a trace", () => opener.show());
+  button("⇩ export", "export a picture or the numbers", () => exporter.show());
+  followTheme(button("☾", "dark or light", () => {}), (dark) => explorer.setDark(dark));
+  button("?", "keys and help", () => help.show());
+}
+
+main().catch((error) => {
+  byId("about").textContent = "";
+  const told = document.createElement("p");
+  told.className = "notice";
+  told.textContent = `The page could not open: ${error.message}`;
+  byId("notices").append(told);
+  throw error;
+});

@@ -1,72 +1,157 @@
 /**
  * What the page shows. One object, read and set by every view, kept in the address (location.hash).
+ * Positions are tokens, never words.
  * @typedef {object} State
+ * @property {string} trace
  * @property {string} section
- * @property {number} layer
- * @property {number} head
- * @property {number | null} pin the chosen unit: a query, or a key where direction is "from"
+ * @property {number} layer its place among the section's layers
+ * @property {string} head a number, "mean" or "max"
+ * @property {number | null} query the pinned query
+ * @property {number | null} key the pinned key
  * @property {"to" | "from"} direction what the query looks at, or who looks at the key
- * @property {boolean} words
- * @property {"linear" | "sqrt" | "log"} scale
- * @property {"mean" | "max"} reduce
- * @property {import("./pool.js").Region | null} region null for the whole matrix
+ * @property {boolean} words subwords merged to words
+ * @property {string} show what shades the text: "weights", "received", "rollout" or "relevance"
+ * @property {string} scale "linear", "sqrt" or "log"
+ * @property {string} ceiling where the scale ends: "fixed" at 1, "view" at the largest weight in view, or a percentile of it
+ * @property {string} reduce "mean" or "max" of each cell
+ * @property {import("./map/pyramid.js").MapRange | null} view null for the whole matrix
+ * @property {Other | null} versus what it is compared with
+ * @property {"side" | "difference"} compare
+ * @property {{query: number, key: number} | null} second a cell beside the pinned one
+ * @property {string} sort order of the atlas: "layer" or a number's name
+ * @property {string} number the number that the atlas shows
+ * @property {string | null} full the view that fills the page
  */
 
-const LETTERS = { section: "s", layer: "l", head: "h", pin: "q", direction: "d", words: "w", scale: "c", reduce: "p" };
+/**
+ * One head of one trace, beside the one shown.
+ * @typedef {{trace: string, section: string, layer: number, head: string}} Other
+ */
+
+/** @type {State} */
+export const START = {
+  trace: "",
+  section: "",
+  layer: 0,
+  head: "0",
+  query: null,
+  key: null,
+  direction: "to",
+  words: false,
+  show: "weights",
+  scale: "sqrt",
+  ceiling: "fixed",
+  reduce: "mean",
+  view: null,
+  versus: null,
+  compare: "side",
+  second: null,
+  sort: "layer",
+  number: "entropy",
+  full: null,
+};
+
+const LETTERS = {
+  trace: "t",
+  section: "s",
+  layer: "l",
+  head: "h",
+  query: "q",
+  key: "k",
+  direction: "d",
+  words: "w",
+  show: "x",
+  scale: "c",
+  ceiling: "e",
+  reduce: "p",
+  view: "v",
+  versus: "b",
+  compare: "m",
+  second: "z",
+  sort: "o",
+  number: "n",
+  full: "f",
+};
+
+const WORDS = {
+  direction: ["to", "from"],
+  show: ["weights", "received", "rollout", "relevance"],
+  scale: ["linear", "sqrt", "log"],
+  ceiling: ["fixed", "view", "99.9", "99", "95"],
+  reduce: ["mean", "max"],
+  compare: ["side", "difference"],
+};
 
 /**
  * @param {State} state
  * @returns {string}
  */
-export function toHash(state) {
+export function toAddress(state) {
   const query = new URLSearchParams();
   for (const [name, letter] of Object.entries(LETTERS)) {
-    const value = state[name];
-    query.set(letter, value === null ? "-" : typeof value === "boolean" ? String(Number(value)) : String(value));
+    const value = written(name, state[name]);
+    if (value !== written(name, START[name])) query.set(letter, value);
   }
-  const z = state.region;
-  if (z) query.set("z", [z.r0, z.r1, z.c0, z.c1].join("."));
   return `#${query}`;
 }
 
-/**
- * The state that an address means; what it leaves out or gets wrong is as in `start`.
- * @param {string} hash
- * @param {State} start
- * @param {any} meta
- * @returns {State}
- */
-export function fromHash(hash, start, meta) {
-  const query = new URLSearchParams(hash.replace(/^#/, ""));
-  const oneOf = (letter, allowed, otherwise) => (allowed.includes(query.get(letter)) ? query.get(letter) : otherwise);
-  const below = (letter, end, otherwise) => {
-    const text = query.get(letter);
-    const value = Number(text);
-    return text !== null && text !== "" && Number.isInteger(value) && value >= 0 && value < end ? value : otherwise;
-  };
-  const section = oneOf("s", meta.sections.map((each) => each.name), start.section);
-  const layers = meta.sections.find((each) => each.name === section).layers;
-  const layer = below("l", layers.length, Math.min(start.layer, layers.length - 1));
-  const words = query.has("w") ? query.get("w") === "1" : start.words;
-  const moved = section !== start.section || words !== start.words;
-  return {
-    section,
-    layer,
-    head: below("h", layers[layer].heads, Math.min(start.head, layers[layer].heads - 1)),
-    pin: query.get("q") === "-" ? null : below("q", Infinity, moved ? null : start.pin),
-    direction: oneOf("d", ["to", "from"], start.direction),
-    words,
-    scale: oneOf("c", ["linear", "sqrt", "log"], start.scale),
-    reduce: oneOf("p", ["mean", "max"], start.reduce),
-    region: regionFrom(query.get("z")),
-  };
+function written(name, value) {
+  if (value === null) return "-";
+  if (name === "view") return [value.x.toFixed(2), value.y.toFixed(2), value.per.toPrecision(6)].join("_");
+  if (name === "second") return `${value.query}_${value.key}`;
+  if (name === "versus") return [value.layer, value.head, value.trace, value.section].join("_");
+  return typeof value === "boolean" ? String(Number(value)) : String(value);
 }
 
-function regionFrom(text) {
-  const numbers = (text ?? "").split(".").map(Number);
-  if (numbers.length !== 4 || !numbers.every(Number.isInteger)) return null;
-  const [r0, r1, c0, c1] = numbers;
-  return r0 >= 0 && c0 >= 0 && r1 > r0 && c1 > c0 ? { r0, r1, c0, c1 } : null;
+/**
+ * The part of the state that an address gives; what it leaves out or gets wrong is missing.
+ * @param {string} hash
+ * @returns {Partial<State>}
+ */
+export function fromAddress(hash) {
+  const query = new URLSearchParams(hash.replace(/^#/, ""));
+  /** @type {any} */
+  const found = {};
+  for (const [name, letter] of Object.entries(LETTERS)) {
+    const text = query.get(letter);
+    const value = text === null ? undefined : read(name, text);
+    if (value !== undefined) found[name] = value;
+  }
+  return found;
+}
+
+function read(name, text) {
+  if (name in WORDS) return WORDS[name].includes(text) ? text : undefined;
+  if (text === "-") return START[name] === null ? null : undefined;
+  switch (name) {
+    case "layer":
+    case "query":
+    case "key":
+      return /^\d{1,9}$/.test(text) ? Number(text) : undefined;
+    case "head":
+      return isHead(text) ? text : undefined;
+    case "words":
+      return text === "1";
+    case "view": {
+      const [x, y, per] = text.split("_").map(Number);
+      return [x, y, per].every(Number.isFinite) && per > 0 ? { x, y, per } : undefined;
+    }
+    case "second": {
+      const found = /^(\d{1,9})_(\d{1,9})$/.exec(text);
+      return found ? { query: Number(found[1]), key: Number(found[2]) } : undefined;
+    }
+    case "versus": {
+      const [layer, head, trace, ...section] = text.split("_");
+      const whole = /^\d{1,6}$/.test(layer) && isHead(head ?? "") && section.length;
+      return whole ? { layer: Number(layer), head, trace, section: section.join("_") } : undefined;
+    }
+    default:
+      return text;
+  }
+}
+
+function isHead(text) {
+  return /^(\d{1,5}|mean|max)$/.test(text);
 }
 
 /** A state that tells its listeners what changed. */
@@ -78,12 +163,16 @@ export class Store {
     this.listeners = [];
   }
 
-  /** @param {Partial<State>} change */
+  /**
+   * @param {Partial<State>} change
+   * @returns {Set<string>} the names that changed
+   */
   set(change) {
-    const changed = new Set(Object.keys(change).filter((name) => this.state[name] !== change[name]));
-    if (changed.size === 0) return;
+    const changed = new Set(Object.keys(change).filter((name) => written(name, this.state[name]) !== written(name, change[name])));
+    if (changed.size === 0) return changed;
     this.state = { ...this.state, ...change };
     this.listeners.forEach((listener) => listener(changed));
+    return changed;
   }
 
   /** @param {(changed: Set<string>) => void} listener */

@@ -1,6 +1,9 @@
 // Two sequential maps, equal steps of lightness: on paper more weight is more ink, on a dark page more light.
 const LIGHT = ["#fbfaec", "#dcebb0", "#95d18b", "#44ad8c", "#27808f", "#34528b", "#3d1f63"];
 const DARK = ["#17132a", "#35306a", "#2e5a8a", "#24868d", "#36b07c", "#97d549", "#fbe723"];
+// Differences: blue for less, red for more, nothing in the middle.
+const LESS_MORE = ["#1f4e9c", "#6f9fd8", "#f7f7f5", "#e0857a", "#a3152a"];
+const LESS_MORE_DARK = ["#8fc1ff", "#3b6bb0", "#17171f", "#b04a4f", "#ffab9e"];
 const STEPS = 256;
 
 /**
@@ -16,7 +19,25 @@ const STEPS = 256;
  * @returns {ColourMap}
  */
 export function colourMap(dark) {
-  const anchors = (dark ? DARK : LIGHT).map(hexToRgb);
+  return between(dark ? DARK : LIGHT);
+}
+
+/**
+ * A diverging colour map: 0 is the most negative, 0.5 none, 1 the most positive.
+ * @param {boolean} dark
+ * @returns {ColourMap}
+ */
+export function differenceMap(dark) {
+  return between(dark ? LESS_MORE_DARK : LESS_MORE);
+}
+
+/**
+ * Colours at equal steps, and all between.
+ * @param {string[]} hexes
+ * @returns {ColourMap}
+ */
+function between(hexes) {
+  const anchors = hexes.map(hexToRgb);
   const rgb = new Uint8ClampedArray(STEPS * 3);
   for (let step = 0; step < STEPS; step++) {
     const place = (step / (STEPS - 1)) * (anchors.length - 1);
@@ -32,13 +53,6 @@ export function colourMap(dark) {
     ink: (t) => (luminance(rgb, at(t)) > 0.32 ? "#111" : "#fff"),
   };
 }
-
-/** Scales from a weight to [0, 1]; fixed, so that a colour means the same weight wherever one looks. */
-export const SCALES = {
-  linear: { name: "linear", of: (w) => w, ends: ["0", "1"] },
-  sqrt: { name: "square root", of: (w) => Math.sqrt(w), ends: ["0", "1"] },
-  log: { name: "log", of: (w) => (w <= 1e-4 ? 0 : 1 + Math.log10(w) / 4), ends: ["≤ 0.0001", "1"] },
-};
 
 function hexToRgb(hex) {
   return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));

@@ -1,10 +1,10 @@
-/** Cells along each side of a tile, as the server has it. */
+/** Cells along each side of a tile, the same in every data source. */
 export const TILE = 256;
 
 /**
- * What of the matrix is shown: `x`, `y` are the key and query at the left upper corner, `per` is how many
+ * What of the matrix the map shows: `x`, `y` are the key and query at the left upper corner, `per` is how many
  * weights one CSS pixel spans.
- * @typedef {{x: number, y: number, per: number}} View
+ * @typedef {{x: number, y: number, per: number}} MapRange
  */
 
 /**
@@ -18,7 +18,7 @@ export function levelOf(per, top) {
 
 /**
  * Tiles of a level that the view touches, those in the middle first.
- * @param {View} view
+ * @param {MapRange} view
  * @param {number} width CSS pixels
  * @param {number} height
  * @param {number} level
@@ -54,7 +54,7 @@ export function parentOf(tile) {
  * @param {number} height
  * @param {number} n
  * @param {number} m
- * @returns {View}
+ * @returns {MapRange}
  */
 export function wholeView(width, height, n, m) {
   const per = Math.max(n / height, m / width);
@@ -63,7 +63,7 @@ export function wholeView(width, height, n, m) {
 
 /**
  * Zoom by a factor (below 1: closer), keeping what is at pixel (px, py) where it is; kept inside the matrix.
- * @param {View} view
+ * @param {MapRange} view
  * @param {number} factor
  * @param {number} px
  * @param {number} py
@@ -71,7 +71,7 @@ export function wholeView(width, height, n, m) {
  * @param {number} height
  * @param {number} n
  * @param {number} m
- * @returns {View}
+ * @returns {MapRange}
  */
 export function zoomedView(view, factor, px, py, width, height, n, m) {
   const most = wholeView(width, height, n, m).per;
@@ -81,12 +81,12 @@ export function zoomedView(view, factor, px, py, width, height, n, m) {
 
 /**
  * The nearest view that shows no more emptiness than it must.
- * @param {View} view
+ * @param {MapRange} view
  * @param {number} width
  * @param {number} height
  * @param {number} n
  * @param {number} m
- * @returns {View}
+ * @returns {MapRange}
  */
 export function insideView(view, width, height, n, m) {
   const slide = (start, span, all) => (span >= all ? (all - span) / 2 : Math.min(Math.max(0, start), all - span));

@@ -4,25 +4,39 @@ const AT_ONCE = 4;
 /** Tiles of one head that are here or on their way: a sampled one first where the exact one takes long. */
 export class Tiles {
   /**
-   * @param {import("./source.js").ServedSource} source
+   * @param {import("../source/types.js").Source} source
    * @param {() => void} onChange
    * @param {(error: Error) => void} onError
    */
   constructor(source, onChange, onError) {
-    Object.assign(this, { source, onChange, onError });
+    this.source = source;
+    this.onChange = onChange;
+    this.onError = onError;
     /** @type {Map<string, any>} */
     this.kept = new Map();
     /** @type {Map<string, AbortController>} */
     this.running = new Map();
+    /** @type {import("../source/types.js").TileName[]} */
     this.wanted = [];
+    /** @type {import("../source/types.js").Place} */
+    this.place = { trace: "", call: 0, head: "0" };
+    this.reduce = "mean";
+    this.of = "";
     this.paused = false;
   }
 
-  /** Of this head and reduction from now on. */
-  use(head, reduce) {
-    const key = JSON.stringify([head, reduce]);
-    if (key === this.of) return;
-    Object.assign(this, { of: key, head, reduce });
+  /**
+   * Of this head and reduction from now on.
+   * @param {import("../source/types.js").Place} place
+   * @param {string} reduce
+   */
+  use(place, reduce) {
+    const of = JSON.stringify([place, reduce]);
+    if (of === this.of) return;
+    this.of = of;
+    this.place = place;
+    this.reduce = reduce;
+    this.paused = false;
     this.stop();
   }
 
@@ -54,27 +68,30 @@ export class Tiles {
   }
 
   next() {
-    const missing = this.wanted.filter((tile) => !this.get(tile) && !this.running.has(this.key(tile)));
-    const rough = this.paused ? [] : this.wanted.filter((tile) => this.get(tile)?.sampled && !this.running.has(this.key(tile)));
-    for (const tile of missing) if (this.running.size < AT_ONCE) this.load(tile, "quick");
-    if (missing.length === 0) for (const tile of rough) if (this.running.size < AT_ONCE) this.load(tile, "exact");
+    const idle = (tile) => !this.running.has(this.key(tile));
+    const missing = this.wanted.filter((tile) => !this.get(tile));
+    const rough = this.paused || missing.length > 0 ? [] : this.wanted.filter((tile) => this.get(tile).sampled);
+    for (const tile of missing.filter(idle)) if (this.running.size < AT_ONCE) void this.load(tile, true);
+    for (const tile of rough.filter(idle)) if (this.running.size < AT_ONCE) void this.load(tile, false);
   }
 
-  async load(tile, quality) {
+  async load(tile, quick) {
     const key = this.key(tile);
     const controller = new AbortController();
     this.running.set(key, controller);
     try {
-      const query = { ...tile, reduce: this.reduce, quality };
-      this.kept.set(key, await this.source.numbers(this.head, "tile", query, controller.signal));
+      const how = { reduce: this.reduce, quick, signal: controller.signal };
+      const found = await this.source.tile(this.place, tile, how);
+      this.kept.delete(key);
+      this.kept.set(key, found);
       if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
     } catch (error) {
       if (!controller.signal.aborted) {
         this.wanted = this.wanted.filter((each) => this.key(each) !== key);
-        this.onError(error);
+        this.onError(/** @type {Error} */ (error));
       }
     }
-    this.running.delete(key);
+    if (this.running.get(key) === controller) this.running.delete(key);
     this.next();
     this.onChange();
   }

@@ -1,0 +1,9 @@
+import { View } from "../view.js";
+
+class SightlineAtlas extends View {
+  build() {
+    this.setTitle("Atlas");
+  }
+}
+
+customElements.define("sightline-atlas", SightlineAtlas);
