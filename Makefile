@@ -18,7 +18,7 @@ help:
 	@echo "make look      set up, look at a sentence and at a long text, write pages to $(OUT)/"
 	@echo "make test      set up, run the tests (make test-all: the slow ones too)"
 	@echo "make sanitize  run the engine's tests on a core that checks its own memory accesses"
-	@echo "make lint      ruff, mypy, clang-format"
+	@echo "make lint      ruff, mypy, clang-format, tsc"
 	@echo "make format    put the code in shape"
 	@echo "make bench     attention against its peers, side by side; figures in $(OUT)/"
 	@echo "make docs      run every example in README and docs"
@@ -70,6 +70,8 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $$(find native -name '*.h' -o -name '*.cpp')
+	@if command -v tsc >/dev/null; then echo tsc -p .; tsc -p .; else \
+	  echo "tsc is not installed: the page's types were not checked (apt install node-typescript)"; fi
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

@@ -50,7 +50,8 @@ function between(hexes) {
   return {
     rgb,
     css: (t) => `rgb(${rgb[at(t)]} ${rgb[at(t) + 1]} ${rgb[at(t) + 2]})`,
-    ink: (t) => (luminance(rgb, at(t)) > 0.32 ? "#111" : "#fff"),
+    // Whichever stands out more: black or white is 4.5 : 1 or better on any colour.
+    ink: (t) => (luminance(rgb, at(t)) > 0.179 ? "#000" : "#fff"),
   };
 }
 
@@ -59,6 +60,6 @@ function hexToRgb(hex) {
 }
 
 function luminance(rgb, at) {
-  const linear = (value) => (value / 255) ** 2.2;
+  const linear = (value) => (value <= 10 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
   return 0.2126 * linear(rgb[at]) + 0.7152 * linear(rgb[at + 1]) + 0.0722 * linear(rgb[at + 2]);
 }

@@ -8,6 +8,7 @@ import { MapLegend } from "./legend.js";
 import { Minimap } from "./minimap.js";
 import { Tiles } from "./tiles.js";
 
+/** @type {[string, string][]} */
 const CEILINGS = [
   ["fixed", "1 (the same everywhere)"],
   ["view", "the largest in view"],
@@ -21,6 +22,7 @@ class SightlineMap extends View {
   build() {
     const { explorer } = this;
     const set = (name) => (value) => void explorer.set({ [name]: value });
+    /** @type {[string, string][]} */
     const scales = [["linear", "linear"], ["sqrt", "square root"], ["log", "log"]];
     this.scale = choice("scale", scales, set("scale"), { id: "scale" });
     this.ceiling = choice("up to", CEILINGS, set("ceiling"), { id: "ceiling" });

@@ -84,6 +84,7 @@ export class MapExport {
   async csv(signal) {
     const cells = await this.cells(signal);
     const { queries, keys, about } = this.explorer.subject;
+    /** @type {(string | number)[][]} */
     const lines = [[`# ${this.title}`], [`# ${about.caveat}`], ["query \\ key", ...cellNames(keys, cells.left, cells.right, cells.cell)]];
     cellNames(queries, cells.top, cells.bottom, cells.cell).forEach((name, at) => {
       lines.push([name, ...cells.values.subarray(at * cells.width, (at + 1) * cells.width)]);
@@ -102,6 +103,7 @@ export class MapExport {
       : await subject.source.column(subject.place, at, at + 1, signal);
     await tokens.ready(0, values.length);
     const title = `${this.title} · ${to ? "query" : "key"} #${at}`;
+    /** @type {(string | number)[][]} */
     const lines = [[`# ${title}`], [`# ${subject.about.caveat}`], [to ? "key" : "query", "token", "weight"]];
     values.forEach((value, place) => lines.push([place, tokens.text(place), value]));
     saveAs(`${this.stem}-${to ? "query" : "key"}${at}.csv`, new Blob(["\ufeff", csvOf(lines)], { type: "text/csv" }));

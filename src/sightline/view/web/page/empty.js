@@ -8,7 +8,9 @@ export class EmptyState {
    * @param {import("./open.js").OpenDialog} opener
    */
   constructor(box, explorer, opener) {
-    Object.assign(this, { box, explorer, opener });
+    this.box = box;
+    this.explorer = explorer;
+    this.opener = opener;
   }
 
   /** @param {() => Promise<void>} begin once there is a trace */
