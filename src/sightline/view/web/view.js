@@ -17,7 +17,7 @@ export class View extends HTMLElement {
     this.status = element("p", { class: "state", role: "status", hidden: true });
     this.body = element("div", { class: "body" });
     this.classList.add("view");
-    this.replaceChildren(element("div", { class: "bar-row" }, this.heading, this.tools, this.expand), this.status, this.body);
+    this.replaceChildren(element("div", { class: "bar-row" }, this.heading, this.expand), this.tools, this.status, this.body);
     this.build();
     explorer.views.push(this);
   }
