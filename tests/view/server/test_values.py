@@ -10,7 +10,7 @@ import torch
 
 from sightline.view.server.blocks import select
 from sightline.view.server.overview import Overview
-from sightline.view.server.pyramid import TILE, coarse_level, top_level
+from sightline.view.pyramid import TILE, coarse_level, top_level
 
 from .conftest import LENGTH
 

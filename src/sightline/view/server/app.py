@@ -23,7 +23,7 @@ from sightline.view.server.asked import Head, RefusedError, find_call, find_head
 from sightline.view.server.blocks import StoppedError
 from sightline.view.server.guard import Guard
 from sightline.view.server.jobs import BusyError, Job, Urgency
-from sightline.view.server.pyramid import Tile, top_level
+from sightline.view.pyramid import Tile, top_level
 from sightline.view.server.service import Service
 from sightline.view.server.waiting import Generations, wait
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sightline.view.server.blocks import Weights
-from sightline.view.server.pyramid import Region
+from sightline.view.pyramid import Region
 
 
 class Cells:

@@ -10,7 +10,7 @@ from torch import Tensor
 from sightline.matrix import AttentionMatrix
 from sightline.view.server.blocks import blocks
 from sightline.view.server.cells import Cells
-from sightline.view.server.pyramid import Region, coarse_level
+from sightline.view.pyramid import Region, coarse_level
 
 #: Rows that the pass finishes at a time; what a cancelled pass has to repeat at most.
 BAND = 512

@@ -16,7 +16,7 @@ from sightline.view.server.catalogue import Open
 from sightline.view.server.cells import Cells
 from sightline.view.server.jobs import Job, Jobs, Urgency
 from sightline.view.server.overview import Overview
-from sightline.view.server.pyramid import Region, Tile, coarse_level, region_of
+from sightline.view.pyramid import Region, Tile, coarse_level, region_of
 
 #: Weights of a tile that are computed at once; a larger tile shows sampled rows first.
 AT_ONCE = 1 << 21
