@@ -56,7 +56,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound whose stretches of time are positions ``first``, ``first + 1``, ...: equal shares of ``seconds``.
+    """A sound whose stretches of time are positions ``first``, ``first + 1``, ...: equal shares of it.
 
     Attributes:
         frames: [T, F] floating: a spectrogram, or other features over time; time first.

@@ -1,4 +1,4 @@
-"""What the explorer's page is told of a reading: everything but the numbers. web/source/types.js has the types."""
+"""What the explorer's page is told of a reading: everything but the numbers (types: web/source/types.js)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sightline.view.reading import Reading, Section
 from sightline.view.tokens import Token, are_places
 
 ROLLOUT = (
-    "Rollout multiplies the attention of all layers, half of each kept in place for the residual: it follows "
-    "where information may flow, and leaves out what values and feed-forward layers do (Abnar & Zuidema 2020)."
+    "Rollout multiplies the attention of all layers, half of each kept in place for the residual: it "
+    "follows where information may flow, and knows neither values nor MLPs (Abnar & Zuidema 2020)."
 )
 
 
@@ -90,6 +90,10 @@ def _sections(reading: Reading, sides: list[tuple[Token, ...]]) -> list[dict[str
         at = next(at for at, each in enumerate(sides) if each is tokens)
         return {"id": str(at), "count": len(tokens), "places": are_places(tokens)}
 
+    def layers(section: Section) -> list[dict[str, Any]]:
+        first = first_call(reading, section)
+        return [_layer(section, at, first) for at in range(len(section.layers))]
+
     return [
         {
             "name": section.name,
@@ -97,7 +101,7 @@ def _sections(reading: Reading, sides: list[tuple[Token, ...]]) -> list[dict[str
             "isCausal": section.is_causal,
             "queries": side(section.queries),
             "keys": side(section.keys),
-            "layers": [_layer(section, at, first_call(reading, section)) for at in range(len(section.layers))],
+            "layers": layers(section),
         }
         for section in reading.sections
     ]

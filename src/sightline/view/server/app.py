@@ -18,12 +18,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from torch import Tensor
 
+from sightline.view.pyramid import Tile, top_level
 from sightline.view.server import readings
 from sightline.view.server.asked import Head, RefusedError, find_call, find_head, find_trace, integer, word
 from sightline.view.server.blocks import StoppedError
 from sightline.view.server.guard import Guard
 from sightline.view.server.jobs import BusyError, Job, Urgency
-from sightline.view.pyramid import Tile, top_level
 from sightline.view.server.service import Service
 from sightline.view.server.waiting import Generations, wait
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sightline.view.server.blocks import Weights
 from sightline.view.pyramid import Region
+from sightline.view.server.blocks import Weights
 
 
 class Cells:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from sightline.matrix import AttentionMatrix
+from sightline.view.pyramid import Region, coarse_level
 from sightline.view.server.blocks import blocks
 from sightline.view.server.cells import Cells
-from sightline.view.pyramid import Region, coarse_level
 
 #: Rows that the pass finishes at a time; what a cancelled pass has to repeat at most.
 BAND = 512

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sightline.view.pyramid import Region, Tile, coarse_level, region_of
 from sightline.view.server.asked import Head
 from sightline.view.server.blocks import blocks
 from sightline.view.server.cache import Cache
@@ -16,7 +17,6 @@ from sightline.view.server.catalogue import Open
 from sightline.view.server.cells import Cells
 from sightline.view.server.jobs import Job, Jobs, Urgency
 from sightline.view.server.overview import Overview
-from sightline.view.pyramid import Region, Tile, coarse_level, region_of
 
 #: Weights of a tile that are computed at once; a larger tile shows sampled rows first.
 AT_ONCE = 1 << 21
