@@ -19,11 +19,11 @@ class SightlineSteps extends View {
     this.stages = null;
     /** @type {number | null} the query that the pointer left last */
     this.lastHovered = null;
-    this.before = button("‹ step before", () => this.go(this.at - 1), { id: "steps-before" });
-    this.next = button("next step ›", () => this.go(this.at + 1), { id: "steps-next" });
+    this.previous = button("‹ step before", () => this.go(this.at - 1), { id: "steps-before" });
+    this.following = button("next step ›", () => this.go(this.at + 1), { id: "steps-next" });
     this.whole = button("show all", () => this.toggle(), { id: "steps-all", "aria-pressed": "false", title: "all steps, one below the other" });
     this.more = button("more keys", () => this.toggleMost(), { id: "steps-more", "aria-pressed": "false", title: `the ${MANY} largest weights` });
-    this.tools.append(this.before, this.next, this.whole, this.more);
+    this.tools.append(this.previous, this.following, this.whole, this.more);
     this.names = element("ol", { class: "steps-names" }, ...WALK.map((step, at) => element("li", {}, button(`${at + 1} ${step.name}`, () => this.go(at)))));
     this.about = element("p", { class: "steps-about" });
     this.walk = element("div", { class: "steps-walk" });
@@ -76,7 +76,7 @@ class SightlineSteps extends View {
   draw() {
     const { subject } = this.explorer;
     const isReady = subject.single && this.stages !== null && this.wanted !== "";
-    for (const part of [this.before, this.next, this.whole, this.more, this.names]) part.hidden = !isReady;
+    for (const part of [this.previous, this.following, this.whole, this.more, this.names]) part.hidden = !isReady;
     if (!subject.single) return this.offerHeads();
     if (this.query === null) return this.offerQuery();
     if (!isReady) return void [this.about, this.walk].forEach((part) => part.replaceChildren());
@@ -86,9 +86,9 @@ class SightlineSteps extends View {
   drawWalk() {
     const last = WALK.length - 1;
     const { stages, explorer } = this;
-    this.before.disabled = this.at === 0;
-    this.next.disabled = this.at === last;
-    this.before.hidden = this.next.hidden = this.asList;
+    this.previous.disabled = this.at === 0;
+    this.following.disabled = this.at === last;
+    this.previous.hidden = this.following.hidden = this.asList;
     this.more.hidden = stages.rest.keys === 0 && this.most === FEW;
     [...this.names.querySelectorAll("button")].forEach((name, at) => {
       if (!this.asList && at === this.at) name.setAttribute("aria-current", "step");
