@@ -112,6 +112,16 @@ def entropy(matrix: AttentionMatrix, cancel: Cancel) -> Tensor:
     return found
 
 
+def received(matrix: AttentionMatrix, cancel: Cancel) -> Tensor:
+    """[M]: the sum over queries of the weight that each key of one head gets; such a pass as well."""
+    m = matrix.shape[3]
+    found = torch.zeros(m, dtype=torch.float64)
+    for piece in pieces(matrix, slice(None), m):
+        cancel.check()
+        found += read(matrix, piece, slice(0, m), None, ("received",))["received"][0, 0]
+    return found.float()
+
+
 def numbers(matrix: AttentionMatrix, is_self: bool, cancel: Cancel) -> dict[str, Any]:
     """Means over (a sample of) the rows for each head: entropy, distance, and weights on known places."""
     _, h, n, m = matrix.shape
