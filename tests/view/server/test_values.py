@@ -200,7 +200,7 @@ def test_stages(client, here, trace):
 
 def test_numbers_of_heads(client, here, trace):
     told = client.get(f"{here}/calls/1/numbers").json()
-    rows = range(*slice((-(-LENGTH // 64)) // 2, LENGTH, -(-LENGTH // 64)).indices(LENGTH))
+    rows = range(*slice((-(-LENGTH // 48)) // 2, LENGTH, -(-LENGTH // 48)).indices(LENGTH))
     assert told["sampled"] and told["rows"] == len(rows)
     expected = dense(trace, 1, 1)[list(rows)]
     entropy = -torch.special.xlogy(expected, expected).sum(1).mean()

@@ -25,7 +25,7 @@ from sightline.view.server.blocks import (
 from sightline.view.server.cancel import Cancel
 
 #: Rows from which the numbers of the atlas are read at most.
-SAMPLE = 64
+SAMPLE = 48
 #: Cells along a side of a head's small picture, and rows that it is read from where not from all.
 THUMBNAIL, THUMBNAIL_ROWS = 32, 64
 _PART = 1 << 21  # weights that are held in plain PyTorch at a time
