@@ -17,6 +17,7 @@ from sightline.matrix import AttentionMatrix, Readouts
 from sightline.monitor import monitor
 from sightline.profile import load_profile, profile
 from sightline.trace import load_trace, trace
+from sightline.trace.media import Picture, Sound
 
 __all__ = [
     "Align",
@@ -24,7 +25,9 @@ __all__ = [
     "Bias",
     "Explanation",
     "Mask",
+    "Picture",
     "Readouts",
+    "Sound",
     "__version__",
     "alibi",
     "attention",

@@ -1,16 +1,37 @@
-"""Layers and what they keep between calls."""
+"""Layers of Transformers: attention, positions, blocks, stacks, and what they keep between calls."""
 
+from sightline.nn.alibi import Alibi, alibi_slopes
+from sightline.nn.decoder_cache import DecoderCache
+from sightline.nn.feed_forward import FeedForward
 from sightline.nn.kv_cache import KVCache
-from sightline.nn.positions import LearnedPositions, alibi_slopes, sinusoidal
+from sightline.nn.mean_over_heads import MeanOverHeads
+from sightline.nn.multihead_attention import MultiheadAttention
+from sightline.nn.positions import LearnedPositions, SinusoidalPositions, sinusoidal
+from sightline.nn.relative import RelativePositions
 from sightline.nn.rotary import Rotary
 from sightline.nn.self_attention import CrossAttention, SelfAttention
+from sightline.nn.stack import DecoderMatrices, TransformerDecoder, TransformerEncoder
+from sightline.nn.transformer_block import BlockMatrices, BlockOptions, TransformerBlock
 
 __all__ = [
+    "Alibi",
+    "BlockMatrices",
+    "BlockOptions",
     "CrossAttention",
+    "DecoderCache",
+    "DecoderMatrices",
+    "FeedForward",
     "KVCache",
     "LearnedPositions",
+    "MeanOverHeads",
+    "MultiheadAttention",
+    "RelativePositions",
     "Rotary",
     "SelfAttention",
+    "SinusoidalPositions",
+    "TransformerBlock",
+    "TransformerDecoder",
+    "TransformerEncoder",
     "alibi_slopes",
     "sinusoidal",
 ]

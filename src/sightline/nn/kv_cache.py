@@ -81,6 +81,16 @@ class KVCache:
         return torch.tensor(self._filled, dtype=torch.int64, device=device)
 
     @property
+    def ragged(self) -> bool:
+        """Whether entries have different lengths."""
+        return len(set(self._filled)) > 1
+
+    @property
+    def start(self) -> int | Tensor:
+        """Where the next token stands, for ``align=`` and rotary offsets: M, or [B] where entries differ."""
+        return self.lengths if self.ragged else len(self)
+
+    @property
     def key(self) -> Tensor:
         """[B,G,M,D], all keys so far: a view.
 

@@ -1,34 +1,12 @@
-"""Positions that are added to the input vectors or to the scores."""
+"""Positions that are added to the input vectors."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
 
-
-def alibi_slopes(heads: int) -> Tensor:
-    """[H] float32: the slopes of the paper, ``2^(−8(h+1)/H)`` for H a power of two.
-
-    For another H, those of the next lower power of two and then every other one of twice that.
-
-    Raises:
-        ValueError: for fewer than one head.
-
-    Source: Press et al. 2022, "Train short, test long".
-
-    Example:
-        >>> from sightline.nn import alibi_slopes
-        >>> alibi_slopes(4).tolist()
-        [0.25, 0.0625, 0.015625, 0.00390625]
-    """
-    if heads < 1:
-        raise ValueError(f"heads: must be 1 or more, got {heads}.")
-    power = 2 ** int(math.log2(heads))
-    slopes = [2.0 ** (-8 * (h + 1) / power) for h in range(power)]
-    between = [2.0 ** (-4 * (h + 1) / power) for h in range(0, 2 * power, 2)]
-    return torch.tensor(slopes + between[: heads - power])
+from sightline.check import is_eager
+from sightline.nn.fixed import Fixed, rows_at
 
 
 def sinusoidal(length: int, width: int) -> Tensor:
@@ -44,18 +22,57 @@ def sinusoidal(length: int, width: int) -> Tensor:
         >>> sinusoidal(2, 4)[0].tolist()
         [0.0, 1.0, 0.0, 1.0]
     """
-    if width < 2 or width % 2:
-        raise ValueError(f"width: must be even and 2 or more, got {width}.")
-    frequencies = 10000.0 ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies
-    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1).float()
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * _frequencies(width)
+    return _waves(angles, interleaved=True).float()
+
+
+class SinusoidalPositions(Fixed):
+    """Adds :func:`sinusoidal` to its input, at any position; nothing is trained.
+
+    Args:
+        width: C; even.
+        interleaved: whether sine and cosine of a frequency lie next to each other, as in the paper, or all
+            sines before all cosines, as in Marian. Default: True.
+
+    Raises:
+        ValueError: for an odd or non-positive width.
+
+    Source: Vaswani et al. 2017, "Attention is all you need".
+
+    Example:
+        >>> import torch
+        >>> from sightline.nn import SinusoidalPositions
+        >>> SinusoidalPositions(4)(torch.zeros(1, 1, 4)).tolist()
+        [[[0.0, 1.0, 0.0, 1.0]]]
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, width: int, *, interleaved: bool = True) -> None:
+        self.width, self.interleaved = width, interleaved
+        super().__init__("frequencies")
+
+    def _compute(self) -> Tensor:
+        return _frequencies(self.width)
+
+    def forward(self, x: Tensor, offset: int | Tensor = 0) -> Tensor:
+        """x [B,N,C] with the vectors of positions offset + i added; offset is a number or [B] integers."""
+        positions = rows_at(offset, x.shape[1], x.device)
+        angles = positions[..., None].to(self.frequencies.dtype) * self.frequencies
+        return x + _waves(angles, self.interleaved).to(x.dtype)
 
 
 class LearnedPositions(nn.Module):
     """One trained vector per position: ``x[b,i] + weight[offset + i]``, initialised N(0, 0.02²).
 
+    Args:
+        length: how many positions there are.
+        width: C.
+
     Raises:
         ValueError: in the forward, for positions beyond ``length``.
+
+    Source: Gehring et al. 2017, "Convolutional sequence to sequence learning".
 
     Example:
         >>> import torch
@@ -69,12 +86,33 @@ class LearnedPositions(nn.Module):
         self.weight = nn.Parameter(torch.empty(length, width))
         nn.init.normal_(self.weight, std=0.02)
 
-    def forward(self, x: Tensor, offset: int = 0) -> Tensor:
-        """x [B,N,C] with the vectors of positions offset … offset + N − 1 added."""
-        end = offset + x.shape[1]
-        if offset < 0 or end > self.weight.shape[0]:
+    def forward(self, x: Tensor, offset: int | Tensor = 0) -> Tensor:
+        """x [B,N,C] with the vectors of positions offset + i added; offset is a number or [B] integers."""
+        self._check(offset, x.shape[1])
+        return x + self.weight[rows_at(offset, x.shape[1], x.device)]
+
+    def _check(self, offset: int | Tensor, count: int) -> None:
+        first = last = offset
+        if isinstance(offset, Tensor):
+            if not is_eager(offset) or not offset.numel():
+                return
+            first, last = int(offset.min()), int(offset.max())
+        if first < 0 or last + count > self.weight.shape[0]:
             raise ValueError(
-                f"x: positions {offset} to {end - 1} (axis N) lie outside the "
+                f"x: positions {first} to {last + count - 1} (axis N) lie outside the "
                 f"{self.weight.shape[0]} learned ones. Shorten the input or make more positions."
             )
-        return x + self.weight[offset:end]
+
+
+def _frequencies(width: int) -> Tensor:
+    if width < 2 or width % 2:
+        raise ValueError(f"width: must be even and 2 or more, got {width}.")
+    powers = torch.arange(0, width, 2, dtype=torch.float64, device="cpu") / width
+    return torch.tensor(10000.0, dtype=torch.float64) ** -powers
+
+
+def _waves(angles: Tensor, interleaved: bool) -> Tensor:
+    sine, cosine = angles.sin(), angles.cos()
+    if interleaved:
+        return torch.stack((sine, cosine), dim=-1).flatten(-2)
+    return torch.cat((sine, cosine), dim=-1)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from sightline.nn.fixed import Fixed, rows_at
 
 
-class Rotary(nn.Module):
+class Rotary(Fixed):
     """Turns each pair of features by its position's angle, so that scores depend on distances only.
 
     ``(x₁, x₂) → (x₁ cos a − x₂ sin a, x₁ sin a + x₂ cos a)`` with ``a = p / scaling · theta^(−2f/D)`` for
-    position p and pair f.
+    position p and pair f. The angles are float32 or better whatever the model is cast to.
 
     Args:
         width: D, the width of a head; even.
@@ -36,7 +38,6 @@ class Rotary(nn.Module):
     def __init__(
         self, width: int, *, theta: float = 10000.0, scaling: float = 1.0, interleaved: bool = False
     ) -> None:
-        super().__init__()
         if width < 2 or width % 2:
             raise ValueError(
                 f"width: must be even and 2 or more, got {width} (axis D). Features turn in pairs."
@@ -44,20 +45,21 @@ class Rotary(nn.Module):
         for name, number in (("theta", theta), ("scaling", scaling)):
             if not number > 0:
                 raise ValueError(f"{name}: must be above 0, got {number}.")
-        self.width, self.interleaved = width, interleaved
-        powers = torch.arange(0, width, 2, dtype=torch.float64) / width
-        self.register_buffer("frequencies", (theta**-powers / scaling).float(), persistent=False)
+        self.width, self.theta, self.scaling, self.interleaved = width, theta, scaling, interleaved
+        super().__init__("frequencies")
+
+    def _compute(self) -> Tensor:
+        powers = torch.arange(0, self.width, 2, dtype=torch.float64, device="cpu") / self.width
+        return self.theta**-powers / self.scaling
 
     def forward(self, x: Tensor, offset: int | Tensor = 0) -> Tensor:
         """Turns x [B,H,N,D]; row i stands at position offset + i, offset a number or [B] integers."""
         if x.shape[-1] != self.width:
             raise ValueError(f"x: D={x.shape[-1]} (axis 3) differs from the rotary width {self.width}.")
-        positions = torch.arange(x.shape[2], device=x.device)
-        if isinstance(offset, Tensor):
-            positions = offset.to(x.device).reshape(-1, 1, 1) + positions  # [B,1,N]
-        else:
-            positions = positions + offset  # [N]
-        angles = positions[..., None].float() * self.frequencies  # [N,D/2] or [B,1,N,D/2]
+        positions = rows_at(offset, x.shape[2], x.device)
+        if positions.dim() == 2:
+            positions = positions[:, None]  # [B,1,N]
+        angles = positions[..., None].to(self.frequencies.dtype) * self.frequencies  # [..., N,D/2]
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         if self.interleaved:
             first, second = x[..., 0::2], x[..., 1::2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from sightline.attention import attention
@@ -9,6 +11,7 @@ from sightline.bias import Bias
 from sightline.mask import Mask
 from sightline.matrix import AttentionMatrix
 from sightline.nn.kv_cache import KVCache
+from sightline.nn.ragged import check_aligned, hide_padding
 from sightline.nn.rotary import Rotary
 
 
@@ -78,13 +81,37 @@ class CrossAttention(nn.Module):
         *,
         mask: Mask | Tensor | None = None,
         bias: Bias | Tensor | None = None,
+        cache: KVCache | None = None,
         return_matrix: bool = False,
     ) -> Tensor | tuple[Tensor, AttentionMatrix]:
-        """x [B,N,C] looks at memory [B,M,Cm]; a query with nothing to look at has a context of 0."""
+        """x [B,N,C] looks at memory [B,M,Cm]; a query with nothing to look at has a context of 0.
+
+        Args:
+            x: [B,N,C].
+            memory: [B,M,Cm].
+            mask, bias: as in :func:`sightline.attention`.
+            cache: keeps the memory's keys and values: an empty one is filled, a filled one spares projecting
+                the same memory again.
+            return_matrix: whether to return the :class:`AttentionMatrix` as well.
+
+        Raises:
+            ValueError: for a cache that holds another number of keys than the memory has rows.
+        """
         query = self._split(self.query(x), self.heads)  # [B,H,N,D]
-        key = self._split(self.key(memory), self.kv_heads)  # [B,G,M,D]
-        value = self._split(self.value(memory), self.kv_heads)  # [B,G,M,D]
+        key, value = self._of_memory(memory, cache)  # [B,G,M,D]
         return self._attend(query, key, value, mask, bias, return_matrix)
+
+    def _of_memory(self, memory: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor]:
+        if cache is not None and len(cache):
+            if len(cache) != memory.shape[1]:
+                raise ValueError(
+                    f"cache: holds {len(cache)} keys, but the memory has M={memory.shape[1]} rows (axis M). "
+                    "Give each memory a cache of its own."
+                )
+            return cache.key, cache.value
+        key = self._split(self.key(memory), self.kv_heads)
+        value = self._split(self.value(memory), self.kv_heads)
+        return (key, value) if cache is None else cache.append(key, value)
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
         split: Tensor = x.unflatten(-1, (heads, self.head_width)).transpose(1, 2)  # [B,H,N,D]
@@ -155,18 +182,36 @@ class SelfAttention(CrossAttention):
         mask: Mask | Tensor | None = None,
         bias: Bias | Tensor | None = None,
         cache: KVCache | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
         return_matrix: bool = False,
     ) -> Tensor | tuple[Tensor, AttentionMatrix]:
         """x [B,N,C] looks at itself and at what the cache holds; the new keys join the cache.
 
-        Entries of a cached batch must be equally long: causal masks align to the bottom right.
+        Args:
+            x: [B,N,C].
+            mask, bias: as in :func:`sightline.attention`.
+            cache: keys and values of the steps before. Its entries may have different lengths: each goes on
+                at its own position, and what lies behind its own length is hidden.
+            lengths: with a cache, how many rows of each entry count, the others being padding on the right:
+                [B] integers. Their outputs mean nothing. Default: all.
+            return_matrix: whether to return the :class:`AttentionMatrix` as well.
+
+        Raises:
+            ValueError: for lengths without a cache, or a mask or bias aligned to the bottom right where
+                entries stand elsewhere: align those with ``align=cache.start``, read before the step.
         """
+        if cache is None and lengths is not None:
+            raise ValueError(
+                "lengths: say what a cache is to keep. Without one, mask=sightline.lengths(...)."
+            )
         query = self._split(self.query(x), self.heads)  # [B,H,N,D]
         key = self._split(self.key(x), self.kv_heads)  # [B,G,N,D]
         value = self._split(self.value(x), self.kv_heads)  # [B,G,N,D]
+        start = 0 if cache is None else cache.start
         if self.rotary is not None:
-            start = 0 if cache is None else len(cache)
             query, key = self.rotary(query, start), self.rotary(key, start)
         if cache is not None:
-            key, value = cache.append(key, value)  # [B,G,M,D]
+            check_aligned(mask, bias, cache, query.shape[2], lengths)
+            key, value = cache.append(key, value, lengths=lengths)  # [B,G,M,D]
+            mask = hide_padding(mask, cache)
         return self._attend(query, key, value, mask, bias, return_matrix)

@@ -13,6 +13,7 @@ from sightline.trace.choice import Layers
 
 if TYPE_CHECKING:
     from sightline.measure import HeadLabel
+    from sightline.trace.media import Picture, Sound
 
 
 class Calls:
@@ -22,6 +23,8 @@ class Calls:
         notices: what the user ought to know about this trace, as sentences.
         model: the model's class or configuration name.
         tokens: the tokens that were looked at, if somebody sets them.
+        medium: the image or sound whose patches or frames were looked at, if somebody sets it: a
+            :class:`sightline.Picture` or a :class:`sightline.Sound`.
     """
 
     def __init__(self, calls: Sequence[AttentionCall] = (), model: str = "") -> None:
@@ -29,6 +32,7 @@ class Calls:
         self.notices: list[str] = []
         self.model = model
         self.tokens: list[str] | None = None
+        self.medium: Picture | Sound | None = None
 
     def __len__(self) -> int:
         return len(self._calls)

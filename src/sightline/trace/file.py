@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,10 +20,8 @@ from sightline.backend.problem import Problem
 from sightline.backend.select import tensors
 from sightline.trace.call import AttentionCall
 from sightline.trace.calls import Calls
+from sightline.trace.media import Picture, Sound
 from sightline.trace.tensor_file import TensorFileError, map_file, write_to
-
-if TYPE_CHECKING:
-    pass
 
 #: The version of the format; a reader refuses a later one.
 FORMAT = 1
@@ -59,6 +57,7 @@ def save(trace: Calls, path: Path) -> None:
         "model": trace.model,
         "tokens": _tokens(trace.tokens),
         "notices": trace.notices,
+        "medium": _medium(trace.medium, stored),
         "versions": {"sightline": __version__, "torch": str(torch.__version__)},
         "calls": [_described(call, stored, names) for call in trace],
     }
@@ -77,6 +76,13 @@ def _tokens(tokens: Any) -> list[str] | None:
             f"trace.tokens: must be strings, got {wrong!r}. Decode them with the tokenizer first."
         )
     return given
+
+
+def _medium(medium: Picture | Sound | None, stored: dict[str, Tensor]) -> Any:
+    if medium is None:
+        return None
+    stored["medium"] = medium.pixels if isinstance(medium, Picture) else medium.frames
+    return medium.about()
 
 
 def _described(call: AttentionCall, stored: dict[str, Tensor], names: dict[tuple[Any, ...], str]) -> Any:
@@ -146,7 +152,28 @@ def _trace(about: Any, mapped: dict[str, Tensor]) -> SavedTrace:
     _need(isinstance(versions, dict) and _strings(list(versions.values())), "its versions are no strings")
     trace = SavedTrace([_call(i, one, mapped) for i, one in enumerate(calls)], str(about.get("model", "")))
     trace.tokens, trace.notices, trace.versions = tokens, notices, versions
+    trace.medium = _read_medium(about.get("medium"), mapped.get("medium"))
     return trace
+
+
+def _read_medium(about: Any, numbers: Tensor | None) -> Picture | Sound | None:
+    if about is None:
+        return None
+    _need(isinstance(about, dict) and numbers is not None, "its image or sound is missing")
+    assert numbers is not None
+    kind = about.get("kind")
+    names = {"image": ("rows", "columns", "first"), "sound": ("first", "count", "seconds")}.get(kind)
+    _need(names is not None, "its medium is neither image nor sound")
+    assert names is not None
+    _need(
+        all(type(about.get(n)) is int or (n == "seconds" and type(about.get(n)) is float) for n in names),
+        f"its {kind} is not described",
+    )
+    try:
+        given = {name: about[name] for name in names}
+        return Picture(numbers, **given) if kind == "image" else Sound(numbers, **given)
+    except ValueError as error:
+        raise TensorFileError(f"its {kind} is not sound: {error}") from None
 
 
 def _call(index: int, about: Any, mapped: dict[str, Tensor]) -> AttentionCall:

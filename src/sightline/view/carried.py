@@ -31,7 +31,7 @@ _SAMPLED = 64  # rows of each head that are measured, at most
 _RUNS = 4  # key ranges per query that a dense mask may become
 
 
-def carry(matrix: AttentionMatrix, store: TensorStore, where: str) -> dict[str, Any]:
+def carry(matrix: AttentionMatrix, store: TensorStore, where: str, values: bool = True) -> dict[str, Any]:
     """Put one layer's matrix [1,H,N,M] into ``store``; the result describes it (a Layer of the page).
 
     Raises:
@@ -46,6 +46,8 @@ def carry(matrix: AttentionMatrix, store: TensorStore, where: str) -> dict[str, 
         "key": _vectors(problem.key[0].float(), store, short),
         "lse": store.add(lse, "f4"),
     }
+    if values and problem.value is not None:
+        tensors["value"] = _vectors(problem.value[0].float(), store, True)
     for name, tensor, numbers in _terms(problem, where):
         tensors[name] = store.add(tensor, numbers)
     return {

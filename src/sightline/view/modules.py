@@ -7,16 +7,27 @@ script, except that helpers which are not exported live in a scope of their own 
 
 from __future__ import annotations
 
+import posixpath
 import re
 from importlib.resources import files
+from pathlib import Path
 
-_IMPORT = re.compile(r"^import\s+\{(?P<names>[^}]*)\}\s+from\s+\"\./(?P<module>[\w.-]+)\";\n", re.MULTILINE)
+_IMPORT = re.compile(
+    r"^import\s+(?:\{(?P<names>[^}]*)\}\s+from\s+)?\"(?P<module>\.\.?/[\w./-]+)\";\n", re.MULTILINE
+)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const|let) (?P<name>\w+))", re.MULTILINE)
 
 
 def source(name: str) -> str:
     """The text of ``web/name``."""
     return (files("sightline.view") / "web" / name).read_text(encoding="utf-8")
+
+
+def names(suffix: str) -> list[str]:
+    """Every part of the page with that suffix, by its path under ``web/``: those for all views first."""
+    root = Path(str(files("sightline.view") / "web"))
+    found = (path.relative_to(root).as_posix() for path in root.rglob(f"*{suffix}"))
+    return sorted(found, key=lambda name: (name.count("/"), name))
 
 
 def inline(entry: str) -> str:
@@ -30,7 +41,7 @@ def _visit(name: str, order: list[str]) -> None:
     if name in order:
         return
     for found in _IMPORT.finditer(source(name)):
-        _visit(found["module"], order)
+        _visit(posixpath.normpath(posixpath.join(posixpath.dirname(name), found["module"])), order)
     order.append(name)
 
 

@@ -12,8 +12,18 @@ from sightline.view.tokens import Encoded, Token, encode, tokens_of_ids
 if TYPE_CHECKING:
     from sightline.huggingface.load import LoadedModel
     from sightline.matrix import AttentionMatrix
+    from sightline.trace.media import Picture, Sound
 
 _WRITTEN = 64  # tokens that an encoder-decoder writes at most when no target is given
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What is known of a layer besides its matrix: the module's name, and whether the matrix was verified."""
+
+    name: str = ""
+    verified: bool = True
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,7 @@ class Section:
         layers: one AttentionMatrix [1,H,N,M] per layer.
         is_self: whether queries and keys are the same tokens.
         is_causal: whether a query sees no later token.
+        facts: of every layer; none where nothing is known.
     """
 
     name: str
@@ -35,6 +46,11 @@ class Section:
     layers: tuple[AttentionMatrix, ...]
     is_self: bool
     is_causal: bool
+    facts: tuple[LayerFacts, ...] = ()
+
+    def facts_of(self, layer: int) -> LayerFacts:
+        """What is known of a layer."""
+        return self.facts[layer] if self.facts else LayerFacts()
 
 
 @dataclass(frozen=True)
@@ -46,12 +62,14 @@ class Reading:
         texts: the text, or the pair, or else what to call the input; none if that is not known.
         sections: one for an encoder or a decoder; three for an encoder-decoder.
         notices: what the user ought to know (tokens dropped, a target that the model wrote).
+        medium: the image or the sound whose patches or frames are the positions.
     """
 
     model: str
     texts: tuple[str, ...]
     sections: tuple[Section, ...]
     notices: tuple[str, ...]
+    medium: Picture | Sound | None = None
 
     def section(self, name: str | None) -> Section:
         """The section of that name; by default ``cross`` where there is one, else the only one.

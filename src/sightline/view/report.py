@@ -10,19 +10,23 @@ from typing import Any
 
 import torch
 
-from sightline.measure.sources import CAVEAT
+from sightline.trace.media import Picture
+from sightline.view.about import Start, about, page_tokens, side_lists
 from sightline.view.carried import carry
-from sightline.view.layers import Readouts, by_token
-from sightline.view.modules import inline, source
+from sightline.view.layers import Readouts, TokenLayer, by_token
+from sightline.view.modules import inline, names, source
 from sightline.view.reading import Reading, Section
 from sightline.view.summary import Summary
 from sightline.view.tensors import TensorStore
-from sightline.view.tokens import Token, are_places
 
-FORMAT = "sightline.page/1"
+FORMAT = "sightline.page/2"
 
 _THUMBNAIL = 24  # cells along each side of a head's picture in the atlas
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "worker-src blob:; base-uri 'none'; form-action 'none'"
+)
 
 
 def report_parts(summary: Summary) -> Iterator[str]:
@@ -31,22 +35,14 @@ def report_parts(summary: Summary) -> Iterator[str]:
     Raises:
         LookError: a layer's mask or bias cannot be carried in the page.
     """
-    import sightline
-
     store = TensorStore()
     meta = page_meta(summary, store)
-    reading = summary.reading
     fill: dict[str, Iterator[str] | str] = {
-        "title": html.escape(f"{_clip((*reading.texts, reading.model)[0], 60)} · Sightline"),
-        "style": source("style.css"),
-        "about": html.escape(_about(summary)),
-        "notices": "\n".join(f'<p class="notice">{html.escape(notice)}</p>' for notice in reading.notices),
-        "caveat": html.escape(CAVEAT),
-        "version": html.escape(sightline.__version__),
-        "data": script_json(meta),
-        "tensors": store.parts(),
-        "worker": inline("worker.js"),
-        "script": inline("main.js"),
+        "csp": f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        "title": html.escape(f"{meta['about']['title']} · Sightline"),
+        "styles": "".join(f"<style>\n{source(name)}</style>\n" for name in names(".css")),
+        "data": _data(meta, store),
+        "script": f'<script type="module">\n{inline("main.js")}</script>',
     }
     # Odd pieces are slots. The parts go in as they are, so a text that looks like a slot stays a text.
     for at, piece in enumerate(_SLOT.split(source("page.html"))):
@@ -57,21 +53,30 @@ def report_parts(summary: Summary) -> Iterator[str]:
             yield from value
 
 
+def _data(meta: dict[str, Any], store: TensorStore) -> Iterator[str]:
+    yield f'<script type="application/json" id="sightline-data">{script_json(meta)}</script>\n'
+    yield from store.parts()
+    yield f'<script type="text/plain" id="sightline-worker">\n{inline("compute/worker.js")}</script>\n'
+
+
 def page_meta(summary: Summary, store: TensorStore) -> dict[str, Any]:
-    """What the page knows besides the tensors that it puts into ``store``."""
-    choice = summary.choice
+    """What the page knows besides the tensors that it puts into ``store``; source/carried.js reads it."""
+    reading, choice = summary.reading, summary.choice
+    query = summary.units.queries[choice.query].index if summary.units.unit == "token" else None
+    start = Start(summary.units.name, choice.layer, choice.head, query, summary.wish.words)
+    told = about(reading, "page", _clip((*reading.texts, reading.model)[0], 60), start)
+    values = _value_bytes(reading) <= VALUE_LIMIT
+    layers = [layer for section in reading.sections for layer in _layers(section, summary, store, values)]
+    if not values:
+        told["notices"].append("values are left out of this page for its size: the steps end at the weights")
+        for layer in (layer for section in told["sections"] for layer in section["layers"]):
+            layer["hasValues"] = False
     return {
         "format": FORMAT,
-        "model": summary.reading.model,
-        "texts": list(summary.reading.texts),
-        "choice": {
-            "section": summary.units.name,
-            "layer": choice.layer,
-            "head": choice.head,
-            "query": choice.query,
-            "words": summary.wish.words,
-        },
-        "sections": [_section(section, summary, store) for section in summary.reading.sections],
+        "about": told,
+        "tokens": {str(at): page_tokens(side) for at, side in enumerate(side_lists(reading))},
+        "layers": layers,
+        "medium": _medium(reading, store),
     }
 
 
@@ -83,58 +88,67 @@ def script_json(value: Any) -> str:
     return text
 
 
-def _section(section: Section, summary: Summary, store: TensorStore) -> dict[str, Any]:
+VALUE_LIMIT = 32 << 20
+"""Bytes of values, 16 bits each, that a page takes at most."""
+
+
+def _value_bytes(reading: Reading) -> int:
+    values = (matrix.problem.value for section in reading.sections for matrix in section.layers)
+    return sum(2 * value[0].numel() for value in values if value is not None)
+
+
+def _layers(section: Section, summary: Summary, store: TensorStore, values: bool) -> Iterator[dict[str, Any]]:
     units = summary.units
     # What the summary has read already is not read again.
     known = summary.readouts if units.name == section.name and units.unit == "token" else None
-    layers = by_token(section).layers
-    readouts = known or tuple(layer.readouts(1) for layer in layers)
-    return {
-        "name": section.name,
-        "isSelf": section.is_self,
-        "queries": _tokens(section.queries),
-        "keys": None if section.is_self else _tokens(section.keys),
-        "layers": [_layer(section, at, readout, store) for at, readout in enumerate(readouts)],
-    }
+    for at, layer in enumerate(by_token(section).layers):
+        yield _layer(section, at, known[at] if known else layer.readouts(1), store, values)
 
 
-def _layer(section: Section, at: int, readout: Readouts, store: TensorStore) -> dict[str, Any]:
+def _layer(section: Section, at: int, readout: Readouts, store: TensorStore, values: bool) -> dict[str, Any]:
     matrix = section.layers[at]
-    layer = carry(matrix, store, f"layer {at} ({section.name})")
+    layer = carry(matrix, store, f"layer {at} ({section.name})", values)
     _, _, queries, keys = matrix.shape
     pictures = matrix.pool(min(queries, _THUMBNAIL), min(keys, _THUMBNAIL))[0]
     layer["thumbnails"] = store.add(pictures.float(), "f2")
     layer["tensors"]["received"] = store.add(readout.received, "f4")
-    layer["tensors"]["entropy"] = store.add(readout.entropy, "f4")
-    layer["entropy"] = _means(readout.entropy)
-    layer["distance"] = _means(readout.distance) if section.is_self else None
+    layer["numbers"] = _numbers(section, at, readout)
     return layer
+
+
+def _numbers(section: Section, at: int, readout: Readouts) -> dict[str, Any]:
+    """Means over all rows of each head; labels of what heads of self-attention do."""
+    matrix = section.layers[at]
+    _, heads, queries, keys = matrix.shape
+    found = {
+        "entropy": _means(readout.entropy),
+        "max": _means(readout.weights[..., 0]),
+        "first": _means(TokenLayer(matrix).column(0)),
+    }
+    labels: list[str | None] = [None] * heads
+    if section.is_self:
+        before, itself, _ = TokenLayer(matrix).nearby()
+        found |= {"distance": _means(readout.distance), "itself": _means(itself), "previous": _means(before)}
+        if queries > 1:
+            from sightline.measure import head_labels
+
+            labels = [label.label for label in head_labels(matrix, unverified=True)]
+    return {"rows": queries, "of": queries, "sampled": False, "heads": found, "labels": labels}
 
 
 def _means(values: torch.Tensor) -> list[float]:
     return [float(f"{value:.6g}") for value in values.double().mean(1).tolist()]
 
 
-def _tokens(tokens: tuple[Token, ...]) -> dict[str, Any]:
-    return {
-        "texts": [token.text for token in tokens],
-        "words": [token.word for token in tokens],
-        "special": [token.index for token in tokens if token.special],
-        "glued": [token.index for token in tokens if not token.space],
-        "places": are_places(tokens),
-    }
-
-
-def _about(summary: Summary) -> str:
-    reading: Reading = summary.reading
-    sizes = ", ".join(
-        f"{section.name} {len(section.layers)} × {section.layers[0].shape[1]} heads"
-        for section in reading.sections
-    )
-    keys = reading.sections[0].keys
-    length = f"{len(keys)} {'positions' if are_places(keys) else 'tokens'}"
-    texts = [_clip(" ".join(reading.texts), 80)] if reading.texts else []
-    return " · ".join([reading.model, length, sizes, *texts])
+def _medium(reading: Reading, store: TensorStore) -> dict[str, Any] | None:
+    """The image as RGBA, as a canvas takes it, or the frames of the sound."""
+    medium = reading.medium
+    if medium is None:
+        return None
+    if isinstance(medium, Picture):
+        opaque = torch.full((*medium.pixels.shape[:2], 1), 255, dtype=torch.uint8)
+        return store.add(torch.cat([medium.pixels, opaque], 2), "u1")
+    return store.add(medium.frames, "f4")
 
 
 def _clip(text: str, most: int) -> str:

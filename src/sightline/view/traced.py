@@ -11,7 +11,7 @@ from sightline.atomic import write_atomically
 from sightline.errors import CommandError
 from sightline.trace.choice import Choice, Layers
 from sightline.view.errors import LookError
-from sightline.view.reading import Reading, Section, sees_first_only
+from sightline.view.reading import LayerFacts, Reading, Section, sees_first_only
 from sightline.view.report import report_parts
 from sightline.view.summary import Wish, summarize
 from sightline.view.tokens import Token, tokens_of_places, tokens_of_strings
@@ -83,7 +83,7 @@ def reading_of(
         notices.append("no tokens of these lengths are known: queries and keys are shown by their places")
     texts = (title,) if title else tuple(_text(each) for each in given if id(each) in known)
     model = trace.model or "a traced model"
-    return Reading(model, texts, sections, (*trace.notices, *notices))
+    return Reading(model, texts, sections, (*trace.notices, *notices), trace.medium)
 
 
 def _shown(trace: Calls, layers: Layers | None, unverified: bool) -> tuple[list[AttentionCall], list[str]]:
@@ -188,7 +188,8 @@ def _section(name: str, calls: Sequence[AttentionCall], source: Lists, target: L
         queries = keys[m - n :]
     # A single query sees everything up to its own place, in every kind of model.
     causal = is_self and n == m > 1 and all(sees_first_only(matrix) for matrix in matrices)
-    return Section(name, queries, keys, matrices, is_self and n == m, causal)
+    facts = tuple(LayerFacts(call.name, call.verified, call.reason or "") for call in calls)
+    return Section(name, queries, keys, matrices, is_self and n == m, causal, facts)
 
 
 def _entry(matrix: AttentionMatrix, batch: int) -> AttentionMatrix:

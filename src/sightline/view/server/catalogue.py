@@ -13,7 +13,7 @@ from sightline.measure.sources import CAVEAT
 from sightline.trace import load_trace
 from sightline.trace.call import AttentionCall
 from sightline.trace.calls import Calls
-from sightline.view.server.pyramid import TILE, coarse_level, top_level
+from sightline.view.pyramid import TILE, coarse_level, top_level
 
 
 class ServeError(CommandError):

@@ -198,7 +198,7 @@ class SightlineMap extends View {
     if (this.asking || explorer.subject.layer.coarse === 0) return;
     this.asking = true;
     const told = await explorer.source.progress(tiles.place).catch(() => null);
-    if (told && tiles.open) this.progress.textContent = `sampled · refining ${Math.round(told.share * 100)} %`;
+    if (told && tiles.open && !Number.isNaN(told.share)) this.progress.textContent = `sampled · refining ${Math.round(told.share * 100)} %`;
     setTimeout(() => {
       this.asking = false;
       void this.follow();

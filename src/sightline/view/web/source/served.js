@@ -24,6 +24,7 @@ export class ServedSource {
     return (await this.json(`${traceAddress(trace)}/find?${asked}`)).found;
   }
 
+  /** @param {any} place @param {any} tile @param {{reduce: string, quick: boolean, signal?: AbortSignal}} how */
   async tile(place, tile, { reduce, quick, signal }) {
     const asked = { ...tile, reduce, quality: quick ? "quick" : "exact" };
     const { values, shape, sampled } = await this.floats(callAddress(place, "tile", asked), signal);
@@ -63,6 +64,7 @@ export class ServedSource {
     return { values, heads: shape[0], height: shape[1], width: shape[2] };
   }
 
+  /** @param {string} trace @param {string} section @param {string} name @param {any} how */
   async flow(trace, section, name, { direction, from, to, signal }) {
     const asked = new URLSearchParams({ section, name, direction, from: String(from), to: String(to) });
     return (await this.floats(`${traceAddress(trace)}/flow?${asked}`, signal)).values;
@@ -93,6 +95,7 @@ export class ServedSource {
   }
 
   /** A saved trace goes to the server; its id there. */
+  /** @param {File} file @param {any} how @returns {Promise<string>} */
   upload(file, { onProgress, signal }) {
     return new Promise((resolve, reject) => {
       // fetch tells nothing of how much has gone.

@@ -15,7 +15,15 @@ export function biasedScore(head, i, j) {
   return isPlain(head) ? score : cappedAndBiased(head, score, i, j);
 }
 
-function dot(query, a, key, b, width) {
+/**
+ * q · k.
+ * @param {ArrayLike<number>} query
+ * @param {number} a where the query begins
+ * @param {ArrayLike<number>} key
+ * @param {number} b where the key begins
+ * @param {number} width
+ */
+export function dot(query, a, key, b, width) {
   let sum = 0;
   for (let d = 0; d < width; d++) sum += query[a + d] * key[b + d];
   return sum;
@@ -86,10 +94,20 @@ function plainWeights(head, i, lo, hi, from, out) {
   const { key, width, scale } = head;
   const lse = head.lse[i];
   const query = Float64Array.from(head.query.subarray(i * width, (i + 1) * width), (value) => value * scale);
-  for (let j = lo, b = lo * width; j < hi; j++) {
-    let score = -lse;
-    for (let d = 0; d < width; d++) score += query[d] * key[b++];
-    out[j - from] = Math.exp(score);
+  const even = width - (width % 4);
+  for (let j = lo; j < hi; j++) {
+    // Four sums, so that no addition waits for the one before.
+    let [s0, s1, s2, s3] = [-lse, 0, 0, 0];
+    let b = j * width;
+    let d = 0;
+    for (; d < even; d += 4, b += 4) {
+      s0 += query[d] * key[b];
+      s1 += query[d + 1] * key[b + 1];
+      s2 += query[d + 2] * key[b + 2];
+      s3 += query[d + 3] * key[b + 3];
+    }
+    for (; d < width; d++, b++) s0 += query[d] * key[b];
+    out[j - from] = Math.exp(s0 + s1 + (s2 + s3));
   }
 }
 

@@ -18,6 +18,9 @@
  * @property {number} slope ALiBi; 0 for none
  * @property {Float32Array | null} table [2R+1] relative bias
  * @property {number} offset the position of query 0
+ * @property {number} sink a logit that joins the denominator only; -Infinity for none
+ * @property {Float32Array | null} value [M,E]
+ * @property {number} valueWidth E
  */
 
 /**
@@ -74,18 +77,8 @@ export function headOf(layer, index) {
     diagonals: partOf(t.diagonals, index),
     slope: t.slopes ? t.slopes.data[index] : 0,
     table: partOf(t.table, index),
+    sink: t.sinks ? t.sinks.data[index] : -Infinity,
+    value: partOf(t.value, group),
+    valueWidth: t.value ? t.value.shape[2] : 0,
   };
-}
-
-/**
- * A copy of a head that can go to a worker: arrays of its own, no bigger than they need to be.
- * @param {Head} head
- * @returns {Head}
- */
-export function copyHead(head) {
-  return /** @type {Head} */ (
-    Object.fromEntries(
-      Object.entries(head).map(([name, value]) => [name, ArrayBuffer.isView(value) ? value.slice() : value]),
-    )
-  );
 }

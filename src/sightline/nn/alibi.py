@@ -1,0 +1,69 @@
+"""ALiBi: a slope for each head, which weighs keys by their distance."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sightline.align import Align
+from sightline.bias import Bias
+from sightline.bias import alibi as alibi_bias
+from sightline.nn.fixed import Fixed
+
+
+def alibi_slopes(heads: int) -> Tensor:
+    """[H] float32: the slopes of the paper, ``2^(−8(h+1)/H)`` for H a power of two.
+
+    For another H, those of the next lower power of two and then every other one of twice that.
+
+    Raises:
+        ValueError: for fewer than one head.
+
+    Source: Press et al. 2022, "Train short, test long".
+
+    Example:
+        >>> from sightline.nn import alibi_slopes
+        >>> alibi_slopes(4).tolist()
+        [0.25, 0.0625, 0.015625, 0.00390625]
+    """
+    if heads < 1:
+        raise ValueError(f"heads: must be 1 or more, got {heads}.")
+    power = 2 ** int(math.log2(heads))
+    slopes = [2.0 ** (-8 * (h + 1) / power) for h in range(power)]
+    between = [2.0 ** (-4 * (h + 1) / power) for h in range(0, 2 * power, 2)]
+    return torch.tensor(slopes + between[: heads - power])
+
+
+class Alibi(Fixed):
+    """Gives the bias ``−slope_h · |i + offset − j|`` with the paper's slopes, float32 or better.
+
+    Args:
+        heads: H.
+
+    Raises:
+        ValueError: for fewer than one head.
+
+    Source: Press et al. 2022, "Train short, test long".
+
+    Example:
+        >>> import torch
+        >>> from sightline.nn import Alibi, SelfAttention
+        >>> layer, positions = SelfAttention(32, heads=4), Alibi(4)
+        >>> layer(torch.randn(1, 5, 32), bias=positions()).shape
+        torch.Size([1, 5, 32])
+    """
+
+    slopes: Tensor
+
+    def __init__(self, heads: int) -> None:
+        self.heads = heads
+        super().__init__("slopes")
+
+    def _compute(self) -> Tensor:
+        return alibi_slopes(self.heads).double()
+
+    def forward(self, align: Align = "bottom-right") -> Bias:
+        """The bias; ``align`` says where query 0 stands, as in :func:`sightline.causal`."""
+        return alibi_bias(self.slopes, align)

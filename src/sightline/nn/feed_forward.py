@@ -1,0 +1,68 @@
+"""The feed-forward layer of a Transformer block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, get_args
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "swiglu", "geglu"]
+
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+    "swiglu": F.silu,
+    "geglu": F.gelu,
+}
+_GATED = ("swiglu", "geglu")
+
+
+class FeedForward(nn.Module):
+    """Two projections with an activation between: ``act(x·W₁) · W₂``, each position by itself.
+
+    With "swiglu" or "geglu" a gate multiplies: ``(act(x·Wg) ⊙ x·W₁) · W₂``.
+
+    Args:
+        width: C.
+        hidden: the width in between. Default: 4·C.
+        activation: "gelu" (exact), "gelu_tanh" (GPT-2's), "relu", "silu", "swiglu" or "geglu".
+        bias: whether the projections add a bias. Default: True.
+
+    Raises:
+        ValueError: for an unknown activation.
+
+    Sources: Vaswani et al. 2017, "Attention is all you need"; Shazeer 2020, "GLU variants improve
+    Transformer".
+
+    Example:
+        >>> import torch
+        >>> from sightline.nn import FeedForward
+        >>> FeedForward(8, activation="swiglu")(torch.randn(1, 3, 8)).shape
+        torch.Size([1, 3, 8])
+    """
+
+    def __init__(
+        self, width: int, hidden: int | None = None, *, activation: Activation = "gelu", bias: bool = True
+    ) -> None:
+        super().__init__()
+        if activation not in _FUNCTIONS:
+            raise ValueError(
+                f"activation: there is no {activation!r}; known: {', '.join(get_args(Activation))}."
+            )
+        inner = 4 * width if hidden is None else hidden
+        self.activation = activation
+        self.gate = nn.Linear(width, inner, bias=bias) if activation in _GATED else None
+        self.input = nn.Linear(width, inner, bias=bias)
+        self.output = nn.Linear(inner, width, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., C] → [..., C]."""
+        act, inner = _FUNCTIONS[self.activation], self.input(x)
+        inner = act(inner) if self.gate is None else act(self.gate(x)) * inner
+        projected: Tensor = self.output(inner)
+        return projected

@@ -1,0 +1,206 @@
+"""torch.nn.MultiheadAttention on Sightline, whose weights cost nothing until they are looked at."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline.attention import attention
+from sightline.check import is_eager
+from sightline.mask import Mask, as_mask, causal, ranges
+from sightline.matrix import AttentionMatrix
+from sightline.nn.mean_over_heads import MeanOverHeads
+
+
+class MultiheadAttention(nn.MultiheadAttention):
+    """Drop-in for ``torch.nn.MultiheadAttention``: same arguments, ``state_dict`` and results, no N×M.
+
+    ``need_weights=True`` costs nothing: what comes back is a lazy :class:`MeanOverHeads` [B,N,M], or with
+    ``average_attn_weights=False`` an :class:`AttentionMatrix` [B,H,N,M]. Both pass for tensors, and gradients
+    flow through them, as in PyTorch; ``.detach()`` makes readouts quick while training.
+
+    Three things differ on purpose. A query with nothing to look at gets a context of 0, not NaN. The weights
+    are those before dropout. ``is_causal=True`` needs no ``attn_mask``, and is causal from the top left
+    whatever the ``attn_mask`` says.
+
+    Args:
+        embed_dim: C, the width of the query and of the output.
+        num_heads: H, which divides C.
+        dropout: of the weights, while training. Default: 0.
+        bias: whether the projections add a bias. Default: True.
+        add_bias_kv: whether a trained key and value join the others. Default: False.
+        add_zero_attn: whether a key and value of zeros join the others. Default: False.
+        kdim, vdim: widths of key and value. Default: C.
+        batch_first: whether tensors are [B,N,C] or [N,B,C]. Default: False.
+        device, dtype: of the parameters.
+
+    Source: Vaswani et al. 2017, "Attention is all you need".
+
+    Example:
+        >>> import torch
+        >>> from sightline.nn import MultiheadAttention
+        >>> layer = MultiheadAttention(32, 4, batch_first=True)
+        >>> x = torch.randn(1, 5, 32)
+        >>> output, weights = layer(x, x, x)
+        >>> output.shape, weights.shape, weights[0, 4].shape
+        (torch.Size([1, 5, 32]), torch.Size([1, 5, 5]), torch.Size([5]))
+    """
+
+    def forward(  # type: ignore[override]
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, MeanOverHeads | AttentionMatrix | None]:
+        """As in PyTorch.
+
+        Args:
+            query: [N,B,C], [B,N,C] with ``batch_first``, or [N,C].
+            key, value: likewise, M long.
+            key_padding_mask: [B,M] (or [M]): bool, True = may NOT look there, or floats that are added.
+            need_weights: whether to return the weights. Default: True.
+            attn_mask: [N,M] or [B·H,N,M]: bool, True = may NOT look there, or floats that are added.
+            average_attn_weights: whether the weights are averaged over heads. Default: True.
+            is_causal: each query sees the keys up to its own place, from the top left. Default: False.
+
+        Returns:
+            The output, in the query's layout, and the weights or ``None``.
+
+        Raises:
+            ValueError: for shapes that do not fit; TypeError for masks of another dtype.
+        """
+        batched = query.dim() == 3
+        same = (query is key, key is value)
+        query, key, value = (
+            self._batch_first(name, t, batched)
+            for name, t in (("query", query), ("key", key), ("value", value))
+        )
+        q, k, v = self._project(query, key, value, same)  # [B,H,N,D]
+        k, v, added = self._with_added_keys(k, v)
+        shape = (*q.shape[:3], k.shape[2])
+        mask, bias = self._masks(key_padding_mask, attn_mask, is_causal, shape, added)
+        dropout = self.dropout if self.training else 0.0
+        context, matrix = attention(q, k, v, mask=mask, bias=bias, dropout=dropout, return_matrix=True)
+        output = self.out_proj(context.transpose(1, 2).flatten(2))  # [B,H,N,D] → [B,N,C]
+        output = output[0] if not batched else output if self.batch_first else output.transpose(0, 1)
+        if not need_weights:
+            return output, None
+        if context.requires_grad:
+            matrix = AttentionMatrix(q, k, v, mask=mask, bias=bias, detach=False)
+        whole = matrix if batched else matrix[0]
+        return output, MeanOverHeads(whole) if average_attn_weights else whole
+
+    def _batch_first(self, name: str, tensor: Tensor, batched: bool) -> Tensor:
+        """[B,N,C] of any layout."""
+        if tensor.dim() != (3 if batched else 2):
+            axes = "[B,N,C] or [N,B,C]" if batched else "[N,C]"
+            raise ValueError(
+                f"{name}: expected {axes}, as the query has them, got shape {list(tensor.shape)}."
+            )
+        if not batched:
+            return tensor[None]
+        return tensor if self.batch_first else tensor.transpose(0, 1)
+
+    def _project(
+        self, query: Tensor, key: Tensor, value: Tensor, same: tuple[bool, bool]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values by head, [B,H,N,D]."""
+        for name, tensor, width in (
+            ("query", query, self.embed_dim),
+            ("key", key, self.kdim),
+            ("value", value, self.vdim),
+        ):
+            if tensor.shape[-1] != width:
+                raise ValueError(
+                    f"{name}: width {tensor.shape[-1]} (axis C, the last) differs from the {width} expected."
+                )
+        bias = self.in_proj_bias
+        if self._qkv_same_embed_dim and all(same):
+            found = F.linear(query, self.in_proj_weight, bias).chunk(3, dim=-1)
+        else:
+            weights = (
+                self.in_proj_weight.chunk(3)
+                if self._qkv_same_embed_dim
+                else (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+            )
+            biases = (None, None, None) if bias is None else bias.chunk(3)
+            found = tuple(map(F.linear, (query, key, value), weights, biases))
+        q, k, v = (t.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for t in found)
+        return q, k, v
+
+    def _with_added_keys(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Keys and values with the trained one and the zero one, and how many were added."""
+        before = key.shape[2]
+        if self.bias_k is not None and self.bias_v is not None:
+            key, value = self._joined(key, self.bias_k), self._joined(value, self.bias_v)
+        if self.add_zero_attn:
+            zeros = key.new_zeros(1, 1, self.embed_dim)
+            key, value = self._joined(key, zeros), self._joined(value, zeros)
+        return key, value, key.shape[2] - before
+
+    def _joined(self, rows: Tensor, row: Tensor) -> Tensor:
+        """One row [1,1,C] more for every batch entry."""
+        b, h, _, d = rows.shape
+        return torch.cat((rows, row.view(1, h, 1, d).expand(b, h, 1, d).to(rows.dtype)), dim=2)
+
+    def _masks(
+        self,
+        key_padding_mask: Tensor | None,
+        attn_mask: Tensor | None,
+        is_causal: bool,
+        shape: tuple[int, int, int, int],
+        added: int,
+    ) -> tuple[Mask | None, Tensor | None]:
+        """What may be looked at, and what is added to the scores."""
+        b, h, n, m = shape
+        keys = m - added
+        mask: Mask | None = None
+        bias: Tensor | None = None
+        given: list[Tensor] = []
+        if is_causal:
+            mask = causal("top-left")
+            mask = mask | ranges(keys, m) if added else mask
+        elif attn_mask is not None:
+            given.append(
+                _fitted(
+                    "attn_mask", attn_mask, {(n, keys): (1, 1, n, keys), (b * h, n, keys): (b, h, n, keys)}
+                )
+            )
+        if key_padding_mask is not None:
+            given.append(
+                _fitted(
+                    "key_padding_mask",
+                    key_padding_mask,
+                    {(b, keys): (b, 1, 1, keys), (keys,): (1, 1, 1, keys)},
+                )
+            )
+        for hidden in given:
+            if hidden.dtype == torch.bool:
+                seen = as_mask(F.pad(~hidden, (0, added), value=True))
+                mask = seen if mask is None else mask & seen
+            else:
+                term = F.pad(hidden, (0, added))
+                bias = term if bias is None else bias + term
+        return mask, bias
+
+
+def _fitted(name: str, mask: Tensor, shapes: dict[tuple[int, ...], tuple[int, ...]]) -> Tensor:
+    """The mask as [B|1,H|1,N|1,M]; bool, True = hidden, where it hides and does nothing else."""
+    if tuple(mask.shape) not in shapes:
+        wanted = " or ".join(str(list(shape)) for shape in shapes)
+        raise ValueError(f"{name}: shape {list(mask.shape)} does not fit; expected {wanted}.")
+    full = mask.reshape(shapes[tuple(mask.shape)])
+    if full.dtype == torch.bool:
+        return full
+    if not full.is_floating_point():
+        raise TypeError(f"{name}: expected bool (True = may not look) or a floating dtype, got {mask.dtype}.")
+    hides = full == -torch.inf
+    if is_eager(full) and not full.requires_grad and bool((hides | (full == 0)).all()):
+        return hides  # keys that are hidden are skipped, keys with -inf added are not
+    return full

@@ -1,0 +1,136 @@
+"""What the explorer's page is told of a reading: everything but the numbers (types: web/source/types.js)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.measure.sources import CAVEAT
+from sightline.view.pyramid import coarse_level, top_level
+from sightline.view.reading import Reading, Section
+from sightline.view.tokens import Token, are_places
+
+ROLLOUT = (
+    "Rollout multiplies the attention of all layers, half of each kept in place for the residual: it "
+    "follows where information may flow, and knows neither values nor MLPs (Abnar & Zuidema 2020)."
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the page shows first."""
+
+    section: str
+    layer: int = 0
+    head: int = 0
+    query: int | None = None
+    words: bool = False
+
+
+def about(reading: Reading, identity: str, title: str, start: Start | None = None) -> dict[str, Any]:
+    """The About of the page.
+
+    Args:
+        identity: what addresses call the reading.
+        title: what people call it.
+        start: what to show first. Default: the first head of ``Reading.section(None)``.
+    """
+    from sightline._version import __version__
+
+    sides = side_lists(reading)
+    shown = start or Start(reading.section(None).name)
+    return {
+        "id": identity,
+        "title": title,
+        "model": reading.model,
+        "texts": [_clip(text, 400) for text in reading.texts],
+        "notices": list(reading.notices),
+        "caveat": CAVEAT,
+        "version": __version__,
+        "sections": _sections(reading, sides),
+        "start": vars(shown),
+        "medium": None if reading.medium is None else reading.medium.about(),
+        "flows": [
+            {"name": "rollout", "section": section.name, "caveat": ROLLOUT}
+            for section in reading.sections
+            if section.is_self
+        ],
+    }
+
+
+def side_lists(reading: Reading) -> list[tuple[Token, ...]]:
+    """The token lists of all sections, each once; a side's id is its place here."""
+    found: list[tuple[Token, ...]] = []
+    for section in reading.sections:
+        for side in (section.queries, section.keys):
+            if not any(side is each for each in found):
+                found.append(side)
+    return found
+
+
+def first_call(reading: Reading, section: Section) -> int:
+    """The call number of a section's first layer: layers are numbered through all sections."""
+    before = reading.sections[: reading.sections.index(section)]
+    return sum(len(each.layers) for each in before)
+
+
+def page_tokens(tokens: Sequence[Token]) -> dict[str, Any]:
+    """Tokens as the page takes them."""
+    return {
+        "texts": [token.text for token in tokens],
+        "words": [token.word for token in tokens],
+        "special": [token.special for token in tokens],
+        "glued": [not token.space for token in tokens],
+    }
+
+
+def _sections(reading: Reading, sides: list[tuple[Token, ...]]) -> list[dict[str, Any]]:
+    def side(tokens: tuple[Token, ...]) -> dict[str, Any]:
+        at = next(at for at, each in enumerate(sides) if each is tokens)
+        return {"id": str(at), "count": len(tokens), "places": are_places(tokens)}
+
+    def layers(section: Section) -> list[dict[str, Any]]:
+        first = first_call(reading, section)
+        return [_layer(section, at, first) for at in range(len(section.layers))]
+
+    return [
+        {
+            "name": section.name,
+            "isSelf": section.is_self,
+            "isCausal": section.is_causal,
+            "queries": side(section.queries),
+            "keys": side(section.keys),
+            "layers": layers(section),
+        }
+        for section in reading.sections
+    ]
+
+
+def _layer(section: Section, at: int, first: int) -> dict[str, Any]:
+    matrix = section.layers[at]
+    problem = matrix.problem
+    _, heads, n, m = matrix.shape
+    facts = section.facts_of(at)
+    return {
+        "call": first + at,
+        "name": facts.name,
+        "kind": "self" if section.is_self else "cross",
+        "heads": heads,
+        "n": n,
+        "m": m,
+        "offset": m - n if problem.offset is None else int(problem.offset.flatten()[0]),
+        "width": problem.query.shape[3],
+        "scale": float(problem.scale),
+        "softcap": None if problem.softcap is None else float(problem.softcap),
+        "verified": facts.verified,
+        "reason": facts.reason,
+        "hasValues": problem.value is not None,
+        "top": top_level(n, m),
+        "coarse": coarse_level(n, m),
+    }
+
+
+def _clip(text: str, most: int) -> str:
+    one_line = " ".join(text.split())
+    return one_line if len(one_line) <= most else one_line[: most - 1] + "…"

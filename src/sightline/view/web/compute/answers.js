@@ -1,0 +1,109 @@
+import { rolloutOf } from "./flow.js";
+import { headOf } from "./head.js";
+import { entropyOf, meanRow, rankIn, sumColumn } from "./rows.js";
+import { stagesOf } from "./stages.js";
+import { readTensor } from "./tensor.js";
+import { tileOf } from "./tiles.js";
+import { maskedScore } from "./weights.js";
+
+const KEPT = 3; // decoded layers: a long text's queries and keys are large
+
+/** Everything that the page can be asked for, computed from layers as the page carries them. */
+export class Answers {
+  constructor() {
+    /** @type {Map<number, {raw: any, texts: Object<string, string>}>} */
+    this.carried = new Map();
+    /** @type {Map<number, import("./head.js").Layer>} */
+    this.decoded = new Map();
+  }
+
+  /** @param {number} call @param {any} raw @param {Object<string, string>} texts base64 by block */
+  take(call, raw, texts) {
+    this.carried.set(call, { raw, texts });
+  }
+
+  /** @param {number} call @returns {import("./head.js").Layer} */
+  layer(call) {
+    let found = this.decoded.get(call);
+    if (!found) {
+      const { raw, texts } = this.carried.get(call);
+      const read = ([name, ref]) => [name, { data: readTensor(ref, (id) => texts[id]), shape: ref.shape }];
+      found = { ...raw, tensors: Object.fromEntries(Object.entries(raw.tensors).map(read)) };
+    }
+    this.decoded.delete(call);
+    this.decoded.set(call, found);
+    if (this.decoded.size > KEPT) this.decoded.delete(this.decoded.keys().next().value);
+    return found;
+  }
+
+  /** All heads of a layer. @param {number} call */
+  all(call) {
+    const layer = this.layer(call);
+    return Array.from({ length: layer.heads }, (_, at) => headOf(layer, at));
+  }
+
+  /** The heads that a place means, and how they are joined. @param {{call: number, head: string}} place */
+  heads({ call, head }) {
+    if (head === "mean" || head === "max") return { heads: this.all(call), over: head };
+    return { heads: [headOf(this.layer(call), Number(head))], over: "mean" };
+  }
+
+  /**
+   * @param {any} asked what: "tile", "row", "column", "cell", "stages", "received" or "rollout"
+   * @param {(share: number) => Promise<void>} pause lets others run, and throws when nobody waits any more
+   */
+  answer(asked, pause) {
+    return this[asked.what](asked, pause);
+  }
+
+  tile({ place, tile, how }, pause) {
+    const { heads, over } = this.heads(place);
+    return tileOf(heads, over, tile, how, () => pause(NaN));
+  }
+
+  row({ place, from, to }) {
+    const { heads, over } = this.heads(place);
+    return meanRow(heads, over, from, to);
+  }
+
+  column({ place, from, to }) {
+    const { heads, over } = this.heads(place);
+    return sumColumn(heads, over, from, to);
+  }
+
+  /** What each key gets from the average query. */
+  async received({ place }, pause) {
+    const layer = this.layer(place.call);
+    const { n, m } = layer;
+    const one = (at) => layer.tensors.received.data.subarray(at * m, (at + 1) * m);
+    if (place.head === "max") {
+      const { heads, over } = this.heads(place);
+      const sum = new Float64Array(m);
+      for (let i = 0; i < n; i++) {
+        meanRow(heads, over, i, i + 1).forEach((weight, j) => (sum[j] += weight || 0));
+        await pause(i / n);
+      }
+      return Float32Array.from(sum, (total) => total / n);
+    }
+    const chosen = place.head === "mean" ? Array.from({ length: layer.heads }, (_, at) => one(at)) : [one(Number(place.head))];
+    return Float32Array.from({ length: m }, (_, j) => chosen.reduce((sum, each) => sum + each[j], 0) / (n * chosen.length));
+  }
+
+  /** @returns {import("../source/types.js").Cell} */
+  cell({ place, query, key }) {
+    const { heads, over } = this.heads(place);
+    const row = meanRow(heads, over, query, query + 1);
+    const hidden = Number.isNaN(row[key]);
+    const { rank, of } = rankIn(row, key);
+    const score = heads.length > 1 || hidden ? null : maskedScore(heads[0], query, key);
+    return { weight: hidden ? null : row[key], score, rank: hidden ? null : rank, of, entropy: entropyOf(row) };
+  }
+
+  stages({ place, query, k }) {
+    return stagesOf(this.all(place.call), Number(place.head), query, k);
+  }
+
+  rollout({ calls, direction, from, to }, pause) {
+    return rolloutOf(calls.map((call) => this.all(call)), { direction, from, to }, pause);
+  }
+}

@@ -1,0 +1,71 @@
+import { meanRow, topOf } from "./rows.js";
+import { biasedScore, dot, maskedScore } from "./weights.js";
+
+/** @typedef {import("./head.js").Head} Head */
+
+/**
+ * Every stage of one query, with the vectors, for its k largest weights.
+ * @param {Head[]} heads all heads of the layer
+ * @param {number} chosen
+ * @param {number} i query
+ * @param {number} k
+ * @returns {import("../source/types.js").Stages}
+ */
+export function stagesOf(heads, chosen, i, k) {
+  const head = heads[chosen];
+  const row = meanRow([head], "mean", i, i + 1);
+  const top = topOf(row, k);
+  const visible = topOf(row, Infinity).length;
+  const all = row.reduce((sum, weight) => sum + (weight || 0), 0);
+  return {
+    query: i,
+    scale: head.scale,
+    softcap: head.softcap,
+    stages: stageNames(head),
+    lse: Number.isFinite(head.lse[i]) ? head.lse[i] : null,
+    visible,
+    sink: head.sink === -Infinity ? null : Math.exp(head.sink - head.lse[i]),
+    queryVector: vectorAt(head.query, i, head.width),
+    keys: top.map((j) => stagesOfKey(head, i, j, row[j])),
+    rest: { keys: visible - top.length, weight: Math.max(0, top.reduce((rest, j) => rest - row[j], all)) },
+    context: contextOf(head, row),
+    heads: heads.map((each, at) => ({ head: at, context: contextOf(each, at === chosen ? row : meanRow([each], "mean", i, i + 1)) })),
+  };
+}
+
+function stageNames(head) {
+  const biased = head.bias !== null || head.diagonals !== null || head.slope !== 0 || head.table !== null;
+  return ["scores", "scaled", ...(head.softcap === null ? [] : ["capped"]), ...(biased ? ["biased"] : []), "masked"];
+}
+
+function stagesOfKey(head, i, j, weight) {
+  const scores = dot(head.query, i * head.width, head.key, j * head.width, head.width);
+  const scaled = scores * head.scale;
+  const capped = head.softcap === null ? scaled : head.softcap * Math.tanh(scaled / head.softcap);
+  return {
+    key: j,
+    weight,
+    scores,
+    scaled,
+    capped,
+    biased: biasedScore(head, i, j),
+    masked: maskedScore(head, i, j),
+    vector: vectorAt(head.key, j, head.width),
+    value: head.value === null ? null : vectorAt(head.value, j, head.valueWidth),
+  };
+}
+
+function vectorAt(vectors, at, width) {
+  return Array.from(vectors.subarray(at * width, (at + 1) * width));
+}
+
+/** weights · value, over all keys. */
+function contextOf(head, row) {
+  if (head.value === null) return null;
+  const context = new Float64Array(head.valueWidth);
+  for (let j = 0; j < row.length; j++) {
+    if (!(row[j] > 0)) continue;
+    for (let e = 0; e < context.length; e++) context[e] += row[j] * head.value[j * head.valueWidth + e];
+  }
+  return Array.from(context);
+}

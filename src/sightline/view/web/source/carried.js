@@ -1,0 +1,180 @@
+import { readTensor } from "../compute/tensor.js";
+import { createAnswerer } from "../compute/worker.js";
+
+/** A data source: what the page carries itself. Weights are computed in a worker, from queries and keys. */
+export class CarriedSource {
+  /**
+   * @param {any} meta
+   * @param {(id: string) => string} textOf base64 text of a tensor
+   * @param {(onMessage: (message: any) => void) => (request: any) => void} openAnswerer
+   */
+  constructor(meta, textOf, openAnswerer) {
+    this.can = { read: false, upload: false };
+    this.meta = meta;
+    this.textOf = textOf;
+    this.last = 0;
+    /** @type {Map<number, {done: (found: any) => void, failed: (error: Error) => void, onProgress?: (share: number) => void}>} */
+    this.waiting = new Map();
+    /** @type {Set<number>} calls that the worker has */
+    this.sent = new Set();
+    this.send = openAnswerer((message) => this.receive(message));
+  }
+
+  /** What this page carries. */
+  static fromPage() {
+    const textOf = (id) => document.getElementById(id).textContent;
+    const source = document.getElementById("sightline-worker").textContent;
+    return new CarriedSource(JSON.parse(textOf("sightline-data")), textOf, (onMessage) => openWorker(source, onMessage));
+  }
+
+  async list() {
+    const { id, title, model } = this.meta.about;
+    return [{ id, title, model }];
+  }
+
+  async about() {
+    return this.meta.about;
+  }
+
+  async tokens(_trace, side, from, count) {
+    const all = this.meta.tokens[side];
+    const part = (name) => all[name].slice(from, from + count);
+    return { texts: part("texts"), words: part("words"), special: part("special"), glued: part("glued") };
+  }
+
+  async find(_trace, side, text, from) {
+    const { texts } = this.meta.tokens[side];
+    const wanted = text.toLowerCase();
+    const found = [];
+    for (let step = 0; step < texts.length && found.length < 50; step++) {
+      const at = (from + step) % texts.length;
+      if (texts[at].toLowerCase().includes(wanted)) found.push(at);
+    }
+    return found;
+  }
+
+  /** @param {any} place @param {any} tile @param {{reduce: string, quick: boolean, signal?: AbortSignal}} how */
+  tile(place, tile, { reduce, quick, signal }) {
+    return this.ask({ what: "tile", place, tile, how: { reduce, quick } }, [place.call], signal);
+  }
+
+  async progress() {
+    return { share: NaN, exact: false };
+  }
+
+  row(place, from, to, signal) {
+    return this.ask({ what: "row", place, from, to }, [place.call], signal);
+  }
+
+  column(place, from, to, signal) {
+    return this.ask({ what: "column", place, from, to }, [place.call], signal);
+  }
+
+  received(place, signal) {
+    return this.ask({ what: "received", place }, [place.call], signal);
+  }
+
+  cell(place, query, key, signal) {
+    return this.ask({ what: "cell", place, query, key }, [place.call], signal);
+  }
+
+  stages(place, query, k, signal) {
+    return this.ask({ what: "stages", place, query, k }, [place.call], signal);
+  }
+
+  async numbers(_trace, call) {
+    return this.meta.layers[call].numbers;
+  }
+
+  async thumbnails(_trace, call) {
+    const ref = this.meta.layers[call].thumbnails;
+    const [heads, height, width] = ref.shape;
+    return { values: /** @type {Float32Array} */ (readTensor(ref, this.textOf)), heads, height, width };
+  }
+
+  /** @param {string} _trace @param {string} section @param {string} name @param {any} how */
+  flow(_trace, section, name, { direction, from, to, signal, onProgress }) {
+    const calls = this.meta.about.sections.find((each) => each.name === section).layers.map(({ call }) => call);
+    return this.ask({ what: name, calls, direction, from, to }, calls, signal, onProgress);
+  }
+
+  async medium() {
+    const numbers = readTensor(this.meta.medium, this.textOf);
+    if (numbers instanceof Float32Array) return numbers;
+    const [height, width] = this.meta.medium.shape;
+    return new ImageData(new Uint8ClampedArray(numbers), width, height);
+  }
+
+  /** @returns {Promise<string>} */
+  read() {
+    return Promise.reject(new Error("This page carries one reading; sightline serve takes others."));
+  }
+
+  /** @returns {Promise<string>} */
+  upload() {
+    return this.read();
+  }
+
+  /** Send a request to the worker, with the layers that it does not have yet. */
+  ask(asked, calls, signal, onProgress = undefined) {
+    const id = ++this.last;
+    const layers = calls.filter((call) => !this.sent.has(call)).map((call) => this.layer(call));
+    for (const call of calls) this.sent.add(call);
+    return new Promise((done, failed) => {
+      if (signal?.aborted) return failed(new DOMException("stopped", "AbortError"));
+      signal?.addEventListener("abort", () => {
+        this.waiting.delete(id);
+        this.send({ cancel: id });
+        failed(new DOMException("stopped", "AbortError"));
+      });
+      this.waiting.set(id, { done, failed, onProgress });
+      this.send({ id, layers, ...asked });
+    });
+  }
+
+  layer(call) {
+    const raw = this.meta.layers[call];
+    const refs = Object.values(raw.tensors).flatMap((ref) => (ref.steps ? [ref, ref.steps] : [ref]));
+    return { call, raw, texts: Object.fromEntries(refs.map(({ id }) => [id, this.textOf(id)])) };
+  }
+
+  receive({ id, found, share, error }) {
+    const waiting = this.waiting.get(id);
+    if (!waiting) return;
+    if (share !== undefined) return waiting.onProgress?.(share);
+    this.waiting.delete(id);
+    if (error !== undefined) waiting.failed(new Error(error));
+    else waiting.done(found);
+  }
+}
+
+/**
+ * A worker where the browser lets this page have one, else this thread, in slices short enough not to freeze it.
+ * @param {string} source the worker's code
+ * @param {(message: any) => void} onMessage
+ * @returns {(request: any) => void}
+ */
+function openWorker(source, onMessage) {
+  try {
+    const worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+    const asked = new Map();
+    const layers = [];
+    let send = (request) => {
+      layers.push(...(request.layers ?? []));
+      if ("id" in request) asked.set(request.id, { ...request, layers });
+      worker.postMessage(request);
+    };
+    worker.onmessage = ({ data }) => {
+      if (data.share === undefined) asked.delete(data.id);
+      onMessage(data);
+    };
+    worker.onerror = () => {
+      // No worker after all: what was asked is answered here.
+      send = createAnswerer(onMessage);
+      for (const request of asked.values()) send(request);
+    };
+    return (request) => send(request);
+  } catch {
+    return createAnswerer(onMessage);
+  }
+}

@@ -1,0 +1,92 @@
+import { showReal } from "../common/real.js";
+
+/** @typedef {import("../source/types.js").Stages} Stages */
+/** @typedef {import("../source/types.js").StagesOfKey} StagesOfKey */
+
+/**
+ * The rows of a walk-through: as the text goes where every key is there, else the largest weights first.
+ * @param {Stages} stages
+ * @returns {StagesOfKey[]}
+ */
+export function rowsOfStages({ keys, rest }) {
+  return [...keys].sort((a, b) => (rest.keys === 0 ? a.key - b.key : b.weight - a.weight || a.key - b.key));
+}
+
+/**
+ * How the weights add up: those shown, the others together, and what an attention sink took.
+ * @param {Stages} stages
+ */
+export function sumOfWeights({ keys, rest, sink }) {
+  const shown = keys.reduce((sum, { weight }) => sum + weight, 0);
+  const all = shown + rest.weight;
+  return { shown, others: rest.weight, sink: sink === null ? 0 : Math.max(0, 1 - all), all };
+}
+
+/**
+ * What the scale is: “1/√64”, or the number alone where it is no such thing.
+ * @param {number} scale
+ * @param {number} width
+ */
+export function nameOfScale(scale, width) {
+  const isUsual = Math.abs(scale * Math.sqrt(width) - 1) < 1e-4;
+  return isUsual ? `1/√${width}` : showReal(scale, 4);
+}
+
+/**
+ * A score as a sum of products, its first terms written out.
+ * @param {number[]} query
+ * @param {StagesOfKey} row
+ * @param {number} [terms]
+ */
+export function workedScore(query, { vector, scores }, terms = 3) {
+  const factor = (value) => (value < 0 ? `(${showReal(value, 2)})` : showReal(value, 2));
+  const written = query.slice(0, terms).map((value, at) => `${factor(value)} × ${factor(vector[at])}`);
+  const more = query.length > terms ? ` + … (${query.length - terms} more)` : "";
+  return `${written.join(" + ")}${more} = ${showReal(scores)}`;
+}
+
+/**
+ * What a score goes through until it is masked: a line for each stage.
+ * @param {Stages} stages
+ * @param {StagesOfKey} row
+ */
+export function workedScale({ scale, softcap, stages }, row) {
+  const lines = [`${showReal(row.scores)} × ${showReal(scale, 4)} = ${showReal(row.scaled)}`];
+  if (stages.includes("capped")) lines.push(`${softcap} × tanh(${showReal(row.scaled)} / ${softcap}) = ${showReal(row.capped)}`);
+  if (stages.includes("biased")) lines.push(`${showReal(row.capped ?? row.scaled)} + bias ${showReal(row.biased - (row.capped ?? row.scaled))} = ${showReal(row.biased)}`);
+  return lines.join("; ");
+}
+
+/**
+ * How a score became a weight.
+ * @param {Stages} stages
+ * @param {StagesOfKey} row
+ */
+export function workedWeight({ lse }, { masked, weight }) {
+  return `exp(${showReal(masked)} − ${showReal(lse)}) = ${showReal(weight, 4)}`;
+}
+
+/**
+ * Each number of a vector times a factor.
+ * @param {number[]} vector
+ * @param {number} factor
+ */
+export function times(vector, factor) {
+  return vector.map((value) => value * factor);
+}
+
+/**
+ * Each number of a vector times the one in the same place of another.
+ * @param {number[]} a
+ * @param {number[]} b
+ */
+export function products(a, b) {
+  return a.map((value, at) => value * b[at]);
+}
+
+/** The largest size of any number of these vectors; 1 where all are 0. @param {(number[] | null)[]} vectors */
+export function largestOf(vectors) {
+  let most = 0;
+  for (const vector of vectors) for (const value of vector ?? []) most = Math.max(most, Math.abs(value));
+  return most || 1;
+}

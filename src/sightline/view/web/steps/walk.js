@@ -1,0 +1,175 @@
+import { element } from "../common/dom.js";
+import { showCount } from "../common/format.js";
+import { showReal } from "../common/real.js";
+import { largestOf, nameOfScale, products, sumOfWeights, times, workedScale, workedScore, workedWeight } from "./arithmetic.js";
+import { headsStrip } from "./heads.js";
+import { vectorNumbers, vectorStrip } from "./strip.js";
+import { footRow, keyTable } from "./table.js";
+
+/**
+ * What a walk-through is about.
+ * @typedef {object} Walk
+ * @property {import("../source/types.js").Stages} stages
+ * @property {import("../source/types.js").StagesOfKey[]} rows
+ * @property {import("../source/types.js").StagesOfKey} row the one that is worked out
+ * @property {import("../source/types.js").LayerInfo} layer
+ * @property {number} head
+ * @property {boolean} isCausal
+ * @property {boolean} isSelf
+ * @property {string} query the token's name
+ * @property {{name: (key: number) => string, pinned: number | null, onPin: (key: number) => void}} keys
+ * @property {{rgb: Uint8ClampedArray}} colours diverging
+ * @property {{css: (t: number) => string}} weightColours
+ * @property {(head: number) => void} onHead
+ */
+
+/**
+ * A step: its name, its formula, what it does in a sentence or two, and its numbers.
+ * @typedef {{name: string, formula: string, says: (walk: Walk) => string, show: (walk: Walk) => (Node | string)[]}} Step
+ */
+
+/** @type {Step[]} */
+export const WALK = [
+  {
+    name: "Query and keys",
+    formula: "q = x · W_Q,  k = x · W_K",
+    says: ({ query, layer, isSelf }) =>
+      `${query} asks with a vector, its query. Each ${isSelf ? "token of the same text" : "token of the other text"} answers with a vector, its key. ` +
+      `In this head both have ${layer.width} numbers. Red is above 0, blue below.`,
+    show: showVectors,
+  },
+  {
+    name: "Scores",
+    formula: "score = q · k = Σ_d q_d × k_d",
+    says: () => "Query and key are compared, number by number: the products are added up. A score is large where both point the same way.",
+    show: showScores,
+  },
+  {
+    name: "Scale",
+    formula: "scaled = score × scale",
+    says: ({ stages, layer }) => {
+      const name = nameOfScale(stages.scale, layer.width);
+      const usual = /√/.test(name) ? ` Here d = ${layer.width}, and the scale is ${name} = ${showReal(stages.scale, 4)}.` : ` Here the scale is ${name}.`;
+      return `Sums over more numbers grow larger, so scores are scaled, usually by 1/√d.${usual}${saysMore(stages)}`;
+    },
+    show: showScaled,
+  },
+  {
+    name: "Mask",
+    formula: "masked = scaled, or −∞ where the query may not look",
+    says: ({ stages, layer, isCausal, query }) => {
+      const why = isCausal ? "This model reads from left to right: a token may look at itself and at those before it, no further." : "";
+      const all = stages.visible === layer.m ? "all" : showCount(stages.visible);
+      return `${why} ${query} may look at ${all} of ${showCount(layer.m)} keys. What is hidden gets −∞, and so the weight 0.`.trim();
+    },
+    show: showMasked,
+  },
+  {
+    name: "Softmax",
+    formula: "weight = exp(masked) / Σ exp(masked) = exp(masked − lse),  lse = ln Σ exp(masked)",
+    says: ({ stages }) => `Scores become weights: none is below 0, and together they are 1. Here lse = ${showReal(stages.lse)}${stages.sink === null ? "" : ", with the sink's share in it"}.`,
+    show: showWeights,
+  },
+  {
+    name: "Weighted sum",
+    formula: "context = Σ_k weight_k × v_k",
+    says: () => "Each key has a third vector, its value. The context is their sum, each value as strong as its weight: what the query takes from the text.",
+    show: showContext,
+  },
+  {
+    name: "Heads",
+    formula: "output = concat(context_0 … context_H−1) · W_O",
+    says: ({ layer }) => `All ${layer.heads} heads of the layer do this at once, each with its own queries, keys and values. Their contexts stand side by side and go through one output projection.`,
+    show: (walk) => headsStrip(walk),
+  },
+];
+
+/** @param {import("../source/types.js").Stages} stages */
+function saysMore({ stages, softcap }) {
+  const capped = stages.includes("capped") ? ` This model then caps it: softcap × tanh(x / softcap), softcap = ${softcap}.` : "";
+  const biased = stages.includes("biased") ? " A bias that depends on the places is added." : "";
+  return capped + biased;
+}
+
+/** @param {Walk} walk */
+function showVectors({ stages, rows, keys, query, colours }) {
+  const most = largestOf([stages.queryVector, ...rows.map((row) => row.vector)]);
+  const asking = element("p", { class: "steps-vector" }, `query of ${query} `, vectorStrip(stages.queryVector, most, colours, `query of ${query}`));
+  const cell = (row) => vectorStrip(row.vector, most, colours, `key of ${keys.name(row.key)}`);
+  return [asking, vectorNumbers(stages.queryVector), keyTable({ name: "keys", rows, columns: [{ name: "its vector", cell, strip: true }], keys })];
+}
+
+/** @param {Walk} walk */
+function showScores({ stages, rows, row, keys, colours }) {
+  const { queryVector } = stages;
+  const most = largestOf(rows.map(({ vector }) => products(queryVector, vector)));
+  const columns = [
+    { name: "q_d × k_d", cell: ({ key, vector }) => vectorStrip(products(queryVector, vector), most, colours, `products for ${keys.name(key)}`), strip: true },
+    number("score", ({ scores }) => scores),
+  ];
+  return [worked(keys.name(row.key), workedScore(queryVector, row)), keyTable({ name: "scores", rows, columns, keys })];
+}
+
+/** @param {Walk} walk */
+function showScaled({ stages, rows, row, keys }) {
+  const columns = [number("score", (each) => each.scores), number("scaled", (each) => each.scaled), ...laterStages(stages)];
+  return [worked(keys.name(row.key), workedScale(stages, row)), keyTable({ name: "scaled scores", rows, columns, keys })];
+}
+
+/** @param {Walk} walk */
+function showMasked({ stages, rows, layer, keys }) {
+  const before = laterStages(stages).at(-1) ?? number("scaled", (each) => each.scaled);
+  const hidden = layer.m - stages.visible;
+  const foot = hidden > 0 ? [footRow(`${showCount(hidden)} hidden`, "−∞", 2)] : [];
+  return [keyTable({ name: "masked scores", rows, columns: [before, number("masked", (each) => each.masked)], keys, foot })];
+}
+
+/** @param {Walk} walk */
+function showWeights({ stages, rows, row, keys, weightColours }) {
+  const sum = sumOfWeights(stages);
+  const bar = ({ weight }) => {
+    const made = element("span", { class: "steps-bar", "aria-hidden": "true" });
+    made.style.width = `${Math.max(weight, 0) * 100}%`;
+    made.style.background = weightColours.css(0.75);
+    return made;
+  };
+  const columns = [number("masked", (each) => each.masked), number("weight", (each) => each.weight, 4), { name: "", cell: bar, strip: true }];
+  const foot = [];
+  if (stages.rest.keys > 0) foot.push(footRow(`and ${showCount(stages.rest.keys)} others`, `Σ weight ${showReal(sum.others, 4)}`, 3));
+  if (stages.sink !== null) foot.push(footRow("sink", `Σ weight ${showReal(sum.sink, 4)} goes to no key`, 3));
+  foot.push(footRow("together", `Σ = ${showReal(sum.all + sum.sink, 4)}`, 3));
+  return [worked(keys.name(row.key), workedWeight(stages, row)), keyTable({ name: "weights", rows, columns, keys, foot })];
+}
+
+/** @param {Walk} walk */
+function showContext({ stages, rows, keys, query, colours }) {
+  if (stages.context === null || rows.some(({ value }) => value === null)) {
+    return [element("p", { class: "state" }, "Values were not kept in this trace, so there is no context to show: trace again with values kept.")];
+  }
+  const most = largestOf(rows.map(({ value }) => value));
+  const weighted = rows.map(({ value, weight }) => times(value, weight));
+  const mostOfSum = largestOf([stages.context, ...weighted]);
+  const columns = [
+    number("weight", (each) => each.weight, 4),
+    { name: "value", cell: ({ key, value }) => vectorStrip(value, most, colours, `value of ${keys.name(key)}`), strip: true },
+    { name: "weight × value", cell: ({ key, value, weight }) => vectorStrip(times(value, weight), mostOfSum, colours, `weighted value of ${keys.name(key)}`), strip: true },
+  ];
+  const sum = element("p", { class: "steps-vector" }, `context of ${query} `, vectorStrip(stages.context, mostOfSum, colours, `context of ${query}`));
+  const others = stages.rest.keys > 0 ? [element("p", { class: "quiet" }, `The context is over all keys, the ${showCount(stages.rest.keys)} others too.`)] : [];
+  return [keyTable({ name: "weighted values", rows, columns, keys }), sum, vectorNumbers(stages.context), ...others];
+}
+
+/** The stages between scaled and masked, as columns. @param {import("../source/types.js").Stages} stages */
+function laterStages({ stages }) {
+  return ["capped", "biased"].filter((name) => stages.includes(name)).map((name) => number(name, (each) => each[name]));
+}
+
+/** A column of numbers. @returns {import("./table.js").KeyColumn} */
+function number(name, read, decimals = 3) {
+  return { name, cell: (row) => showReal(read(row), decimals) };
+}
+
+/** The sum for one key, written out. @param {string} key @param {string} text */
+function worked(key, text) {
+  return element("p", { class: "steps-worked" }, `${key}: ${text}`);
+}
