@@ -70,6 +70,8 @@ class SightlineText extends View {
     this.panelsBox.replaceChildren(...this.all.map((panel) => panel.node));
     for (const panel of this.all) panel.open();
     this.shading = this.versusShading = null;
+    this.shader.forget();
+    this.versusShader.forget();
   }
 
   get all() {
