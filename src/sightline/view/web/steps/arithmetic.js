@@ -61,7 +61,8 @@ export function workedScale({ scale, softcap, stages }, row) {
  * @param {StagesOfKey} row
  */
 export function workedWeight({ lse }, { masked, weight }) {
-  return `exp(${showReal(masked)} − ${showReal(lse)}) = ${showReal(weight, 4)}`;
+  const less = lse < 0 ? `(${showReal(lse)})` : showReal(lse);
+  return `exp(${showReal(masked)} − ${less}) = ${showReal(weight, 4)}`;
 }
 
 /**
