@@ -25,7 +25,8 @@ from sightline.backend.readouts import (
     Values,
     run,
 )
-from sightline.backend.select import select_batch, select_heads, select_rows, tensors, with_tensors
+from sightline.backend.row_lse import RowLse
+from sightline.backend.select import select_batch, select_heads, tensors, with_tensors
 from sightline.backend.stages import STAGES, Block, logits, pair_logits
 from sightline.bias import Bias
 from sightline.check import check_device, check_integers, fits
@@ -107,6 +108,7 @@ class AttentionMatrix(LikeTensor):
             lse = None if lse is None else lse.detach()
         self._problem = problem
         self._lse = lse
+        self._rows: RowLse | None = None  # as much of the lse as is known where the whole is not
         self._dropped = (False, False)
         self._versions = _versions(problem)
         #: Why the weights may not be those of the model that the matrix was caught in; ``None`` if they are.
@@ -216,11 +218,16 @@ class AttentionMatrix(LikeTensor):
         """Some batch entries and heads, lazily."""
         drop = (self._dropped[0] or isinstance(batch, int), self._dropped[1] or isinstance(heads, int))
         if batch == ALL and heads == ALL:
-            return self._derive(self._problem, self._lse, drop)
-        b, h, _, _ = self._problem.shape
-        batch, heads = as_slice(batch, b, "B"), as_slice(heads, h, "H")
-        problem = select_heads(select_batch(self._problem, batch), heads)
-        return self._derive(problem, None if self._lse is None else self._lse[batch, heads], drop)
+            batch, heads = slice(None), slice(None)
+            problem = self._problem
+        else:
+            b, h, _, _ = self._problem.shape
+            batch, heads = as_slice(batch, b, "B"), as_slice(heads, h, "H")
+            problem = select_heads(select_batch(self._problem, batch), heads)
+        chosen = self._derive(problem, None if self._lse is None else self._lse[batch, heads], drop)
+        if self._lse is None and not self.requires_grad:
+            chosen._rows = self._known_rows().select(batch, heads)
+        return chosen
 
     def dense(self, limit: int | None = None) -> Tensor:
         """All weights [B,H,N,M] as a tensor of ``dtype``.
@@ -249,22 +256,44 @@ class AttentionMatrix(LikeTensor):
         (weights,) = run(self._problem, lse, [readout], rows, covering(cols, m))
         return self._squeeze(weights.to(self.dtype))
 
+    def lse_of(self, rows: slice) -> Tensor:
+        """The lse of some rows, computed for no others and then kept: [B,H,n]; see :attr:`lse`."""
+        self._unchanged()
+        row_slice = as_slice(rows, self._problem.shape[2], "N")
+        if self._lse is not None or self.requires_grad:
+            return self._squeeze(self._full_lse()[:, :, row_slice])
+        known = self._known_rows()
+        known.fill(self._problem, row_slice, self._native())
+        return self._squeeze(known.values[:, :, row_slice])
+
+    def unknown_lse(self, rows: slice) -> int:
+        """How many rows' lse :meth:`lse_of` would have to compute, over all batch entries and heads."""
+        return 0 if self._lse is not None else self._known_rows().missing(rows)
+
     def _lse_of(self, rows: slice) -> Tensor:
         """An lse that is right for ``rows``; only their own rows are computed where none is known yet."""
         n = self._problem.shape[2]
         if self._lse is not None or 4 * len(range(n)[rows]) >= n:
             return self._full_lse()
-        out = chunked.empty_lse(self._problem)
-        if self._native() and rows.indices(n)[2] == 1:
-            out[:, :, rows] = cpu.lse(select_rows(self._problem, rows))
-        else:
+        if self.requires_grad:
+            out = chunked.empty_lse(self._problem)
             out[:, :, rows] = chunked.lse(self._problem, rows)
-        return out
+            return out
+        self._known_rows().fill(self._problem, rows, self._native())
+        return self._known_rows().values
 
     def _full_lse(self) -> Tensor:
-        if self._lse is None:
-            self._lse = cpu.lse(self._problem) if self._native() else chunked.lse(self._problem)
+        if self._lse is None and self.requires_grad:
+            self._lse = chunked.lse(self._problem)
+        elif self._lse is None:
+            self._known_rows().fill(self._problem, ALL, self._native())
+            self._lse = self._known_rows().values
         return self._lse
+
+    def _known_rows(self) -> RowLse:
+        if self._rows is None:
+            self._rows = RowLse.of(self._problem)
+        return self._rows
 
     def _native(self) -> bool:
         return not self.requires_grad and choose(self._problem) == "cpu"

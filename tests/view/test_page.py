@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -13,10 +14,14 @@ import numpy as np
 import pytest
 import torch
 
+from sightline.atomic import write_atomically
 from sightline.view import carried, modules, report
+from sightline.view.reading import Reading, Section
+from sightline.view.summary import Wish, summarize
 from sightline.view.tensors import TensorStore
+from sightline.view.tokens import tokens_of_places
 
-from .test_numbers import IDS, TEXT, close, ids
+from .test_numbers import IDS, TEXT, ids
 
 HOSTILE = "</script><script>cat</script> & \" ' <!-- the </style> {{script}} \u2028 cat"
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -47,15 +52,15 @@ def tensor_of(page, ref):
 
 
 def test_nothing_comes_from_outside(page):
-    text = page(TEXT)
+    text = page(TEXT).replace("http://www.w3.org/2000/svg", "")  # a name that nobody looks up
     assert not re.search(r"(?:https?:)?//[\w-]+\.\w", re.sub(r"//# .*", "", text))
     assert not re.search(r"<(?:link|script|img|iframe)[^>]*\s(?:src|href)=\"(?!data:)", text)
     assert not re.search(r"^\s*import\s", text, re.MULTILINE)
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
     assert policy.startswith(
-        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:;"
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:;"
     )
-    assert "Jain &amp; Wallace 2019" in text
+    assert "Jain & Wallace 2019" in meta_of(text)["about"]["caveat"]
 
 
 @pytest.mark.parametrize("model", ["bert", "gpt2", "llama"])
@@ -64,7 +69,7 @@ def test_it_carries_the_queries_and_keys(page, model_folder, model):
     from sightline.view.reading import read
 
     text = page(TEXT, model=model)
-    layers = meta_of(text)["sections"][0]["layers"]
+    layers = meta_of(text)["layers"]
     matrices = read(load_model(str(model_folder(model))), TEXT).sections[0].layers
     assert len(layers) == len(matrices)
     for layer, matrix in zip(layers, matrices, strict=True):
@@ -73,7 +78,7 @@ def test_it_carries_the_queries_and_keys(page, model_folder, model):
             found = torch.tensor(tensor_of(text, layer["tensors"][name]))
             step = vectors.abs().amax(1, keepdim=True) / 32767
             assert bool(((found - vectors).abs() <= 0.51 * step).all())
-        close(tensor_of(text, layer["tensors"]["lse"]).copy(), matrix.lse[0])
+        torch.testing.assert_close(torch.tensor(tensor_of(text, layer["tensors"]["lse"])), matrix.lse[0])
         assert ("ranges" in layer["tensors"]) == (model != "bert")
 
 
@@ -85,7 +90,7 @@ def test_hostile_text(page):
     assert rest.count("<script") == clean.count("<script")
     assert rest.count("</script") == clean.count("</script")
     assert "<!-- the" not in text
-    assert meta_of(text)["texts"] == [HOSTILE, "</script>"]
+    assert meta_of(text)["about"]["texts"] == [" ".join(HOSTILE.split()), "</script>"]
     assert "&lt;/script&gt;" in re.search(r"<title>(.*?)</title>", text)[1]
 
 
@@ -134,44 +139,56 @@ def test_equal_tensors_are_stored_once():
 
 
 def test_exported_names_are_unique():
-    for entry in ("main.js", "worker.js"):
+    for entry in ("main.js", "compute/worker.js"):
         order: list[str] = []
         modules._visit(entry, order)
-        names = [found["name"] for each in order for found in modules._EXPORT.finditer(modules.source(each))]
-        assert len(names) == len(set(names))
+        exported = [
+            found["name"] for each in order for found in modules._EXPORT.finditer(modules.source(each))
+        ]
+        assert len(exported) == len(set(exported))
         assert not re.search(r"^\s*(?:import|export)\b", modules.inline(entry), re.MULTILINE)
 
 
 HARNESS = """
 import { readFileSync } from "node:fs";
-import { Data } from "./data.js";
-import { HIDDEN } from "./weights.js";
-import { unitColumn, unitRow } from "./units.js";
-import { poolLine } from "./pool.js";
+import { createAnswerer } from "./compute/worker.js";
+import { CarriedSource } from "./source/carried.js";
 
 const page = readFileSync(process.argv[2], "utf8");
 const block = (id) => page.match(new RegExp(`id="${id}">([^<]*)</script>`))[1];
-const meta = JSON.parse(block("sightline-data"));
-const data = new Data(meta, block);
-const plain = (row) => Array.from(row, (w) => (w === HIDDEN ? null : w));
+const source = new CarriedSource(JSON.parse(block("sightline-data")), block, createAnswerer);
+const plain = (row) => Array.from(row, (w) => (Number.isNaN(w) ? null : w));
+const range = (count, one) => Promise.all(Array.from({ length: count }, (_, at) => one(at)));
+const whole = async (place, reduce, level) => {
+  const tile = { level, row: 0, column: 0 };
+  const { values, width } = await source.tile(place, tile, { reduce, quick: false });
+  return Array.from({ length: values.length / width }, (_, y) => plain(values.subarray(y * width, (y + 1) * width)));
+};
 const out = {};
-for (const section of meta.sections) {
-  for (const words of [false, true]) {
-    const queries = data.side(section.name, "queries", words);
-    const keys = data.side(section.name, "keys", words);
-    out[`${section.name}/${words ? "words" : "tokens"}`] = section.layers.map((layer, at) =>
-      Array.from({ length: layer.heads }, (_, h) => {
-        const head = data.head(section.name, at, h);
-        const all = { r0: 0, r1: queries.count, c0: 0, c1: keys.count };
-        return {
-          rows: Array.from({ length: queries.count }, (_, u) => plain(unitRow(head, queries, keys, u))),
-          columns: Array.from({ length: keys.count }, (_, v) => plain(unitColumn(head, queries, keys, v))),
-          mean: [0, 1].map((y) => plain(poolLine(head, queries, keys, all, y, 2, 3, "mean"))),
-          max: [0, 1].map((y) => plain(poolLine(head, queries, keys, all, y, 2, 3, "max"))),
-        };
-      }),
-    );
-  }
+const about = await source.about();
+for (const { name, layers } of about.sections) {
+  out[name] = await range(layers.length, (at) =>
+    range(layers[at].heads + 2, async (h) => {
+      const place = { trace: "page", call: layers[at].call, head: ["mean", "max"][h - layers[at].heads] ?? String(h) };
+      const { n, m } = layers[at];
+      return {
+        rows: await range(n, async (i) => plain(await source.row(place, i, i + 1))),
+        columns: await range(m, async (j) => plain(await source.column(place, j, j + 1))),
+        received: plain(await source.received(place)),
+        cells: await whole(place, "mean", 0),
+        mean: await whole(place, "mean", 1),
+        max: await whole(place, "max", 1),
+        merged: plain(await source.row(place, 0, Math.min(2, n))),
+        stages: place.head.startsWith("m") ? null : await source.stages(place, n - 1, 3),
+        cell: await source.cell(place, n - 1, 0),
+      };
+    }),
+  );
+}
+for (const { section, name } of about.flows) {
+  const { n } = about.sections.find((each) => each.name === section).layers[0];
+  const one = (direction) => (at) => source.flow("page", section, name, { direction, from: at, to: at + 1 }).then(plain);
+  out[`${section}/${name}`] = { to: await range(n, one("to")), from: await range(n, one("from")) };
 }
 console.log(JSON.stringify(out));
 """
@@ -202,31 +219,66 @@ def weights_in_page(tmp_path):
 
 
 def check_weights(found, dense):
-    """Rows, columns and pooled pictures of every head against dense weights, a tuple of [1,H,N,M]."""
+    """Everything that the page says of every head against dense weights, a tuple of [1,H,N,M]."""
     for layer, weights in zip(found, dense, strict=True):
-        for head, w in zip(layer, weights[0], strict=True):
-            rows = torch.tensor([[0.0 if x is None else x for x in row] for row in head["rows"]])
-            torch.testing.assert_close(rows, w, atol=1e-3, rtol=0)
-            hidden = torch.tensor([[x is None for x in row] for row in head["rows"]])
-            assert bool((w[hidden] == 0).all())
-            columns = [[row[key] for row in head["rows"]] for key in range(w.shape[1])]
-            for column, expected in zip(head["columns"], columns, strict=True):
-                assert column == pytest.approx(expected, abs=1e-9)
-            for reduce in ("mean", "max"):
-                check_picture(head[reduce], w, hidden, reduce)
+        joined = torch.cat([weights[0], weights[0].mean(0, keepdim=True), weights[0].amax(0, keepdim=True)])
+        for head, w in zip(layer, joined, strict=True):
+            check_head(head, w)
+
+
+def numbers(rows):
+    return torch.tensor([[0.0 if x is None else x for x in row] for row in rows])
+
+
+def check_head(head, w):
+    close = {"atol": 1e-3, "rtol": 0}
+    torch.testing.assert_close(numbers(head["rows"]), w, **close)
+    hidden = torch.tensor([[x is None for x in row] for row in head["rows"]])
+    assert bool((w[hidden] == 0).all())
+    torch.testing.assert_close(numbers(head["columns"]), numbers(head["rows"]).T, atol=1e-6, rtol=0)
+    assert head["cells"] == head["rows"]
+    torch.testing.assert_close(numbers([head["received"]])[0], w.mean(0), **close)
+    torch.testing.assert_close(numbers([head["merged"]])[0], w[:2].mean(0), **close)
+    check_picture(head["mean"], w, hidden, torch.mean)
+    check_picture(head["max"], w, hidden, torch.amax)
+    check_cell(head["cell"], w[-1], hidden[-1])
+    if head["stages"] is not None:
+        check_stages(head["stages"], w[-1])
 
 
 def check_picture(found, w, hidden, reduce):
     n, m = w.shape
-    for y in range(2):
-        for x in range(3):
-            part = (slice(y * n // 2, (y + 1) * n // 2), slice(x * m // 3, (x + 1) * m // 3))
+    for y in range(-(-n // 2)):
+        for x in range(-(-m // 2)):
+            part = (slice(2 * y, 2 * y + 2), slice(2 * x, 2 * x + 2))
             visible = w[part][~hidden[part]]
             if len(visible) == 0:
                 assert found[y][x] is None
             else:
-                expected = visible.mean() if reduce == "mean" else visible.max()
-                assert found[y][x] == pytest.approx(float(expected), abs=1e-3)
+                assert found[y][x] == pytest.approx(float(reduce(visible)), abs=1e-3)
+
+
+def check_cell(cell, row, hidden):
+    assert (cell["weight"] is None) == bool(hidden[0])
+    assert cell["of"] == int((~hidden).sum())
+    assert cell["entropy"] == pytest.approx(float(-torch.special.xlogy(row, row).sum()), abs=5e-3)
+    if cell["weight"] is not None:
+        assert cell["weight"] == pytest.approx(float(row[0]), abs=1e-3)
+
+
+def check_stages(told, row):
+    """The largest weights, and that they follow from the stages that are shown."""
+    assert [key["weight"] for key in told["keys"]] == pytest.approx(
+        row.topk(len(told["keys"])).values.tolist(), abs=1e-3
+    )
+    for key in told["keys"]:
+        dot = sum(q * k for q, k in zip(told["queryVector"], key["vector"], strict=True))
+        assert key["scores"] == pytest.approx(dot, rel=1e-5, abs=1e-6)
+        assert key["scaled"] == pytest.approx(dot * told["scale"], rel=1e-5, abs=1e-6)
+        assert key["weight"] == pytest.approx(math.exp(key["masked"] - told["lse"]), rel=1e-4, abs=1e-6)
+    if told["context"] is not None and not told["rest"]["keys"]:
+        context = sum(key["weight"] * torch.tensor(key["value"]) for key in told["keys"])
+        torch.testing.assert_close(context, torch.tensor(told["context"]), atol=1e-4, rtol=1e-4)
 
 
 @needs_node
@@ -235,16 +287,30 @@ def test_weights_in_the_page_equal_eager(page, weights_in_page, eager, model):
     found = weights_in_page(page(TEXT, model=model))
     tokens = ["[CLS]", *IDS, "[SEP]"] if model == "bert" else IDS
     dense = eager(model, input_ids=ids(*tokens)).attentions
-    check_weights(found["encoder/tokens" if model == "bert" else "decoder/tokens"], dense)
+    check_weights(found["encoder" if model == "bert" else "decoder"], dense)
 
 
 @needs_node
-def test_weights_in_the_page_by_words(page, weights_in_page, eager):
-    from .test_words import words_of
+@pytest.mark.parametrize("model", ["bert", "gpt2"])
+def test_rollout_in_the_page_equals_the_measure(page, weights_in_page, eager, model):
 
-    found = weights_in_page(page(TEXT))["encoder/words"]
-    dense = eager("bert", input_ids=ids("[CLS]", *IDS, "[SEP]")).attentions
-    check_weights(found, tuple(words_of(layer[0])[None] for layer in dense))
+    section = "encoder" if model == "bert" else "decoder"
+    found = weights_in_page(page(TEXT, model=model))[f"{section}/rollout"]
+    tokens = ["[CLS]", *IDS, "[SEP]"] if model == "bert" else IDS
+    mix = torch.eye(len(tokens))
+    for weights in eager(model, input_ids=ids(*tokens)).attentions:
+        mix = (0.5 * torch.eye(len(tokens)) + 0.5 * weights[0].mean(0)) @ mix
+    torch.testing.assert_close(torch.tensor(found["to"]), mix, atol=1e-3, rtol=0)
+    torch.testing.assert_close(torch.tensor(found["from"]), mix.T, atol=1e-3, rtol=0)
+
+
+@needs_node
+def test_values_give_the_context(page, weights_in_page):
+    found = weights_in_page(page(TEXT))["encoder"]
+    told = found[1][2]["stages"]
+    assert len(told["heads"]) == 4
+    assert told["heads"][2]["context"] == pytest.approx(told["context"])
+    assert all(len(each["context"]) == 6 for each in told["heads"])
 
 
 @needs_node
@@ -256,7 +322,7 @@ def test_weights_in_the_page_of_an_encoder_decoder(page, weights_in_page, eager)
         decoder_input_ids=ids("[PAD]", "a", "dog", "saw", "the", "mat"),
     )
     for section in ("encoder", "decoder", "cross"):
-        check_weights(found[f"{section}/tokens"], getattr(outputs, f"{section}_attentions"))
+        check_weights(found[section], getattr(outputs, f"{section}_attentions"))
 
 
 @needs_node
@@ -290,32 +356,40 @@ def test_every_term_of_the_score_is_carried(tmp_path, weights_in_page, options):
         options = {"bias": torch.randn(1, 2, 7, 9)}
     chosen = {name: made[value] if isinstance(value, str) else value for name, value in options.items()}
     matrix = sightline.AttentionMatrix(query, key, **chosen)
-    store = TensorStore()
-    layer = carried.carry(matrix, store, "layer 0")
-    sides = [{"texts": ["x"] * n, "words": list(range(n)), "special": [], "glued": []} for n in (7, 9)]
-    section = {"name": "cross", "isSelf": False, "queries": sides[0], "keys": sides[1], "layers": [layer]}
-    meta = report.script_json({"sections": [section]})
-    data = f'<script type="application/json" id="sightline-data">{meta}</script>'
-    found = weights_in_page(data + "".join(store.parts()))
-    check_weights(found["cross/tokens"], (matrix.dense(),))
+    path = tmp_path / "page.html"
+    sides = tuple(tokens_of_places(n) for n in (7, 9))
+    reading = Reading("a layer", (), (Section("cross", *sides, (matrix,), False, False),), ())
+    write_atomically(path, report.report_parts(summarize(reading, Wish())))
+    found = weights_in_page(path.read_text(encoding="utf-8"))
+    check_weights(found["cross"], (matrix.dense(),))
 
 
 @needs_node
-def test_inlined_worker_paints(tmp_path):
+def test_the_inlined_worker_answers_and_can_be_stopped(page, tmp_path):
+    text = page(TEXT)
     script = (
         "const answers = []; globalThis.self = { postMessage: (m) => answers.push(m) };\n"
-        + modules.inline("worker.js")
+        + modules.inline("compute/worker.js")
         + """
-const head = { n: 2, m: 2, width: 1, scale: 1, softcap: null, query: Float32Array.of(0, 0),
-  key: Float32Array.of(0, 0), lse: Float32Array.of(Math.log(2), Math.log(2)), ranges: null, visible: null,
-  bias: null, diagonals: null, slope: 0, table: null, offset: 0 };
-const units = { count: 2, starts: Int32Array.of(0, 1, 2) };
-self.onmessage({ data: { id: 1, head, queries: units, keys: units, region: { r0: 0, r1: 2, c0: 0, c1: 2 },
-  height: 2, width: 2, reduce: "mean" } });
-setTimeout(() => console.log(JSON.stringify(answers.flatMap((a) => Array.from(a.lines)))), 50);
+import { readFileSync } from "node:fs";
+const page = readFileSync(process.argv[2], "utf8");
+const block = (id) => page.match(new RegExp(`id="${id}">([^<]*)</script>`))[1];
+const { layers } = JSON.parse(block("sightline-data"));
+const refs = Object.values(layers[0].tensors).flatMap((ref) => (ref.steps ? [ref, ref.steps] : [ref]));
+const texts = Object.fromEntries(refs.map(({ id }) => [id, block(id)]));
+const place = { call: 0, head: "1" };
+self.onmessage({ data: { id: 1, what: "row", place, from: 0, to: 1, layers: [{ call: 0, raw: layers[0], texts }] } });
+self.onmessage({ data: { id: 2, what: "column", place, from: 0, to: 1 } });
+self.onmessage({ data: { cancel: 2 } });
+self.onmessage({ data: { id: 3, what: "stages", place: { call: 9, head: "0" }, query: 0, k: 1 } });
+setTimeout(() => console.log(JSON.stringify(answers.map((a) => ({ ...a, found: Array.from(a.found ?? []) })))), 60);
 """
     )
-    path = tmp_path / "worker.mjs"
+    path, held = tmp_path / "worker.mjs", tmp_path / "held.html"
     path.write_text(script)
-    done = subprocess.run(["node", path], capture_output=True, text=True, check=True, timeout=60)
-    close(json.loads(done.stdout), [0.5] * 4)
+    held.write_text(text)
+    done = subprocess.run(["node", path, held], capture_output=True, text=True, check=True, timeout=60)
+    answers = {each["id"]: each for each in json.loads(done.stdout)}
+    assert set(answers) == {1, 3}
+    assert sum(answers[1]["found"]) == pytest.approx(1, abs=1e-3)
+    assert answers[3]["error"]

@@ -55,7 +55,7 @@ def test_weights_in_the_page_of_a_trace(tmp_path, weights_in_page, name):  # noq
     trace.report(tmp_path / "x.html", batch=1)
     found = weights_in_page((tmp_path / "x.html").read_text(encoding="utf-8"))
     for section, dense in sections_of(trace).items():
-        check_weights(found[f"{section}/tokens"], dense)
+        check_weights(found[section], dense)
 
 
 @needs_node
@@ -69,7 +69,7 @@ def test_biases_written_by_hand(tmp_path, weights_in_page, bias):  # noqa: F811
     trace.report(tmp_path / "x.html")
     found = weights_in_page((tmp_path / "x.html").read_text(encoding="utf-8"))
     dense = (query @ key.mT / 8**0.5 + added).softmax(-1)
-    check_weights(found["self/tokens"], [dense])
+    check_weights(found["self"], [dense])
 
 
 @needs_node
@@ -92,8 +92,8 @@ def test_generation_and_a_saved_trace(tmp_path, weights_in_page):  # noqa: F811
     trace.save(tmp_path / "x.safetensors")
     sightline.load_trace(tmp_path / "x.safetensors").report(tmp_path / "x.html")
     page = (tmp_path / "x.html").read_text(encoding="utf-8")
-    check_weights(weights_in_page(page)["self/tokens"], dense)
-    assert meta_of(page)["sections"][0]["queries"]["texts"] == [t[1:] for t in trace.tokens]
+    check_weights(weights_in_page(page)["self"], dense)
+    assert meta_of(page)["tokens"]["0"]["texts"] == [t[1:] for t in trace.tokens]
 
 
 def test_tokens_go_to_the_side_that_they_belong_to(tmp_path):
@@ -107,8 +107,10 @@ def test_tokens_go_to_the_side_that_they_belong_to(tmp_path):
     ]  # fmt: skip
     trace.report(tmp_path / "x.html", title="<b>one</b>", layers=[0, 2])
     meta = meta_of((tmp_path / "x.html").read_text(encoding="utf-8"))
-    assert meta["texts"] == ["<b>one</b>"]
-    assert sum(len(s["layers"]) for s in meta["sections"]) == 2
+    assert meta["about"]["texts"] == ["<b>one</b>"]
+    assert [layer["name"] for s in meta["about"]["sections"] for layer in s["layers"]] == [
+        trace[0].name, trace[2].name,
+    ]  # fmt: skip
 
 
 def labels(reading):
@@ -147,13 +149,14 @@ def test_layers_by_place_name_glob_and_function():
 def test_a_page_without_a_text_does_not_repeat_the_model(tmp_path):
     trace_of("bert").report(tmp_path / "x.html")
     page = (tmp_path / "x.html").read_text(encoding="utf-8")
-    assert '<span class="about">BertModel · 9 positions · encoder 2 × 4 heads</span>' in page
     assert "<title>BertModel · Sightline</title>" in page
-    assert meta_of(page)["sections"][0]["queries"]["places"] is True
+    about = meta_of(page)["about"]
+    assert about["texts"] == [] and about["sections"][0]["queries"] == {"id": "0", "count": 9, "places": True}
     trace_of("bert").report(tmp_path / "x.html", tokens=list("abcdefghi"))
     page = (tmp_path / "x.html").read_text(encoding="utf-8")
-    assert "BertModel · 9 tokens · encoder 2 × 4 heads · a b c" in page
-    assert meta_of(page)["sections"][0]["queries"]["places"] is False
+    about = meta_of(page)["about"]
+    assert about["texts"] == ["a b c d e f g h i"] and about["title"] == "a b c d e f g h i"
+    assert about["sections"][0]["queries"]["places"] is False
 
 
 @pytest.mark.parametrize(
@@ -205,4 +208,7 @@ def test_unverified_calls_are_left_out_and_named(tmp_path):
     ):
         trace.report(tmp_path / "x.html")
     trace.report(tmp_path / "x.html", unverified=True)
-    assert "unverified: 0: dropout is active" in (tmp_path / "x.html").read_text(encoding="utf-8")
+    about = meta_of((tmp_path / "x.html").read_text(encoding="utf-8"))["about"]
+    assert about["notices"][0].startswith("unverified: 0: dropout is active")
+    shown = about["sections"][0]["layers"][0]
+    assert shown["verified"] is False and shown["reason"].startswith("dropout is active")

@@ -45,8 +45,13 @@ def select_heads(problem: Problem, index: slice) -> Problem:
     return with_tensors(problem, changed)
 
 
+def strided(problem: Problem, rows: slice) -> bool:
+    """Whether the rows are no problem of their own, as positions count and they are not neighbours."""
+    return problem.offset is not None and rows.indices(problem.shape[2])[2] != 1
+
+
 def select_rows(problem: Problem, rows: slice) -> Problem:
-    """The problem of some neighbouring queries."""
+    """The problem of some queries; neighbouring ones, where it has an offset."""
     found = tensors(problem)
     changed = {n: part(found[n], 2, rows) for n in _ROWS if n in found}
     changed["query"] = problem.query[:, :, rows]

@@ -132,7 +132,7 @@ def _numbers(section: Section, at: int, readout: Readouts) -> dict[str, Any]:
         if queries > 1:
             from sightline.measure import head_labels
 
-            labels = [label.label for label in head_labels(matrix)]
+            labels = [label.label for label in head_labels(matrix, unverified=True)]
     return {"rows": queries, "of": queries, "sampled": False, "heads": found, "labels": labels}
 
 

@@ -8,16 +8,22 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 
 import pytest
+import torch
 
 from sightline.cli import main
+from sightline.view.pyramid import Region
+from sightline.view.server import blocks
 from sightline.view.server import cache as caches
-from sightline.view.server.blocks import StoppedError
+from sightline.view.server.cancel import Cancel, StoppedError
 from sightline.view.server.jobs import Jobs, Urgency
 from sightline.view.server.overview import Overview
+
+from .conftest import LENGTH
 
 
 @pytest.mark.parametrize(
@@ -112,29 +118,60 @@ def test_work_that_nobody_waits_for_stops():
     jobs.stop()
 
 
-def test_a_stopped_pass_goes_on_where_it_was(trace):
-    overview, cancel = Overview(trace[1].matrix[:, :1], 0), threading.Event()
-    whole = Overview(trace[1].matrix[:, :1], 0)
-    whole.refine(threading.Event())
-    overview.sample(cancel)
+def test_a_stopped_pass_goes_on_where_it_was(trace, monkeypatch):
+    monkeypatch.setattr(blocks, "PIECE", 1)
+    monkeypatch.setattr(blocks, "ROWS", 64)
+    overview, whole = (Overview(trace[0].matrix[:, :1], 0) for _ in range(2))
+    whole.refine(Cancel())
+    overview.sample(Cancel())
     assert not overview.exact and overview.share == 0
 
-    class AfterTwo(threading.Event):
+    class AfterTwo(Cancel):
         looks = 0
 
         def is_set(self):
             self.looks += 1
             return self.looks > 2
 
+    stops = 0
     while not overview.exact:
         before = overview.share
         try:
             overview.refine(AfterTwo())
         except StoppedError:
             assert before < overview.share < 1
-    region = overview.cells.region
-    for reduce in ("mean", "max"):
-        assert overview.picture(region, reduce)[0].equal(whole.picture(region, reduce)[0])
+            stops += 1
+    assert stops == 10  # 21 pieces, two at a time: none is done twice
+    for cell in (2, 8):
+        region = Region(0, LENGTH, 0, LENGTH, cell)
+        for reduce in ("mean", "max"):
+            (found, sampled), (expected, _) = overview.picture(region, reduce), whole.picture(region, reduce)
+            assert not sampled
+            torch.testing.assert_close(found, expected, atol=0, rtol=0, equal_nan=True)
+    assert overview.received.equal(whole.received)
+
+
+def test_slow_work_lets_quick_work_pass():
+    jobs, begun, go, order = Jobs(1), threading.Event(), threading.Event(), []
+
+    def slow(cancel):
+        begun.set()
+        assert go.wait(30)
+        cancel.check()
+        order.append("slow")
+
+    def quick(cancel):
+        go.set()
+        time.sleep(0.05)
+        cancel.check()
+        order.append("quick")
+
+    waiting = jobs.join("slow", Urgency.WHOLE, slow)
+    assert begun.wait(30)
+    jobs.join("quick", Urgency.QUICK, quick).future.result(30)
+    waiting.future.result(30)
+    assert order == ["quick", "slow"]
+    jobs.stop()
 
 
 @pytest.fixture
@@ -167,13 +204,13 @@ def test_slow_work_blocks_nobody_and_stops_with_its_client(running, here, servic
 
     begun, stopped = threading.Semaphore(0), threading.Semaphore(0)
 
-    def endless(matrix, name, cancel):
+    def endless(matrix, cancel):
         begun.release()
         assert cancel.wait(30)
         stopped.release()
         raise StoppedError
 
-    monkeypatch.setattr(readings, "sums", endless)
+    monkeypatch.setattr(readings, "entropy", endless)
     host, port = running.removeprefix("http://").split(":")
     asked = []
     for head in (0, 1):
@@ -195,13 +232,13 @@ def test_a_newer_generation_stops_the_older(running, here, monkeypatch):
 
     begun, stopped = threading.Event(), threading.Event()
 
-    def endless(matrix, name, cancel):
+    def endless(matrix, cancel):
         begun.set()
         assert cancel.wait(30)
         stopped.set()
         raise StoppedError
 
-    monkeypatch.setattr(readings, "sums", endless)
+    monkeypatch.setattr(readings, "entropy", endless)
     answers = []
 
     def ask():

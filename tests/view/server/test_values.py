@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from sightline.view.pyramid import TILE, coarse_level, top_level
 from sightline.view.server.blocks import select
 from sightline.view.server.overview import Overview
-from sightline.view.pyramid import TILE, coarse_level, top_level
 
 from .conftest import LENGTH
 
@@ -85,10 +85,10 @@ def test_sampled_first_then_exact(client, here, trace):
 
 
 def test_received_is_a_gift_of_the_pass(trace):
-    from threading import Event
+    from sightline.view.server.cancel import Cancel
 
     overview = Overview(select(trace[0].matrix, 0, 1), 1)
-    overview.refine(Event())
+    overview.refine(Cancel())
     torch.testing.assert_close(
         overview.received.float(), trace[0].matrix.received()[0, 1], atol=1e-4, rtol=1e-4
     )

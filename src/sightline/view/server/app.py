@@ -7,7 +7,6 @@ import mimetypes
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from threading import Event
 from typing import Any
 
 import torch
@@ -20,8 +19,8 @@ from torch import Tensor
 
 from sightline.view.pyramid import Tile, top_level
 from sightline.view.server import readings
-from sightline.view.server.asked import Head, RefusedError, find_call, find_head, find_trace, integer, word
-from sightline.view.server.blocks import StoppedError
+from sightline.view.server.asked import Head, RefusedError, find_head, find_trace, integer, word
+from sightline.view.server.cancel import Cancel, StoppedError
 from sightline.view.server.guard import Guard
 from sightline.view.server.jobs import BusyError, Job, Urgency
 from sightline.view.server.service import Service
@@ -31,6 +30,8 @@ from sightline.view.server.waiting import Generations, wait
 PAGE = 4096
 #: Keys of a query whose stages are told at most.
 KEYS = 100
+#: Queries of a row, or keys of a column, at most.
+SPAN = 64
 _FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
 _NEVER = {"cache-control": "no-store"}
 _SUFFIXES = (".js", ".css")
@@ -57,6 +58,7 @@ def create_app(service: Service, hosts: frozenset[str] | None) -> Starlette:
         Route(call + "/entropy", answers.entropy),
         Route(call + "/received", answers.received),
         Route(call + "/numbers", answers.numbers),
+        Route(call + "/thumbnails", answers.thumbnails),
     ]
 
     @asynccontextmanager
@@ -169,16 +171,23 @@ class _Answers:
 
     async def row(self, request: Request) -> Response:
         head = self._head(request)
-        query = self._query(request, head)
+        start, stop = self._span(request, "query", head.size[0])
         return await self._read(
-            request, head, ("row", query), lambda _: readings.row(head.matrix, head.head, query)
+            request,
+            head,
+            ("row", start, stop),
+            lambda _: readings.row(head.matrix, head.head, start, stop),
         )
 
     async def column(self, request: Request) -> Response:
         head = self._head(request)
-        key = self._key(request, head)
+        start, stop = self._span(request, "key", head.size[1])
         return await self._read(
-            request, head, ("column", key), lambda _: readings.column(head.matrix, head.head, key)
+            request,
+            head,
+            ("column", start, stop),
+            lambda cancel: readings.column(head.matrix, head.head, start, stop, cancel),
+            self.service.urgency_of_pass(head, stop - start),
         )
 
     async def stages(self, request: Request) -> Response:
@@ -189,24 +198,40 @@ class _Answers:
         )
 
     async def entropy(self, request: Request) -> Response:
-        return await self._sums(request, "entropy")
+        head = self._one(request, "entropy")
+        return await self._read(
+            request,
+            head,
+            ("entropy",),
+            lambda cancel: readings.entropy(head.matrix, cancel),
+            self.service.urgency_of_pass(head),
+        )
 
     async def received(self, request: Request) -> Response:
-        return await self._sums(request, "received")
-
-    async def _sums(self, request: Request, name: str) -> Response:
-        head = self._one(request, name)
+        head = self._one(request, "received")
         return await self._read(
-            request, head, (name,), lambda cancel: readings.sums(head.matrix, name, cancel), Urgency.WHOLE
+            request,
+            head,
+            ("received",),
+            lambda cancel: self.service.received(head, cancel),
+            self.service.urgency_of_pass(head),
+        )
+
+    async def thumbnails(self, request: Request) -> Response:
+        head = self._every(request)
+        return await self._read(
+            request,
+            head,
+            ("thumbnails",),
+            lambda cancel: readings.thumbnails(head.matrix, cancel),
+            sampled=not readings.is_whole(head.matrix),
         )
 
     async def numbers(self, request: Request) -> Response:
-        trace = find_trace(self.service.traces, request.path_params["trace"])
-        call = find_call(trace, request.path_params["call"])
-        head = find_head(trace, call.index, {**request.query_params, "head": "mean"})
+        head = self._every(request)
 
-        def compute(cancel: Event) -> Any:
-            return readings.numbers(head.matrix, call.kind == "self", cancel)
+        def compute(cancel: Cancel) -> Any:
+            return readings.numbers(head.matrix, head.call.kind == "self", cancel)
 
         return await self._read_json(request, head, ("numbers",), compute)
 
@@ -216,6 +241,11 @@ class _Answers:
         trace = find_trace(self.service.traces, request.path_params["trace"])
         return find_head(trace, request.path_params["call"], request.query_params)
 
+    def _every(self, request: Request) -> Head:
+        """All heads of a call."""
+        trace = find_trace(self.service.traces, request.path_params["trace"])
+        return find_head(trace, request.path_params["call"], {**request.query_params, "head": "mean"})
+
     def _one(self, request: Request, what: str) -> Head:
         head = self._head(request)
         if isinstance(head.head, str):
@@ -224,6 +254,11 @@ class _Answers:
 
     def _query(self, request: Request, head: Head) -> int:
         return integer(request.query_params, "query", 0, head.size[0] - 1)
+
+    def _span(self, request: Request, name: str, length: int) -> tuple[int, int]:
+        """From a query or key up to before ``to``, by default that one."""
+        start = integer(request.query_params, name, 0, length - 1)
+        return start, integer(request.query_params, "to", start + 1, min(length, start + SPAN), start + 1)
 
     def _key(self, request: Request, head: Head) -> int:
         return integer(request.query_params, "key", 0, head.size[1] - 1)
@@ -240,7 +275,7 @@ class _Answers:
         return known
 
     async def _read_json(
-        self, request: Request, head: Head, key: tuple[Any, ...], compute: Callable[[Event], Any]
+        self, request: Request, head: Head, key: tuple[Any, ...], compute: Callable[[Cancel], Any]
     ) -> Response:
         return _json(await self._compute(request, head, key, compute, Urgency.QUICK))
 
@@ -249,12 +284,13 @@ class _Answers:
         request: Request,
         head: Head,
         key: tuple[Any, ...],
-        compute: Callable[[Event], Tensor],
+        compute: Callable[[Cancel], Tensor],
         urgency: Urgency = Urgency.QUICK,
+        sampled: bool = False,
     ) -> Response:
         values = (await self._compute(request, head, key, compute, urgency)).to(torch.float32).contiguous()
         data = values.numpy().astype("<f4", copy=False).tobytes()
-        return _floats(data, tuple(values.shape), _NEVER)
+        return _floats(data, tuple(values.shape), _NEVER, sampled)
 
 
 def _web() -> dict[str, bytes]:

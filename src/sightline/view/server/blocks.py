@@ -1,94 +1,96 @@
-"""One head (or the mean or maximum over heads) of a lazy matrix, in blocks that stop when told to."""
+"""Some heads of a lazy matrix: a small part of their weights, or a region of it in pieces of bounded work."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from threading import Event
+from collections.abc import Collection
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from sightline.backend.problem import Problem
-from sightline.backend.stages import Block, logits, schedule, weights_of
+from sightline.backend import cpu
+from sightline.backend.cell_rows import cell_rows, runs_natively
+from sightline.backend.stages import weights_of
 from sightline.matrix import AttentionMatrix
 
+#: Weights of one piece: two cores take 20 to 40 ms for them. Between two pieces a computation can stop.
+PIECE = 1 << 25
+#: Weights that are read at once, in 50 to 100 ms; where it were more, sampled rows come first.
+AT_ONCE = 1 << 26
+#: How many times as long a weight takes where the native kernels do not read it.
+PLAIN = 8
+#: Rows of a piece at least: two threads have their share, and what a call costs besides is little.
+ROWS = 256
 
-class StoppedError(Exception):
-    """The computation was not wanted any more."""
 
+class Piece(NamedTuple):
+    """Rows of some heads that are computed in one go."""
 
-class Weights(NamedTuple):
-    """Weights [n,m] of rows × columns; ``visible`` is ``None`` where every weight is."""
-
-    rows: range
-    cols: range
-    weights: Tensor
-    visible: Tensor | None
+    heads: slice
+    rows: slice
 
 
 def select(matrix: AttentionMatrix, batch: int, head: int | str) -> AttentionMatrix:
     """One batch entry and one head, or all heads for "mean" and "max": still lazy, [1,H,N,M] with H ≥ 1."""
-    _ = matrix.lse  # once for the whole; the parts inherit it
     heads = slice(None) if isinstance(head, str) else slice(head, head + 1)
     chosen: AttentionMatrix = matrix[batch : batch + 1, heads]
     return chosen
 
 
-def blocks(
-    matrix: AttentionMatrix, head: int | str, rows: slice, cols: slice, cancel: Event
-) -> Iterator[Weights]:
-    """The weights of a region, block by block, without the keys that no row of a block may see.
+def work(matrix: AttentionMatrix, rows: slice, width: int) -> int:
+    """Weights that are read for ``width`` keys of some rows, and for the rows' lse; see ``PLAIN``."""
+    _, h, n, m = matrix.shape
+    count = len(range(n)[rows]) * h * width + m * matrix.unknown_lse(rows)
+    return count if runs_natively(matrix.problem, rows) else PLAIN * count
 
-    Raises:
-        StoppedError: between two blocks, after ``cancel`` was set.
-    """
-    problem, lse = matrix.problem, matrix.lse
-    masks = problem.ranges is not None or problem.visible is not None or problem.bias is not None
-    for block in schedule(problem, rows, cols):
-        if cancel.is_set():
-            raise StoppedError
-        if block.cols.start >= block.cols.stop:
-            continue
-        masked = _masked(problem, block)[0]
-        visible = masked > -math.inf if masks else None
-        weights = weights_of(masked, lse[0, :, block.rows])
-        yield Weights(
-            range(*block.rows.indices(matrix.shape[2])),
-            range(block.cols.start, block.cols.stop),
-            over_heads(weights, head),
-            None if visible is None else visible.any(0),
+
+def sampling_step(matrix: AttentionMatrix, rows: slice, width: int, limit: int, least: int) -> int:
+    """The smallest power of 2 from ``least`` on, so that every so many of the rows are little enough work."""
+    first, last, _ = rows.indices(matrix.shape[2])
+    step = least
+    while step < last - first and work(matrix, slice(first, last, step), width) > limit:
+        step *= 2
+    return step
+
+
+def pieces(matrix: AttentionMatrix, rows: slice, width: int) -> list[Piece]:
+    """Rows of all heads, of which ``width`` keys are read, in pieces."""
+    _, h, n, m = matrix.shape
+    chosen = range(n)[rows]
+    wide = max(1, m if matrix.unknown_lse(rows) else width)
+    height = max(ROWS, PIECE // (wide * h) // ROWS * ROWS)
+    heads = max(1, PIECE // (wide * min(height, len(chosen) or 1)))
+    return [
+        Piece(
+            slice(head, min(h, head + heads)),
+            slice(part.start, part.stop, part.step),
         )
+        for first in range(0, len(chosen), height)
+        for part in (chosen[first : first + height],)
+        for head in range(0, h, heads)
+    ]
 
 
-def _masked(problem: Problem, block: Block) -> Tensor:
-    """``logits``, without a look at each key where all rows of the block see the same long run of keys."""
-    ranges = problem.ranges
-    if ranges is None or ranges.shape[3] != 1 or problem.visible is not None or problem.bias is not None:
-        return logits(problem, block)
-    here = ranges if ranges.shape[2] == 1 else ranges[:, :, block.rows]
-    start = max(block.cols.start, int(here[..., 0].max()))
-    stop = min(block.cols.stop, int(here[..., 1].min()))
-    if 2 * (stop - start) < block.cols.stop - block.cols.start:
-        return logits(problem, block)
-    found = logits(problem, block, "biased")
-    for first, last in ((block.cols.start, start), (stop, block.cols.stop)):
-        if first < last:
-            edge = slice(first - block.cols.start, last - block.cols.start)
-            found[..., edge] = logits(problem, block._replace(cols=slice(first, last)))
-    return found
+def read(
+    matrix: AttentionMatrix, piece: Piece, cols: slice, cells: cpu.Cells | None, fields: Collection[str]
+) -> dict[str, Tensor]:
+    """The fields of ``cell_rows`` for a piece."""
+    part: AttentionMatrix = matrix[:, piece.heads]
+    return cell_rows(part.problem, part.lse_of(piece.rows), piece.rows, cols, cells, fields)
 
 
-def over_heads(weights: Tensor, head: int | str) -> Tensor:
-    """[H,n,m] to [n,m]: the only head, or the mean or maximum over heads."""
-    if len(weights) == 1:
-        return weights[0]
-    return weights.amax(0) if head == "max" else weights.mean(0)
+def part(matrix: AttentionMatrix, rows: slice, cols: slice) -> Tensor:
+    """Weights of a small part of one head, NaN where a query may not look: [n,m]."""
+    masked = matrix.scores(rows, cols, "masked")[0, 0]
+    weights = weights_of(masked, matrix.lse_of(rows)[0, 0])
+    return weights.masked_fill(masked == -math.inf, math.nan)
 
 
-def part(matrix: AttentionMatrix, head: int | str, rows: slice, cols: slice) -> Tensor:
-    """Weights of a small part, NaN where a query may not look: [n,m]."""
-    masked = matrix.scores(rows, cols, "masked")[0]
-    weights = over_heads(weights_of(masked, matrix.lse[0, :, rows]), head)
-    return torch.where((masked > -math.inf).any(0), weights, math.nan)
+def over_heads(values: Tensor, head: int | str) -> Tensor:
+    """[H,...] to [...]: the only head, or the mean or maximum over the heads that see something there."""
+    if len(values) == 1:
+        return values[0]
+    if head == "mean":
+        return values.nanmean(0)
+    most = values.nan_to_num(nan=-1.0).amax(0)
+    return most.masked_fill(most < 0, math.nan)

@@ -1,88 +1,80 @@
-"""Sums, counts and maxima of the weights in each cell of a region, taken block by block."""
+"""Sums, counts and maxima of the weights in each cell of a region, taken piece by piece, for each head."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sightline.backend import cpu
+from sightline.backend.grid import Grid
+from sightline.matrix import AttentionMatrix
 from sightline.view.pyramid import Region
-from sightline.view.server.blocks import Weights
+from sightline.view.server.blocks import Piece, pieces, read
+
+_FIELDS = ("cell_sum", "cell_max", "cell_seen")
 
 
 class Cells:
-    """What the pictures of a region are made from.
+    """What the pictures of a region are made from, [H,h,w].
 
-    Attributes:
-        total, count: [h,w], the sum of the weights of each cell and how many of them are visible.
-        most: [h,w], the largest weight.
+    Args:
+        matrix: [1,H,N,M].
+        step: one in so many rows is read, in the middle of them; a power of 2, and 1 for all. Rows of cells
+            that stand for less show the nearest.
     """
 
-    def __init__(self, region: Region) -> None:
-        self.region = region
-        self.total = torch.zeros(region.shape, dtype=torch.float64)
-        self.count = torch.zeros(region.shape, dtype=torch.float64)
-        self.most = torch.zeros(region.shape, dtype=torch.float32)
+    def __init__(self, matrix: AttentionMatrix, region: Region, step: int = 1) -> None:
+        self.matrix, self.region, self.step = matrix, region, step
+        h, w = region.shape
+        self.grid = Grid((1, matrix.shape[1], h, w), _FIELDS)
+        self._cells = cpu.Cells((torch.arange(region.right - region.left) // region.cell)[None], w)
+        self._repeat = max(1, step // region.cell)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it holds."""
-        return self.total.numel() * 20
-
-    def take(self, block: Weights, share: float = 1.0) -> Tensor:
-        """Adds a block; ``share`` is for how many rows each of its rows stands. Returns its column sums."""
-        cell, left = self.region.cell, self.region.left
-        first, last = (block.cols.start - left) // cell, (block.cols.stop - 1 - left) // cell + 1
-        margin = ((block.cols.start - left) % cell, last * cell - (block.cols.stop - left))
-        received = torch.zeros(len(block.cols), dtype=torch.float64)
-        for at, start, stop in self._bands(block.rows):
-            weights = block.weights[start:stop]
-            summed, most = weights.sum(0, dtype=weights.dtype).double(), weights.amax(0).float()
-            received += summed
-            if block.visible is None:
-                seen = torch.full((len(block.cols),), float(stop - start), dtype=torch.float64)
-            else:
-                seen = block.visible[start:stop].sum(0, dtype=torch.int32).double()
-            self.total[at, first:last] += share * pad(summed, margin).view(-1, cell).sum(1)
-            self.count[at, first:last] += share * pad(seen, margin).view(-1, cell).sum(1)
-            found = pad(most, margin).view(-1, cell).amax(1)
-            self.most[at, first:last] = torch.maximum(self.most[at, first:last], found)
-        return received
-
-    def _bands(self, rows: range) -> list[tuple[int, int, int]]:
-        """Runs of rows that fall into the same row of cells: that row, and where the run starts and stops."""
-        cell, top = self.region.cell, self.region.top
-        found, start = [], 0
-        while start < len(rows):
-            at = (rows[start] - top) // cell
-            border = top + (at + 1) * cell
-            stop = min(len(rows), start + -(-(border - rows[start]) // rows.step))
-            found.append((at, start, stop))
-            start = stop
+    def todo(self) -> list[Piece]:
+        """The pieces that are to be taken."""
+        region, step = self.region, self.step
+        width = region.right - region.left
+        rows = slice(region.top + step // 2, region.bottom, step)
+        found = pieces(self.matrix, rows, width)
+        if (region.bottom - region.top - 1) % step < step // 2:  # the last rows have no middle
+            found += pieces(self.matrix, slice(region.bottom - 1, region.bottom), width)
         return found
 
-    def clear(self, band: slice) -> None:
-        """Forgets rows of cells, which are then taken anew."""
-        for tensor in (self.total, self.count, self.most):
-            tensor[band] = 0
+    def take(self, piece: Piece, received: Tensor | None = None) -> None:
+        """Adds a piece, and what its keys receive to ``received`` [m]."""
+        fields = _FIELDS if received is None else (*_FIELDS, "received")
+        cols = slice(self.region.left, self.region.right)
+        found = read(self.matrix, piece, cols, self._cells, fields)
+        if received is not None:
+            received += found.pop("received")[0].sum(0)
+        cell, rows = self._cell_of(piece.rows)
+        if rows is not None:
+            found = {name: tensor[:, :, rows] for name, tensor in found.items()}
+        self.grid.join(cell, found, piece.heads)
 
-    def picture(self, reduce: str) -> Tensor:
-        """Mean or maximum of each cell, float32; NaN for a cell in which nothing is visible."""
-        found = self.most if reduce == "max" else (self.total / self.count).float()
-        return found.masked_fill(self.count == 0, math.nan)
+    def _cell_of(self, rows: slice) -> tuple[Tensor, Tensor | None]:
+        """The rows of cells that the rows stand for, and which row each of them shows."""
+        group = (torch.arange(*rows.indices(self.region.bottom)) - self.region.top) // self.step
+        if self._repeat == 1:
+            return group * self.step // self.region.cell, None
+        cell = (group[:, None] * self._repeat + torch.arange(self._repeat)).flatten()
+        kept = cell < self.region.shape[0]
+        return cell[kept], torch.arange(len(group)).repeat_interleave(self._repeat)[kept]
 
-    def coarser(self, region: Region) -> Cells:
-        """The cells of a part, in larger cells; both sides must lie on borders of the larger cells."""
-        ratio = region.cell // self.region.cell
-        made = Cells(region)
-        rows = slice((region.top - self.region.top) // self.region.cell, None)
-        cols = slice((region.left - self.region.left) // self.region.cell, None)
-        h, w = region.shape
-        for name in ("total", "count", "most"):
-            part = getattr(self, name)[rows, cols][: h * ratio, : w * ratio]
-            whole = pad(part, (0, w * ratio - part.shape[1], 0, h * ratio - part.shape[0]))
-            grouped = whole.view(h, ratio, w, ratio)
-            setattr(made, name, grouped.amax((1, 3)) if name == "most" else grouped.sum((1, 3)))
-        return made
+    def picture(self, reduce: str, cell: int | None = None) -> Tensor:
+        """Mean or maximum of each cell [H,h,w], float32; NaN for a cell in which nothing is visible.
+
+        Args:
+            cell: the side of a larger cell; the region then begins on a border of these.
+        """
+        if cell is None or cell == self.region.cell:
+            return self.grid.picture(reduce)[0]
+        h, w = self.region.shape
+        ratio = cell // self.region.cell
+        made = Grid((1, 0, 0, 0), ())
+        for field, fine in self.grid.cells.items():
+            whole = pad(fine, (0, -w % ratio, 0, -h % ratio), value=-1.0 if field == "cell_max" else 0.0)
+            grouped = whole.unflatten(3, (-1, ratio)).unflatten(2, (-1, ratio))
+            made.cells[field] = grouped.amax((3, 5)) if field == "cell_max" else grouped.sum((3, 5))
+        return made.picture(reduce)[0]

@@ -10,7 +10,7 @@ from enum import IntEnum
 from threading import Event, Lock, Thread
 from typing import Any
 
-from sightline.view.server.blocks import StoppedError
+from sightline.view.server.cancel import Cancel, StoppedError
 
 #: Computations that may wait for a worker; more are refused.
 WAITING = 512
@@ -31,15 +31,21 @@ class BusyError(Exception):
 class Job:
     """One computation and how many wait for it."""
 
-    def __init__(self, key: Hashable, compute: Callable[[Event], Any]) -> None:
-        self.key, self.compute = key, compute
+    def __init__(
+        self, key: Hashable, urgency: Urgency, compute: Callable[[Cancel], Any], calm: Event
+    ) -> None:
+        self.key, self.urgency, self.compute = key, urgency, compute
         self.future: Future[Any] = Future()
-        self.cancel = Event()
+        self.cancel = Cancel(None if urgency is Urgency.QUICK else calm)
         self.waiting = 0
 
 
 class Jobs:
-    """Worker threads. They are daemons: the end of the process does not wait for them."""
+    """Worker threads. They are daemons: the end of the process does not wait for them.
+
+    Quick computations have a worker of their own, and the others pause between two steps while it works:
+    each of them would use all cores.
+    """
 
     def __init__(self, workers: int = 2) -> None:
         self._quick: queue.PriorityQueue[Any] = queue.PriorityQueue()
@@ -47,13 +53,16 @@ class Jobs:
         self._order = itertools.count()
         self._known: dict[Hashable, Job] = {}
         self._lock = Lock()
+        self._hurried = 0  # quick ones that wait or are at work
+        self._calm = Event()
+        self._calm.set()
         self._stopped = False
         self._threads = [Thread(target=self._work, args=(self._quick,), daemon=True)]
         self._threads += [Thread(target=self._work, args=(self._slow,), daemon=True) for _ in range(workers)]
         for thread in self._threads:
             thread.start()
 
-    def join(self, key: Hashable, urgency: Urgency, compute: Callable[[Event], Any]) -> Job:
+    def join(self, key: Hashable, urgency: Urgency, compute: Callable[[Cancel], Any]) -> Job:
         """The running computation of that key, else a new one; :meth:`leave` it afterwards.
 
         Raises:
@@ -64,8 +73,11 @@ class Jobs:
             if job is None or job.cancel.is_set():
                 if len(self._known) >= WAITING:
                     raise BusyError
-                job = self._known[key] = Job(key, compute)
+                job = self._known[key] = Job(key, urgency, compute, self._calm)
                 line = self._quick if urgency is Urgency.QUICK else self._slow
+                if urgency is Urgency.QUICK:
+                    self._hurried += 1
+                    self._calm.clear()
                 line.put((int(urgency), next(self._order), job))
             job.waiting += 1
             return job
@@ -82,6 +94,7 @@ class Jobs:
         """Stops every computation and the workers."""
         with self._lock:
             self._stopped = True
+            self._calm.set()
             for job in self._known.values():
                 job.cancel.set()
         for line, count in ((self._quick, 1), (self._slow, len(self._threads) - 1)):
@@ -91,6 +104,11 @@ class Jobs:
     def _work(self, line: queue.PriorityQueue[Any]) -> None:
         while (job := line.get()[2]) is not None and not self._stopped:
             self._run(job)
+            if job.urgency is Urgency.QUICK:
+                with self._lock:
+                    self._hurried -= 1
+                    if self._hurried == 0:
+                        self._calm.set()
 
     def _run(self, job: Job) -> None:
         try:

@@ -2,97 +2,125 @@
 
 from __future__ import annotations
 
-from threading import Event, Lock
+import math
+from collections import deque
+from threading import Lock
 
 import torch
 from torch import Tensor
 
 from sightline.matrix import AttentionMatrix
-from sightline.view.pyramid import Region, coarse_level
-from sightline.view.server.blocks import blocks
+from sightline.view.pyramid import Region, coarse_level, top_level
+from sightline.view.server.blocks import ROWS, Piece, over_heads, sampling_step
+from sightline.view.server.cancel import Cancel
 from sightline.view.server.cells import Cells
 
-#: Rows that the pass finishes at a time; what a cancelled pass has to repeat at most.
-BAND = 512
+#: Weights that are read for the sampled picture, lse included.
+SAMPLE = 1 << 28
 
 
 class Overview:
     """All levels from ``coarse_level`` up, for one head or the mean or maximum over heads.
 
-    Rows of cells that the exact pass has not reached show one sampled row each, with exact columns.
+    The exact pass goes by bands, rows of cells of the top level; it stops and goes on between any two pieces.
+    Bands that it has not reached show sampled rows, with exact columns.
+
+    Args:
+        matrix: [1,H,N,M].
     """
 
     def __init__(self, matrix: AttentionMatrix, head: int | str) -> None:
         self.matrix, self.head = matrix, head
-        _, _, self.n, self.m = matrix.shape
-        self.cell = 1 << coarse_level(self.n, self.m)
-        self.cells = Cells(Region(0, self.n, 0, self.m, self.cell))
-        self.received = torch.zeros(self.m, dtype=torch.float64)
+        _, self.h, self.n, self.m = matrix.shape
+        coarse, top = coarse_level(self.n, self.m), top_level(self.n, self.m)
+        self.cell, self.band = 1 << coarse, 1 << top
+        self.bands = -(-self.n // self.band)
+        self._pictures = {
+            (1 << level, reduce): torch.full(self._region(0, self.bands, 1 << level).shape, math.nan)
+            for level in range(coarse, top + 1)
+            for reduce in ("mean", "max")
+        }
+        self.received = torch.zeros(self.m, dtype=torch.float64) if self.h == 1 else None
         self.done = 0
+        self._made: Cells | None = None  # the band that the pass is at, and what is left of it
+        self._left: deque[Piece] = deque()
+        self._all = 0
         self._sampled = False
         self._change, self._running = Lock(), Lock()
 
     @property
-    def height(self) -> int:
-        """Rows of cells."""
-        return self.cells.region.shape[0]
-
-    @property
     def share(self) -> float:
         """How much of the exact pass is done, 0 to 1."""
-        return self.done / self.height
+        begun = 1 - len(self._left) / self._all if self._left else 0.0
+        return (self.done + begun) / self.bands
 
     @property
     def exact(self) -> bool:
         """Whether every number is exact."""
-        return self.done == self.height
+        return self.done == self.bands
 
     @property
     def nbytes(self) -> int:
         """Bytes that it holds."""
-        return self.cells.nbytes + 8 * self.m
+        return sum(picture.nbytes for picture in self._pictures.values()) + 8 * self.m
 
-    def sample(self, cancel: Event) -> None:
-        """One row of every cell, in the middle of it. Nothing happens the second time."""
+    def _region(self, first: int, last: int, cell: int) -> Region:
+        """The whole width of some bands."""
+        return Region(first * self.band, min(self.n, last * self.band), 0, self.m, cell)
+
+    def sample(self, cancel: Cancel) -> None:
+        """A few rows of each band. Nothing happens the second time.
+
+        Raises:
+            StoppedError: after ``cancel`` was set.
+        """
         if self._sampled:
             return
-        made = Cells(self.cells.region)
-        for block in blocks(self.matrix, self.head, slice(self.cell // 2, self.n, self.cell), _ALL, cancel):
-            made.take(block, share=float(self.cell))
-        if self.n % self.cell and self.n % self.cell <= self.cell // 2:  # the last, cut row of cells
-            for block in blocks(self.matrix, self.head, slice(self.n - 1, self.n), _ALL, cancel):
-                made.take(block, share=float(self.n % self.cell))
-        with self._change:
-            if not self._sampled:
-                for name in ("total", "count", "most"):
-                    getattr(self.cells, name)[self.done :] = getattr(made, name)[self.done :]
-                self._sampled = True
+        step = min(self.band, sampling_step(self.matrix, slice(None), self.m, SAMPLE, self.cell))
+        bands = max(1, ROWS // 4 * step // self.band)  # at a time
+        for first in range(0, self.bands, bands):
+            last = min(self.bands, first + bands)
+            made = Cells(self.matrix, self._region(first, last, self.cell), step)
+            for piece in made.todo():
+                cancel.check()
+                made.take(piece)
+            with self._change:
+                self._show(made, first, max(first, self.done))
+        self._sampled = True
 
-    def refine(self, cancel: Event) -> None:
+    def refine(self, cancel: Cancel) -> None:
         """The exact pass, from where it stopped.
 
         Raises:
-            StoppedError: after ``cancel`` was set; the rows of cells that are done stay done.
+            StoppedError: after ``cancel`` was set; what is done stays done.
         """
         with self._running:
             while not self.exact:
-                band = slice(self.done, min(self.height, self.done + max(1, BAND // self.cell)))
-                rows = slice(band.start * self.cell, min(self.n, band.stop * self.cell))
-                made = Cells(Region(rows.start, rows.stop, 0, self.m, self.cell))
-                received = torch.zeros_like(self.received)
-                for block in blocks(self.matrix, self.head, rows, _ALL, cancel):
-                    received[block.cols.start : block.cols.stop] += made.take(block)
+                if self._made is None:
+                    self._made = Cells(self.matrix, self._region(self.done, self.done + 1, self.cell))
+                    todo = self._made.todo()
+                    self._all = len(todo)
+                    self._left.extend(todo)
+                while self._left:
+                    cancel.check()
+                    self._made.take(self._left[0], self.received)
+                    self._left.popleft()
                 with self._change:
-                    for name in ("total", "count", "most"):
-                        getattr(self.cells, name)[band] = getattr(made, name)
-                    self.received += received
-                    self.done = band.stop
+                    self._show(self._made, self.done, self.done)
+                    self.done += 1
+                self._made = None
+
+    def _show(self, made: Cells, first: int, shown: int) -> None:
+        """Puts cells, which begin at band ``first``, into the pictures, from band ``shown`` on."""
+        for (cell, reduce), picture in self._pictures.items():
+            ratio = self.band // cell
+            found = over_heads(made.picture(reduce, cell), self.head)[(shown - first) * ratio :]
+            picture[shown * ratio : shown * ratio + len(found)] = found
 
     def picture(self, region: Region, reduce: str) -> tuple[Tensor, bool]:
         """A part in cells of its own size, and whether it is sampled."""
+        h, w = region.shape
+        top, left = region.top // region.cell, region.left // region.cell
         with self._change:
-            sampled = self.done * self.cell < region.bottom
-            return self.cells.coarser(region).picture(reduce), sampled
-
-
-_ALL = slice(None)
+            sampled = self.done * self.band < region.bottom
+            return self._pictures[region.cell, reduce][top : top + h, left : left + w].clone(), sampled

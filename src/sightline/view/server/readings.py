@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from threading import Event
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sightline.backend.readouts import Entropy, Received, View
-from sightline.backend.stages import logits, schedule, weights_of
+from sightline.backend import cpu
+from sightline.backend.grid import Grid
+from sightline.backend.pool import cell_of
 from sightline.matrix import AttentionMatrix
-from sightline.view.server.blocks import StoppedError, part
+from sightline.view.server.blocks import (
+    AT_ONCE,
+    Piece,
+    over_heads,
+    part,
+    pieces,
+    read,
+    work,
+)
+from sightline.view.server.cancel import Cancel
 
 #: Rows from which the numbers of the atlas are read at most.
-SAMPLE = 128
+SAMPLE = 64
+#: Cells along a side of a head's small picture, and rows that it is read from where not from all.
+THUMBNAIL, THUMBNAIL_ROWS = 32, 64
+_PART = 1 << 21  # weights that are held in plain PyTorch at a time
+_HELD = 1 << 24  # weights of whole rows
 
 
 def cell(matrix: AttentionMatrix, head: int | str, query: int, key: int) -> dict[str, Any]:
     """Weight, score and rank of one pair, and the entropy of its row."""
-    weights = row(matrix, head, query)
+    weights = row(matrix, head, query, query + 1)
     found = float(weights[key])
     hidden = math.isnan(found)
     seen = weights[~weights.isnan()].double()
@@ -37,14 +51,27 @@ def cell(matrix: AttentionMatrix, head: int | str, query: int, key: int) -> dict
     }
 
 
-def row(matrix: AttentionMatrix, head: int | str, query: int) -> Tensor:
-    """[M]: what a query looks at; NaN where it may not."""
-    return part(matrix, head, slice(query, query + 1), slice(None))[0].float()
+def row(matrix: AttentionMatrix, head: int | str, start: int, stop: int) -> Tensor:
+    """[M]: the mean over the queries start to stop of what they look at; NaN where none of them may."""
+    m, width = matrix.shape[3], max(1, _PART // (stop - start))
+    found = torch.empty(matrix.shape[1], m)
+    for h, left in itertools.product(range(len(found)), range(0, m, width)):
+        weights = part(matrix[:, h : h + 1], slice(start, stop), slice(left, min(m, left + width)))
+        mean = weights.nan_to_num(nan=0.0).mean(0)
+        found[h, left : left + width] = mean.masked_fill(weights.isnan().all(0), math.nan)
+    return over_heads(found, head)
 
 
-def column(matrix: AttentionMatrix, head: int | str, key: int) -> Tensor:
-    """[N]: what looks at a key; NaN where it may not."""
-    return part(matrix, head, slice(None), slice(key, key + 1))[:, 0].float()
+def column(matrix: AttentionMatrix, head: int | str, start: int, stop: int, cancel: Cancel) -> Tensor:
+    """[N]: each query's sum of weights over the keys start to stop; NaN where it may look at none."""
+    found = torch.empty(matrix.shape[1:3])
+    cells = cpu.Cells(torch.zeros(1, stop - start, dtype=torch.int64), 1)
+    for piece in pieces(matrix, slice(None), stop - start):
+        cancel.check()
+        values = read(matrix, piece, slice(start, stop), cells, ("cell_sum", "cell_seen"))
+        hidden = values["cell_seen"] == 0
+        found[piece.heads, piece.rows] = values["cell_sum"].masked_fill(hidden, math.nan)[0, ..., 0].float()
+    return over_heads(found, head)
 
 
 def stages(matrix: AttentionMatrix, query: int, k: int) -> dict[str, Any]:
@@ -54,7 +81,7 @@ def stages(matrix: AttentionMatrix, query: int, k: int) -> dict[str, Any]:
     names += ["capped"] if problem.softcap is not None else []
     biased = problem.bias is not None or problem.slopes is not None or problem.table is not None
     names += [*(["biased"] if biased else []), "masked"]
-    found = row(matrix, 0, query)
+    found = row(matrix, 0, query, query + 1)
     seen = int((~found.isnan()).sum())
     order = found.nan_to_num(nan=-1.0).topk(min(k, seen))
     rows = {name: matrix.scores(query, slice(None), name)[0, 0, 0] for name in names}
@@ -63,7 +90,7 @@ def stages(matrix: AttentionMatrix, query: int, k: int) -> dict[str, Any]:
         for weight, j in zip(order.values.tolist(), order.indices.tolist(), strict=True)
     ]
     rest = max(0.0, float(found.nansum()) - float(order.values.sum()))
-    lse = float(matrix.lse[0, 0, query])
+    lse = float(matrix.lse_of(slice(query, query + 1))[0, 0, 0])
     return {
         "query": query,
         "scale": problem.scale,
@@ -75,42 +102,63 @@ def stages(matrix: AttentionMatrix, query: int, k: int) -> dict[str, Any]:
     }
 
 
-def sums(matrix: AttentionMatrix, name: str, cancel: Event) -> Tensor:
-    """Entropy [N] or received [M] of one head, exact: a pass over the matrix that can be stopped."""
-    problem, lse = matrix.problem, matrix.lse
-    readout = Entropy(problem) if name == "entropy" else Received(problem)
-    for block in schedule(problem):
-        if cancel.is_set():
-            raise StoppedError
-        if block.cols.start < block.cols.stop:
-            masked, part_lse = logits(problem, block), lse[block.batch, :, block.rows]
-            readout.take(View(block, masked, weights_of(masked, part_lse), part_lse))
-    return readout.result()[0, 0].float()
+def entropy(matrix: AttentionMatrix, cancel: Cancel) -> Tensor:
+    """[N]: the entropy of every row of one head, exact: a pass over the matrix that can be stopped."""
+    n, m = matrix.shape[2:]
+    found = torch.empty(n)
+    for piece in pieces(matrix, slice(None), m):
+        cancel.check()
+        found[piece.rows] = read(matrix, piece, slice(0, m), None, ("entropy",))["entropy"][0, 0]
+    return found
 
 
-def numbers(matrix: AttentionMatrix, is_self: bool, cancel: Event) -> dict[str, Any]:
+def numbers(matrix: AttentionMatrix, is_self: bool, cancel: Cancel) -> dict[str, Any]:
     """Means over (a sample of) the rows for each head: entropy, distance, and weights on known places."""
     _, h, n, m = matrix.shape
-    step = max(1, -(-n // SAMPLE))
-    rows = torch.arange(step // 2, n, step)
-    keys, offset = torch.arange(m), m - n
-    found: dict[str, list[float]] = {name: [] for name in ("entropy", "max", "first")}
-    if is_self:
-        found |= {"distance": [], "itself": [], "previous": []}
-    for head in range(h):
-        if cancel.is_set():
-            raise StoppedError
-        one = matrix[:, head : head + 1]
-        weights = part(one, 0, slice(step // 2, n, step), slice(None)).nan_to_num(nan=0.0)
-        found["entropy"].append(float(-torch.special.xlogy(weights, weights).sum(1).mean()))
-        found["max"].append(float(weights.amax(1).mean()))
-        found["first"].append(float(weights[:, 0].mean()))
+    step = max(1, -(-n // max(4, min(SAMPLE, _HELD // m))))
+    rows = slice(step // 2, n, step)
+    at = torch.arange(n)[rows] + (m - n)
+    every_key, parts = cpu.Cells(torch.arange(m)[None], m), []
+    heads = max(1, _HELD // (len(at) * m))
+    for first in range(0, h, heads):
+        cancel.check()
+        piece = Piece(slice(first, min(h, first + heads)), rows)
+        values = read(matrix, piece, slice(0, m), every_key, ("cell_sum", "entropy"))
+        weights = values["cell_sum"][0]
+        found = {"entropy": values["entropy"][0], "max": weights.amax(2), "first": weights[..., 0]}
+        parts.append({name: values.mean(1) for name, values in found.items()})
         if is_self:
-            at = rows + offset
-            apart = torch.stack([w @ (keys - p).abs().to(w.dtype) for w, p in zip(weights, at, strict=True)])
-            found["distance"].append(float(apart.mean()))
-            for name, back in (("itself", 0), ("previous", 1)):
-                there = at - back >= 0
-                chosen = weights[there].gather(1, (at[there] - back)[:, None])
-                found[name].append(float(chosen.mean()) if len(chosen) else 0.0)
-    return {"rows": len(rows), "of": n, "sampled": step > 1, "heads": found}
+            parts[-1] |= _places(weights, at)
+    joined = {name: torch.cat([part[name] for part in parts]).tolist() for name in parts[0]}
+    return {"rows": len(at), "of": n, "sampled": step > 1, "heads": joined}
+
+
+def _places(weights: Tensor, at: Tensor) -> dict[str, Tensor]:
+    """Means over the rows of the weights [H,n,M] of queries at the positions ``at`` [n], by head."""
+    keys = torch.arange(weights.shape[2], dtype=weights.dtype)
+    apart = [weights[:, i] @ (keys - place).abs_() for i, place in enumerate(at.tolist())]
+    found = {"distance": torch.stack(apart).mean(0)}
+    for name, back in (("itself", 0), ("previous", 1)):
+        there = at - back >= 0
+        chosen = weights[:, there.nonzero()[:, 0], at[there] - back]
+        found[name] = chosen.mean(1) if bool(there.any()) else torch.zeros(len(weights))
+    return found
+
+
+def is_whole(matrix: AttentionMatrix) -> bool:
+    """Whether thumbnails are made of all rows, not of 64."""
+    return work(matrix, slice(None), matrix.shape[3]) <= AT_ONCE or matrix.shape[2] <= THUMBNAIL_ROWS
+
+
+def thumbnails(matrix: AttentionMatrix, cancel: Cancel) -> Tensor:
+    """[H,h,w]: small pictures, means of up to 32 × 32 cells; see :func:`is_whole`."""
+    _, heads, n, m = matrix.shape
+    h, w = min(THUMBNAIL, n), min(THUMBNAIL, m)
+    step = 1 if is_whole(matrix) else -(-n // THUMBNAIL_ROWS)
+    rows, fields = slice(step // 2, n, step), ("cell_sum", "cell_seen")
+    row_cell, col_cell = (cell_of(size, cells, torch.device("cpu")) for size, cells in ((n, h), (m, w)))
+    grid, cells = Grid((1, heads, h, w), fields), cpu.Cells(col_cell[None], w)
+    for piece in pieces(matrix, rows, m):
+        cancel.check()
+        grid.join(row_cell[piece.rows], read(matrix, piece, slice(0, m), cells, fields), piece.heads)
+    return grid.picture("mean")[0]

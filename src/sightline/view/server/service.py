@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from threading import Event
 from typing import Any
 
 from torch import Tensor
 
 from sightline.view.pyramid import Region, Tile, coarse_level, region_of
 from sightline.view.server.asked import Head
-from sightline.view.server.blocks import blocks
+from sightline.view.server.blocks import AT_ONCE, over_heads, sampling_step, work
 from sightline.view.server.cache import Cache
+from sightline.view.server.cancel import Cancel
 from sightline.view.server.catalogue import Open
 from sightline.view.server.cells import Cells
 from sightline.view.server.jobs import Job, Jobs, Urgency
 from sightline.view.server.overview import Overview
 
-#: Weights of a tile that are computed at once; a larger tile shows sampled rows first.
-AT_ONCE = 1 << 21
+#: Weights of the sampled rows of a tile.
+QUICK = 1 << 25
 
 #: Bytes that the cache holds by default.
 CACHE = 128 << 20
@@ -58,30 +58,41 @@ class Service:
             return known
         if region.cell > 1 and region.cell >= 1 << coarse_level(*head.size):
             return self._coarse_tile(head, region, reduce, quick)
-        at_once = region.area * _heads(head) <= AT_ONCE
+        matrix, rows, width = head.matrix, slice(region.top, region.bottom), region.right - region.left
+        at_once = work(matrix, rows, width) <= AT_ONCE
 
-        def compute(cancel: Event) -> Picture:
-            made = _picture(*self._values(head, region, reduce, quick and not at_once, cancel))
+        def compute(cancel: Cancel) -> Picture:
+            step = 1 if at_once or not quick else sampling_step(matrix, rows, width, QUICK, 2)
+            cells = Cells(matrix, region, step)
+            for piece in cells.todo():
+                cancel.check()
+                cells.take(piece)
+            made = _picture(over_heads(cells.picture(reduce), head.head), step > 1)
             if not made.sampled:
                 self.cache.put(key, made, len(made.data))
             return made
 
         urgency = Urgency.QUICK if quick or at_once else Urgency.EXACT
-        return self.jobs.join((key, quick), urgency, compute)
+        return self.jobs.join((key, quick and not at_once), urgency, compute)
 
     def _coarse_tile(self, head: Head, region: Region, reduce: str, quick: bool) -> Picture | Job:
         """All coarse tiles of a head come from one pass, and share the computation."""
-        overview = self.overview(head)
+        overview, urgency = self.overview(head), self.urgency_of_pass(head)
         if overview.exact:
             return _picture(*overview.picture(region, reduce))
+        sampling = quick and urgency is Urgency.WHOLE
 
-        def compute(cancel: Event) -> Overview:
-            (overview.sample if quick else overview.refine)(cancel)
+        def compute(cancel: Cancel) -> Overview:
+            (overview.sample if sampling else overview.refine)(cancel)
             return overview
 
-        return self.jobs.join(
-            ("overview", head.key, quick), Urgency.QUICK if quick else Urgency.WHOLE, compute
-        )
+        key = ("overview", head.key, sampling)
+        return self.jobs.join(key, Urgency.QUICK if sampling else urgency, compute)
+
+    def urgency_of_pass(self, head: Head, width: int | None = None) -> Urgency:
+        """Whether a pass over the whole matrix, or over so many of its keys, is quick."""
+        cost = work(head.matrix, slice(None), head.size[1] if width is None else width)
+        return Urgency.QUICK if cost <= AT_ONCE else Urgency.WHOLE
 
     def finished(self, result: Any, head: Head, tile: Tile, reduce: str) -> Picture:
         """The picture from what the computation of a tile gave."""
@@ -90,21 +101,12 @@ class Service:
         assert isinstance(result, Picture)
         return result
 
-    def _values(
-        self, head: Head, region: Region, reduce: str, sample: bool, cancel: Event
-    ) -> tuple[Tensor, bool]:
-        cells = Cells(region)
-        step, start = 1, region.top
-        if sample:
-            # As many rows as are computed at once, and of each row of cells the same ones.
-            wide = (region.right - region.left) * _heads(head)
-            per_cell = max(1, AT_ONCE // max(1, wide * region.shape[0]))
-            step = max(1, region.cell // per_cell)
-            start = min(region.bottom - 1, region.top + step // 2)
-        rows, cols = slice(start, region.bottom, step), slice(region.left, region.right)
-        for block in blocks(head.matrix, head.head, rows, cols, cancel):
-            cells.take(block, share=float(step))
-        return cells.picture(reduce), step > 1
+    def received(self, head: Head, cancel: Cancel) -> Tensor:
+        """[M]: the sum over queries of the weight that each key gets; the overview's pass finds it."""
+        overview = self.overview(head)
+        overview.refine(cancel)
+        assert overview.received is not None
+        return overview.received.float()
 
     def overview(self, head: Head) -> Overview:
         """The coarse levels of a head, as far as they are computed."""
@@ -113,14 +115,9 @@ class Service:
         )
         return made
 
-    def read(self, key: Hashable, urgency: Urgency, compute: Callable[[Event], Any]) -> Job:
+    def read(self, key: Hashable, urgency: Urgency, compute: Callable[[Cancel], Any]) -> Job:
         """A readout: computed once for all who ask at the same time."""
         return self.jobs.join(("read", key), urgency, compute)
-
-
-def _heads(head: Head) -> int:
-    """How many heads a weight of this picture is made from."""
-    return int(head.call.matrix.shape[1]) if isinstance(head.head, str) else 1
 
 
 def _picture(values: Tensor, sampled: bool) -> Picture:
