@@ -7,8 +7,8 @@ import { rowsOfHeads, sortHeads } from "./sort.js";
 import { HeadTable } from "./table.js";
 
 const ABOUT =
-  "Numbers are means over queries. A label names the pattern that a head shows on this text, the weight on the first " +
-  "token left out; it does not say what the head is for.";
+  "A label names the pattern that a head shows on this text once the weight on the first token is taken out; it does " +
+  "not say what the head is for.";
 
 /** Every head of the section, as thumbnails and as numbers. */
 class SightlineAtlas extends View {
@@ -46,6 +46,7 @@ class SightlineAtlas extends View {
     if (has("number")) this.fill();
     if (has("subject", "colours", "scale", "ceiling")) this.see();
     if (has("subject", "compared")) this.mark();
+    if (has("subject", "sort", "full")) this.reveal();
   }
 
   /** @param {number} layer @param {"numbers" | "thumbnails"} kind @returns {import("./loader.js").LayerJob} */
@@ -130,6 +131,18 @@ class SightlineAtlas extends View {
     this.place.classList.toggle("scroll", kind !== "table");
     this.fill();
     this.mark();
+    this.reveal();
+  }
+
+  /** Bring the chosen head into sight. */
+  reveal() {
+    this.grid.reveal((cell) => this.isChosen(cell));
+  }
+
+  /** @param {import("./cell.js").HeadCell} cell */
+  isChosen({ layer, head }) {
+    const { subject } = this.explorer;
+    return layer === subject.layerAt && head === subject.head;
   }
 
   get picked() {
@@ -182,7 +195,8 @@ class SightlineAtlas extends View {
 
   /** What is in sight is fetched and painted. */
   see() {
-    const layers = this.grid.inSight;
+    const { layerAt } = this.explorer.subject;
+    const layers = this.grid.inSight.sort((a, b) => Number(b === layerAt) - Number(a === layerAt) || a - b);
     this.loader.want(layers.flatMap((layer) => [this.job(layer, "thumbnails"), this.job(layer, "numbers")]));
     this.paint();
   }
@@ -203,7 +217,7 @@ class SightlineAtlas extends View {
     const { subject, versus } = this.explorer;
     const near = versus && versus.about.id === subject.about.id && versus.section.name === subject.section.name;
     this.grid.mark(
-      ({ layer, head }) => layer === subject.layerAt && head === subject.head,
+      (cell) => this.isChosen(cell),
       ({ layer, head }) => near && layer === versus.layerAt && head === versus.head,
     );
     if (this.place.contains(this.table.box)) this.table.show(this.table.rows, this.picked);
