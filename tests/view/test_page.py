@@ -221,23 +221,25 @@ def weights_in_page(tmp_path):
 def check_weights(found, dense):
     """Everything that the page says of every head against dense weights, a tuple of [1,H,N,M]."""
     for layer, weights in zip(found, dense, strict=True):
-        joined = torch.cat([weights[0], weights[0].mean(0, keepdim=True), weights[0].amax(0, keepdim=True)])
-        for head, w in zip(layer, joined, strict=True):
-            check_head(head, w)
+        heads = weights[0]
+        received = heads.mean(1)
+        over = zip((heads.mean(0), heads.amax(0)), (received.mean(0), received.amax(0)), strict=True)
+        for head, (w, gets) in zip(layer, [*zip(heads, received, strict=True), *over], strict=True):
+            check_head(head, w, gets)
 
 
 def numbers(rows):
     return torch.tensor([[0.0 if x is None else x for x in row] for row in rows])
 
 
-def check_head(head, w):
+def check_head(head, w, received):
     close = {"atol": 1e-3, "rtol": 0}
     torch.testing.assert_close(numbers(head["rows"]), w, **close)
     hidden = torch.tensor([[x is None for x in row] for row in head["rows"]])
     assert bool((w[hidden] == 0).all())
     torch.testing.assert_close(numbers(head["columns"]), numbers(head["rows"]).T, atol=1e-6, rtol=0)
     assert head["cells"] == head["rows"]
-    torch.testing.assert_close(numbers([head["received"]])[0], w.mean(0), **close)
+    torch.testing.assert_close(numbers([head["received"]])[0], received, **close)
     torch.testing.assert_close(numbers([head["merged"]])[0], w[:2].mean(0), **close)
     check_picture(head["mean"], w, hidden, torch.mean)
     check_picture(head["max"], w, hidden, torch.amax)

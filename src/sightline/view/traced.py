@@ -55,8 +55,9 @@ def reading_of(
     tokens: Sequence[str] | Sequence[Sequence[str]] | None = None,
     batch: int = 0,
     unverified: bool = False,
+    sized: bool = True,
 ) -> Reading:
-    """What a trace saw, as views take it.
+    """What a trace saw, as views take it; ``sized``: no more than a page can carry.
 
     Raises:
         LookError: nothing is left to show, it is too long for a page, or the tokens fit nothing.
@@ -67,7 +68,8 @@ def reading_of(
         raise LookError(f"batch={batch}: the trace has {size} batch entries, 0 to {size - 1}")
     if size > 1:
         notices.append(f"batch entry {batch} of {size}")
-    _check_size(calls)
+    if sized:
+        _check_size(calls)
     stacks = _stacks(calls)
     given = _given(trace.tokens if tokens is None else tokens)
     sides = _sides(trace, given)

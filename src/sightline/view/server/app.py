@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import math
 import mimetypes
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from importlib.resources import files
 from typing import Any
 
 import torch
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from torch import Tensor
 
+from sightline.trace.media import Picture
+from sightline.view.about import page_tokens
+from sightline.view.modules import names, source
 from sightline.view.pyramid import Tile, top_level
 from sightline.view.server import readings
 from sightline.view.server.asked import Head, RefusedError, find_head, find_trace, integer, word
 from sightline.view.server.cancel import Cancel, StoppedError
+from sightline.view.server.catalogue import Open
+from sightline.view.server.flow import rollout
 from sightline.view.server.guard import Guard
 from sightline.view.server.jobs import BusyError, Job, Urgency
+from sightline.view.server.reader import TooManyError
 from sightline.view.server.service import Service
+from sightline.view.server.stages import stages
 from sightline.view.server.waiting import Generations, wait
+from sightline.view.tokens import Token
 
 #: Tokens of one page of tokens at most.
 PAGE = 4096
+#: Bytes of a text that the page sends at most.
+TEXT = 1 << 20
 #: Keys of a query whose stages are told at most.
 KEYS = 100
 #: Queries of a row, or keys of a column, at most.
@@ -46,9 +57,14 @@ def create_app(service: Service, hosts: frozenset[str] | None) -> Starlette:
         Route("/", answers.page),
         Route("/web/{name:path}", answers.module),
         Route("/api/traces", answers.traces),
+        Route("/api/read", answers.read, methods=["POST"]),
+        Route("/api/jobs/{job}", answers.job, methods=["GET", "DELETE"]),
+        Route("/api/upload", answers.upload, methods=["POST"]),
         Route(here, answers.about),
         Route(here + "/tokens", answers.tokens),
         Route(here + "/find", answers.find),
+        Route(here + "/flow", answers.flow),
+        Route(here + "/medium", answers.medium),
         Route(call + "/tile", answers.tile),
         Route(call + "/progress", answers.progress),
         Route(call + "/cell", answers.cell),
@@ -64,7 +80,7 @@ def create_app(service: Service, hosts: frozenset[str] | None) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        service.jobs.stop()
+        service.stop()
 
     handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {
         RefusedError: _refused,
@@ -87,7 +103,7 @@ class _Answers:
     # --- the page ---------------------------------------------------------------------------------
 
     async def page(self, request: Request) -> Response:
-        return Response(self.web["served/page.html"], media_type="text/html", headers=_NEVER)
+        return Response(self.web["page.html"], media_type="text/html", headers=_NEVER)
 
     async def module(self, request: Request) -> Response:
         # A look-up in what was read at the start: no path of a request reaches the file system.
@@ -103,32 +119,78 @@ class _Answers:
         from sightline._version import __version__
 
         found = [trace.summary() for trace in self.service.traces.values()]
-        return _json({"version": __version__, "traces": found})
+        can = {"read": self.service.reader is not None, "upload": self.service.uploads is not None}
+        return _json({"version": __version__, "can": can, "traces": found})
 
     async def about(self, request: Request) -> Response:
-        return _json(find_trace(self.service.traces, request.path_params["trace"]).about())
+        return _json(await run_in_threadpool(self._trace(request).about))
 
     async def tokens(self, request: Request) -> Response:
-        names = self._tokens(request)
-        start = integer(request.query_params, "from", 0, len(names), 0)
+        tokens = self._side(request)
+        start = integer(request.query_params, "from", 0, len(tokens), 0)
         count = integer(request.query_params, "count", 1, PAGE, PAGE)
-        return _json({"from": start, "of": len(names), "tokens": names[start : start + count]})
+        page = page_tokens(tokens[start : start + count])
+        return _json({"from": start, "of": len(tokens), **page})
 
     async def find(self, request: Request) -> Response:
-        names = self._tokens(request)
+        tokens = self._side(request)
         wanted = request.query_params.get("text", "").strip().casefold()
         if not wanted or len(wanted) > 200:
             raise RefusedError(400, "text: give 1 to 200 characters to look for.")
-        start = integer(request.query_params, "from", 0, len(names), 0)
-        order = [*range(start, len(names)), *range(start)]
-        hits = (i for i in order if wanted in names[i].casefold())
+        start = integer(request.query_params, "from", 0, len(tokens), 0)
+        order = [*range(start, len(tokens)), *range(start)]
+        hits = (i for i in order if wanted in tokens[i].text.casefold())
         return _json({"found": [i for i, _ in zip(hits, range(50), strict=False)]})
 
-    def _tokens(self, request: Request) -> list[str]:
-        tokens = find_trace(self.service.traces, request.path_params["trace"]).tokens
-        if tokens is None:
-            raise RefusedError(404, "This trace was saved without tokens.")
-        return tokens
+    def _trace(self, request: Request) -> Open:
+        return find_trace(self.service.traces, request.path_params["trace"])
+
+    def _side(self, request: Request) -> tuple[Token, ...]:
+        sides = self._trace(request).sides
+        return sides[integer(request.query_params, "side", 0, len(sides) - 1, 0)]
+
+    async def medium(self, request: Request) -> Response:
+        medium = self._trace(request).reading.medium
+        if medium is None:
+            raise RefusedError(404, "This trace has neither image nor sound.")
+        if isinstance(medium, Picture):
+            opaque = torch.full((*medium.pixels.shape[:2], 1), 255, dtype=torch.uint8)
+            pixels = torch.cat([medium.pixels, opaque], 2)
+            return _floats(pixels.numpy().tobytes(), tuple(pixels.shape), _NEVER)
+        frames = medium.frames.numpy().astype("<f4", copy=False)
+        return _floats(frames.tobytes(), tuple(frames.shape), _NEVER)
+
+    # --- new traces -------------------------------------------------------------------------------
+
+    async def read(self, request: Request) -> Response:
+        reader = self.service.reader
+        if reader is None:
+            raise RefusedError(404, "No model is here to read a text: start sightline serve with --model.")
+        texts = await _json_body(request)
+        text, pair = texts.get("text"), texts.get("pair")
+        if not isinstance(text, str) or not text.strip() or not isinstance(pair, str | None):
+            raise RefusedError(400, "text: give a text that is not empty, and perhaps a pair.")
+        try:
+            return _json({"job": reader.start(text, pair or None).id})
+        except TooManyError:
+            raise RefusedError(503, "Other texts are still being read. Try again in a moment.") from None
+
+    async def job(self, request: Request) -> Response:
+        found = None if self.service.reader is None else self.service.reader.find(request.path_params["job"])
+        if found is None:
+            raise RefusedError(404, "There is no such job.")
+        if request.method == "DELETE":
+            found.cancel.set()
+        return _json(found.about())
+
+    async def upload(self, request: Request) -> Response:
+        uploads = self.service.uploads
+        if uploads is None:
+            raise RefusedError(404, "Uploads are switched off here.")
+        _need_type(request, "application/octet-stream")
+        opened = await uploads.take(request.query_params.get("name", ""), request.stream())
+        self.service.add(opened)
+        return _json({"trace": opened.id})
 
     # --- the map ----------------------------------------------------------------------------------
 
@@ -191,14 +253,14 @@ class _Answers:
         )
 
     async def stages(self, request: Request) -> Response:
-        head = self._one(request, "stages")
+        head, one = self._one(request, "stages")
         query, k = self._query(request, head), integer(request.query_params, "k", 1, KEYS, 12)
         return await self._read_json(
-            request, head, ("stages", query, k), lambda _: readings.stages(head.matrix, query, k)
+            request, head, ("stages", query, k), lambda _: stages(head.layer, one, query, k)
         )
 
     async def entropy(self, request: Request) -> Response:
-        head = self._one(request, "entropy")
+        head, _ = self._one(request, "entropy")
         return await self._read(
             request,
             head,
@@ -208,12 +270,12 @@ class _Answers:
         )
 
     async def received(self, request: Request) -> Response:
-        head = self._one(request, "received")
+        head = self._head(request)
         return await self._read(
             request,
             head,
             ("received",),
-            lambda cancel: readings.received(head.matrix, cancel),
+            lambda cancel: readings.received(head.matrix, head.head, cancel),
             self.service.urgency_of_pass(head),
         )
 
@@ -231,26 +293,45 @@ class _Answers:
         head = self._every(request)
 
         def compute(cancel: Cancel) -> Any:
-            return readings.numbers(head.matrix, head.call.kind == "self", cancel)
+            return readings.numbers(head.matrix, head.trace.section_of(head.call).is_self, cancel)
 
         return await self._read_json(request, head, ("numbers",), compute)
+
+    async def flow(self, request: Request) -> Response:
+        query, trace = request.query_params, self._trace(request)
+        word(query, "name", ("rollout",))
+        direction = word(query, "direction", ("to", "from"))
+        named = {section.name: section for section in trace.reading.sections if section.is_self}
+        section = named.get(query.get("section", ""))
+        if section is None:
+            raise RefusedError(404, f"section: must be {' or '.join(named) or 'one of self-attention'}.")
+        length = len(section.queries)
+        start = integer(query, "from", 0, length - 1)
+        stop = integer(query, "to", start + 1, min(length, start + SPAN), start + 1)
+        first = next(call for call, (each, _) in enumerate(trace.calls) if each is section)
+        head = Head(trace, first, "mean")
+
+        def compute(cancel: Cancel) -> Tensor:
+            return rollout(section.layers, direction, start, stop, cancel)
+
+        key = ("rollout", direction, start, stop)
+        return await self._read(request, head, key, compute, Urgency.WHOLE)
 
     # --- common -----------------------------------------------------------------------------------
 
     def _head(self, request: Request) -> Head:
-        trace = find_trace(self.service.traces, request.path_params["trace"])
-        return find_head(trace, request.path_params["call"], request.query_params)
+        return find_head(self._trace(request), request.path_params["call"], request.query_params)
 
     def _every(self, request: Request) -> Head:
         """All heads of a call."""
-        trace = find_trace(self.service.traces, request.path_params["trace"])
-        return find_head(trace, request.path_params["call"], {**request.query_params, "head": "mean"})
+        every = {**request.query_params, "head": "mean"}
+        return find_head(self._trace(request), request.path_params["call"], every)
 
-    def _one(self, request: Request, what: str) -> Head:
+    def _one(self, request: Request, what: str) -> tuple[Head, int]:
         head = self._head(request)
         if isinstance(head.head, str):
             raise RefusedError(400, f"head: {what} are of one head, not of the {head.head} over heads.")
-        return head
+        return head, head.head
 
     def _query(self, request: Request, head: Head) -> int:
         return integer(request.query_params, "query", 0, head.size[0] - 1)
@@ -294,11 +375,44 @@ class _Answers:
 
 
 def _web() -> dict[str, bytes]:
-    """Every part of the page, by its name under ``web/``."""
-    root = files("sightline.view") / "web"
-    found = {each.name: each.read_bytes() for each in root.iterdir() if each.is_file()}
-    served = (each for each in (root / "served").iterdir() if each.is_file())
-    return found | {f"served/{each.name}": each.read_bytes() for each in served}
+    """Every part of the page, by its name under ``web/``; the page itself for a server."""
+    links = "".join(f'<link rel="stylesheet" href="/web/{name}">\n' for name in names(".css"))
+    fill = {
+        "csp": "",  # the server says it with every answer
+        "title": "Sightline",
+        "styles": links,
+        "data": "",
+        "script": '<script type="module" src="/web/main.js"></script>',
+    }
+    page = source("page.html")
+    for slot, value in fill.items():
+        page = page.replace(f"{{{{{slot}}}}}", value)
+    parts = {name: source(name).encode() for suffix in _SUFFIXES for name in names(suffix)}
+    return parts | {"page.html": page.encode()}
+
+
+def _need_type(request: Request, wanted: str) -> None:
+    """A form of another site's page can send none of the types that are taken here without asking first."""
+    found = request.headers.get("content-type", "").split(";")[0].strip()
+    if found != wanted:
+        raise RefusedError(415, f"Content-Type: must be {wanted}, got {found[:40]!r}.")
+
+
+async def _json_body(request: Request) -> dict[str, Any]:
+    """An object of the body, of up to ``TEXT`` bytes."""
+    _need_type(request, "application/json")
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > TEXT:
+            raise RefusedError(413, f"The text is longer than {TEXT} bytes: give a file to --text.")
+    try:
+        found = json.loads(body)
+    except ValueError:
+        raise RefusedError(400, "The request is no JSON.") from None
+    if not isinstance(found, dict):
+        raise RefusedError(400, "The request is no JSON object.")
+    return found
 
 
 def _json(value: Any) -> Response:

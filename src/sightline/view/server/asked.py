@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sightline.matrix import AttentionMatrix
-from sightline.trace.call import AttentionCall
 from sightline.view.server.blocks import select
 from sightline.view.server.catalogue import Open
 
@@ -24,24 +23,28 @@ class Head:
     """One head of one call of one trace, or the mean or maximum over its heads."""
 
     trace: Open
-    call: AttentionCall
-    batch: int
+    call: int
     head: int | str
 
     @property
-    def key(self) -> tuple[str, int, int, int | str]:
+    def key(self) -> tuple[str, int, int | str]:
         """What it is called in caches."""
-        return self.trace.id, self.call.index, self.batch, self.head
+        return self.trace.id, self.call, self.head
+
+    @property
+    def layer(self) -> AttentionMatrix:
+        """[1,H,N,M] with all heads, lazy."""
+        return self.trace.matrix(self.call)
 
     @property
     def matrix(self) -> AttentionMatrix:
-        """[1,H,N,M], lazy."""
-        return select(self.call.matrix, self.batch, self.head)
+        """[1,H,N,M], lazy: the one head, or all of them for the mean or maximum."""
+        return select(self.layer, self.head)
 
     @property
     def size(self) -> tuple[int, int]:
         """N, M."""
-        _, _, n, m = self.call.matrix.shape
+        _, _, n, m = self.layer.shape
         return n, m
 
 
@@ -52,25 +55,13 @@ def find_trace(traces: Mapping[str, Open], name: str) -> Open:
     return traces[name]
 
 
-def find_call(trace: Open, index: int) -> AttentionCall:
-    """A call with a matrix."""
-    if not 0 <= index < len(trace.calls):
-        raise RefusedError(404, f"layer: must be from 0 to {len(trace.calls) - 1}, got {index}.")
-    call = trace.calls[index]
-    if call.shape is None or not call.shape.numel():
-        raise RefusedError(404, f"layer {index}: has no attention matrix: {call.reason or 'it is empty'}.")
-    return call
-
-
-def find_head(trace: Open, index: int, query: Mapping[str, str]) -> Head:
-    """The head that a request names by ``head`` (a number, "mean" or "max") and ``batch``."""
-    call = find_call(trace, index)
-    assert call.shape is not None
-    b, h, _, _ = call.shape
-    batch = integer(query, "batch", 0, b - 1, 0)
+def find_head(trace: Open, call: int, query: Mapping[str, str]) -> Head:
+    """The head that a request names by ``head``: a number, "mean" or "max"."""
+    if not 0 <= call < len(trace.calls):
+        raise RefusedError(404, f"layer: must be from 0 to {len(trace.calls) - 1}, got {call}.")
+    heads = trace.matrix(call).shape[1]
     text = query.get("head", "0")
-    head = text if text in ("mean", "max") else integer(query, "head", 0, h - 1, 0)
-    return Head(trace, call, batch, head)
+    return Head(trace, call, text if text in ("mean", "max") else integer(query, "head", 0, heads - 1, 0))
 
 
 def integer(query: Mapping[str, str], name: str, least: int, most: int, otherwise: int | None = None) -> int:

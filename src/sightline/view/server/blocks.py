@@ -30,10 +30,10 @@ class Piece(NamedTuple):
     rows: slice
 
 
-def select(matrix: AttentionMatrix, batch: int, head: int | str) -> AttentionMatrix:
-    """One batch entry and one head, or all heads for "mean" and "max": still lazy, [1,H,N,M] with H ≥ 1."""
+def select(matrix: AttentionMatrix, head: int | str) -> AttentionMatrix:
+    """One head, or all heads for "mean" and "max": still lazy, [1,H,N,M] with H ≥ 1."""
     heads = slice(None) if isinstance(head, str) else slice(head, head + 1)
-    chosen: AttentionMatrix = matrix[batch : batch + 1, heads]
+    chosen: AttentionMatrix = matrix[:, heads]
     return chosen
 
 

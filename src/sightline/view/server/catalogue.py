@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import CommandError
-from sightline.measure.sources import CAVEAT
+from sightline.matrix import AttentionMatrix
 from sightline.trace import load_trace
-from sightline.trace.call import AttentionCall
 from sightline.trace.calls import Calls
-from sightline.view.pyramid import TILE, coarse_level, top_level
+from sightline.view.about import Start, about, side_lists
+from sightline.view.errors import LookError
+from sightline.view.reading import Reading, Section
+from sightline.view.summary import Wish, summarize
+from sightline.view.tokens import Token
+from sightline.view.traced import reading_of
+
+#: Up to so many tokens every head is read to find the most telling one, which the page then shows first.
+TELLING = 512
 
 
 class ServeError(CommandError):
@@ -21,90 +28,93 @@ class ServeError(CommandError):
 
 
 class Open:
-    """One open trace.
+    """One open trace. Its calls are the layers of its sections, numbered through.
 
     Attributes:
         id: what addresses call it; the same for the same file, so that a link lives longer than a server.
         title: what to call it.
-        calls: its attention calls.
-        tokens: its tokens, or ``None``.
+        reading: its sections, tokens and all.
+        calls: (section, layer in it) of each call.
+        sides: the token lists, by the ids that the page knows them by.
     """
 
-    def __init__(self, calls: Calls, title: str, identity: str) -> None:
-        self.id, self.title, self.calls, self.tokens = identity, title, calls, calls.tokens
+    def __init__(self, reading: Reading, title: str, identity: str) -> None:
+        self.id, self.title, self.reading = identity, title, reading
+        self.calls = [(section, at) for section in reading.sections for at in range(len(section.layers))]
+        self.sides: list[tuple[Token, ...]] = side_lists(reading)
+        self._about: dict[str, Any] | None = None
+
+    def matrix(self, call: int) -> AttentionMatrix:
+        """[1,H,N,M] of a call."""
+        section, at = self.calls[call]
+        return section.layers[at]
+
+    def section_of(self, call: int) -> Section:
+        """The section that a call belongs to."""
+        return self.calls[call][0]
 
     def summary(self) -> dict[str, Any]:
-        """Name and size."""
-        count = len(self.calls)
-        return {"id": self.id, "title": self.title, "model": self.calls.model, "calls": count}
+        """What lists of traces show."""
+        return {"id": self.id, "title": self.title, "model": self.reading.model}
 
     def about(self) -> dict[str, Any]:
         """Everything but the numbers."""
-        return self.summary() | {
-            "tokens": None if self.tokens is None else len(self.tokens),
-            "notices": self.calls.notices,
-            "caveat": CAVEAT,
-            "tile": TILE,
-            "sections": _sections(self.calls),
-            "layers": [self._layer(call) for call in self.calls],
-        }
-
-    def _layer(self, call: AttentionCall) -> dict[str, Any]:
-        about: dict[str, Any] = {
-            "index": call.index,
-            "name": call.name,
-            "kind": call.kind,
-            "how": call.how,
-            "verified": call.verified,
-            "reason": call.reason,
-            "shape": None if call.shape is None else list(call.shape),
-        }
-        if call.shape is not None and call.shape.numel():
-            _, _, n, m = call.shape
-            about |= {"top": top_level(n, m), "coarse": coarse_level(n, m)}
-            length = about["tokens"] = None if self.tokens is None else len(self.tokens)
-            about["names"] = {"query": n == length, "key": m == length}
-        return about
+        if self._about is None:
+            self._about = about(self.reading, self.id, self.title, _start(self.reading))
+        return self._about
 
 
-def _sections(calls: Calls) -> list[dict[str, Any]]:
-    """Neighbouring calls of one kind and shape, as the stacks of a model have them."""
-    found: list[dict[str, Any]] = []
-    for call in calls:
-        shape = None if call.shape is None else list(call.shape[2:])
-        if not found or (found[-1]["kind"], found[-1]["shape"]) != (call.kind, shape):
-            found.append({"kind": call.kind, "shape": shape, "layers": []})
-        found[-1]["layers"].append(call.index)
-    return found
+def _start(reading: Reading) -> Start | None:
+    """The most telling head of a short reading; of a long one the first."""
+    if max(section.layers[0].shape[3] for section in reading.sections) > TELLING:
+        return None
+    try:
+        summary = summarize(reading, Wish())
+    except LookError:
+        return None
+    choice = summary.choice
+    return Start(summary.units.name, choice.layer, choice.head, choice.query)
 
 
-def open_files(paths: Sequence[Path]) -> list[Open]:
+def open_files(paths: Sequence[Path], batch: int = 0) -> list[Open]:
     """Saved traces, memory-mapped.
 
     Raises:
         ServeError: a file is missing, damaged, or holds no attention.
     """
-    return [_open_file(path) for path in paths]
+    return [open_file(path, path.name, batch) for path in paths]
 
 
-def _open_file(path: Path) -> Open:
+def open_file(path: Path, title: str, batch: int = 0, identity: str | None = None) -> Open:
+    """A saved trace under a title of its own; its identity follows from the file.
+
+    Raises:
+        ServeError: as for :func:`open_files`.
+    """
     try:
         calls = load_trace(path)
         stat = path.stat()
     except OSError as error:
-        raise ServeError(f"cannot read {path}: {error.strerror or error}") from None
+        raise ServeError(f"cannot read {title}: {error.strerror or error}") from None
     except ValueError as error:
-        raise ServeError(str(error)) from None
-    mark = f"{path.resolve()} {stat.st_mtime_ns} {stat.st_size}"
-    return open_calls(calls, path.name, hashlib.sha256(mark.encode()).hexdigest()[:12])
+        raise ServeError(str(error).replace(str(path), title)) from None
+    mark = f"{path.resolve()} {stat.st_mtime_ns} {stat.st_size} {batch}"
+    return open_calls(calls, title, identity or hashlib.sha256(mark.encode()).hexdigest()[:12], batch)
 
 
-def open_calls(calls: Calls, title: str, identity: str | None = None) -> Open:
+def open_calls(calls: Calls, title: str, identity: str | None = None, batch: int = 0) -> Open:
     """A trace in memory.
 
     Raises:
-        ServeError: it holds no attention.
+        ServeError: it holds no attention, or not that batch entry.
     """
-    if not any(call.shape is not None and call.shape.numel() for call in calls):
-        raise ServeError(f"{title}: there is no attention in it to look at")
-    return Open(calls, title, identity or secrets.token_hex(6))
+    try:
+        reading = reading_of(calls, batch=batch, unverified=True, sized=False)
+    except LookError as error:
+        raise ServeError(f"{title}: {error}") from None
+    return open_reading(reading, title, identity)
+
+
+def open_reading(reading: Reading, title: str, identity: str | None = None) -> Open:
+    """What a model made of a text."""
+    return Open(reading, title, identity or secrets.token_hex(6))

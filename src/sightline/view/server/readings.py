@@ -74,34 +74,6 @@ def column(matrix: AttentionMatrix, head: int | str, start: int, stop: int, canc
     return over_heads(found, head)
 
 
-def stages(matrix: AttentionMatrix, query: int, k: int) -> dict[str, Any]:
-    """The k largest weights of a query with their score at each stage."""
-    problem = matrix.problem
-    names = ["scaled"]
-    names += ["capped"] if problem.softcap is not None else []
-    biased = problem.bias is not None or problem.slopes is not None or problem.table is not None
-    names += [*(["biased"] if biased else []), "masked"]
-    found = row(matrix, 0, query, query + 1)
-    seen = int((~found.isnan()).sum())
-    order = found.nan_to_num(nan=-1.0).topk(min(k, seen))
-    rows = {name: matrix.scores(query, slice(None), name)[0, 0, 0] for name in names}
-    keys = [
-        {"key": j, "weight": weight, **{name: float(scores[j]) for name, scores in rows.items()}}
-        for weight, j in zip(order.values.tolist(), order.indices.tolist(), strict=True)
-    ]
-    rest = max(0.0, float(found.nansum()) - float(order.values.sum()))
-    lse = float(matrix.lse_of(slice(query, query + 1))[0, 0, 0])
-    return {
-        "query": query,
-        "scale": problem.scale,
-        "stages": names,
-        "lse": lse if math.isfinite(lse) else None,
-        "visible": seen,
-        "keys": keys,
-        "rest": {"keys": seen - len(keys), "weight": rest},
-    }
-
-
 def entropy(matrix: AttentionMatrix, cancel: Cancel) -> Tensor:
     """[N]: the entropy of every row of one head, exact: a pass over the matrix that can be stopped."""
     n, m = matrix.shape[2:]
@@ -112,14 +84,14 @@ def entropy(matrix: AttentionMatrix, cancel: Cancel) -> Tensor:
     return found
 
 
-def received(matrix: AttentionMatrix, cancel: Cancel) -> Tensor:
-    """[M]: the sum over queries of the weight that each key of one head gets; such a pass as well."""
-    m = matrix.shape[3]
-    found = torch.zeros(m, dtype=torch.float64)
+def received(matrix: AttentionMatrix, head: int | str, cancel: Cancel) -> Tensor:
+    """[M]: the mean over queries of the weight that each key gets; such a pass as well."""
+    _, heads, n, m = matrix.shape
+    found = torch.zeros(heads, m, dtype=torch.float64)
     for piece in pieces(matrix, slice(None), m):
         cancel.check()
-        found += read(matrix, piece, slice(0, m), None, ("received",))["received"][0, 0]
-    return found.float()
+        found[piece.heads] += read(matrix, piece, slice(0, m), None, ("received",))["received"][0]
+    return over_heads((found / n).float(), head)
 
 
 def numbers(matrix: AttentionMatrix, is_self: bool, cancel: Cancel) -> dict[str, Any]:
@@ -140,7 +112,8 @@ def numbers(matrix: AttentionMatrix, is_self: bool, cancel: Cancel) -> dict[str,
         if is_self:
             parts[-1] |= _places(weights, at)
     joined = {name: torch.cat([part[name] for part in parts]).tolist() for name in parts[0]}
-    return {"rows": len(at), "of": n, "sampled": step > 1, "heads": joined}
+    labels = [None] * h  # what a head does needs every row, and is told where a whole pass is made anyway
+    return {"rows": len(at), "of": n, "sampled": step > 1, "heads": joined, "labels": labels}
 
 
 def _places(weights: Tensor, at: Tensor) -> dict[str, Tensor]:

@@ -17,6 +17,8 @@ from sightline.view.server.catalogue import Open
 from sightline.view.server.cells import Cells
 from sightline.view.server.jobs import Job, Jobs, Urgency
 from sightline.view.server.overview import Overview
+from sightline.view.server.reader import Reader
+from sightline.view.server.uploads import Uploads
 
 #: Weights of the sampled rows of a tile.
 QUICK = 1 << 25
@@ -41,6 +43,22 @@ class Service:
         self.traces = {trace.id: trace for trace in traces}
         self.cache = Cache(cache)
         self.jobs = Jobs(workers)
+        #: What reads texts for the page, if there is a model.
+        self.reader: Reader | None = None
+        #: What takes traces from the page, if it may send any.
+        self.uploads: Uploads | None = None
+
+    def add(self, trace: Open) -> None:
+        """One more trace; the last of the list."""
+        self.traces[trace.id] = trace
+
+    def stop(self) -> None:
+        """Ends everything that runs, and removes what was sent."""
+        self.jobs.stop()
+        if self.reader is not None:
+            self.reader.stop()
+        if self.uploads is not None:
+            self.uploads.stop()
 
     def tile(self, head: Head, tile: Tile, reduce: str, quick: bool) -> Picture | Job:
         """A tile that is known, or a computation that :meth:`finished` makes it of.

@@ -71,22 +71,17 @@ export class Answers {
     return sumColumn(heads, over, from, to);
   }
 
-  /** What each key gets from the average query. */
-  async received({ place }, pause) {
+  /** What each key gets from the average query; over heads, the mean or maximum of what they give. */
+  received({ place }) {
     const layer = this.layer(place.call);
     const { n, m } = layer;
-    const one = (at) => layer.tensors.received.data.subarray(at * m, (at + 1) * m);
-    if (place.head === "max") {
-      const { heads, over } = this.heads(place);
-      const sum = new Float64Array(m);
-      for (let i = 0; i < n; i++) {
-        meanRow(heads, over, i, i + 1).forEach((weight, j) => (sum[j] += weight || 0));
-        await pause(i / n);
-      }
-      return Float32Array.from(sum, (total) => total / n);
-    }
-    const chosen = place.head === "mean" ? Array.from({ length: layer.heads }, (_, at) => one(at)) : [one(Number(place.head))];
-    return Float32Array.from({ length: m }, (_, j) => chosen.reduce((sum, each) => sum + each[j], 0) / (n * chosen.length));
+    const over = /^m/.test(place.head);
+    const heads = over ? Array.from({ length: layer.heads }, (_, at) => at) : [Number(place.head)];
+    const gets = (head, j) => layer.tensors.received.data[head * m + j] / n;
+    return Float32Array.from({ length: m }, (_, j) => {
+      const found = heads.map((head) => gets(head, j));
+      return place.head === "max" ? Math.max(...found) : found.reduce((sum, each) => sum + each, 0) / found.length;
+    });
   }
 
   /** @returns {import("../source/types.js").Cell} */

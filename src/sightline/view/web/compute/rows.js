@@ -3,8 +3,8 @@ import { HIDDEN, weightsOfColumn, weightsOfRow } from "./weights.js";
 /** @typedef {import("./head.js").Head} Head */
 
 /**
- * Weights of one query for keys [from, to): of one head, or the mean or maximum over several; HIDDEN where no head
- * may look.
+ * Weights of one query for keys [from, to): of one head, or the mean or maximum over those heads that may look; HIDDEN
+ * where none may.
  * @param {Head[]} heads
  * @param {string} over "mean" or "max", for several heads
  * @param {number} i
@@ -14,25 +14,23 @@ import { HIDDEN, weightsOfColumn, weightsOfRow } from "./weights.js";
  * @param {Float32Array} scratch as long as `out`
  */
 export function rowOverHeads(heads, over, i, from, to, out, scratch) {
-  weightsOfRow(heads[0], i, from, to, out);
+  joinHeads(heads, over, to - from, out, scratch, (head, into) => weightsOfRow(head, i, from, to, into));
+}
+
+/** Every head's weights, joined place by place. */
+function joinHeads(heads, over, count, out, scratch, weights) {
+  weights(heads[0], out);
+  if (heads.length === 1) return;
+  const seen = Uint16Array.from({ length: count }, (_, at) => (out[at] === HIDDEN ? 0 : 1));
   for (const head of heads.slice(1)) {
-    weightsOfRow(head, i, from, to, scratch);
-    join(out, scratch, to - from, over);
+    weights(head, scratch);
+    for (let at = 0; at < count; at++) {
+      if (scratch[at] === HIDDEN) continue;
+      if (seen[at]++ === 0) out[at] = scratch[at];
+      else out[at] = over === "max" ? Math.max(out[at], scratch[at]) : out[at] + scratch[at];
+    }
   }
-  if (over === "mean" && heads.length > 1) share(out, to - from, heads.length);
-}
-
-/** Add or raise `out` by `more`; what is hidden in one counts as 0 where the other may look. */
-function join(out, more, count, over) {
-  for (let j = 0; j < count; j++) {
-    if (more[j] === HIDDEN) continue;
-    if (out[j] === HIDDEN) out[j] = more[j];
-    else out[j] = over === "max" ? Math.max(out[j], more[j]) : out[j] + more[j];
-  }
-}
-
-function share(out, count, parts) {
-  for (let j = 0; j < count; j++) if (out[j] !== HIDDEN) out[j] /= parts;
+  if (over === "mean") for (let at = 0; at < count; at++) if (seen[at] > 1) out[at] /= seen[at];
 }
 
 /**
@@ -65,12 +63,7 @@ export function sumColumn(heads, over, from, to) {
   const { n } = heads[0];
   const [column, scratch, sum] = [new Float32Array(n), new Float32Array(n), new Float32Array(n).fill(NaN)];
   for (let j = from; j < to; j++) {
-    weightsOfColumn(heads[0], j, column);
-    for (const head of heads.slice(1)) {
-      weightsOfColumn(head, j, scratch);
-      join(column, scratch, n, over);
-    }
-    if (over === "mean" && heads.length > 1) share(column, n, heads.length);
+    joinHeads(heads, over, n, column, scratch, (head, into) => weightsOfColumn(head, j, into));
     for (let i = 0; i < n; i++) if (column[i] !== HIDDEN) sum[i] = (Number.isNaN(sum[i]) ? 0 : sum[i]) + column[i];
   }
   return sum;

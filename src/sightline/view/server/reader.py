@@ -1,0 +1,160 @@
+"""A model that reads texts for the page: one at a time, in its own thread, with progress, to be stopped."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from threading import Event
+from typing import Any
+
+from sightline.errors import CommandError
+from sightline.trace import trace
+from sightline.view.reading import Reading, read
+from sightline.view.server.cancel import StoppedError
+from sightline.view.server.catalogue import Open, open_reading
+
+_KEPT = 64  # jobs that can still be asked about
+_WAITING = 4  # readings that may wait
+
+
+class TooManyError(Exception):
+    """Too many readings are waiting."""
+
+
+@dataclass
+class ReadJob:
+    """One reading: how far it is, and what came of it."""
+
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    share: float = 0.0
+    what: str = "waiting"
+    trace: str | None = None
+    error: str | None = None
+    cancel: Event = field(default_factory=Event)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has come to an end, good or bad."""
+        return self.trace is not None or self.error is not None
+
+    def about(self) -> dict[str, Any]:
+        """What the page is told."""
+        return {"share": self.share, "what": self.what, "trace": self.trace, "error": self.error}
+
+
+class Reader:
+    """Runs a model over texts.
+
+    Args:
+        model: its name or folder; ``None`` for the default model. It is loaded when the first text comes.
+        take: is given every reading, as an open trace.
+        max_tokens: tokens of a text that are used at most.
+    """
+
+    def __init__(
+        self, model: str | None, take: Callable[[Open], None], max_tokens: int | None = None
+    ) -> None:
+        self.model, self.take, self.max_tokens = model, take, max_tokens
+        self._loaded: Any = None
+        self._jobs: OrderedDict[str, ReadJob] = OrderedDict()
+        self._thread = ThreadPoolExecutor(1, "reader")
+
+    def start(self, text: str, pair: str | None) -> ReadJob:
+        """Read a text, and a pair or a target, in the background.
+
+        Raises:
+            TooManyError: when too many are waiting.
+        """
+        if sum(not job.done for job in self._jobs.values()) >= _WAITING:
+            raise TooManyError
+        job = ReadJob()
+        self._jobs[job.id] = job
+        while len(self._jobs) > _KEPT:
+            self._jobs.popitem(last=False)
+        self._thread.submit(self._run, job, text, pair)
+        return job
+
+    def find(self, name: str) -> ReadJob | None:
+        """The job of that id."""
+        return self._jobs.get(name)
+
+    def stop(self) -> None:
+        """Ends every job."""
+        for job in self._jobs.values():
+            job.cancel.set()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def read_now(self, text: str, pair: str | None = None, offload: str | None = None) -> Open:
+        """Read a text in this thread; ``offload="disk"`` keeps what is linear in it in memory-mapped files.
+
+        Raises:
+            CommandError: the model cannot be loaded, or does not take the text.
+        """
+        if offload is None:
+            reading = self._read(ReadJob(), text, pair)
+            return open_reading(reading, _title(reading))
+        self._load(ReadJob())
+        if self._loaded.encoder_decoder:
+            raise CommandError("--offload: not for models with a decoder of their own; leave it out")
+        with trace(self._loaded.model, offload=offload) as caught:
+            reading = self._read(ReadJob(), text, pair)
+        section = reading.sections[0]
+        kept = replace(section, layers=tuple(call.matrix for call in caught))
+        return open_reading(replace(reading, sections=(kept,)), _title(reading))
+
+    def _run(self, job: ReadJob, text: str, pair: str | None) -> None:
+        try:
+            reading = self._read(job, text, pair)
+            opened = open_reading(reading, _title(reading))
+            opened.about()  # which head to show first is found here, not while the page waits
+            self.take(opened)
+            job.share, job.trace = 1.0, opened.id
+        except StoppedError:
+            job.error = "The reading was stopped."
+        except CommandError as error:
+            job.error = str(error)
+        except Exception as error:  # whatever a model does: the page must hear of it
+            job.error = f"{type(error).__name__}: {error}"
+
+    def _read(self, job: ReadJob, text: str, pair: str | None) -> Reading:
+        if job.cancel.is_set():
+            raise StoppedError
+        self._load(job)
+        job.what = f"{self._loaded.name} reads"
+        with _watched(self._loaded.model, job):
+            return read(self._loaded, text, pair, self.max_tokens)
+
+    def _load(self, job: ReadJob) -> None:
+        from sightline.huggingface.load import load_model
+
+        if self._loaded is None:
+            job.what = f"loading {self.model or 'the default model'}"
+            self._loaded = load_model(self.model)
+
+
+@contextmanager
+def _watched(model: Any, job: ReadJob) -> Iterator[None]:
+    """Counts modules as they run, and raises in the model's midst once the job is not wanted any more."""
+    modules = list(model.modules())
+    ran = 0
+
+    def count(*_: Any) -> None:
+        nonlocal ran
+        ran += 1
+        job.share = min(0.95, ran / len(modules))
+        if job.cancel.is_set():
+            raise StoppedError
+
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.callback(module.register_forward_pre_hook(count).remove)
+        yield
+
+
+def _title(reading: Reading) -> str:
+    words = " ".join(" ".join(reading.texts).split()) or reading.model
+    return words if len(words) <= 48 else words[:47] + "…"

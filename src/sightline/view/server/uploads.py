@@ -1,0 +1,68 @@
+"""Traces that the page sends: streamed to files of their own, checked as any file, gone with the server."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+
+from sightline.view.server.asked import RefusedError
+from sightline.view.server.catalogue import Open, ServeError, open_file
+
+#: Megabytes that all uploads together may take by default.
+MEGABYTES = 512
+
+
+class Uploads:
+    """A folder of its own for what is sent, bounded, removed at the end."""
+
+    def __init__(self, megabytes: int = MEGABYTES) -> None:
+        self.limit = megabytes << 20
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._taken = 0
+
+    async def take(self, name: str, body: AsyncIterator[bytes]) -> Open:
+        """Keep and open one trace.
+
+        Raises:
+            RefusedError: 413 when it is too large, 400 when it is no sound trace.
+        """
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="sightline-")
+        # The name that it came with is what it is called, never where it is put.
+        path = Path(self._folder.name) / f"{secrets.token_hex(8)}.safetensors"
+        title = " ".join(name.split())[:80] or "an uploaded trace"
+        try:
+            self._taken += await self._write(path, body)
+            return await run_in_threadpool(open_file, path, title, 0, secrets.token_hex(6))
+        except ServeError as error:
+            self._taken -= path.stat().st_size
+            path.unlink()
+            raise RefusedError(400, str(error)) from None
+
+    async def _write(self, path: Path, body: AsyncIterator[bytes]) -> int:
+        size = 0
+        try:
+            with path.open("xb") as file:
+                async for part in body:
+                    size += len(part)
+                    if self._taken + size > self.limit:
+                        raise RefusedError(
+                            413,
+                            f"The uploads are larger than {self.limit >> 20} MB together: "
+                            "serve the file itself, or give --max-upload.",
+                        )
+                    await run_in_threadpool(file.write, part)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return size
+
+    def stop(self) -> None:
+        """Removes everything."""
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
