@@ -46,19 +46,19 @@ class SightlineText extends View {
   /** @param {Set<string>} changed */
   update(changed) {
     const has = (...names) => names.some((name) => changed.has(name));
-    if (has("subject", "compared")) this.lay();
+    const fresh = has("subject", "compared") && this.lay();
     if (has("subject", "show", "direction")) this.describe();
     if (has("subject", "compared", "hover", "query", "key", "direction", "show", "words", "tokens")) this.follow();
     if (has("words", "colours", "scale", "ceiling", "tokens")) this.paint();
-    if (has("query", "key")) this.reveal();
+    if (fresh || has("query", "key", "full")) this.reveal();
   }
 
-  /** Make panels for what is shown; what is there already stays. */
+  /** Make panels for what is shown; what is there already stays. @returns {boolean} whether they are new */
   lay() {
     const { subject, versus } = this.explorer;
     const other = versus && textName(versus) !== textName(subject) ? versus : null;
     const laid = JSON.stringify([textName(subject), other && textName(other)]);
-    if (laid === this.laid) return;
+    if (laid === this.laid) return false;
     this.laid = laid;
     for (const panel of this.all) panel.close();
     const { section, keys, queries } = subject;
@@ -72,6 +72,7 @@ class SightlineText extends View {
     this.shading = this.versusShading = null;
     this.shader.forget();
     this.versusShader.forget();
+    return true;
   }
 
   get all() {
@@ -203,7 +204,8 @@ class SightlineText extends View {
     const { range, direction, show } = this.shadedBy;
     const tokens = direction === "to" ? subject.queries : subject.keys;
     const name = tokens.side.places ? `#${range.from}` : showToken(unitText(tokens, range), range.from);
-    if (shownOf(subject, show) !== "weights") return `${show} ${direction === "to" ? "to" : "from"} ${name}, the largest`;
+    const flow = shownOf(subject, show);
+    if (flow !== "weights") return direction === "to" ? `Keys that matter most to ${name}, by ${flow}` : `Queries that ${name} matters most to, by ${flow}`;
     return direction === "to" ? `Keys that ${name} attends to most` : `Queries that attend most to ${name}`;
   }
 

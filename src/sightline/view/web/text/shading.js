@@ -15,6 +15,7 @@ const BIG = 2 ** 26; // weights of a head: more take long to sum before anybody 
  * @property {"queries" | "keys"} side
  * @property {import("./merge.js").Merging} how
  * @property {boolean} received whether it is a mean over all queries
+ * @property {string} name what its numbers are
  */
 
 /**
@@ -46,7 +47,7 @@ export function canShade({ layer }, { show, range }) {
  */
 export async function shadingOf({ source, place, about, section }, { show, direction, range }, signal, onProgress) {
   if (show === "received" || range === null) {
-    return { values: await source.received(place, signal), side: "keys", how: "sum", received: true };
+    return { values: await source.received(place, signal), side: "keys", how: "sum", received: true, name: "mean weight" };
   }
   const { from, to } = range;
   const [side, how] = direction === "to" ? /** @type {const} */ (["keys", "sum"]) : /** @type {const} */ (["queries", "mean"]);
@@ -54,5 +55,5 @@ export async function shadingOf({ source, place, about, section }, { show, direc
     if (show !== "weights") return source.flow(about.id, section.name, show, { direction, from, to, signal, onProgress });
     return direction === "to" ? source.row(place, from, to, signal) : source.column(place, from, to, signal);
   };
-  return { values: await ask(), side, how, received: false };
+  return { values: await ask(), side, how, received: false, name: show === "weights" ? "weight" : show };
 }

@@ -56,7 +56,7 @@ export class RankingTable {
     this.title.textContent = title;
     this.title.title = title;
     this.side.textContent = shading?.side === "queries" ? "query" : "key";
-    this.value.textContent = shading?.received ? "mean weight" : "weight";
+    this.value.textContent = shading?.name ?? "weight";
     const most = Math.max(ranking?.top[0]?.weight ?? 0, 1e-30);
     this.rows.forEach((row, rank) => {
       const unit = ranking?.top[rank];
