@@ -1,6 +1,6 @@
 import { rolloutOf } from "./flow.js";
 import { headOf } from "./head.js";
-import { entropyOf, meanRow, rankIn, sumColumn } from "./rows.js";
+import { blocksOfRows, entropyOf, meanRow, rankIn, rowReader, sumColumn } from "./rows.js";
 import { stagesOf } from "./stages.js";
 import { readTensor } from "./tensor.js";
 import { tileOf } from "./tiles.js";
@@ -27,7 +27,7 @@ export class Answers {
     let found = this.decoded.get(call);
     if (!found) {
       const { raw, texts } = this.carried.get(call);
-      const read = ([name, ref]) => [name, { data: readTensor(ref, (id) => texts[id]), shape: ref.shape }];
+      const read = ([name, ref]) => [name, lazyTensor(ref, (id) => texts[id])];
       found = { ...raw, tensors: Object.fromEntries(Object.entries(raw.tensors).map(read)) };
     }
     this.decoded.delete(call);
@@ -58,7 +58,7 @@ export class Answers {
 
   tile({ place, tile, how }, pause) {
     const { heads, over } = this.heads(place);
-    return tileOf(heads, over, tile, how, () => pause(NaN));
+    return tileOf(heads, over, tile, how, pause);
   }
 
   row({ place, from, to }) {
@@ -77,11 +77,12 @@ export class Answers {
     const { n, m } = layer;
     const one = (at) => layer.tensors.received.data.subarray(at * m, (at + 1) * m);
     if (place.head === "max") {
-      const { heads, over } = this.heads(place);
+      const read = rowReader(this.all(place.call), "max", 0, m);
       const sum = new Float64Array(m);
-      for (let i = 0; i < n; i++) {
-        meanRow(heads, over, i, i + 1).forEach((weight, j) => (sum[j] += weight || 0));
-        await pause(i / n);
+      for (const rows of blocksOfRows(0, n)) {
+        const found = read(rows);
+        for (let r = 0; r < rows.length; r++) for (let j = 0; j < m; j++) if (found[r][j] > 0) sum[j] += found[r][j];
+        await pause(rows[0] / n);
       }
       return Float32Array.from(sum, (total) => total / n);
     }
@@ -104,6 +105,18 @@ export class Answers {
   }
 
   rollout({ calls, direction, from, to }, pause) {
-    return rolloutOf(calls.map((call) => this.all(call)), { direction, from, to }, pause);
+    const layers = calls.map((call) => () => this.all(call));
+    return rolloutOf(layers, this.carried.get(calls[0]).raw.n, { direction, from, to }, pause);
   }
+}
+
+/** A tensor that is decoded when its numbers are first asked for: values take part in the steps only. */
+function lazyTensor(ref, textOf) {
+  let data = null;
+  return {
+    shape: ref.shape,
+    get data() {
+      return (data ??= readTensor(ref, textOf));
+    },
+  };
 }

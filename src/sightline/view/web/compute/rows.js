@@ -1,25 +1,44 @@
-import { HIDDEN, weightsOfColumn, weightsOfRow } from "./weights.js";
+import { BLOCK, weightsOfRows } from "./blocks.js";
+import { HIDDEN, weightsOfColumn } from "./weights.js";
 
 /** @typedef {import("./head.js").Head} Head */
 
 /**
- * Weights of one query for keys [from, to): of one head, or the mean or maximum over several; HIDDEN where no head
- * may look.
+ * What gives the weights of up to BLOCK queries for keys [from, to): of one head, or the mean or maximum over several;
+ * HIDDEN where no head may look. Its rows are overwritten by the next call.
  * @param {Head[]} heads
  * @param {string} over "mean" or "max", for several heads
- * @param {number} i
  * @param {number} from
  * @param {number} to
- * @param {Float32Array} out
- * @param {Float32Array} scratch as long as `out`
+ * @returns {(rows: number[]) => Float64Array[]}
  */
-export function rowOverHeads(heads, over, i, from, to, out, scratch) {
-  weightsOfRow(heads[0], i, from, to, out);
-  for (const head of heads.slice(1)) {
-    weightsOfRow(head, i, from, to, scratch);
-    join(out, scratch, to - from, over);
+export function rowReader(heads, over, from, to) {
+  const room = () => Array.from({ length: BLOCK }, () => new Float64Array(to - from));
+  const [outs, scratch] = [room(), heads.length > 1 ? room() : []];
+  return (rows) => {
+    weightsOfRows(heads[0], rows, from, to, outs);
+    for (const head of heads.slice(1)) {
+      weightsOfRows(head, rows, from, to, scratch);
+      for (let r = 0; r < rows.length; r++) join(outs[r], scratch[r], to - from, over);
+    }
+    if (over === "mean" && heads.length > 1) for (const out of outs) share(out, to - from, heads.length);
+    return outs;
+  };
+}
+
+/**
+ * Rows from, from + step, ... below to, in blocks as rowReader takes them.
+ * @param {number} from
+ * @param {number} to
+ * @param {number} [step]
+ * @returns {number[][]}
+ */
+export function blocksOfRows(from, to, step = 1) {
+  const found = [];
+  for (let i = from; i < to; i += BLOCK * step) {
+    found.push(Array.from({ length: Math.min(BLOCK, Math.ceil((to - i) / step)) }, (_, r) => i + r * step));
   }
-  if (over === "mean" && heads.length > 1) share(out, to - from, heads.length);
+  return found;
 }
 
 /** Add or raise `out` by `more`; what is hidden in one counts as 0 where the other may look. */
@@ -45,12 +64,18 @@ function share(out, count, parts) {
  */
 export function meanRow(heads, over, from, to) {
   const { m } = heads[0];
-  const [row, scratch, sum] = [new Float32Array(m), new Float32Array(m), new Float32Array(m).fill(NaN)];
-  for (let i = from; i < to; i++) {
-    rowOverHeads(heads, over, i, 0, m, row, scratch);
-    for (let j = 0; j < m; j++) if (row[j] !== HIDDEN) sum[j] = (Number.isNaN(sum[j]) ? 0 : sum[j]) + row[j] / (to - from);
+  const read = rowReader(heads, over, 0, m);
+  const sum = new Float32Array(m).fill(NaN);
+  for (const rows of blocksOfRows(from, to)) {
+    const found = read(rows);
+    for (let r = 0; r < rows.length; r++) add(sum, found[r], to - from);
   }
   return sum;
+}
+
+/** Add a row's share to `sum`; NaN stays where all rows are hidden. */
+function add(sum, row, parts) {
+  for (let j = 0; j < row.length; j++) if (row[j] !== HIDDEN) sum[j] = (Number.isNaN(sum[j]) ? 0 : sum[j]) + row[j] / parts;
 }
 
 /**
@@ -71,7 +96,7 @@ export function sumColumn(heads, over, from, to) {
       join(column, scratch, n, over);
     }
     if (over === "mean" && heads.length > 1) share(column, n, heads.length);
-    for (let i = 0; i < n; i++) if (column[i] !== HIDDEN) sum[i] = (Number.isNaN(sum[i]) ? 0 : sum[i]) + column[i];
+    add(sum, column, 1);
   }
   return sum;
 }
