@@ -304,6 +304,19 @@ def test_rollout_in_the_page_equals_the_measure(page, weights_in_page, eager, mo
     torch.testing.assert_close(torch.tensor(found["from"]), mix.T, atol=1e-3, rtol=0)
 
 
+def test_numbers_are_means_over_rows(page, eager):
+    layers = meta_of(page(TEXT, model="gpt2"))["layers"]
+    apart = (torch.arange(len(IDS))[:, None] - torch.arange(len(IDS))).abs()
+    for layer, weights in zip(layers, eager("gpt2", input_ids=ids(*IDS)).attentions, strict=True):
+        w, found = weights[0].double(), layer["numbers"]["heads"]
+        close(found["entropy"], -torch.xlogy(w, w).sum(-1).mean(-1))
+        close(found["max"], w.amax(-1).mean(-1))
+        close(found["first"], w[..., 0].mean(-1))
+        close(found["distance"], (w * apart).sum(-1).mean(-1))
+        close(found["itself"], w.diagonal(0, 1, 2).mean(-1))
+        close(found["previous"], w.diagonal(-1, 1, 2).mean(-1))  # of the queries that have one
+
+
 @needs_node
 def test_values_give_the_context(page, weights_in_page):
     found = weights_in_page(page(TEXT))["encoder"]
