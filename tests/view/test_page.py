@@ -21,7 +21,7 @@ from sightline.view.summary import Wish, summarize
 from sightline.view.tensors import TensorStore
 from sightline.view.tokens import tokens_of_places
 
-from .test_numbers import IDS, TEXT, ids
+from .test_numbers import IDS, TEXT, close, ids
 
 HOSTILE = "</script><script>cat</script> & \" ' <!-- the </style> {{script}} \u2028 cat"
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
