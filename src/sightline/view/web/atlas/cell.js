@@ -34,7 +34,7 @@ export class HeadCell {
     const value = showHeadNumber(name, numbers.heads[name]?.[at]);
     const label = numbers.labels?.[at] ?? "";
     this.number.textContent = value;
-    this.label.textContent = label;
+    this.label.textContent = label.replace(/ token$/, ""); // in full in the title and the table
     const told = [this.name, ...(label ? [label] : []), `${nameOfNumber(name)} ${value}`].join(", ");
     this.button.setAttribute("aria-label", told);
     this.button.title = told;

@@ -7,8 +7,8 @@ import { rowsOfHeads, sortHeads } from "./sort.js";
 import { HeadTable } from "./table.js";
 
 const ABOUT =
-  "Numbers are means over queries. A label names the pattern that a head shows on this text, the weight on the first " +
-  "token left out; it does not say what the head is for.";
+  "A label names the pattern that a head shows on this text once the weight on the first token is taken out; it does " +
+  "not say what the head is for.";
 
 /** Every head of the section, as thumbnails and as numbers. */
 class SightlineAtlas extends View {
@@ -23,7 +23,7 @@ class SightlineAtlas extends View {
     });
     this.table = new HeadTable((layer, head) => this.choose(layer, head));
     this.number = choice("show", [], (number) => void explorer.set({ number }), { id: "atlas-number" });
-    this.sort = choice("sort", [], (sort) => void explorer.set({ sort }), { id: "atlas-sort" });
+    this.sort = choice("sort", [], (sort) => void explorer.set(sort in HEAD_NUMBERS ? { sort, number: sort } : { sort }), { id: "atlas-sort" });
     this.versus = choice("compare with", [], (trace) => void this.compareWith(trace), { id: "atlas-versus" });
     this.tabular = button("table", () => this.toggle(), { id: "atlas-table", "aria-pressed": "false", title: "all numbers as a table" });
     this.tools.append(this.number.label, this.sort.label, this.versus.label, this.tabular);
@@ -39,10 +39,14 @@ class SightlineAtlas extends View {
   update(changed) {
     const has = (...names) => names.some((name) => changed.has(name));
     if (has("subject", "traces", "compared", "number", "sort")) this.describe();
-    if (has("subject", "sort")) this.show();
+    if (has("subject", "sort")) {
+      this.gather();
+      this.show();
+    }
     if (has("number")) this.fill();
     if (has("subject", "colours", "scale", "ceiling")) this.see();
     if (has("subject", "compared")) this.mark();
+    if (has("subject", "sort", "full")) this.reveal();
   }
 
   /** @param {number} layer @param {"numbers" | "thumbnails"} kind @returns {import("./loader.js").LayerJob} */
@@ -100,19 +104,26 @@ class SightlineAtlas extends View {
     this.chosen.textContent = [label ? `${subject.name}: ${label}` : subject.name, ...told].join(" · ");
   }
 
+  /** What the heads are laid out as: "table", in order of a number, or by "layer" until all numbers are here. */
+  get kind() {
+    const { sort } = this.explorer.state;
+    if (!this.wantsAll || !this.numbers.every(Boolean)) return "layer";
+    return this.asTable ? "table" : sort;
+  }
+
+  /** Whether the numbers of every layer are needed. */
+  get wantsAll() {
+    return this.asTable || this.explorer.state.sort in HEAD_NUMBERS;
+  }
+
   /** Lay out the heads, if they are not laid out like this already. */
   show() {
-    const { state, subject } = this.explorer;
-    const { about, section } = subject;
-    const wantsAll = this.asTable || state.sort in HEAD_NUMBERS;
-    const hasAll = this.numbers.every(Boolean);
-    if (wantsAll && !hasAll) this.gather();
-    else if (!wantsAll) this.loading.get("all")?.abort();
-    const kind = !wantsAll || !hasAll ? "layer" : this.asTable ? "table" : state.sort;
+    const { kind } = this;
+    const { about, section } = this.explorer.subject;
     const shown = JSON.stringify([about.id, section.name, kind]);
     if (shown === this.shown) return;
     this.shown = shown;
-    const rows = hasAll ? rowsOfHeads(this.numbers) : [];
+    const rows = kind === "layer" ? [] : rowsOfHeads(this.numbers);
     this.place.replaceChildren(kind === "table" ? this.table.box : this.grid.box);
     if (kind === "table") this.table.show(rows, this.picked);
     else if (kind === "layer") this.grid.showLayers(section.layers);
@@ -120,6 +131,18 @@ class SightlineAtlas extends View {
     this.place.classList.toggle("scroll", kind !== "table");
     this.fill();
     this.mark();
+    this.reveal();
+  }
+
+  /** Bring the chosen head into sight. */
+  reveal() {
+    this.grid.reveal((cell) => this.isChosen(cell));
+  }
+
+  /** @param {import("./cell.js").HeadCell} cell */
+  isChosen({ layer, head }) {
+    const { subject } = this.explorer;
+    return layer === subject.layerAt && head === subject.head;
   }
 
   get picked() {
@@ -127,8 +150,13 @@ class SightlineAtlas extends View {
     return { layer: layerAt, head };
   }
 
-  /** Fetch the numbers of all layers, saying how many are here. */
+  /** Fetch the numbers of all layers where they are needed, saying how many are here. */
   gather() {
+    if (!this.wantsAll) {
+      this.loading.get("all")?.abort();
+      this.say("");
+    }
+    if (!this.wantsAll || this.numbers.every(Boolean)) return;
     const jobs = this.explorer.subject.section.layers.map((_, layer) => this.job(layer, "numbers"));
     const wanted = JSON.stringify(jobs);
     const running = this.loading.get("all");
@@ -167,7 +195,8 @@ class SightlineAtlas extends View {
 
   /** What is in sight is fetched and painted. */
   see() {
-    const layers = this.grid.inSight;
+    const { layerAt } = this.explorer.subject;
+    const layers = this.grid.inSight.sort((a, b) => Number(b === layerAt) - Number(a === layerAt) || a - b);
     this.loader.want(layers.flatMap((layer) => [this.job(layer, "thumbnails"), this.job(layer, "numbers")]));
     this.paint();
   }
@@ -188,7 +217,7 @@ class SightlineAtlas extends View {
     const { subject, versus } = this.explorer;
     const near = versus && versus.about.id === subject.about.id && versus.section.name === subject.section.name;
     this.grid.mark(
-      ({ layer, head }) => layer === subject.layerAt && head === subject.head,
+      (cell) => this.isChosen(cell),
       ({ layer, head }) => near && layer === versus.layerAt && head === versus.head,
     );
     if (this.place.contains(this.table.box)) this.table.show(this.table.rows, this.picked);
@@ -222,6 +251,7 @@ class SightlineAtlas extends View {
   toggle() {
     this.asTable = !this.asTable;
     this.tabular.setAttribute("aria-pressed", String(this.asTable));
+    this.gather();
     this.show();
   }
 }

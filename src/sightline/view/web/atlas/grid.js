@@ -2,6 +2,8 @@ import { element } from "../common/dom.js";
 import { HeadCell } from "./cell.js";
 import { rove } from "./rove.js";
 
+const GAP = 4; // pixels between a cell and the edge of the box
+
 /**
  * Cells of heads, in rows of layers or in one list. One of them is a Tab stop; arrows move between them.
  */
@@ -32,6 +34,7 @@ export class HeadGrid {
       const label = element("span", { class: "atlas-layer", title: name }, String(layer));
       const over = element("span", { class: "atlas-overs" }, ...cells.slice(heads).map((cell) => cell.button));
       const row = element("div", { class: "atlas-row", role: "group", "aria-label": `layer ${layer}` }, label, ...cells.slice(0, heads).map((cell) => cell.button), over);
+      row.style.setProperty("--heads", String(heads));
       this.watch(row, layer);
       return row;
     });
@@ -93,6 +96,20 @@ export class HeadGrid {
     for (const cell of this.cells) cell.mark(isChosen(cell), isCompared(cell));
     const focused = this.ofButton.get(document.activeElement);
     this.stopAt(focused ?? this.cells.find(isChosen) ?? this.cells[0]);
+  }
+
+  /**
+   * Scroll the box that the grid is in, and not the page, until a head is in sight; nothing moves if it is.
+   * @param {(cell: HeadCell) => boolean} isWanted
+   */
+  reveal(isWanted) {
+    const cell = this.cells.find(isWanted);
+    const box = this.box.parentElement;
+    if (!cell || !box) return;
+    const [at, seen] = [cell.button.getBoundingClientRect(), box.getBoundingClientRect()];
+    const names = this.box.querySelector(".atlas-layer")?.offsetWidth ?? 0; // they stay at the left, over the rest
+    box.scrollTop += Math.min(0, at.top - seen.top - GAP) || Math.max(0, at.bottom - seen.bottom + GAP);
+    box.scrollLeft += Math.min(0, at.left - seen.left - names - GAP) || Math.max(0, at.right - seen.right + GAP);
   }
 
   /** @param {HeadCell | undefined} cell the only one that Tab reaches */

@@ -1,5 +1,3 @@
-import { showReal } from "../common/real.js";
-
 /**
  * The numbers of a head, in the order in which they are offered.
  * @type {Object<string, {name: string, unit: string, what: string}>}
@@ -30,7 +28,8 @@ export function nameOfNumber(name) {
  * @param {number | undefined} value
  */
 export function showHeadNumber(name, value) {
-  return showReal(value, name === "distance" ? 1 : 2);
+  if (value === undefined || !Number.isFinite(value)) return "–";
+  return value.toFixed(name === "distance" ? 1 : 2);
 }
 
 /**

@@ -28,7 +28,9 @@ export class HeadTable {
     const body = sortHeads(this.rows, this.by, this.descending).map((row) => this.line(row, names));
     const caption = element("caption", { class: "visually-hidden" }, "Numbers of every head; the names of the columns sort them");
     const table = element("table", {}, caption, element("thead", {}, head), element("tbody", {}, ...body));
+    const focused = this.box.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
     this.box.replaceChildren(table);
+    if (focused) this.box.querySelector(`[aria-label="${focused}"]`)?.focus();
   }
 
   /** @param {string} by @param {string} name */
@@ -37,7 +39,7 @@ export class HeadTable {
     const mark = { none: "", descending: " ↓", ascending: " ↑" }[order];
     const sorter = element("button", { type: "button", "data-by": by, title: HEAD_NUMBERS[by]?.what ?? name }, name + mark);
     sorter.addEventListener("click", () => this.sortBy(by));
-    return element("th", { scope: "col", "aria-sort": order }, sorter);
+    return element("th", { scope: "col", "aria-sort": order, class: by in HEAD_NUMBERS ? "number" : "" }, sorter);
   }
 
   /** Numbers start from the largest, names from the first. @param {string} by */

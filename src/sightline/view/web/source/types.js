@@ -72,7 +72,7 @@
  * @property {string[]} stages
  * @property {number | null} lse
  * @property {number} visible
- * @property {number | null} sink
+ * @property {number | null} sink the weight that a sink takes and no key gets; null without one
  * @property {number[]} queryVector
  * @property {StagesOfKey[]} keys
  * @property {{keys: number, weight: number}} rest

@@ -13,13 +13,11 @@ export function rowsOfStages({ keys, rest }) {
 }
 
 /**
- * How the weights add up: those shown, the others together, and what an attention sink took.
+ * All weights of the row together, with the share that a sink takes: 1, as softmax has it.
  * @param {Stages} stages
  */
 export function sumOfWeights({ keys, rest, sink }) {
-  const shown = keys.reduce((sum, { weight }) => sum + weight, 0);
-  const all = shown + rest.weight;
-  return { shown, others: rest.weight, sink: sink === null ? 0 : Math.max(0, 1 - all), all };
+  return keys.reduce((sum, { weight }) => sum + weight, 0) + rest.weight + (sink ?? 0);
 }
 
 /**
@@ -63,7 +61,8 @@ export function workedScale({ scale, softcap, stages }, row) {
  * @param {StagesOfKey} row
  */
 export function workedWeight({ lse }, { masked, weight }) {
-  return `exp(${showReal(masked)} − ${showReal(lse)}) = ${showReal(weight, 4)}`;
+  const less = lse < 0 ? `(${showReal(lse)})` : showReal(lse);
+  return `exp(${showReal(masked)} − ${less}) = ${showReal(weight, 4)}`;
 }
 
 /**

@@ -31,14 +31,13 @@ export function keyTable({ name, rows, columns, keys, foot = [] }) {
 }
 
 /**
- * A last row: a name, and text over the columns.
+ * A last row: a name, and a text for each column.
  * @param {string} name
- * @param {string} text
- * @param {number} columns
+ * @param {string[]} texts
  * @returns {HTMLTableRowElement}
  */
-export function footRow(name, text, columns) {
-  return element("tr", {}, element("th", { scope: "row" }, name), element("td", { colspan: columns, class: "number" }, text));
+export function footRow(name, texts) {
+  return element("tr", {}, element("th", { scope: "row" }, name), ...texts.map((text) => element("td", { class: "number" }, text)));
 }
 
 /** @param {KeyColumn} column */

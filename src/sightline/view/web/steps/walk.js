@@ -56,7 +56,7 @@ export const WALK = [
   },
   {
     name: "Mask",
-    formula: "masked = scaled, or −∞ where the query may not look",
+    formula: "masked = the score so far, or −∞ where the query may not look",
     says: ({ stages, layer, isCausal, query }) => {
       const why = isCausal ? "This model reads from left to right: a token may look at itself and at those before it, no further." : "";
       const all = stages.visible === layer.m ? "all" : showCount(stages.visible);
@@ -120,13 +120,12 @@ function showScaled({ stages, rows, row, keys }) {
 function showMasked({ stages, rows, layer, keys }) {
   const before = laterStages(stages).at(-1) ?? number("scaled", (each) => each.scaled);
   const hidden = layer.m - stages.visible;
-  const foot = hidden > 0 ? [footRow(`${showCount(hidden)} hidden`, "−∞", 2)] : [];
+  const foot = hidden > 0 ? [footRow(`${showCount(hidden)} hidden`, ["", "−∞"])] : [];
   return [keyTable({ name: "masked scores", rows, columns: [before, number("masked", (each) => each.masked)], keys, foot })];
 }
 
 /** @param {Walk} walk */
 function showWeights({ stages, rows, row, keys, weightColours }) {
-  const sum = sumOfWeights(stages);
   const bar = ({ weight }) => {
     const made = element("span", { class: "steps-bar", "aria-hidden": "true" });
     made.style.width = `${Math.max(weight, 0) * 100}%`;
@@ -135,9 +134,9 @@ function showWeights({ stages, rows, row, keys, weightColours }) {
   };
   const columns = [number("masked", (each) => each.masked), number("weight", (each) => each.weight, 4), { name: "", cell: bar, strip: true }];
   const foot = [];
-  if (stages.rest.keys > 0) foot.push(footRow(`and ${showCount(stages.rest.keys)} others`, `Σ weight ${showReal(sum.others, 4)}`, 3));
-  if (stages.sink !== null) foot.push(footRow("sink", `Σ weight ${showReal(sum.sink, 4)} goes to no key`, 3));
-  foot.push(footRow("together", `Σ = ${showReal(sum.all + sum.sink, 4)}`, 3));
+  if (stages.rest.keys > 0) foot.push(footRow(`and ${showCount(stages.rest.keys)} others: Σ`, ["", showReal(stages.rest.weight, 4), ""]));
+  if (stages.sink !== null) foot.push(footRow("sink (no key)", ["", showReal(stages.sink, 4), ""]));
+  foot.push(footRow("together: Σ", ["", showReal(sumOfWeights(stages), 4), ""]));
   return [worked(keys.name(row.key), workedWeight(stages, row)), keyTable({ name: "weights", rows, columns, keys, foot })];
 }
 
