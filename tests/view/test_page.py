@@ -326,6 +326,30 @@ def test_values_give_the_context(page, weights_in_page):
     assert all(len(each["context"]) == 6 for each in told["heads"])
 
 
+def test_values_are_left_out_of_a_page_that_would_be_too_large(page, monkeypatch):
+    whole = meta_of(page(TEXT))
+    assert "value" in whole["layers"][0]["tensors"] and whole["about"]["notices"] == []
+    monkeypatch.setattr(report, "VALUE_LIMIT", 100)
+    meta = meta_of(page(TEXT))
+    assert not any("value" in layer["tensors"] for layer in meta["layers"])
+    assert not any(layer["hasValues"] for layer in meta["about"]["sections"][0]["layers"])
+    assert "values are left out" in meta["about"]["notices"][0]
+
+
+def test_an_image_is_carried_as_a_canvas_takes_it(tmp_path):
+    import sightline
+
+    with sightline.trace(None) as trace:
+        torch.nn.functional.scaled_dot_product_attention(*torch.randn(3, 1, 2, 6, 4))
+    pixels = torch.randint(0, 256, (4, 6, 3), dtype=torch.uint8)
+    trace.medium = sightline.Picture(pixels, rows=2, columns=3)
+    trace.report(tmp_path / "x.html")
+    text = (tmp_path / "x.html").read_text(encoding="utf-8")
+    found = tensor_of(text, meta_of(text)["medium"])
+    assert meta_of(text)["about"]["medium"]["rows"] == 2
+    assert (found[..., :3] == pixels.numpy()).all() and (found[..., 3] == 255).all()
+
+
 @needs_node
 def test_weights_in_the_page_of_an_encoder_decoder(page, weights_in_page, eager):
     found = weights_in_page(page("The cat sat", "a dog saw the mat", model="t5"))
