@@ -21,7 +21,7 @@ from sightline.view.summary import Wish, summarize
 from sightline.view.tensors import TensorStore
 from sightline.view.tokens import tokens_of_places
 
-from .test_numbers import IDS, TEXT, ids
+from .test_numbers import IDS, TEXT, close, ids
 
 HOSTILE = "</script><script>cat</script> & \" ' <!-- the </style> {{script}} \u2028 cat"
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -306,6 +306,19 @@ def test_rollout_in_the_page_equals_the_measure(page, weights_in_page, eager, mo
     torch.testing.assert_close(torch.tensor(found["from"]), mix.T, atol=1e-3, rtol=0)
 
 
+def test_numbers_are_means_over_rows(page, eager):
+    layers = meta_of(page(TEXT, model="gpt2"))["layers"]
+    apart = (torch.arange(len(IDS))[:, None] - torch.arange(len(IDS))).abs()
+    for layer, weights in zip(layers, eager("gpt2", input_ids=ids(*IDS)).attentions, strict=True):
+        w, found = weights[0].double(), layer["numbers"]["heads"]
+        close(found["entropy"], -torch.xlogy(w, w).sum(-1).mean(-1))
+        close(found["max"], w.amax(-1).mean(-1))
+        close(found["first"], w[..., 0].mean(-1))
+        close(found["distance"], (w * apart).sum(-1).mean(-1))
+        close(found["itself"], w.diagonal(0, 1, 2).mean(-1))
+        close(found["previous"], w.diagonal(-1, 1, 2).mean(-1))  # of the queries that have one
+
+
 @needs_node
 def test_values_give_the_context(page, weights_in_page):
     found = weights_in_page(page(TEXT))["encoder"]
@@ -313,6 +326,30 @@ def test_values_give_the_context(page, weights_in_page):
     assert len(told["heads"]) == 4
     assert told["heads"][2]["context"] == pytest.approx(told["context"])
     assert all(len(each["context"]) == 6 for each in told["heads"])
+
+
+def test_values_are_left_out_of_a_page_that_would_be_too_large(page, monkeypatch):
+    whole = meta_of(page(TEXT))
+    assert "value" in whole["layers"][0]["tensors"] and whole["about"]["notices"] == []
+    monkeypatch.setattr(report, "VALUE_LIMIT", 100)
+    meta = meta_of(page(TEXT))
+    assert not any("value" in layer["tensors"] for layer in meta["layers"])
+    assert not any(layer["hasValues"] for layer in meta["about"]["sections"][0]["layers"])
+    assert "values are left out" in meta["about"]["notices"][0]
+
+
+def test_an_image_is_carried_as_a_canvas_takes_it(tmp_path):
+    import sightline
+
+    with sightline.trace(None) as trace:
+        torch.nn.functional.scaled_dot_product_attention(*torch.randn(3, 1, 2, 6, 4))
+    pixels = torch.randint(0, 256, (4, 6, 3), dtype=torch.uint8)
+    trace.medium = sightline.Picture(pixels, rows=2, columns=3)
+    trace.report(tmp_path / "x.html")
+    text = (tmp_path / "x.html").read_text(encoding="utf-8")
+    found = tensor_of(text, meta_of(text)["medium"])
+    assert meta_of(text)["about"]["medium"]["rows"] == 2
+    assert (found[..., :3] == pixels.numpy()).all() and (found[..., 3] == 255).all()
 
 
 @needs_node

@@ -117,7 +117,7 @@ def _layer(section: Section, at: int, readout: Readouts, store: TensorStore, val
 
 
 def _numbers(section: Section, at: int, readout: Readouts) -> dict[str, Any]:
-    """Means over all rows of each head; labels of what heads of self-attention do."""
+    """Means over all rows of each head ("previous": all that have a key before); labels of what heads do."""
     matrix = section.layers[at]
     _, heads, queries, keys = matrix.shape
     found = {
@@ -128,7 +128,11 @@ def _numbers(section: Section, at: int, readout: Readouts) -> dict[str, Any]:
     labels: list[str | None] = [None] * heads
     if section.is_self:
         before, itself, _ = TokenLayer(matrix).nearby()
-        found |= {"distance": _means(readout.distance), "itself": _means(itself), "previous": _means(before)}
+        found |= {
+            "distance": _means(readout.distance),
+            "itself": _means(itself),
+            "previous": _means(before[:, min(1, queries - 1) :]),
+        }
         if queries > 1:
             from sightline.measure import head_labels
 

@@ -27,7 +27,7 @@ export class Answers {
     let found = this.decoded.get(call);
     if (!found) {
       const { raw, texts } = this.carried.get(call);
-      const read = ([name, ref]) => [name, { data: readTensor(ref, (id) => texts[id]), shape: ref.shape }];
+      const read = ([name, ref]) => [name, lazyTensor(ref, (id) => texts[id])];
       found = { ...raw, tensors: Object.fromEntries(Object.entries(raw.tensors).map(read)) };
     }
     this.decoded.delete(call);
@@ -58,7 +58,7 @@ export class Answers {
 
   tile({ place, tile, how }, pause) {
     const { heads, over } = this.heads(place);
-    return tileOf(heads, over, tile, how, () => pause(NaN));
+    return tileOf(heads, over, tile, how, pause);
   }
 
   row({ place, from, to }) {
@@ -77,9 +77,9 @@ export class Answers {
     const { n, m } = layer;
     const over = /^m/.test(place.head);
     const heads = over ? Array.from({ length: layer.heads }, (_, at) => at) : [Number(place.head)];
-    const gets = (head, j) => layer.tensors.received.data[head * m + j] / n;
+    const { data } = layer.tensors.received;
     return Float32Array.from({ length: m }, (_, j) => {
-      const found = heads.map((head) => gets(head, j));
+      const found = heads.map((head) => data[head * m + j] / n);
       return place.head === "max" ? Math.max(...found) : found.reduce((sum, each) => sum + each, 0) / found.length;
     });
   }
@@ -99,6 +99,18 @@ export class Answers {
   }
 
   rollout({ calls, direction, from, to }, pause) {
-    return rolloutOf(calls.map((call) => this.all(call)), { direction, from, to }, pause);
+    const layers = calls.map((call) => () => this.all(call));
+    return rolloutOf(layers, this.carried.get(calls[0]).raw.n, { direction, from, to }, pause);
   }
+}
+
+/** A tensor that is decoded when its numbers are first asked for: values take part in the steps only. */
+function lazyTensor(ref, textOf) {
+  let data = null;
+  return {
+    shape: ref.shape,
+    get data() {
+      return (data ??= readTensor(ref, textOf));
+    },
+  };
 }

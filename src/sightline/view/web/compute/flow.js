@@ -1,4 +1,4 @@
-import { rowOverHeads } from "./rows.js";
+import { blocksOfRows, rowReader } from "./rows.js";
 import { HIDDEN } from "./weights.js";
 
 const RESIDUAL = 0.5; // the share that the residual connection keeps in place
@@ -7,18 +7,18 @@ const RESIDUAL = 0.5; // the share that the residual connection keeps in place
  * Rollout (Abnar & Zuidema 2020) of some targets: e_t Ã_L ... Ã_1, with Ã = ½ I + ½ (mean over heads), rows summing
  * to 1. In direction "to" of the mean of queries [from, to), per key; in direction "from" of keys [from, to), per
  * query: Ã_L ... Ã_1 e.
- * @param {import("./head.js").Head[][]} layers all heads of each layer, the first layer first
+ * @param {(() => import("./head.js").Head[])[]} layers all heads of each layer, the first layer first; one at a time is held
+ * @param {number} n
  * @param {{direction: string, from: number, to: number}} targets
- * @param {(share: number) => Promise<void>} pause called after each row
+ * @param {(share: number) => Promise<void>} pause called after each few rows
  * @returns {Promise<Float32Array>}
  */
-export async function rolloutOf(layers, { direction, from, to }, pause) {
-  const { n } = layers[0][0];
+export async function rolloutOf(layers, n, { direction, from, to }, pause) {
   let vector = new Float64Array(n).fill(direction === "to" ? 1 / (to - from) : 1, from, to);
   const order = direction === "to" ? [...layers].reverse() : layers;
   for (let at = 0; at < order.length; at++) {
     const step = direction === "to" ? toKeys : toQueries;
-    vector = await step(order[at], vector, (share) => pause((at + share) / order.length));
+    vector = await step(order[at](), vector, (share) => pause((at + share) / order.length));
   }
   return Float32Array.from(vector);
 }
@@ -45,13 +45,17 @@ async function toQueries(heads, vector, pause) {
 /** Every row, the mean over heads, with what the row of the mix sums to. */
 async function eachRow(heads, pause, wanted, take) {
   const { n, m } = heads[0];
-  const [row, scratch] = [new Float32Array(m), new Float32Array(m)];
-  for (let i = 0; i < n; i++) {
-    if (!wanted(i)) continue;
-    rowOverHeads(heads, "mean", i, 0, m, row, scratch);
-    let sum = 0;
-    for (let j = 0; j < m; j++) if (row[j] !== HIDDEN) sum += row[j];
-    take(i, row, RESIDUAL + (1 - RESIDUAL) * sum);
-    await pause(i / n);
+  const read = rowReader(heads, "mean", 0, m);
+  for (const rows of blocksOfRows(0, n)) {
+    if (!rows.some(wanted)) continue;
+    const found = read(rows);
+    rows.forEach((i, r) => take(i, found[r], RESIDUAL + (1 - RESIDUAL) * sumOf(found[r])));
+    await pause(rows[0] / n);
   }
+}
+
+function sumOf(row) {
+  let sum = 0;
+  for (let j = 0; j < row.length; j++) if (row[j] !== HIDDEN) sum += row[j];
+  return sum;
 }

@@ -19,7 +19,7 @@
  * @property {Float32Array | null} table [2R+1] relative bias
  * @property {number} offset the position of query 0
  * @property {number} sink a logit that joins the denominator only; -Infinity for none
- * @property {Float32Array | null} value [M,E]
+ * @property {Float32Array | null} value [M,E], decoded when it is asked for
  * @property {number} valueWidth E
  */
 
@@ -78,7 +78,9 @@ export function headOf(layer, index) {
     slope: t.slopes ? t.slopes.data[index] : 0,
     table: partOf(t.table, index),
     sink: t.sinks ? t.sinks.data[index] : -Infinity,
-    value: partOf(t.value, group),
+    get value() {
+      return partOf(t.value, group);
+    },
     valueWidth: t.value ? t.value.shape[2] : 0,
   };
 }

@@ -1,36 +1,64 @@
-import { HIDDEN, weightsOfColumn, weightsOfRow } from "./weights.js";
+import { BLOCK, weightsOfRows } from "./blocks.js";
+import { HIDDEN, weightsOfColumn } from "./weights.js";
 
 /** @typedef {import("./head.js").Head} Head */
 
 /**
- * Weights of one query for keys [from, to): of one head, or the mean or maximum over those heads that may look; HIDDEN
- * where none may.
+ * What gives the weights of up to BLOCK queries for keys [from, to): of one head, or the mean or maximum over those of
+ * several that may look; HIDDEN where none may. Its rows are overwritten by the next call.
  * @param {Head[]} heads
  * @param {string} over "mean" or "max", for several heads
- * @param {number} i
  * @param {number} from
  * @param {number} to
- * @param {Float32Array} out
- * @param {Float32Array} scratch as long as `out`
+ * @returns {(rows: number[]) => Float64Array[]}
  */
-export function rowOverHeads(heads, over, i, from, to, out, scratch) {
-  joinHeads(heads, over, to - from, out, scratch, (head, into) => weightsOfRow(head, i, from, to, into));
+export function rowReader(heads, over, from, to) {
+  const room = () => Array.from({ length: BLOCK }, () => new Float64Array(to - from));
+  const [outs, scratch] = [room(), heads.length > 1 ? room() : []];
+  return (rows) => {
+    weightsOfRows(heads[0], rows, from, to, outs);
+    if (heads.length === 1) return outs;
+    const seen = outs.map(seenIn);
+    for (const head of heads.slice(1)) {
+      weightsOfRows(head, rows, from, to, scratch);
+      for (let r = 0; r < rows.length; r++) join(outs[r], scratch[r], seen[r], over);
+    }
+    if (over === "mean") outs.forEach((out, r) => share(out, seen[r]));
+    return outs;
+  };
 }
 
-/** Every head's weights, joined place by place. */
-function joinHeads(heads, over, count, out, scratch, weights) {
-  weights(heads[0], out);
-  if (heads.length === 1) return;
-  const seen = Uint16Array.from({ length: count }, (_, at) => (out[at] === HIDDEN ? 0 : 1));
-  for (const head of heads.slice(1)) {
-    weights(head, scratch);
-    for (let at = 0; at < count; at++) {
-      if (scratch[at] === HIDDEN) continue;
-      if (seen[at]++ === 0) out[at] = scratch[at];
-      else out[at] = over === "max" ? Math.max(out[at], scratch[at]) : out[at] + scratch[at];
-    }
+/**
+ * Rows from, from + step, ... below to, in blocks as rowReader takes them.
+ * @param {number} from
+ * @param {number} to
+ * @param {number} [step]
+ * @returns {number[][]}
+ */
+export function blocksOfRows(from, to, step = 1) {
+  const found = [];
+  for (let i = from; i < to; i += BLOCK * step) {
+    found.push(Array.from({ length: Math.min(BLOCK, Math.ceil((to - i) / step)) }, (_, r) => i + r * step));
   }
-  if (over === "mean") for (let at = 0; at < count; at++) if (seen[at] > 1) out[at] /= seen[at];
+  return found;
+}
+
+/** How many heads see each place: as yet one or none. */
+function seenIn(out) {
+  return Uint16Array.from(out, (weight) => (weight === HIDDEN ? 0 : 1));
+}
+
+/** Add or raise `out` by `more`, where that head may look. */
+function join(out, more, seen, over) {
+  for (let j = 0; j < seen.length; j++) {
+    if (more[j] === HIDDEN) continue;
+    if (seen[j]++ === 0) out[j] = more[j];
+    else out[j] = over === "max" ? Math.max(out[j], more[j]) : out[j] + more[j];
+  }
+}
+
+function share(out, seen) {
+  for (let j = 0; j < seen.length; j++) if (seen[j] > 1) out[j] /= seen[j];
 }
 
 /**
@@ -43,12 +71,18 @@ function joinHeads(heads, over, count, out, scratch, weights) {
  */
 export function meanRow(heads, over, from, to) {
   const { m } = heads[0];
-  const [row, scratch, sum] = [new Float32Array(m), new Float32Array(m), new Float32Array(m).fill(NaN)];
-  for (let i = from; i < to; i++) {
-    rowOverHeads(heads, over, i, 0, m, row, scratch);
-    for (let j = 0; j < m; j++) if (row[j] !== HIDDEN) sum[j] = (Number.isNaN(sum[j]) ? 0 : sum[j]) + row[j] / (to - from);
+  const read = rowReader(heads, over, 0, m);
+  const sum = new Float32Array(m).fill(NaN);
+  for (const rows of blocksOfRows(from, to)) {
+    const found = read(rows);
+    for (let r = 0; r < rows.length; r++) add(sum, found[r], to - from);
   }
   return sum;
+}
+
+/** Add a row's share to `sum`; NaN stays where all rows are hidden. */
+function add(sum, row, parts) {
+  for (let j = 0; j < row.length; j++) if (row[j] !== HIDDEN) sum[j] = (Number.isNaN(sum[j]) ? 0 : sum[j]) + row[j] / parts;
 }
 
 /**
@@ -63,8 +97,14 @@ export function sumColumn(heads, over, from, to) {
   const { n } = heads[0];
   const [column, scratch, sum] = [new Float32Array(n), new Float32Array(n), new Float32Array(n).fill(NaN)];
   for (let j = from; j < to; j++) {
-    joinHeads(heads, over, n, column, scratch, (head, into) => weightsOfColumn(head, j, into));
-    for (let i = 0; i < n; i++) if (column[i] !== HIDDEN) sum[i] = (Number.isNaN(sum[i]) ? 0 : sum[i]) + column[i];
+    weightsOfColumn(heads[0], j, column);
+    const seen = seenIn(column);
+    for (const head of heads.slice(1)) {
+      weightsOfColumn(head, j, scratch);
+      join(column, scratch, seen, over);
+    }
+    if (over === "mean") share(column, seen);
+    add(sum, column, 1);
   }
   return sum;
 }

@@ -61,11 +61,12 @@ function vectorAt(vectors, at, width) {
 
 /** weights · value, over all keys. */
 function contextOf(head, row) {
-  if (head.value === null) return null;
-  const context = new Float64Array(head.valueWidth);
+  const { value, valueWidth } = head;
+  if (value === null) return null;
+  const context = new Float64Array(valueWidth);
   for (let j = 0; j < row.length; j++) {
     if (!(row[j] > 0)) continue;
-    for (let e = 0; e < context.length; e++) context[e] += row[j] * head.value[j * head.valueWidth + e];
+    for (let e = 0; e < valueWidth; e++) context[e] += row[j] * value[j * valueWidth + e];
   }
   return Array.from(context);
 }

@@ -1,8 +1,8 @@
-import { rowOverHeads } from "./rows.js";
+import { blocksOfRows, rowReader } from "./rows.js";
 import { HIDDEN } from "./weights.js";
 
 const SIDE = 256; // cells along each side of a tile, as map/pyramid.js has it
-const AT_ONCE = 2e6; // weights; of a larger tile a quick picture takes a sample of the rows
+const AT_ONCE = 2 ** 21; // weights; of a larger tile a quick picture takes a sample of the rows
 
 /**
  * A tile of the pyramid.
@@ -10,7 +10,7 @@ const AT_ONCE = 2e6; // weights; of a larger tile a quick picture takes a sample
  * @param {string} over "mean" or "max", for several heads
  * @param {{level: number, row: number, column: number}} tile
  * @param {{reduce: string, quick: boolean}} how
- * @param {() => Promise<void>} pause called after each line of cells
+ * @param {(share: number) => Promise<void>} pause called after each few rows
  * @returns {Promise<{values: Float32Array, width: number, height: number, sampled: boolean}>}
  */
 export async function tileOf(heads, over, tile, { reduce, quick }, pause) {
@@ -21,36 +21,49 @@ export async function tileOf(heads, over, tile, { reduce, quick }, pause) {
   const [height, width] = [Math.ceil((bottom - top) / cell), Math.ceil((right - left) / cell)];
   const work = (bottom - top) * (right - left) * heads.length;
   const step = quick ? Math.min(cell, Math.max(1, 2 ** Math.ceil(Math.log2(work / AT_ONCE)))) : 1;
-  const values = new Float32Array(height * width);
-  const line = lineOfCells(heads, over, left, right, cell, reduce);
-  for (let at = 0; at < height; at++) {
-    const first = top + at * cell;
-    const last = Math.min(bottom, first + cell);
-    values.set(line(Math.min(last - 1, first + (step >> 1)), last, step), at * width);
-    await pause();
+  const cells = new TileCells(height, width, tile.level, reduce);
+  const read = rowReader(heads, over, left, right);
+  const blocks = blocksOfRows(sampledFrom(top, bottom, step), bottom, step);
+  for (let at = 0; at < blocks.length; at++) {
+    const rows = read(blocks[at]);
+    blocks[at].forEach((i, r) => cells.take((i - top) >> tile.level, rows[r]));
+    await pause((at + 1) / blocks.length);
   }
-  return { values, width, height, sampled: step > 1 };
+  return { values: cells.picture(), width, height, sampled: step > 1 };
 }
 
-/** What computes a line of cells from rows first, first + step, ... below last: NaN where nothing is visible. */
-function lineOfCells(heads, over, left, right, cell, reduce) {
-  const width = Math.ceil((right - left) / cell);
-  const [row, scratch] = [new Float32Array(right - left), new Float32Array(right - left)];
-  const found = new Float64Array(width);
-  const counts = new Int32Array(width);
-  return (first, last, step) => {
-    found.fill(0);
-    counts.fill(0);
-    for (let i = first; i < last; i += step) {
-      rowOverHeads(heads, over, i, left, right, row, scratch);
-      for (let j = 0; j < row.length; j++) {
-        if (row[j] === HIDDEN) continue;
-        const at = Math.floor(j / cell);
-        counts[at] += 1;
-        if (reduce === "mean") found[at] += row[j];
-        else if (row[j] > found[at]) found[at] = row[j];
-      }
+/** The first of the rows that stand for `step` rows each: in the middle, but so that the last cells have one, too. */
+function sampledFrom(top, bottom, step) {
+  return top + Math.min(step >> 1, Math.max(0, (bottom - top - 1) % step));
+}
+
+/** Sums or maxima of the weights of each cell, and how many are visible. */
+class TileCells {
+  constructor(height, width, level, reduce) {
+    this.width = width;
+    this.level = level;
+    this.mean = reduce === "mean";
+    this.found = new Float64Array(height * width);
+    this.counts = new Int32Array(height * width);
+  }
+
+  /** Add a row to a line of cells. */
+  take(line, row) {
+    const { level, mean, found, counts } = this;
+    const first = line * this.width;
+    for (let j = 0; j < row.length; j++) {
+      const weight = row[j];
+      if (weight === HIDDEN) continue;
+      const at = first + (j >> level);
+      counts[at] += 1;
+      if (mean) found[at] += weight;
+      else if (weight > found[at]) found[at] = weight;
     }
-    return Float32Array.from(found, (value, at) => (counts[at] === 0 ? NaN : reduce === "mean" ? value / counts[at] : value));
-  };
+  }
+
+  /** NaN where nothing is visible. */
+  picture() {
+    const { counts, mean } = this;
+    return Float32Array.from(this.found, (value, at) => (counts[at] === 0 ? NaN : mean ? value / counts[at] : value));
+  }
 }

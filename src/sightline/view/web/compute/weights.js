@@ -60,22 +60,24 @@ export function maskedScore(head, i, j) {
 }
 
 /**
- * Weights of query i for keys [from, to) into out[0..to-from); HIDDEN where it may not look.
+ * Scaled scores of query i for keys [lo, hi), in out[lo - from..hi - from), become weights in place; HIDDEN where a
+ * dense mask or a bias of -Infinity hides the key. Key ranges are the caller's.
  * @param {Head} head
  * @param {number} i
+ * @param {number} lo
+ * @param {number} hi
  * @param {number} from
- * @param {number} to
- * @param {Float32Array | Float64Array} out
+ * @param {Float64Array} out
  */
-export function weightsOfRow(head, i, from, to, out) {
-  out.fill(HIDDEN, 0, to - from);
-  const runs = head.ranges === null ? 1 : head.ranges.length / head.n / 2;
-  for (let r = 0; r < runs; r++) {
-    const at = (i * runs + r) * 2;
-    const lo = head.ranges === null ? from : Math.max(from, head.ranges[at]);
-    const hi = head.ranges === null ? to : Math.min(to, head.ranges[at + 1]);
-    if (head.visible === null && isPlain(head)) plainWeights(head, i, lo, hi, from, out);
-    else for (let j = lo; j < hi; j++) out[j - from] = oneWeight(head, i, j);
+export function weightsFromScores(head, i, lo, hi, from, out) {
+  const lse = head.lse[i];
+  if (head.visible === null && isPlain(head)) {
+    for (let at = lo - from; at < hi - from; at++) out[at] = Math.exp(out[at] - lse);
+    return;
+  }
+  for (let j = lo; j < hi; j++) {
+    const score = isVisible(head, i, j) ? cappedAndBiased(head, out[j - from], i, j) : -Infinity;
+    out[j - from] = score === -Infinity ? HIDDEN : Math.exp(score - lse);
   }
 }
 
@@ -89,37 +91,20 @@ export function weightsOfColumn(head, j, out) {
   for (let i = 0; i < head.n; i++) out[i] = inRanges(head, i, j) ? oneWeight(head, i, j) : HIDDEN;
 }
 
-/** The same for heads without cap, bias or dense mask: most models', and what a map computes millions of. */
-function plainWeights(head, i, lo, hi, from, out) {
-  const { key, width, scale } = head;
-  const lse = head.lse[i];
-  const query = Float64Array.from(head.query.subarray(i * width, (i + 1) * width), (value) => value * scale);
-  const even = width - (width % 4);
-  for (let j = lo; j < hi; j++) {
-    // Four sums, so that no addition waits for the one before.
-    let [s0, s1, s2, s3] = [-lse, 0, 0, 0];
-    let b = j * width;
-    let d = 0;
-    for (; d < even; d += 4, b += 4) {
-      s0 += query[d] * key[b];
-      s1 += query[d + 1] * key[b + 1];
-      s2 += query[d + 2] * key[b + 2];
-      s3 += query[d + 3] * key[b + 3];
-    }
-    for (; d < width; d++, b++) s0 += query[d] * key[b];
-    out[j - from] = Math.exp(s0 + s1 + (s2 + s3));
-  }
-}
-
 /** exp(score - lse), within the ranges; HIDDEN where a dense mask or a bias of -Infinity hides it. */
 function oneWeight(head, i, j) {
-  if (head.visible !== null && !head.visible[broadcast(head.visibleShape, i, j)]) return HIDDEN;
+  if (!isVisible(head, i, j)) return HIDDEN;
   const score = biasedScore(head, i, j);
   return score === -Infinity ? HIDDEN : Math.exp(score - head.lse[i]);
 }
 
 function canSee(head, i, j) {
-  return inRanges(head, i, j) && (head.visible === null || !!head.visible[broadcast(head.visibleShape, i, j)]);
+  return inRanges(head, i, j) && isVisible(head, i, j);
+}
+
+/** Whether a dense mask, if there is one, leaves the key. */
+function isVisible(head, i, j) {
+  return head.visible === null || !!head.visible[broadcast(head.visibleShape, i, j)];
 }
 
 function inRanges(head, i, j) {

@@ -15,6 +15,8 @@ export class CarriedSource {
     this.last = 0;
     /** @type {Map<number, {done: (found: any) => void, failed: (error: Error) => void, onProgress?: (share: number) => void}>} */
     this.waiting = new Map();
+    /** @type {Map<string, number>} of a head, how much of an exact tile is done */
+    this.shares = new Map();
     /** @type {Set<number>} calls that the worker has */
     this.sent = new Set();
     this.send = openAnswerer((message) => this.receive(message));
@@ -55,11 +57,17 @@ export class CarriedSource {
 
   /** @param {any} place @param {any} tile @param {{reduce: string, quick: boolean, signal?: AbortSignal}} how */
   tile(place, tile, { reduce, quick, signal }) {
-    return this.ask({ what: "tile", place, tile, how: { reduce, quick } }, [place.call], signal);
+    const key = `${place.call} ${place.head}`;
+    const asked = this.ask({ what: "tile", place, tile, how: { reduce, quick } }, [place.call], signal, (share) => {
+      if (!quick) this.shares.set(key, share);
+    });
+    if (!quick) void asked.then(() => this.shares.delete(key), () => this.shares.delete(key));
+    return asked;
   }
 
-  async progress() {
-    return { share: NaN, exact: false };
+  /** How far the exact tile is that is computed now. */
+  async progress({ call, head }) {
+    return { share: this.shares.get(`${call} ${head}`) ?? 0, exact: false };
   }
 
   row(place, from, to, signal) {
@@ -117,11 +125,11 @@ export class CarriedSource {
 
   /** Send a request to the worker, with the layers that it does not have yet. */
   ask(asked, calls, signal, onProgress = undefined) {
+    if (signal?.aborted) return Promise.reject(new DOMException("stopped", "AbortError"));
     const id = ++this.last;
     const layers = calls.filter((call) => !this.sent.has(call)).map((call) => this.layer(call));
     for (const call of calls) this.sent.add(call);
     return new Promise((done, failed) => {
-      if (signal?.aborted) return failed(new DOMException("stopped", "AbortError"));
       signal?.addEventListener("abort", () => {
         this.waiting.delete(id);
         this.send({ cancel: id });

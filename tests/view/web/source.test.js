@@ -1,0 +1,48 @@
+/** The source that a page carries: what it does with requests that nobody waits for any more. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CarriedSource } from "../../../src/sightline/view/web/source/carried.js";
+
+function sourceWith() {
+  const requests = [];
+  let answer;
+  const source = new CarriedSource({ layers: [{ tensors: {} }] }, () => "", (onMessage) => {
+    answer = onMessage;
+    return (request) => void requests.push(request);
+  });
+  return { source, requests, answer: (message) => answer(message) };
+}
+
+const place = { trace: "page", call: 0, head: "0" };
+const tile = { level: 1, row: 0, column: 0 };
+
+test("a request that is already aborted is not sent, and its layer still is when it is needed", async () => {
+  const { source, requests, answer } = sourceWith();
+  await assert.rejects(source.row(place, 0, 1, AbortSignal.abort()), { name: "AbortError" });
+  assert.equal(requests.length, 0);
+  const asked = source.row(place, 0, 1);
+  assert.equal(requests[0].layers.length, 1);
+  answer({ id: requests[0].id, found: "row" });
+  assert.equal(await asked, "row");
+});
+
+test("aborting tells the worker, and a late answer is dropped", async () => {
+  const { source, requests, answer } = sourceWith();
+  const controller = new AbortController();
+  const asked = source.row(place, 0, 1, controller.signal);
+  controller.abort();
+  await assert.rejects(asked, { name: "AbortError" });
+  assert.deepEqual(requests[1], { cancel: requests[0].id });
+  answer({ id: requests[0].id, found: "late" });
+});
+
+test("progress is that of the exact tile, and starts anew", async () => {
+  const { source, requests, answer } = sourceWith();
+  const asked = source.tile(place, tile, { reduce: "mean", quick: false });
+  answer({ id: requests[0].id, share: 0.25 });
+  assert.deepEqual(await source.progress(place), { share: 0.25, exact: false });
+  assert.equal((await source.progress({ ...place, head: "1" })).share, 0);
+  answer({ id: requests[0].id, found: "tile" });
+  assert.equal(await asked, "tile");
+  assert.equal((await source.progress(place)).share, 0);
+});
