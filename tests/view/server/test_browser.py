@@ -1,4 +1,4 @@
-"""The served page in a real browser: a known weight appears under the pointer."""
+"""The served page in a real browser: known weights of a long trace, texts typed, traces side by side."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import re
 
 import pytest
 
-from ..test_browser import browser  # noqa: F401
+from sightline.view.server.reader import Reader
+from sightline.view.server.uploads import Uploads
+
+from ..browser import FAINT, Tabs, shoot
+from ..test_browser import bring, browser, hover_cell, settled, wait_facts, weight_in  # noqa: F401
 from .test_manners import running  # noqa: F401
 from .test_values import dense
 
@@ -15,59 +19,108 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def open_tab(browser, running):  # noqa: F811
-    context = browser.new_context(viewport={"width": 1300, "height": 900})
-    problems = []
+    tabs = Tabs(browser, allowed=(running, "blob:", "data:"))
 
     def run(hash=""):
-        tab = context.new_page()
-        tab.on("console", lambda message: message.type == "error" and problems.append(message.text))
-        tab.on("pageerror", lambda error: problems.append(str(error)))
-        tab.goto(running + "/" + hash)
-        tab.wait_for_selector("html[data-ready][data-exact=true]")
-        return tab
+        return tabs.open(running + "/" + hash)
 
+    run.tabs = tabs
     yield run
-    context.close()
-    assert problems == []
+    tabs.close()
+    assert tabs.problems == []
 
 
 def test_a_known_weight_under_the_pointer(open_tab, trace):
     tab = open_tab("#l=0&h=1&v=280_690_0.05")
-    box = tab.locator("#map").bounding_box()
-    # 20 pixels a weight: the pointer stands in the middle of query 700, key 290.
-    tab.mouse.move(box["x"] + 1 + (290.5 - 280) * 20, box["y"] + 1 + (700.5 - 690) * 20)
-    tab.wait_for_selector("#facts:has-text('rank')")
-    line = tab.inner_text("#facts")
+    bring(tab, "#map-canvas")
+    settled(tab)
+    hover_cell(tab, 700, 290)
+    line = wait_facts(tab, "“t700” #700 → “t290” #290", "rank")
     expected = dense(trace, 0, 1)[700]
-    assert "“t700” #700 → “t290” #290" in line
-    assert float(re.search(r"weight ([\d.e-]+)", line)[1]) == pytest.approx(float(expected[290]), abs=6e-5)
+    assert weight_in(line) == pytest.approx(float(expected[290]), abs=6e-5)
     assert f"rank {int((expected > expected[290]).sum()) + 1} of 701" in line
 
 
-def test_pin_search_and_address(open_tab, trace):
+def test_search_text_and_steps(open_tab, trace):
     tab = open_tab("#l=0&h=1")
     tab.fill("#wanted", "t77")
     tab.press("#wanted", "Enter")
-    tab.wait_for_selector("#steps tbody tr")
+    tab.wait_for_function("() => location.hash.includes('q=77')")
     best = int(dense(trace, 0, 1)[77].nan_to_num(nan=-1).argmax())
-    assert tab.inner_text("#steps tbody tr:first-child td:first-child") == f"#{best}"
-    tab.keyboard.press("Tab")
-    tab.locator("#map").focus()
-    tab.keyboard.press("+")
+    tab.wait_for_function(
+        "(at) => document.querySelector('#text tbody tr')?.textContent.includes('#' + at)", arg=best
+    )
+    tab.wait_for_selector(f"#steps [data-key='{best}']")
+    # The pinned token is laid out and in sight, although the text is long.
+    tab.fill("#wanted", "#1250")
+    tab.press("#wanted", "Enter")
+    tab.wait_for_selector("#text [data-at='1250']")
     address = tab.evaluate("location.hash")
-    assert "q=77" in address and "v=" in address
     again = open_tab(address)
     assert again.evaluate("location.hash") == address
-    assert again.inner_text("#tokens .chosen span:first-child") == "#77"
-    # A causal map: nothing above the diagonal, something below.
-    whole = open_tab("#l=0&h=1")
-    alpha = """([x, y]) => { const c = document.getElementById("map");
-      return c.getContext("2d").getImageData(x * c.width, y * c.height, 1, 1).data[3]; }"""
-    size = "(() => { const c = document.getElementById('map'); return c.width / c.height; })()"
-    wide = whole.evaluate(size)
-    left, right = (0.5 - 0.3 / wide, 0.5 + 0.3 / wide)
-    assert whole.evaluate(alpha, [left, 0.8]) == 255
-    assert whole.evaluate(alpha, [right, 0.2]) == 0
+    laid = again.evaluate("document.querySelectorAll('#text [data-at]').length")
+    assert 0 < laid < 1300
+
+
+def test_a_map_of_many_tiles_is_sampled_then_exact(open_tab, trace, monkeypatch):
+    from sightline.view.server import service
+
+    monkeypatch.setattr(service, "AT_ONCE", 0)
+    tab = open_tab("#l=1&h=0&c=log")
+    settled(tab)
+    tile = "document.getElementById('map').main.host.tiles.get({level: 3, row: 0, column: 0})"
+    assert tab.evaluate(f"{tile}.sampled") is False
+    shoot(tab, "served", None)
+
+
+def test_two_traces_side_by_side(open_tab, trace, service, tmp_path):
+    from sightline.view.server.catalogue import open_files
+
+    from .conftest import make_trace
+
+    make_trace(200).save(tmp_path / "other.safetensors")
+    (other,) = open_files([tmp_path / "other.safetensors"])
+    service.add(other)
+    tab = open_tab("#l=1&h=0")
+    tab.select_option("#atlas-versus", other.id)
+    tab.wait_for_selector("#map-versus", state="visible")
+    assert "other.safetensors" in tab.inner_text("#versus-name")
+    tab.select_option("#compare", "difference")
+    tab.wait_for_function("() => document.getElementById('map').textContent.includes('of one size')")
+    tab.select_option("#compare", "side")
+    shoot(tab, "side-by-side", "#map")
+    tab.select_option("#trace", other.id)
+    tab.wait_for_function("(id) => location.hash.includes('t=' + id)", arg=other.id)
+    tab.wait_for_function("() => document.getElementById('about').textContent.includes('200 × 200')")
+
+
+def test_from_nothing_to_a_typed_text(open_tab, service, model_folder, saved):
+    service.traces.clear()
+    service.reader = Reader(str(model_folder("bert")), service.add)
+    service.uploads = Uploads()
+    tab = open_tab()
+    assert "Nothing is open yet" in tab.inner_text("#empty")
+    assert tab.evaluate(FAINT) == []
+    tab.get_by_role("button", name="open a text or a trace").click()
+    tab.fill("#open-text", "the cat sat on the mat")
+    tab.click("#open-go")
+    tab.wait_for_selector("#views:not([hidden])")
+    tab.wait_for_function("() => document.querySelector('#text')?.textContent.includes('mat')")
+    tab.get_by_role("button", name="open a text or a trace").click()
+    tab.set_input_files("#open-file", saved)
+    tab.wait_for_function("() => document.getElementById('about').textContent.includes('1,300 × 1,300')")
+    assert tab.locator("#trace option").all_inner_texts() == ["the cat sat on the mat", "small.safetensors"]
+    # A damaged file is told, and nothing is lost.
+    tab.get_by_role("button", name="open a text or a trace").click()
+    tab.set_input_files(
+        "#open-file",
+        {"name": "bad.safetensors", "mimeType": "application/octet-stream", "buffer": b"nonsense"},
+    )
+    tab.wait_for_function("() => /no sound trace/.test(document.getElementById('open').textContent)")
+    assert re.search("1,300", tab.inner_text("#about"))
+    # The browser itself reports the refused upload.
+    assert [each for each in open_tab.tabs.problems if "400" not in each] == []
+    open_tab.tabs.problems.clear()
 
 
 def test_phone_width(open_tab):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -83,8 +84,14 @@ def test_nonsense_is_told(client, here, path, status):
 def test_the_page_and_its_modules(client):
     page = client.get("/")
     assert page.status_code == 200 and "text/html" in page.headers["content-type"]
-    main_module = client.get("/web/served/main.js")
-    assert "javascript" in main_module.headers["content-type"]
+    assert "{{" not in page.text
+    links = re.findall(r'(?:href|src)="(/web/[^"]+)"', page.text)
+    assert "/web/main.js" in links and "/web/map/map.css" in links
+    kinds = {".js": "javascript", ".css": "text/css"}
+    for link in [*links, "/web/compute/worker.js"]:
+        found = client.get(link)
+        assert found.status_code == 200
+        assert kinds[link[link.rindex(".") :]] in found.headers["content-type"]
 
 
 def test_cache_is_bounded():
@@ -179,7 +186,7 @@ def running(service):
 
     listening = bind("127.0.0.1", 0)
     port, ready = listening.getsockname()[1], threading.Event()
-    server = Server(create_app(service, allowed_hosts("127.0.0.1", port)), ready.set, service.jobs.stop)
+    server = Server(create_app(service, allowed_hosts("127.0.0.1", port)), ready.set, service.stop)
     server.install_signal_handlers = lambda: None
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -266,9 +273,10 @@ def test_port_in_use(capsys, saved):
 @pytest.mark.parametrize(
     "arguments, told",
     [
-        ([], "nothing to show"),
         (["missing.safetensors"], "missing.safetensors"),
-        (["--model", "x"], "--text"),
+        (["--pair", "x"], "--text"),
+        (["x", "--max-upload", "-1"], "--max-upload -1"),
+        (["--text", "x", "--model", "no-such-folder/x"], "no-such-folder"),
         (["{bad}"], "is no sound trace"),
         (["x", "--port", "70000"], "--port 70000"),
         (["x", "--host", "203.0.113.7"], "--host 203.0.113.7"),

@@ -8,14 +8,17 @@ import math
 import numpy as np
 import pytest
 import torch
+from starlette.testclient import TestClient
 
 import sightline
 from sightline.view.pyramid import TILE, Region, coarse_level, top_level
 from sightline.view.server import readings, service
+from sightline.view.server.app import create_app
 from sightline.view.server.cancel import Cancel
+from sightline.view.server.catalogue import open_files
 from sightline.view.server.cells import Cells
 
-from .conftest import LENGTH
+from .conftest import LENGTH, make_trace
 
 
 def floats(answer):
@@ -177,7 +180,9 @@ def test_readouts(client, here, trace):
     close(floats(get("row", query=700)), expected[700])
     close(floats(get("column", key=3)), expected[:, 3])
     torch.testing.assert_close(floats(get("entropy")), matrix.entropy()[0, 1], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(floats(get("received")), matrix.received()[0, 1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        floats(get("received")), matrix.received()[0, 1] / LENGTH, atol=1e-7, rtol=1e-4
+    )
     told = get("cell", query=700, key=30).json()
     assert told["weight"] == pytest.approx(float(expected[700, 30]), rel=1e-4)
     assert told["score"] == pytest.approx(float(matrix.scores(700, 30)[0, 1, 0, 0]), rel=1e-5)
@@ -198,6 +203,56 @@ def test_stages(client, here, trace):
     assert len(few["keys"]) == 2
 
 
+def test_stages_follow_from_the_vectors(client, here, trace):
+    told = client.get(f"{here}/calls/0/stages", params={"head": 1, "query": 900, "k": 3}).json()
+    problem = trace[0].matrix.problem
+    assert told["queryVector"] == pytest.approx(problem.query[0, 1, 900].tolist())
+    for each in told["keys"]:
+        assert each["scores"] == pytest.approx(np.dot(told["queryVector"], each["vector"]), rel=1e-5)
+        assert each["scaled"] == pytest.approx(each["scores"] * told["scale"], rel=1e-5)
+        assert each["value"] == pytest.approx(problem.value[0, 1, each["key"]].tolist())
+    contexts = [dense(trace, 0, h)[900].nan_to_num(nan=0.0) @ problem.value[0, h].double() for h in (0, 1)]
+    assert told["context"] == pytest.approx(contexts[1].tolist(), rel=1e-4, abs=1e-5)
+    assert [each["head"] for each in told["heads"]] == [0, 1]
+    assert told["heads"][0]["context"] == pytest.approx(contexts[0].tolist(), rel=1e-4, abs=1e-5)
+    assert told["sink"] is None and told["stages"] == ["scores", "scaled", "masked"]
+
+
+@pytest.mark.parametrize("direction", ["to", "from"])
+def test_rollout(client, here, trace, direction):
+    section = client.get(here).json()["sections"][0]["name"]
+    mix = torch.eye(LENGTH, dtype=torch.float64)
+    for call in (0, 1):
+        weights = torch.stack([dense(trace, call, h).nan_to_num(nan=0.0) for h in (0, 1)]).mean(0)
+        mix = (0.5 * torch.eye(LENGTH) + 0.5 * weights) @ mix
+    asked = {"section": section, "name": "rollout", "direction": direction, "from": 40, "to": 42}
+    found = floats(client.get(f"{here}/flow", params=asked)).double()
+    expected = mix[40:42].mean(0) if direction == "to" else mix[:, 40:42].sum(1)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_media(saved, tmp_path):
+    trace = make_trace(50)
+    for medium in (
+        sightline.Picture(torch.rand(8, 6, 3), 4, 3, first=1),
+        sightline.Sound(torch.rand(20, 5), seconds=0.5, count=10),
+    ):
+        trace.medium = medium
+        trace.save(tmp_path / "x.safetensors")
+        made = service.Service(open_files([tmp_path / "x.safetensors"]))
+        with TestClient(create_app(made, None)) as client:
+            here = f"/api/traces/{next(iter(made.traces))}"
+            told, answer = client.get(here).json()["medium"], client.get(f"{here}/medium")
+            shape = [int(n) for n in answer.headers["x-sightline-shape"].split(",")]
+            assert told == medium.about()
+            if told["kind"] == "image":
+                pixels = np.frombuffer(answer.content, np.uint8).reshape(shape)
+                assert shape == [8, 6, 4] and (pixels[..., 3] == 255).all()
+                assert (torch.tensor(pixels[..., :3].copy()) == medium.pixels).all()
+            else:
+                torch.testing.assert_close(floats(answer), medium.frames)
+
+
 def test_numbers_of_heads(client, here, trace):
     told = client.get(f"{here}/calls/1/numbers").json()
     rows = range(*slice((-(-LENGTH // 48)) // 2, LENGTH, -(-LENGTH // 48)).indices(LENGTH))
@@ -214,18 +269,26 @@ def test_tokens(client, here):
     assert client.get(f"{here}/tokens", params={"from": 1298}).json() == {
         "from": 1298,
         "of": LENGTH,
-        "tokens": ["t1298", "t1299"],
+        "texts": ["t1298", "t1299"],
+        "words": [1298, 1299],
+        "special": [False, False],
+        "glued": [False, False],
     }
-    assert client.get(f"{here}/find", params={"text": "T129", "from": 200}).json()["found"][:2] == [
-        1290,
-        1291,
-    ]
+    found = client.get(f"{here}/find", params={"text": "T129", "from": 200}).json()["found"]
+    assert found[:2] == [1290, 1291]
     assert client.get(f"{here}/find", params={"text": "nowhere"}).json()["found"] == []
 
 
 def test_about(client, here, trace):
     told = client.get(here).json()
-    assert (told["model"], told["tokens"]) == ("two layers", LENGTH)
-    assert [layer["shape"] for layer in told["layers"]] == [[1, 2, LENGTH, LENGTH]] * 2
-    assert told["sections"][0]["layers"] == [0, 1] and "Jain" in told["caveat"]
-    assert told["layers"][0]["verified"] == trace[0].verified
+    assert told["model"] == "two layers" and "Jain" in told["caveat"]
+    (section,) = told["sections"]
+    assert section["queries"] == section["keys"] == {"id": "0", "count": LENGTH, "places": False}
+    assert [(layer["call"], layer["heads"], layer["n"]) for layer in section["layers"]] == [
+        (0, 2, LENGTH), (1, 2, LENGTH),
+    ]  # fmt: skip
+    assert section["layers"][0]["verified"] == trace[0].verified and section["layers"][0]["hasValues"]
+    assert told["start"]["query"] is None  # too long to look for the most telling head
+    listed = client.get("/api/traces").json()
+    assert listed["can"] == {"read": False, "upload": False}
+    assert listed["traces"][0]["title"] == "small.safetensors"

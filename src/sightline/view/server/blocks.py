@@ -87,10 +87,10 @@ def part(matrix: AttentionMatrix, rows: slice, cols: slice) -> Tensor:
 
 
 def over_heads(values: Tensor, head: int | str) -> Tensor:
-    """[H,...] to [...]: the only head, or the mean or maximum over the heads that see something there."""
+    """[H,...] to [...]: the only head, or the mean or maximum over heads; hidden in one counts as 0."""
     if len(values) == 1:
         return values[0]
     if head == "mean":
-        return values.nanmean(0)
+        return values.nan_to_num(nan=0.0).mean(0).masked_fill(values.isnan().all(0), math.nan)
     most = values.nan_to_num(nan=-1.0).amax(0)
     return most.masked_fill(most < 0, math.nan)

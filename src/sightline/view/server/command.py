@@ -125,5 +125,6 @@ def _add_reader(
     if text is None:
         return
     first, second = read_source(text), None if pair is None else read_source(pair)
-    print(f"sightline: {model or 'the default model'} reads", file=sys.stderr)
+    if sys.stderr.isatty():
+        print(f"sightline: {model or 'the default model'} reads", file=sys.stderr)
     service.add(reader.read_now(first, second, offload))

@@ -4,8 +4,8 @@ import { HIDDEN, weightsOfColumn } from "./weights.js";
 /** @typedef {import("./head.js").Head} Head */
 
 /**
- * What gives the weights of up to BLOCK queries for keys [from, to): of one head, or the mean or maximum over those of
- * several that may look; HIDDEN where none may. Its rows are overwritten by the next call.
+ * What gives the weights of up to BLOCK queries for keys [from, to): of one head, or the mean or maximum over several;
+ * HIDDEN where no head may look. Its rows are overwritten by the next call.
  * @param {Head[]} heads
  * @param {string} over "mean" or "max", for several heads
  * @param {number} from
@@ -17,13 +17,11 @@ export function rowReader(heads, over, from, to) {
   const [outs, scratch] = [room(), heads.length > 1 ? room() : []];
   return (rows) => {
     weightsOfRows(heads[0], rows, from, to, outs);
-    if (heads.length === 1) return outs;
-    const seen = outs.map(seenIn);
     for (const head of heads.slice(1)) {
       weightsOfRows(head, rows, from, to, scratch);
-      for (let r = 0; r < rows.length; r++) join(outs[r], scratch[r], seen[r], over);
+      for (let r = 0; r < rows.length; r++) join(outs[r], scratch[r], to - from, over);
     }
-    if (over === "mean") outs.forEach((out, r) => share(out, seen[r]));
+    if (over === "mean" && heads.length > 1) for (const out of outs) share(out, to - from, heads.length);
     return outs;
   };
 }
@@ -43,22 +41,17 @@ export function blocksOfRows(from, to, step = 1) {
   return found;
 }
 
-/** How many heads see each place: as yet one or none. */
-function seenIn(out) {
-  return Uint16Array.from(out, (weight) => (weight === HIDDEN ? 0 : 1));
-}
-
-/** Add or raise `out` by `more`, where that head may look. */
-function join(out, more, seen, over) {
-  for (let j = 0; j < seen.length; j++) {
+/** Add or raise `out` by `more`; what is hidden in one counts as 0 where the other may look. */
+function join(out, more, count, over) {
+  for (let j = 0; j < count; j++) {
     if (more[j] === HIDDEN) continue;
-    if (seen[j]++ === 0) out[j] = more[j];
+    if (out[j] === HIDDEN) out[j] = more[j];
     else out[j] = over === "max" ? Math.max(out[j], more[j]) : out[j] + more[j];
   }
 }
 
-function share(out, seen) {
-  for (let j = 0; j < seen.length; j++) if (seen[j] > 1) out[j] /= seen[j];
+function share(out, count, parts) {
+  for (let j = 0; j < count; j++) if (out[j] !== HIDDEN) out[j] /= parts;
 }
 
 /**
@@ -98,12 +91,11 @@ export function sumColumn(heads, over, from, to) {
   const [column, scratch, sum] = [new Float32Array(n), new Float32Array(n), new Float32Array(n).fill(NaN)];
   for (let j = from; j < to; j++) {
     weightsOfColumn(heads[0], j, column);
-    const seen = seenIn(column);
     for (const head of heads.slice(1)) {
       weightsOfColumn(head, j, scratch);
-      join(column, scratch, seen, over);
+      join(column, scratch, n, over);
     }
-    if (over === "mean") share(column, seen);
+    if (over === "mean" && heads.length > 1) share(column, n, heads.length);
     add(sum, column, 1);
   }
   return sum;
