@@ -70,10 +70,18 @@ def token(tab, at, panel="text"):
 
 
 def hover_cell(tab, query, key, canvas="#map-canvas"):
-    """Move the pointer to the middle of a cell of the whole map."""
+    """Move the pointer to the middle of a cell of the map, once nothing moves any more."""
     x, y = tab.evaluate(
-        """([canvas, query, key]) => {
+        """async ([canvas, query, key]) => {
           const map = document.getElementById("map"), at = canvas === "#map-canvas" ? map.main : map.other;
+          let [before, still] = [NaN, 0];
+          while (still < 12) {
+            at.canvas.scrollIntoView({ block: "center" });
+            await new Promise((resolve) => requestAnimationFrame(resolve));
+            const { top } = at.canvas.getBoundingClientRect();
+            still = top === before ? still + 1 : 0;
+            before = top;
+          }
           const box = at.canvas.getBoundingClientRect(), { left, top } = at.plot, view = at.shown;
           return [box.left + left + (key + 0.5 - view.x) / view.per, box.top + top + (query + 0.5 - view.y) / view.per];
         }""",

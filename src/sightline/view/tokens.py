@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,6 +102,19 @@ def tokens_of_strings(pieces: Sequence[str]) -> tuple[Token, ...]:
 def tokens_of_places(count: int) -> tuple[Token, ...]:
     """Units that have no text, by their places: patches, frames, positions."""
     return tuple(Token(at, str(at), False, at, True) for at in range(count))
+
+
+def places_of(tokens: Sequence[Token], wanted: str) -> list[int]:
+    """Tokens that contain a text, whatever its case; where only their whole word does, its first token."""
+    folded = wanted.casefold()
+    found: list[int] = []
+    for _, group in itertools.groupby(tokens, key=lambda token: token.word):
+        word = tuple(group)
+        inside = [token.index for token in word if folded in token.text.casefold()]
+        if not inside and folded in "".join(token.text for token in word).casefold():
+            inside = [word[0].index]
+        found += inside
+    return found
 
 
 def are_places(tokens: Sequence[Token]) -> bool:

@@ -33,7 +33,7 @@ from sightline.view.server.reader import TooManyError
 from sightline.view.server.service import Service
 from sightline.view.server.stages import stages
 from sightline.view.server.waiting import Generations, wait
-from sightline.view.tokens import Token
+from sightline.view.tokens import Token, places_of
 
 #: Tokens of one page of tokens at most.
 PAGE = 4096
@@ -138,9 +138,8 @@ class _Answers:
         if not wanted or len(wanted) > 200:
             raise RefusedError(400, "text: give 1 to 200 characters to look for.")
         start = integer(request.query_params, "from", 0, len(tokens), 0)
-        order = [*range(start, len(tokens)), *range(start)]
-        hits = (i for i in order if wanted in tokens[i].text.casefold())
-        return _json({"found": [i for i, _ in zip(hits, range(50), strict=False)]})
+        places = await run_in_threadpool(places_of, tokens, wanted)
+        return _json({"found": [*(p for p in places if p >= start), *(p for p in places if p < start)][:50]})
 
     def _trace(self, request: Request) -> Open:
         return find_trace(self.service.traces, request.path_params["trace"])

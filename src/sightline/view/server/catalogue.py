@@ -64,14 +64,17 @@ class Open:
         return self._about
 
 
-def _start(reading: Reading) -> Start | None:
-    """The most telling head of a short reading; of a long one the first."""
+def _start(reading: Reading) -> Start:
+    """The most telling head of a short reading; of a long one the first, and the last ordinary query."""
+    section = reading.section(None)
+    last = next((token.index for token in reversed(section.queries) if not token.special), None)
+    first = Start(section.name, query=last)
     if max(section.layers[0].shape[3] for section in reading.sections) > TELLING:
-        return None
+        return first
     try:
         summary = summarize(reading, Wish())
     except LookError:
-        return None
+        return first
     choice = summary.choice
     return Start(summary.units.name, choice.layer, choice.head, choice.query)
 

@@ -20,8 +20,9 @@ from sightline.view.server.overview import Overview
 from sightline.view.server.reader import Reader
 from sightline.view.server.uploads import Uploads
 
-#: Weights of the sampled rows of a tile.
-QUICK = 1 << 25
+#: Weights of a tile that are computed at once, and of the sampled rows of a larger one: a view shows a dozen
+#: tiles, which must come together within a moment.
+TILE_AT_ONCE, QUICK = 1 << 23, 1 << 22
 
 #: Bytes that the cache holds by default.
 CACHE = 128 << 20
@@ -77,7 +78,7 @@ class Service:
         if region.cell > 1 and region.cell >= 1 << coarse_level(*head.size):
             return self._coarse_tile(head, region, reduce, quick)
         matrix, rows, width = head.matrix, slice(region.top, region.bottom), region.right - region.left
-        at_once = work(matrix, rows, width) <= AT_ONCE
+        at_once = work(matrix, rows, width) <= TILE_AT_ONCE
 
         def compute(cancel: Cancel) -> Picture:
             step = 1 if at_once or not quick else sampling_step(matrix, rows, width, QUICK, 2)

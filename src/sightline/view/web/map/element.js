@@ -32,8 +32,6 @@ class SightlineMap extends View {
     this.progress = element("span", { id: "progress", role: "status", class: "quiet" });
     this.cancel = button("cancel", () => this.stop(), { id: "cancel" });
     this.tools.append(
-      this.progress,
-      this.cancel,
       this.compare.label,
       this.scale.label,
       this.ceiling.label,
@@ -42,6 +40,8 @@ class SightlineMap extends View {
       button("+", () => this.zoom(0.5), { id: "zoom-in", "aria-label": "zoom in" }),
       button("−", () => this.zoom(2), { id: "zoom-out", "aria-label": "zoom out" }),
       button("all", () => void explorer.set({ view: null }), { id: "zoom-all", "aria-label": "show the whole map" }),
+      this.progress,
+      this.cancel,
     );
     const told = () => this.arrived();
     const failed = (error) => this.say(error.message, () => this.main.request());
@@ -90,7 +90,7 @@ class SightlineMap extends View {
       },
       onView: (to) => void explorer.set({ view: to }),
       onPoint: (cell) => explorer.hover(cell),
-      onPin: (cell, compare) => void explorer.set(compare ? { second: cell } : cell),
+      onPin: (cell, compare) => void (compare ? explorer.set({ second: cell }) : explorer.pin(cell)),
     };
     const label = "the attention matrix of the chosen head: rows are queries, columns are keys; Shift and arrows move, + and − zoom";
     return new MapCanvas(element("canvas", { id, class: "matrix", role: "img", tabindex: 0, "aria-label": label }), host);

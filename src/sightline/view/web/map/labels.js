@@ -19,7 +19,7 @@ export function axisLabels(tokens, from, to, size) {
   const step = niceStep((LINE * 3) / size);
   for (let at = Math.ceil(from / step) * step; at < to; at += step) {
     const text = tokens.text(at);
-    found.push({ at, text: text && text !== String(at) ? `${clip(text, 5)} ${showCount(at)}` : showCount(at) });
+    found.push({ at, text: text && text !== String(at) ? `${clip(text, 4)} ${showCount(at)}` : showCount(at) });
   }
   return found;
 }

@@ -8,12 +8,12 @@ export const TILE = 256;
  */
 
 /**
- * The level whose cells are at least one pixel large.
+ * The level whose cells are about a pixel or larger: finer ones cost more than they show.
  * @param {number} per
  * @param {number} top
  */
 export function levelOf(per, top) {
-  return Math.min(top, Math.max(0, Math.floor(Math.log2(per) + 1e-9)));
+  return Math.min(top, Math.max(0, Math.ceil(Math.log2(per) - 0.3)));
 }
 
 /**

@@ -1,5 +1,5 @@
 import { button, choice, element } from "../common/dom.js";
-import { showCount } from "../common/format.js";
+import { clip, showCount } from "../common/format.js";
 
 /** The controls of what is shown: trace, section, layer, head, words, search. */
 export class PlaceControls {
@@ -46,7 +46,7 @@ export class PlaceControls {
     const size = `${showCount(layer.n)} × ${showCount(layer.m)}`;
     const line = [about.model, size, layer.name, about.texts.join(" ⁄ ")].filter(Boolean).join(" · ");
     const told = document.getElementById("about");
-    told.textContent = line.length > 200 ? `${line.slice(0, 199)}…` : line;
+    told.textContent = clip(line, 110);
     told.title = line.slice(0, 2000);
     document.getElementById("caveat").textContent = about.caveat;
     document.getElementById("made").textContent = `Sightline ${about.version} · exact weights, computed from queries and keys when they are looked at`;

@@ -45,14 +45,10 @@ export class CarriedSource {
   }
 
   async find(_trace, side, text, from) {
-    const { texts } = this.meta.tokens[side];
-    const wanted = text.toLowerCase();
-    const found = [];
-    for (let step = 0; step < texts.length && found.length < 50; step++) {
-      const at = (from + step) % texts.length;
-      if (texts[at].toLowerCase().includes(wanted)) found.push(at);
-    }
-    return found;
+    const { texts, words } = this.meta.tokens[side];
+    const places = placesOf(texts, words, text);
+    const next = places.findIndex((at) => at >= from);
+    return [...places.slice(next < 0 ? places.length : next), ...places.slice(0, next < 0 ? places.length : next)].slice(0, 50);
   }
 
   /** @param {any} place @param {any} tile @param {{reduce: string, quick: boolean, signal?: AbortSignal}} how */
@@ -154,6 +150,20 @@ export class CarriedSource {
     if (error !== undefined) waiting.failed(new Error(error));
     else waiting.done(found);
   }
+}
+
+/** The first tokens of words that contain a text, and the tokens that do. */
+function placesOf(texts, words, wanted) {
+  const folded = wanted.toLowerCase();
+  const found = [];
+  for (let from = 0, to = 0; from < texts.length; from = to) {
+    while (to < texts.length && words[to] === words[from]) to += 1;
+    const inside = [];
+    for (let at = from; at < to; at++) if (texts[at].toLowerCase().includes(folded)) inside.push(at);
+    if (inside.length === 0 && texts.slice(from, to).join("").toLowerCase().includes(folded)) inside.push(from);
+    found.push(...inside);
+  }
+  return found;
 }
 
 /**
