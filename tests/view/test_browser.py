@@ -13,6 +13,7 @@ import sightline
 
 from .browser import FAINT, Tabs, launch, shoot
 from .test_numbers import IDS, TEXT, ids
+from .test_page import graded  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.browser
 
@@ -134,6 +135,19 @@ def test_text_by_rollout(open_page, dense):
     first = tab.inner_text("#text tbody tr:first-child").split()
     assert float(first[-1]) == pytest.approx(float(mix[2].max()), abs=2e-3)
     assert "Abnar" in tab.inner_text("#text")
+
+
+def test_text_by_relevance(tabs, graded, tmp_path):  # noqa: F811
+    graded.tokens = [f"t{at}" for at in range(13)]
+    graded.report(tmp_path / "x.html")
+    tab = tabs.open((tmp_path / "x.html").as_uri() + "#q=2")
+    tab.select_option("#show", "relevance")
+    whole = graded.relevance(2)[0]
+    tab.wait_for_function(
+        "(at) => document.querySelector('#text tbody tr')?.textContent.includes('#' + at)",
+        arg=int(whole.argmax()),
+    )
+    assert "Chefer" in tab.inner_text("#text")
 
 
 def test_words_are_one_unit(open_page, dense):

@@ -319,6 +319,34 @@ def test_numbers_are_means_over_rows(page, eager):
         close(found["previous"], w.diagonal(-1, 1, 2).mean(-1))  # of the queries that have one
 
 
+@pytest.fixture
+def graded(model_folder):
+    """A trace of the tiny BERT after a backward pass from the sum of squares of its third position."""
+    import transformers
+
+    import sightline
+
+    model = transformers.AutoModel.from_pretrained(model_folder("bert")).eval()
+    with sightline.trace(model, gradients=True) as trace:
+        model(input_ids=torch.tensor([ids("[CLS]", *IDS, "[SEP]")])).last_hidden_state[
+            0, 2
+        ].square().sum().backward()
+    return trace
+
+
+@needs_node
+def test_relevance_in_the_page_equals_the_measure(weights_in_page, graded, tmp_path):
+    graded.report(tmp_path / "x.html")
+    found = weights_in_page((tmp_path / "x.html").read_text(encoding="utf-8"))
+    (name,) = [each for each in found if each.endswith("/relevance")]
+    expected = graded.relevance(list(range(13)))[0]
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(torch.tensor(found[name]["to"]), expected.float(), atol=1e-3 * scale, rtol=0)
+    torch.testing.assert_close(
+        torch.tensor(found[name]["from"]), expected.T.float(), atol=1e-3 * scale, rtol=0
+    )
+
+
 @needs_node
 def test_values_give_the_context(page, weights_in_page):
     found = weights_in_page(page(TEXT))["encoder"]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sightline.backend.readouts import Readout
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rolling import Targets, one_hot, per_target, square
@@ -228,13 +229,28 @@ def _inverse(total: Tensor) -> Tensor:
 
 def _left(layer: _Graded, rows: Tensor) -> Tensor:
     """x Ā for row vectors x, held as columns: [B,N,T] -> [B,M,T]."""
-    found: Tensor = sweep(layer.matrix, _Product(layer, rows, transposed=True))[0]
-    return found
+    return relevance_step(layer, rows, True)
 
 
 def _right(layer: _Graded, columns: Tensor) -> Tensor:
     """Ā x: [B,M,T] -> [B,N,T]."""
-    found: Tensor = sweep(layer.matrix, _Product(layer, columns, transposed=False))[0]
+    return relevance_step(layer, columns, False)
+
+
+def relevance_step(layer: tuple[Any, Tensor], x: Tensor, transposed: bool, *beside: Readout) -> Tensor:
+    """Ā x of one layer (matrix, grad_context), or Āᵀ x, with Ā = mean_h max(0, w ∘ dL/dw).
+
+    What :func:`relevance` is made of, for those who watch its progress: readouts ``beside`` see every block
+    of the same pass, and may raise to end it.
+
+    Args:
+        x: [B,M,T], or [B,N,T] where ``transposed``.
+
+    Returns:
+        [B,N,T], or [B,M,T].
+    """
+    graded = _layer(layer, True)
+    found: Tensor = sweep(graded.matrix, _Product(graded, x, transposed), *beside)[0]
     return found
 
 

@@ -17,6 +17,11 @@ ROLLOUT = (
     "follows where information may flow, and knows neither values nor MLPs (Abnar & Zuidema 2020)."
 )
 
+RELEVANCE = (
+    "Relevance multiplies attention by the gradient of one output, layer by layer: what adds up to little "
+    "may still decide, and negative evidence is cut off (Chefer 2021)."
+)
+
 
 @dataclass(frozen=True)
 class Start:
@@ -52,11 +57,7 @@ def about(reading: Reading, identity: str, title: str, start: Start | None = Non
         "sections": _sections(reading, sides),
         "start": vars(shown),
         "medium": None if reading.medium is None else reading.medium.about(),
-        "flows": [
-            {"name": "rollout", "section": section.name, "caveat": ROLLOUT}
-            for section in reading.sections
-            if section.is_self
-        ],
+        "flows": [flow for section in reading.sections for flow in _flows(section)],
     }
 
 
@@ -130,6 +131,14 @@ def _layer(section: Section, at: int, first: int) -> dict[str, Any]:
         "top": top_level(n, m),
         "coarse": coarse_level(n, m),
     }
+
+
+def _flows(section: Section) -> list[dict[str, str]]:
+    """What can be followed through all layers of a section."""
+    if not section.is_self:
+        return []
+    caveats = {"rollout": ROLLOUT} | ({"relevance": RELEVANCE} if section.gradients else {})
+    return [{"name": name, "section": section.name, "caveat": caveat} for name, caveat in caveats.items()]
 
 
 def short_name(model: str) -> str:

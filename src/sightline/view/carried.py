@@ -47,7 +47,7 @@ def carry(matrix: AttentionMatrix, store: TensorStore, where: str, values: bool 
         "lse": store.add(lse, "f4"),
     }
     if values and problem.value is not None:
-        tensors["value"] = _vectors(problem.value[0].float(), store, True)
+        tensors["value"] = fixed_vectors(problem.value[0].float(), store)
     for name, tensor, numbers in _terms(problem, where):
         tensors[name] = store.add(tensor, numbers)
     return {
@@ -100,8 +100,11 @@ def _rounded(vectors: Tensor) -> Tensor:
 
 
 def _vectors(vectors: Tensor, store: TensorStore, short: bool) -> dict[str, Any]:
-    if not short:
-        return store.add(vectors, "f4")
+    return fixed_vectors(vectors, store) if short else store.add(vectors, "f4")
+
+
+def fixed_vectors(vectors: Tensor, store: TensorStore) -> dict[str, Any]:
+    """Vectors [H,N,D] in ``store`` as 16-bit fixed-point numbers with their steps."""
     numbers, steps = fixed_point(vectors)
     return store.add(numbers, "i2") | {"steps": store.add(steps, "f4")}
 

@@ -10,6 +10,8 @@ from sightline.view.errors import LookError
 from sightline.view.tokens import Encoded, Token, encode, tokens_of_ids
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sightline.huggingface.load import LoadedModel
     from sightline.matrix import AttentionMatrix
     from sightline.trace.media import Picture, Sound
@@ -38,6 +40,7 @@ class Section:
         is_self: whether queries and keys are the same tokens.
         is_causal: whether a query sees no later token.
         facts: of every layer; none where nothing is known.
+        gradients: dL/dcontext [1,H,N,E] of every layer, for relevance; none where some are not known.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Section:
     is_self: bool
     is_causal: bool
     facts: tuple[LayerFacts, ...] = ()
+    gradients: tuple[Tensor, ...] = ()
 
     def facts_of(self, layer: int) -> LayerFacts:
         """What is known of a layer."""

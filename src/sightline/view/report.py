@@ -12,7 +12,7 @@ import torch
 
 from sightline.trace.media import Picture
 from sightline.view.about import Start, about, page_tokens, side_lists
-from sightline.view.carried import carry
+from sightline.view.carried import carry, fixed_vectors
 from sightline.view.layers import Readouts, TokenLayer, by_token
 from sightline.view.modules import inline, names, source
 from sightline.view.reading import Reading, Section
@@ -68,6 +68,7 @@ def page_meta(summary: Summary, store: TensorStore) -> dict[str, Any]:
     values = _value_bytes(reading) <= VALUE_LIMIT
     layers = [layer for section in reading.sections for layer in _layers(section, summary, store, values)]
     if not values:
+        told["flows"] = [flow for flow in told["flows"] if flow["name"] != "relevance"]
         told["notices"].append("values are left out of this page for its size: the steps end at the weights")
         for layer in (layer for section in told["sections"] for layer in section["layers"]):
             layer["hasValues"] = False
@@ -89,12 +90,13 @@ def script_json(value: Any) -> str:
 
 
 VALUE_LIMIT = 32 << 20
-"""Bytes of values, 16 bits each, that a page takes at most."""
+"""Bytes of values and gradients, 16 bits each, that a page takes at most."""
 
 
 def _value_bytes(reading: Reading) -> int:
-    values = (matrix.problem.value for section in reading.sections for matrix in section.layers)
-    return sum(2 * value[0].numel() for value in values if value is not None)
+    values = [matrix.problem.value for section in reading.sections for matrix in section.layers]
+    gradients = [gradient for section in reading.sections for gradient in section.gradients]
+    return sum(2 * each[0].numel() for each in (*values, *gradients) if each is not None)
 
 
 def _layers(section: Section, summary: Summary, store: TensorStore, values: bool) -> Iterator[dict[str, Any]]:
@@ -112,6 +114,8 @@ def _layer(section: Section, at: int, readout: Readouts, store: TensorStore, val
     pictures = matrix.pool(min(queries, _THUMBNAIL), min(keys, _THUMBNAIL))[0]
     layer["thumbnails"] = store.add(pictures.float(), "f2")
     layer["tensors"]["received"] = store.add(readout.received, "f4")
+    if values and section.gradients:
+        layer["tensors"]["gradient"] = fixed_vectors(section.gradients[at][0].float(), store)
     layer["numbers"] = _numbers(section, at, readout)
     return layer
 

@@ -17,6 +17,8 @@ from sightline.view.summary import Wish, summarize
 from sightline.view.tokens import Token, tokens_of_places, tokens_of_strings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sightline.matrix import AttentionMatrix
     from sightline.trace.call import AttentionCall
     from sightline.trace.calls import Calls
@@ -191,7 +193,20 @@ def _section(name: str, calls: Sequence[AttentionCall], source: Lists, target: L
     # A single query sees everything up to its own place, in every kind of model.
     causal = is_self and n == m > 1 and all(sees_first_only(matrix) for matrix in matrices)
     facts = tuple(LayerFacts(call.name, call.verified, call.reason or "") for call in calls)
-    return Section(name, queries, keys, matrices, is_self and n == m, causal, facts)
+    gradients = _gradients(calls, batch) if is_self and n == m else ()
+    return Section(name, queries, keys, matrices, is_self and n == m, causal, facts, gradients)
+
+
+def _gradients(calls: Sequence[AttentionCall], batch: int) -> tuple[Tensor, ...]:
+    """Of every call, or none: relevance goes through all layers."""
+    found = []
+    for call in calls:
+        value = call.matrix.problem.value
+        if call.gradient is None or value is None:
+            return ()
+        whole = call.gradient.reshape(*call.matrix.shape[:3], value.shape[3])
+        found.append(whole[batch : batch + 1].cpu())
+    return tuple(found)
 
 
 def _entry(matrix: AttentionMatrix, batch: int) -> AttentionMatrix:

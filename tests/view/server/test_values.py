@@ -15,7 +15,7 @@ from sightline.view.pyramid import TILE, Region, coarse_level, top_level
 from sightline.view.server import readings, service
 from sightline.view.server.app import create_app
 from sightline.view.server.cancel import Cancel
-from sightline.view.server.catalogue import open_files
+from sightline.view.server.catalogue import open_calls, open_files
 from sightline.view.server.cells import Cells
 
 from .conftest import LENGTH, make_trace
@@ -229,6 +229,26 @@ def test_rollout(client, here, trace, direction):
     found = floats(client.get(f"{here}/flow", params=asked)).double()
     expected = mix[40:42].mean(0) if direction == "to" else mix[:, 40:42].sum(1)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("direction", ["to", "from"])
+def test_relevance(direction):
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 2, 30, 8, requires_grad=True) for _ in range(3))
+    with sightline.trace(None, gradients=True) as trace:
+        first = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        second = torch.nn.functional.scaled_dot_product_attention(first, key, value)
+        second[0, :, 7].sum().backward()
+    made = service.Service([open_calls(trace, "graded")])
+    with TestClient(create_app(made, None)) as client:
+        here = f"/api/traces/{next(iter(made.traces))}"
+        about = client.get(here).json()
+        asked = {"section": about["sections"][0]["name"], "name": "relevance", "direction": direction}
+        assert [flow["name"] for flow in about["flows"]] == ["rollout", "relevance"]
+        found = floats(client.get(f"{here}/flow", params={**asked, "from": 7, "to": 9}))
+    whole = trace.relevance(list(range(30)))[0]
+    expected = whole[7:9].mean(0) if direction == "to" else whole[:, 7:9].sum(1)
+    torch.testing.assert_close(found, expected.float(), atol=1e-5, rtol=1e-4)
 
 
 def test_media(saved, tmp_path):

@@ -26,7 +26,7 @@ from sightline.view.server import readings
 from sightline.view.server.asked import Head, RefusedError, find_head, find_trace, integer, word
 from sightline.view.server.cancel import Cancel, StoppedError
 from sightline.view.server.catalogue import Open
-from sightline.view.server.flow import rollout
+from sightline.view.server.flow import relevance, rollout
 from sightline.view.server.guard import Guard
 from sightline.view.server.jobs import BusyError, Job, Urgency
 from sightline.view.server.reader import TooManyError
@@ -298,12 +298,14 @@ class _Answers:
 
     async def flow(self, request: Request) -> Response:
         query, trace = request.query_params, self._trace(request)
-        word(query, "name", ("rollout",))
+        name = word(query, "name", ("rollout", "relevance"))
         direction = word(query, "direction", ("to", "from"))
         named = {section.name: section for section in trace.reading.sections if section.is_self}
         section = named.get(query.get("section", ""))
         if section is None:
             raise RefusedError(404, f"section: must be {' or '.join(named) or 'one of self-attention'}.")
+        if name == "relevance" and not section.gradients:
+            raise RefusedError(404, "name: relevance needs a trace with gradients=True and a backward pass.")
         length = len(section.queries)
         start = integer(query, "from", 0, length - 1)
         stop = integer(query, "to", start + 1, min(length, start + SPAN), start + 1)
@@ -311,9 +313,11 @@ class _Answers:
         head = Head(trace, first, "mean")
 
         def compute(cancel: Cancel) -> Tensor:
+            if name == "relevance":
+                return relevance(section, direction, start, stop, cancel)
             return rollout(section.layers, direction, start, stop, cancel)
 
-        key = ("rollout", direction, start, stop)
+        key = (name, direction, start, stop)
         return await self._read(request, head, key, compute, Urgency.WHOLE)
 
     # --- common -----------------------------------------------------------------------------------

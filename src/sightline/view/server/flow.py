@@ -1,4 +1,4 @@
-"""Rollout through the layers of a section, for a few targets: vectors by lazy matrices, head by head."""
+"""Rollout and relevance through the layers of a section, for a few targets: vectors by lazy matrices."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from sightline.matrix import AttentionMatrix
+from sightline.measure.gradients import relevance_step
+from sightline.measure.sweep import View
+from sightline.view.reading import Section
 from sightline.view.server.cancel import Cancel
 
 #: The share that the residual connection keeps in place, as measure/rolling.py has it.
@@ -34,6 +37,33 @@ def rollout(
         else:
             vector = (RESIDUAL * vector + (1 - RESIDUAL) * _through(matrix, vector, False, cancel)) / total
     return vector.float()
+
+
+def relevance(section: Section, direction: str, start: int, stop: int, cancel: Cancel) -> Tensor:
+    """[N]: of R = (I + Ā_L) … (I + Ā_1), with Ā = mean_h max(0, w ∘ dL/dw) (Chefer 2021).
+
+    Direction "to" gives the mean of the rows start to stop, per key; "from" the sum of the columns, per query.
+    """
+    to = direction == "to"
+    x = torch.zeros(1, len(section.queries), 1, dtype=torch.float64)
+    x[:, start:stop] = 1 / (stop - start) if to else 1.0
+    layers = list(zip(section.layers, section.gradients, strict=True))
+    for layer in reversed(layers) if to else layers:
+        x = x + relevance_step(layer, x, to, _Watched(cancel)).to(x.dtype)
+    return x[0, :, 0].float()
+
+
+class _Watched:
+    """A readout of nothing, which lets a pass stop between two blocks."""
+
+    def __init__(self, cancel: Cancel) -> None:
+        self.cancel = cancel
+
+    def take(self, view: View) -> None:
+        self.cancel.check()
+
+    def result(self) -> None:
+        return None
 
 
 def _through(matrix: AttentionMatrix, vector: Tensor, transposed: bool, cancel: Cancel) -> Tensor:

@@ -1,4 +1,4 @@
-import { rolloutOf } from "./flow.js";
+import { relevanceOf, rolloutOf } from "./flow.js";
 import { headOf } from "./head.js";
 import { entropyOf, meanRow, rankIn, sumColumn } from "./rows.js";
 import { stagesOf } from "./stages.js";
@@ -101,6 +101,11 @@ export class Answers {
   rollout({ calls, direction, from, to }, pause) {
     const layers = calls.map((call) => () => this.all(call));
     return rolloutOf(layers, this.carried.get(calls[0]).raw.n, { direction, from, to }, pause);
+  }
+
+  relevance({ calls, direction, from, to }, pause) {
+    const layers = calls.map((call) => () => this.all(call));
+    return relevanceOf(layers, this.carried.get(calls[0]).raw.n, { direction, from, to }, pause);
   }
 }
 

@@ -1,5 +1,5 @@
 import { blocksOfRows, rowReader } from "./rows.js";
-import { HIDDEN } from "./weights.js";
+import { dot, HIDDEN } from "./weights.js";
 
 const RESIDUAL = 0.5; // the share that the residual connection keeps in place
 
@@ -21,6 +21,50 @@ export async function rolloutOf(layers, n, { direction, from, to }, pause) {
     vector = await step(order[at](), vector, (share) => pause((at + share) / order.length));
   }
   return Float32Array.from(vector);
+}
+
+/**
+ * Relevance (Chefer 2021) of some targets: e_t (I + Ā_L) ... (I + Ā_1), with Ā = mean over heads of max(0, w · dL/dw) and
+ * dL/dw = dL/dcontext · value. Directions as for rollout.
+ * @param {(() => import("./head.js").Head[])[]} layers all heads of each layer, the first layer first; one at a time is held
+ * @param {number} n
+ * @param {{direction: string, from: number, to: number}} targets
+ * @param {(share: number) => Promise<void>} pause called after each few rows
+ * @returns {Promise<Float32Array>}
+ */
+export async function relevanceOf(layers, n, { direction, from, to }, pause) {
+  const vector = new Float64Array(n).fill(direction === "to" ? 1 / (to - from) : 1, from, to);
+  const order = direction === "to" ? [...layers].reverse() : layers;
+  for (let at = 0; at < order.length; at++) {
+    const change = await relevantStep(order[at](), vector, direction === "to", (share) => pause((at + share) / order.length));
+    for (let i = 0; i < n; i++) vector[i] += change[i];
+  }
+  return Float32Array.from(vector);
+}
+
+/** x Ā for a row vector x, or Ā x for a column. */
+async function relevantStep(heads, vector, toKeys, pause) {
+  const { n, m } = heads[0];
+  const change = new Float64Array(n);
+  for (let h = 0; h < heads.length; h++) {
+    const { value, gradient, valueWidth } = heads[h];
+    const read = rowReader([heads[h]], "mean", 0, m);
+    for (const rows of blocksOfRows(0, n)) {
+      if (toKeys && rows.every((i) => vector[i] === 0)) continue;
+      const found = read(rows);
+      rows.forEach((i, r) => {
+        for (let j = 0; j < m; j++) {
+          if (!(found[r][j] > 0)) continue;
+          const slope = dot(gradient, i * valueWidth, value, j * valueWidth, valueWidth);
+          if (slope <= 0) continue;
+          if (toKeys) change[j] += (vector[i] * found[r][j] * slope) / heads.length;
+          else change[i] += (vector[j] * found[r][j] * slope) / heads.length;
+        }
+      });
+      await pause((h + rows[0] / n) / heads.length);
+    }
+  }
+  return change;
 }
 
 async function toKeys(heads, vector, pause) {

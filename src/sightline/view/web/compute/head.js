@@ -21,6 +21,7 @@
  * @property {number} sink a logit that joins the denominator only; -Infinity for none
  * @property {Float32Array | null} value [M,E], decoded when it is asked for
  * @property {number} valueWidth E
+ * @property {Float32Array | null} gradient [N,E], dL/dcontext
  */
 
 /**
@@ -82,5 +83,8 @@ export function headOf(layer, index) {
       return partOf(t.value, group);
     },
     valueWidth: t.value ? t.value.shape[2] : 0,
+    get gradient() {
+      return partOf(t.gradient, index);
+    },
   };
 }
