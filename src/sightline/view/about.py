@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sightline.measure.sources import CAVEAT
@@ -43,7 +44,7 @@ def about(reading: Reading, identity: str, title: str, start: Start | None = Non
     return {
         "id": identity,
         "title": title,
-        "model": reading.model,
+        "model": short_name(reading.model),
         "texts": [_clip(text, 400) for text in reading.texts],
         "notices": list(reading.notices),
         "caveat": CAVEAT,
@@ -129,6 +130,11 @@ def _layer(section: Section, at: int, first: int) -> dict[str, Any]:
         "top": top_level(n, m),
         "coarse": coarse_level(n, m),
     }
+
+
+def short_name(model: str) -> str:
+    """A model's name; of a folder its last part: where it lies on this machine is nobody else's business."""
+    return Path(model).name if Path(model).is_absolute() else model
 
 
 def _clip(text: str, most: int) -> str:

@@ -9,7 +9,7 @@ import pytest
 from sightline.view.server.reader import Reader
 from sightline.view.server.uploads import Uploads
 
-from ..browser import FAINT, Tabs, shoot
+from ..browser import FAINT, Tabs
 from ..test_browser import bring, browser, hover_cell, settled, wait_facts, weight_in  # noqa: F401
 from .test_manners import running  # noqa: F401
 from .test_values import dense
@@ -70,7 +70,6 @@ def test_a_map_of_many_tiles_is_sampled_then_exact(open_tab, trace, monkeypatch)
     settled(tab)
     tile = "document.getElementById('map').main.host.tiles.get({level: 3, row: 0, column: 0})"
     assert tab.evaluate(f"{tile}.sampled") is False
-    shoot(tab, "served", None)
 
 
 def test_two_traces_side_by_side(open_tab, trace, service, tmp_path):
@@ -88,7 +87,6 @@ def test_two_traces_side_by_side(open_tab, trace, service, tmp_path):
     tab.select_option("#compare", "difference")
     tab.wait_for_function("() => document.getElementById('map').textContent.includes('of one size')")
     tab.select_option("#compare", "side")
-    shoot(tab, "side-by-side", "#map")
     tab.select_option("#trace", other.id)
     tab.wait_for_function("(id) => location.hash.includes('t=' + id)", arg=other.id)
     tab.wait_for_function("() => document.getElementById('about').textContent.includes('200 × 200')")

@@ -12,7 +12,7 @@ from sightline.errors import CommandError
 from sightline.matrix import AttentionMatrix
 from sightline.trace import load_trace
 from sightline.trace.calls import Calls
-from sightline.view.about import Start, about, side_lists
+from sightline.view.about import Start, about, short_name, side_lists
 from sightline.view.errors import LookError
 from sightline.view.reading import Reading, Section
 from sightline.view.summary import Wish, summarize
@@ -55,7 +55,7 @@ class Open:
 
     def summary(self) -> dict[str, Any]:
         """What lists of traces show."""
-        return {"id": self.id, "title": self.title, "model": self.reading.model}
+        return {"id": self.id, "title": self.title, "model": short_name(self.reading.model)}
 
     def about(self) -> dict[str, Any]:
         """Everything but the numbers."""

@@ -124,7 +124,8 @@ class SightlineMap extends View {
     if (has("subject", "compared", "compare", "reduce", "scale", "ceiling", "colours")) this.describe();
     if (has("subject", "compared", "compare", "reduce", "view", "full")) this.request();
     if (has("ceiling")) this.fit();
-    if (has("query", "key")) this.main.reveal(explorer.state);
+    // An address that names a view and a query means both.
+    if (has("query", "key") && !has("view")) this.main.reveal(explorer.state);
     this.redraw();
   }
 
