@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from starlette.testclient import TestClient
 
 from sightline.view.server import app as routes
 from sightline.view.server.app import create_app
-from sightline.view.server.reader import Reader
+from sightline.view.server.reader import Reader, ReadJob
 from sightline.view.server.service import Service
 from sightline.view.server.uploads import Uploads
 
@@ -29,7 +30,7 @@ def open_service(model_folder):
         service.reader = Reader(str(model_folder(model)), service.add)
         service.uploads = Uploads(1)
         services.append(service)
-        return service, TestClient(create_app(service, None))
+        return service, TestClient(create_app(service, None), headers={"origin": "http://testserver"})
 
     yield make
     for service in services:
@@ -86,6 +87,50 @@ def test_a_reading_can_be_stopped(open_service, monkeypatch):
     assert client.get("/api/jobs/none").status_code == 404
 
 
+def test_a_reading_is_stopped_in_the_models_midst(open_service):
+    service, client = open_service()
+    service.reader._load(ReadJob())
+    layers, begun, gate = service.reader._loaded.model.encoder.layer, threading.Event(), threading.Event()
+    ran = []
+    layers[0].register_forward_hook(lambda *_: (begun.set(), gate.wait(30), None)[-1])
+    layers[1].register_forward_hook(lambda *_: ran.append(1))
+    job = client.post("/api/read", json={"text": "the cat"}).json()["job"]
+    assert begun.wait(30)
+    assert client.get("/api/traces").status_code == 200  # nobody waits meanwhile
+    client.delete(f"/api/jobs/{job}")
+    gate.set()
+    assert wait(client, job)["error"] == "The reading was stopped." and ran == []
+
+
+@pytest.mark.parametrize("headers, status", [({}, 403), ({"sec-fetch-site": "same-origin"}, 200)])
+def test_what_changes_something_says_where_it_comes_from(open_service, headers, status):
+    service, _ = open_service()
+    client = TestClient(create_app(service, None))
+    answer = client.post("/api/read", json={"text": "the cat"}, headers=headers)
+    assert answer.status_code == status
+    name = service.reader.start("the cat", None).id
+    assert client.delete(f"/api/jobs/{name}", headers=headers).status_code == status
+    assert service.reader.find(name).cancel.is_set() == (status == 200)
+    upload = client.post("/api/upload", content=b"x", headers={**BYTES, **headers})
+    assert upload.status_code == (403 if status == 403 else 400)
+
+
+def test_uploads_at_the_same_time_share_the_limit(tmp_path):
+    uploads = Uploads(1)
+
+    async def body():
+        for _ in range(3):
+            yield bytes(1 << 18)
+            await asyncio.sleep(0.01)
+
+    async def both():
+        return await asyncio.gather(*(uploads.take("x", body()) for _ in range(2)), return_exceptions=True)
+
+    assert sorted(error.status for error in asyncio.run(both())) == [400, 413]
+    assert list(Path(uploads._folder.name).iterdir()) == []
+    uploads.stop()
+
+
 @pytest.mark.parametrize(
     "body, headers, status, told",
     [
@@ -95,6 +140,8 @@ def test_a_reading_can_be_stopped(open_service, monkeypatch):
         (b'{"text": 3}', JSON, 400, "text"),
         (b"[1]", JSON, 400, "no JSON object"),
         (b"{", JSON, 400, "no JSON"),
+        (b"[" * 100_000, JSON, 400, "no JSON"),
+        (b'{"text": "the \\ud800 cat"}', JSON, 400, "surrogate"),
         (b'{"text": "the cat"}', {**JSON, "origin": "http://evil.example"}, 403, "Another site"),
         (b'{"text": "the cat"}', {**JSON, "sec-fetch-site": "cross-site"}, 403, "Another site"),
     ],

@@ -169,6 +169,8 @@ class _Answers:
         text, pair = texts.get("text"), texts.get("pair")
         if not isinstance(text, str) or not text.strip() or not isinstance(pair, str | None):
             raise RefusedError(400, "text: give a text that is not empty, and perhaps a pair.")
+        if _is_broken(text + (pair or "")):
+            raise RefusedError(400, "text: holds half a surrogate pair, which is no character.")
         try:
             return _json({"job": reader.start(text, pair or None).id})
         except TooManyError:
@@ -411,11 +413,16 @@ async def _json_body(request: Request) -> dict[str, Any]:
             raise RefusedError(413, f"The text is longer than {TEXT} bytes: give a file to --text.")
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RefusedError(400, "The request is no JSON.") from None
     if not isinstance(found, dict):
         raise RefusedError(400, "The request is no JSON object.")
     return found
+
+
+def _is_broken(text: str) -> bool:
+    """Whether JSON's escapes made what UTF-8 cannot say: neither tokenizers nor answers take it."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _json(value: Any) -> Response:

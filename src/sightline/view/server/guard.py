@@ -1,7 +1,7 @@
 """Who may ask: this machine's own page, and no other site that the same browser has open.
 
 A page of another site could send requests here, or have its own name resolve to 127.0.0.1. The first says
-so in Origin or Sec-Fetch-Site, the second in Host.
+so in Origin or Sec-Fetch-Site, the second in Host. What changes something must say that it comes from here.
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ class Guard:
             navigates = headers.get("sec-fetch-mode") == "navigate" and scope["path"] == "/"
             if not navigates:
                 return 403, "Another site's page (Sec-Fetch-Site) may not read traces here."
+        ours = origin is not None or headers.get("sec-fetch-site") == "same-origin"
+        if scope["method"] not in ("GET", "HEAD") and not ours:
+            return 403, f"{scope['method']} needs the page's own Origin: http://{host[:80]}."
         if len(scope.get("query_string", b"")) > QUERY:
             return 414, f"The request is longer than {QUERY} characters."
         return None

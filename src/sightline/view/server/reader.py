@@ -111,6 +111,8 @@ class Reader:
             reading = self._read(job, text, pair)
             opened = open_reading(reading, _title(reading))
             opened.about()  # which head to show first is found here, not while the page waits
+            if job.cancel.is_set():
+                raise StoppedError
             self.take(opened)
             job.share, job.trace = 1.0, opened.id
         except StoppedError:

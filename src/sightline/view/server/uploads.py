@@ -22,7 +22,7 @@ class Uploads:
     def __init__(self, megabytes: int = MEGABYTES) -> None:
         self.limit = megabytes << 20
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._taken = 0
+        self._sizes: dict[Path, int] = {}
 
     async def take(self, name: str, body: AsyncIterator[bytes]) -> Open:
         """Keep and open one trace.
@@ -36,30 +36,28 @@ class Uploads:
         path = Path(self._folder.name) / f"{secrets.token_hex(8)}.safetensors"
         title = " ".join(name.split())[:80] or "an uploaded trace"
         try:
-            self._taken += await self._write(path, body)
+            await self._write(path, body)
             return await run_in_threadpool(open_file, path, title, 0, secrets.token_hex(6))
-        except ServeError as error:
-            self._taken -= path.stat().st_size
-            path.unlink()
-            raise RefusedError(400, str(error)) from None
-
-    async def _write(self, path: Path, body: AsyncIterator[bytes]) -> int:
-        size = 0
-        try:
-            with path.open("xb") as file:
-                async for part in body:
-                    size += len(part)
-                    if self._taken + size > self.limit:
-                        raise RefusedError(
-                            413,
-                            f"The uploads are larger than {self.limit >> 20} MB together: "
-                            "serve the file itself, or give --max-upload.",
-                        )
-                    await run_in_threadpool(file.write, part)
-        except BaseException:
+        except BaseException as error:
             path.unlink(missing_ok=True)
+            self._sizes.pop(path, None)
+            if isinstance(error, ServeError):
+                raise RefusedError(400, str(error)) from None
             raise
-        return size
+
+    async def _write(self, path: Path, body: AsyncIterator[bytes]) -> None:
+        self._sizes[path] = 0
+        with path.open("xb") as file:
+            async for part in body:
+                # Counted before it is written: those that come at the same time share the limit.
+                self._sizes[path] += len(part)
+                if sum(self._sizes.values()) > self.limit:
+                    raise RefusedError(
+                        413,
+                        f"The uploads are larger than {self.limit >> 20} MB together: "
+                        "serve the file itself, or give --max-upload.",
+                    )
+                await run_in_threadpool(file.write, part)
 
     def stop(self) -> None:
         """Removes everything."""
