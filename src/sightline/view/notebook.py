@@ -1,0 +1,198 @@
+"""What a notebook shows of a trace or a matrix: the explorer where it is small, else pictures of heads."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sightline.errors import CommandError
+from sightline.view.colours import LIGHT, colour
+from sightline.view.errors import LookError
+from sightline.view.png import indexed_png
+from sightline.view.reading import LayerFacts, Reading, Section, sees_first_only
+from sightline.view.report import report_parts
+from sightline.view.server.blocks import AT_ONCE, sampling_step, work
+from sightline.view.server.cancel import Cancel
+from sightline.view.server.readings import pictures
+from sightline.view.summary import Wish, summarize
+from sightline.view.tokens import tokens_of_places
+from sightline.view.traced import PAGE_LIMIT, least_bytes, reading_of, shown
+
+if TYPE_CHECKING:
+    from sightline.matrix import AttentionMatrix
+    from sightline.trace.calls import Calls
+
+#: Queries or keys of what is shown whole, at most.
+TOKENS = 1024
+#: Bytes of a page that a notebook takes into itself, at most.
+PAGE = 8_000_000
+
+_EMPTY_PAGE = 500_000  # bytes of a page without any numbers
+_HEIGHT = 720  # of the frame, CSS pixels
+_CELLS, _WIDTH = 64, 160  # of a picture along its longer side: cells, and CSS pixels
+_ROWS = 256  # that a picture is made of where reading all would take long
+_HEADS_OF_MATRIX, _HEADS_OF_CALL = 8, 4
+_SHADES = 255
+_PALETTE = [(*colour(at / (_SHADES - 1), LIGHT), 255) for at in range(_SHADES)] + [(0, 0, 0, 0)]
+
+
+def html_of_trace(trace: Calls) -> str:
+    """The HTML of a trace; what cannot be shown is a line that says why, never an exception."""
+    return _without_fail(trace, lambda: _trace(trace))
+
+
+def html_of_matrix(matrix: AttentionMatrix) -> str:
+    """The HTML of a matrix; what cannot be shown is a line that says why, never an exception."""
+    return _without_fail(matrix, lambda: _matrix(matrix))
+
+
+def _without_fail(thing: object, show: Callable[[], str]) -> str:
+    try:
+        return show()
+    except CommandError as error:
+        return _line(f"{thing!r}: {error}")
+    except Exception as error:
+        # Whatever it is, a notebook must not end in a traceback because it looked at a result.
+        return _line(f"{thing!r} cannot be shown: {type(error).__name__}: {error}")
+
+
+def _trace(trace: Calls) -> str:
+    calls, left_out = shown(trace, None, False)
+    matrices = [call.matrix for call in calls]
+    if _fits(matrices):
+        page = _frame(reading_of(trace), repr(trace), "trace.report('page.html') writes this page as a file")
+        if page is not None:
+            return page
+    # The first call, the middle one and the last.
+    every = list(trace)
+    places = sorted({every.index(calls[at]) for at in (0, len(calls) // 2, -1)})
+    reading = reading_of(trace, layers=places, sized=False)
+    ask = "to explore it: trace.save('trace.safetensors'), then `sightline serve trace.safetensors`"
+    if sum(map(least_bytes, matrices)) <= PAGE_LIMIT:
+        ask = f"trace.report('page.html') writes a page to explore; {ask}"
+    first = matrices[0]
+    facts = f"{trace!r}, the first {list(first.shape)}, {first.dtype}, {first.device}"
+    return _pictures(replace(reading, notices=(*left_out, *reading.notices)), facts, ask, _HEADS_OF_CALL)
+
+
+def _matrix(matrix: AttentionMatrix) -> str:
+    if 0 in matrix.shape:
+        return _line(f"{matrix!r} is empty")
+    whole = matrix.four_axes().detach()
+    reading = _reading(whole)
+    ask = "numbers: A[b, h, rows, cols], A.topk(k), A.entropy(), A.pool(height, width)"
+    if _fits([whole]):
+        page = _frame(reading, repr(matrix), ask)
+        if page is not None:
+            return page
+    return _pictures(reading, repr(matrix), ask, _HEADS_OF_MATRIX)
+
+
+def _reading(matrix: AttentionMatrix) -> Reading:
+    """A matrix [B,H,N,M] as a reading of its first batch entry; with N = M taken for self-attention."""
+    size, _, n, m = matrix.shape
+    entry = matrix[:1]
+    queries = tokens_of_places(n)
+    is_self = n == m
+    notices = [f"batch entry 0 of {size}"] if size > 1 else []
+    if matrix.reason is not None:
+        notices.append(f"unverified: {matrix.reason}")
+    # What is too large to be carried is drawn of few heads: no more of it is moved to the CPU.
+    small = entry.cpu() if _fits([matrix]) else entry[:, :_HEADS_OF_MATRIX].cpu()
+    section = Section(
+        "attention",
+        queries,
+        queries if is_self else tokens_of_places(m),
+        (small,),
+        is_self,
+        is_self and n > 1 and sees_first_only(small),
+        (LayerFacts("", matrix.verified, matrix.reason or ""),),
+    )
+    return Reading("an attention matrix", (), (section,), tuple(notices))
+
+
+def _fits(matrices: Iterable[AttentionMatrix]) -> bool:
+    """Whether a page of these is small enough for a notebook."""
+    size: float = _EMPTY_PAGE
+    for matrix in matrices:
+        size += least_bytes(matrix)
+        if max(matrix.shape[2:]) > TOKENS or size > PAGE:
+            return False
+    return True
+
+
+def _frame(reading: Reading, what: str, more: str) -> str | None:
+    """The page in a frame of its own, or nothing where it would be too large for a notebook."""
+    matrices = [matrix for section in reading.sections for matrix in section.layers]
+    left = PAGE - _EMPTY_PAGE - sum(map(least_bytes, matrices))
+    try:
+        page = "".join(report_parts(summarize(reading, Wish()), int(left * 3 / 4)))
+    except LookError:
+        return None  # a dense mask or bias is too large for any page
+    if len(page) > PAGE:
+        return None
+    title = html.escape(f"Sightline: {what}")
+    # No "allow-same-origin": the page reaches neither the notebook nor its server.
+    frame = (
+        f'<iframe title="{title}" width="100%" height="{_HEIGHT}" style="border: 1px solid #8888" '
+        f'sandbox="allow-scripts allow-downloads" srcdoc="{html.escape(page)}"></iframe>'
+    )
+    return _line(_told(what, reading, more)) + frame
+
+
+def _pictures(reading: Reading, what: str, more: str, heads: int) -> str:
+    """A line of facts, and the first heads of every layer of a reading as pictures."""
+    rows = [
+        _row(section, at, matrix[:, :heads])
+        for section in reading.sections
+        for at, matrix in enumerate(section.layers)
+    ]
+    return _line(_told(what, reading, more)) + "".join(rows)
+
+
+def _row(section: Section, at: int, matrix: AttentionMatrix) -> str:
+    """Pictures of the heads of a layer [1,H,N,M], from sampled rows where all would take long."""
+    _, heads, n, m = matrix.shape
+    step = 1
+    if work(matrix, slice(None), m) > AT_ONCE:
+        step = min(n, sampling_step(matrix, slice(None), m, 4 * AT_ONCE, -(-n // _ROWS)))
+    found = pictures(matrix, _CELLS, step, Cancel())
+    name = section.facts_of(at).name or section.name
+    rows = f"{len(range(step // 2, n, step))} of {n} rows, sampled" if step > 1 else f"all {n} rows"
+    told = f"{name}: mean weights of {found.shape[1]} × {found.shape[2]} cells, from {rows}, {m} columns"
+    figures = "".join(_figure(values, head, told, n, m) for head, values in enumerate(found))
+    return _line(told) + f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{figures}</div>'
+
+
+def _figure(values: Tensor, head: int, told: str, n: int, m: int) -> str:
+    """One head [h,w], its largest cell the darkest, with hidden cells left out."""
+    seen = ~values.isnan()
+    most = float(values[seen].max()) if bool(seen.any()) else 0.0
+    share = (values / most).clamp(0, 1).sqrt() if most > 0 else values * 0
+    places = (share.nan_to_num(nan=0.0) * (_SHADES - 1)).round().to(torch.int64)
+    data = base64.b64encode(indexed_png(places.masked_fill(~seen, _SHADES), _PALETTE)).decode("ascii")
+    width, height = (max(8, round(_WIDTH * side / max(n, m))) for side in (m, n))
+    alt = html.escape(f"{told}; head {head}, largest {most:.3g}")
+    return (
+        f'<figure style="margin: 0"><img alt="{alt}" src="data:image/png;base64,{data}" width="{width}" '
+        f'height="{height}" style="image-rendering: pixelated; border: 1px solid #8888">'
+        f"<figcaption><small>head {head} · darkest {most:.3g}</small></figcaption></figure>"
+    )
+
+
+def _told(what: str, reading: Reading, more: str) -> str:
+    """What it is, the first notices about it, and what to call."""
+    notices = list(reading.notices[:3])
+    if len(reading.notices) > 3:
+        notices.append(f"{len(reading.notices) - 3} more notices")
+    return " · ".join([what, *notices, more])
+
+
+def _line(text: str) -> str:
+    return f'<p style="margin: 4px 0">{html.escape(text)}</p>'
