@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -69,52 +68,51 @@ def _trace(trace: Calls) -> str:
         page = _frame(reading_of(trace), repr(trace), "trace.report('page.html') writes this page as a file")
         if page is not None:
             return page
-    # The first call, the middle one and the last.
-    every = list(trace)
-    places = sorted({every.index(calls[at]) for at in (0, len(calls) // 2, -1)})
-    reading = reading_of(trace, layers=places, sized=False)
+    first = matrices[0]
+    facts = f"{trace!r}, the first {list(first.shape)}, {first.dtype}, {first.device}"
     ask = "to explore it: trace.save('trace.safetensors'), then `sightline serve trace.safetensors`"
     if sum(map(least_bytes, matrices)) <= PAGE_LIMIT:
         ask = f"trace.report('page.html') writes a page to explore; {ask}"
-    first = matrices[0]
-    facts = f"{trace!r}, the first {list(first.shape)}, {first.dtype}, {first.device}"
-    return _pictures(replace(reading, notices=(*left_out, *reading.notices)), facts, ask, _HEADS_OF_CALL)
+    few = [calls[at] for at in sorted({0, len(calls) // 2, len(calls) - 1})]
+    rows = [_row(call.name or f"call {call.index}", call.matrix, _HEADS_OF_CALL) for call in few]
+    return _told(facts, (*trace.notices, *left_out, *_batch(first)), ask) + "".join(rows)
 
 
 def _matrix(matrix: AttentionMatrix) -> str:
     if 0 in matrix.shape:
         return _line(f"{matrix!r} is empty")
     whole = matrix.four_axes().detach()
-    reading = _reading(whole)
     ask = "numbers: A[b, h, rows, cols], A.topk(k), A.entropy(), A.pool(height, width)"
     if _fits([whole]):
-        page = _frame(reading, repr(matrix), ask)
+        page = _frame(_reading(whole), repr(matrix), ask)
         if page is not None:
             return page
-    return _pictures(reading, repr(matrix), ask, _HEADS_OF_MATRIX)
+    return _told(repr(matrix), _doubts(whole), ask) + _row("matrix", whole, _HEADS_OF_MATRIX)
 
 
 def _reading(matrix: AttentionMatrix) -> Reading:
     """A matrix [B,H,N,M] as a reading of its first batch entry; with N = M taken for self-attention."""
-    size, _, n, m = matrix.shape
-    entry = matrix[:1]
-    queries = tokens_of_places(n)
-    is_self = n == m
-    notices = [f"batch entry 0 of {size}"] if size > 1 else []
-    if matrix.reason is not None:
-        notices.append(f"unverified: {matrix.reason}")
-    # What is too large to be carried is drawn of few heads: no more of it is moved to the CPU.
-    small = entry.cpu() if _fits([matrix]) else entry[:, :_HEADS_OF_MATRIX].cpu()
+    _, _, n, m = matrix.shape
+    entry, queries, is_self = matrix[:1].cpu(), tokens_of_places(n), n == m
     section = Section(
         "attention",
         queries,
         queries if is_self else tokens_of_places(m),
-        (small,),
+        (entry,),
         is_self,
-        is_self and n > 1 and sees_first_only(small),
+        is_self and n > 1 and sees_first_only(entry),
         (LayerFacts("", matrix.verified, matrix.reason or ""),),
     )
-    return Reading("an attention matrix", (), (section,), tuple(notices))
+    return Reading("an attention matrix", (), (section,), _doubts(matrix))
+
+
+def _doubts(matrix: AttentionMatrix) -> tuple[str, ...]:
+    doubts = () if matrix.reason is None else (f"unverified: {matrix.reason}",)
+    return (*_batch(matrix), *doubts)
+
+
+def _batch(matrix: AttentionMatrix) -> tuple[str, ...]:
+    return (f"batch entry 0 of {matrix.shape[0]}",) if matrix.shape[0] > 1 else ()
 
 
 def _fits(matrices: Iterable[AttentionMatrix]) -> bool:
@@ -143,31 +141,22 @@ def _frame(reading: Reading, what: str, more: str) -> str | None:
         f'<iframe title="{title}" width="100%" height="{_HEIGHT}" style="border: 1px solid #8888" '
         f'sandbox="allow-scripts allow-downloads" srcdoc="{html.escape(page)}"></iframe>'
     )
-    return _line(_told(what, reading, more)) + frame
+    return _told(what, reading.notices, more) + frame
 
 
-def _pictures(reading: Reading, what: str, more: str, heads: int) -> str:
-    """A line of facts, and the first heads of every layer of a reading as pictures."""
-    rows = [
-        _row(section, at, matrix[:, :heads])
-        for section in reading.sections
-        for at, matrix in enumerate(section.layers)
-    ]
-    return _line(_told(what, reading, more)) + "".join(rows)
-
-
-def _row(section: Section, at: int, matrix: AttentionMatrix) -> str:
-    """Pictures of the heads of a layer [1,H,N,M], from sampled rows where all would take long."""
+def _row(name: str, matrix: AttentionMatrix, most: int) -> str:
+    """Pictures of the first heads of a matrix [B,H,N,M], from sampled rows where all would take long."""
     _, heads, n, m = matrix.shape
+    matrix = matrix[:1, :most].detach().cpu()
     step = 1
     if work(matrix, slice(None), m) > AT_ONCE:
         step = min(n, sampling_step(matrix, slice(None), m, 4 * AT_ONCE, -(-n // _ROWS)))
     found = pictures(matrix, _CELLS, step, Cancel())
-    name = section.facts_of(at).name or section.name
-    rows = f"{len(range(step // 2, n, step))} of {n} rows, sampled" if step > 1 else f"all {n} rows"
-    told = f"{name}: mean weights of {found.shape[1]} × {found.shape[2]} cells, from {rows}, {m} columns"
+    rows = f"{len(range(step // 2, n, step)):,} of {n:,} rows, sampled" if step > 1 else f"all {n:,} rows"
+    told = f"{name}: mean weights of {found.shape[1]} × {found.shape[2]} cells, from {rows}, {m:,} columns"
     figures = "".join(_figure(values, head, told, n, m) for head, values in enumerate(found))
-    return _line(told) + f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{figures}</div>'
+    some = f"; the first {len(found)} of {heads} heads" if len(found) < heads else ""
+    return _line(told + some) + f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{figures}</div>'
 
 
 def _figure(values: Tensor, head: int, told: str, n: int, m: int) -> str:
@@ -186,12 +175,10 @@ def _figure(values: Tensor, head: int, told: str, n: int, m: int) -> str:
     )
 
 
-def _told(what: str, reading: Reading, more: str) -> str:
-    """What it is, the first notices about it, and what to call."""
-    notices = list(reading.notices[:3])
-    if len(reading.notices) > 3:
-        notices.append(f"{len(reading.notices) - 3} more notices")
-    return " · ".join([what, *notices, more])
+def _told(what: str, notices: Sequence[str], more: str) -> str:
+    """A line: what it is, the first notices about it, and what to call."""
+    several = (f"{len(notices) - 3} more notices",) if len(notices) > 3 else ()
+    return _line(" · ".join([what, *notices[:3], *several, more]))
 
 
 def _line(text: str) -> str:
