@@ -284,10 +284,10 @@ def tabs():
     assert made.problems == []
 
 
-def opened(tabs, path, *things):
+def opened(tabs, path, *things, head=""):
     """A page with what a notebook would hold, one cell after the other."""
     cells = "".join(f"<div>{thing._repr_html_()}</div>" for thing in things)
-    path.write_text(f'<!doctype html><html data-ready="true"><meta charset="utf-8"><body>{cells}</body></html>', encoding="utf-8")  # fmt: skip
+    path.write_text(f'<!doctype html><html data-ready="true"><meta charset="utf-8">{head}<body>{cells}</body></html>', encoding="utf-8")  # fmt: skip
     return tabs.open(path.as_uri())
 
 
@@ -332,3 +332,14 @@ def test_the_frame_computes_in_a_worker_keeps_out_and_saves(tabs, tmp_path):
     with tab.expect_download() as download:
         frame.get_by_role("button", name="Map as CSV").click()
     assert "# Weights show where a head looks" in download.value.path().read_text(encoding="utf-8-sig")
+
+
+@pytest.mark.browser
+def test_the_frame_works_where_the_notebook_allows_no_worker(tabs, tmp_path):
+    # A frame without an address is under the policy of the page around it, too.
+    policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+    head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    frame = framed(opened(tabs, tmp_path / "x.html", trace_of(tokens=TOKENS), head=head), 0)
+    frame.locator("#text [data-at='1']").first.hover()
+    frame.wait_for_function("() => /weight [\\d.]/.test(document.getElementById('facts').textContent)")
+    assert len(tabs.problems) == 1 and "worker" in tabs.problems.pop()

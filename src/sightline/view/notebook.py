@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import CommandError
+from sightline.measure.sources import CAVEAT
 from sightline.view.colours import LIGHT, colour
 from sightline.view.errors import LookError
 from sightline.view.png import indexed_png
@@ -37,6 +38,10 @@ _HEIGHT = 720  # of the frame, CSS pixels
 _CELLS, _WIDTH = 64, 160  # of a picture along its longer side: cells, and CSS pixels
 _ROWS = 256  # that a picture is made of where reading all would take long
 _HEADS_OF_MATRIX, _HEADS_OF_CALL = 8, 4
+_LEGEND = (
+    "Rows are queries, columns keys. A cell's shade is the square root of its share of the darkest one; "
+    f"hidden cells are clear. {CAVEAT}"
+)
 _SHADES = 255
 _PALETTE = [(*colour(at / (_SHADES - 1), LIGHT), 255) for at in range(_SHADES)] + [(0, 0, 0, 0)]
 
@@ -70,12 +75,12 @@ def _trace(trace: Calls) -> str:
             return page
     first = matrices[0]
     facts = f"{trace!r}, the first {list(first.shape)}, {first.dtype}, {first.device}"
-    ask = "to explore it: trace.save('trace.safetensors'), then `sightline serve trace.safetensors`"
+    ask = "to explore it: trace.save('trace.safetensors'), then: sightline serve trace.safetensors"
     if sum(map(least_bytes, matrices)) <= PAGE_LIMIT:
         ask = f"trace.report('page.html') writes a page to explore; {ask}"
     few = [calls[at] for at in sorted({0, len(calls) // 2, len(calls) - 1})]
     rows = [_row(call.name or f"call {call.index}", call.matrix, _HEADS_OF_CALL) for call in few]
-    return _told(facts, (*trace.notices, *left_out, *_batch(first)), ask) + "".join(rows)
+    return _told(facts, (*trace.notices, *left_out, *_batch(first)), ask) + "".join(rows) + _line(_LEGEND)
 
 
 def _matrix(matrix: AttentionMatrix) -> str:
@@ -87,7 +92,8 @@ def _matrix(matrix: AttentionMatrix) -> str:
         page = _frame(_reading(whole), repr(matrix), ask)
         if page is not None:
             return page
-    return _told(repr(matrix), _doubts(whole), ask) + _row("matrix", whole, _HEADS_OF_MATRIX)
+    row = _row("matrix", whole, _HEADS_OF_MATRIX)
+    return _told(repr(matrix), _doubts(whole), ask) + row + _line(_LEGEND)
 
 
 def _reading(matrix: AttentionMatrix) -> Reading:

@@ -56,7 +56,7 @@ function writeAddress(address) {
   try {
     history.replaceState(null, "", address);
   } catch (error) {
-    if (error.name !== "SecurityError") throw error;
+    if (!(error instanceof DOMException)) throw error;
   }
 }
 
