@@ -29,14 +29,22 @@ _POLICY = (
 )
 
 
-def report_parts(summary: Summary) -> Iterator[str]:
+VALUE_LIMIT = 32 << 20
+"""Bytes of values and gradients, 16 bits each, that a page takes at most."""
+
+
+def report_parts(summary: Summary, value_limit: int | None = None) -> Iterator[str]:
     """The page in pieces, ready to be written one after another.
+
+    Args:
+        value_limit: bytes of values that it takes; without them the steps end at the weights. Default:
+            ``VALUE_LIMIT``.
 
     Raises:
         LookError: a layer's mask or bias cannot be carried in the page.
     """
     store = TensorStore()
-    meta = page_meta(summary, store)
+    meta = page_meta(summary, store, VALUE_LIMIT if value_limit is None else value_limit)
     fill: dict[str, Iterator[str] | str] = {
         "csp": f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         "title": html.escape(f"{meta['about']['title']} · Sightline"),
@@ -59,13 +67,13 @@ def _data(meta: dict[str, Any], store: TensorStore) -> Iterator[str]:
     yield f'<script type="text/plain" id="sightline-worker">\n{inline("compute/worker.js")}</script>\n'
 
 
-def page_meta(summary: Summary, store: TensorStore) -> dict[str, Any]:
+def page_meta(summary: Summary, store: TensorStore, value_limit: int) -> dict[str, Any]:
     """What the page knows besides the tensors that it puts into ``store``; source/carried.js reads it."""
     reading, choice = summary.reading, summary.choice
     query = summary.units.queries[choice.query].index if summary.units.unit == "token" else None
     start = Start(summary.units.name, choice.layer, choice.head, query, summary.wish.words)
     told = about(reading, "page", _clip((*reading.texts, reading.model)[0], 60), start)
-    values = _value_bytes(reading) <= VALUE_LIMIT
+    values = _value_bytes(reading) <= value_limit
     layers = [layer for section in reading.sections for layer in _layers(section, summary, store, values)]
     if not values:
         told["flows"] = [flow for flow in told["flows"] if flow["name"] != "relevance"]
@@ -87,10 +95,6 @@ def script_json(value: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-VALUE_LIMIT = 32 << 20
-"""Bytes of values and gradients, 16 bits each, that a page takes at most."""
 
 
 def _value_bytes(reading: Reading) -> int:
