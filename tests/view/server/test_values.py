@@ -238,7 +238,7 @@ def test_relevance(direction):
     with sightline.trace(None, gradients=True) as trace:
         first = torch.nn.functional.scaled_dot_product_attention(query, key, value)
         second = torch.nn.functional.scaled_dot_product_attention(first, key, value)
-        second[0, :, 7].sum().backward()
+    second[0, :, 7].sum().backward()
     made = service.Service([open_calls(trace, "graded")])
     with TestClient(create_app(made, None)) as client:
         here = f"/api/traces/{next(iter(made.traces))}"
