@@ -49,8 +49,8 @@ def generate(
         ValueError: for options out of range or that exclude each other, or positions that do not suffice.
 
     Sources: Fan et al. 2018, "Hierarchical neural story generation" (top-k); Holtzman et al. 2020, "The
-    curious case of neural text degeneration" (top-p); Wu et al. 2016, "Google's neural machine translation system"
-    (length penalty).
+    curious case of neural text degeneration" (top-p); Wu et al. 2016, "Google's neural machine translation
+    system" (length penalty).
     """
     _check(running, ids, lengths, new_tokens, beams)
     if beams > 1 and (temperature or top_k is not None or top_p is not None):
