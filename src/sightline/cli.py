@@ -22,6 +22,8 @@ COMMANDS: dict[str, str] = {
     "look": "sightline.view.command:look",
     "profile": "sightline.profile.command:profile",
     "serve": "sightline.view.server.command:serve",
+    "train": "sightline.tasks.command:train",
+    "run": "sightline.tasks.command:run",
     "bench": "sightline.bench.command:bench",
     "info": "sightline.view.info:info",
 }

@@ -1,0 +1,94 @@
+"""A run that was interrupted: one safetensors file, from which it goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.atomic import replacing
+from sightline.errors import CommandError
+
+FILE = "checkpoint.safetensors"
+_KEY = "sightline_run"
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        epoch, at: the batch that comes next.
+        step: optimiser steps so far.
+        best: the best validation figure, if any, and ``waited``: epochs since.
+        history: what was measured after each epoch.
+    """
+
+    epoch: int = 0
+    at: int = 0
+    step: int = 0
+    best: float | None = None
+    waited: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def save_run(
+    folder: Path,
+    identity: dict[str, Any],
+    progress: Progress,
+    tensors: dict[str, dict[str, Tensor]],
+) -> None:
+    """Writes everything that a run needs to go on, whole or not at all.
+
+    Args:
+        identity: what the run follows from; a checkpoint of another is refused.
+        tensors: weights and the like, by group and name.
+    """
+    from safetensors.torch import save
+
+    flat = {
+        f"{group}/{name}": t.detach().contiguous()
+        for group, each in tensors.items()
+        for name, t in each.items()
+    }
+    flat["rng"] = torch.get_rng_state()
+    described = json.dumps({"identity": identity, "progress": vars(progress)}, sort_keys=True)
+    with replacing(folder / FILE) as file:
+        file.write(save(flat, {_KEY: described}))
+
+
+def load_run(folder: Path, identity: dict[str, Any]) -> tuple[Progress, dict[str, dict[str, Tensor]]] | None:
+    """What was saved, with PyTorch's random numbers where they were; ``None`` if nothing was.
+
+    Raises:
+        CommandError: for a checkpoint of other data or settings, or a damaged one.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            described = json.loads((file.metadata() or {})[_KEY])
+            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+        saved, progress = described["identity"], Progress(**described["progress"])
+        torch.set_rng_state(flat.pop("rng"))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise CommandError(f"{path}: is no sound checkpoint ({error}); remove it to begin anew") from None
+    if saved != identity:
+        differs = sorted(
+            name for name in saved.keys() | identity.keys() if saved.get(name) != identity.get(name)
+        )
+        raise CommandError(
+            f"{path}: is of a run with another {', '.join(differs)}; give the same again, or another --out"
+        )
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in flat.items():
+        group, _, rest = name.partition("/")
+        groups.setdefault(group, {})[rest] = tensor
+    return progress, groups

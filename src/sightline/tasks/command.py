@@ -1,0 +1,132 @@
+"""``sightline train`` and ``sightline run``."""
+
+from __future__ import annotations
+
+import hashlib
+import json as json_lines
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sightline.errors import CommandError
+
+
+def train(
+    task: Annotated[str, typer.Argument(help="sentiment, translation, summarization or generation.")],
+    data: Annotated[
+        Path, typer.Option(help="A .tsv, .csv, .jsonl or text file, or a folder with a text file per label.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; a run goes on there.")],
+    valid: Annotated[Path | None, typer.Option(help="Validation data. Default: a part of --data.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Test data, read once at the end.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Names of the columns, with a comma: text,label or source,target.")
+    ] = None,
+    fold: Annotated[str | None, typer.Option(metavar="I/K", help="Part I of K is the test data.")] = None,
+    encoding: Annotated[str, typer.Option(help="Of text files.")] = "utf-8",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Pass over rows that cannot be read.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting: width=256, epochs=5, ..."),
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the data; for the model card.")] = None,
+) -> None:
+    """Train a small Transformer on your own data. Ctrl-C saves; the same command goes on."""
+    from sightline.tasks.card import write_card
+    from sightline.tasks.progress import Shown
+    from sightline.tasks.registry import find_task, save_task
+    from sightline.tasks.task import Source
+    from sightline.tasks.training import Run, measured
+
+    job = find_task(task)()
+    recipe = job.recipe.changed(set_ or [])
+    names = () if columns is None else tuple(name.strip() for name in columns.split(","))
+    source = Source(data, valid, test, names, encoding, skip_bad, None if fold is None else _fold(fold))
+    out.mkdir(parents=True, exist_ok=True)
+    read = job.read(source, recipe)
+    for notice in read.notices[:5]:
+        print(f"sightline: {notice}", file=sys.stderr)
+    identity = {"task": task, "recipe": recipe.to_dict(), "data": _digest(read), "threads": _threads()}
+    run = Run(job, read, recipe, out, identity)
+    with Shown(recipe.epochs, job.metric) as shown:
+        try:
+            run.fit(shown)
+        except KeyboardInterrupt:
+            print(f"sightline: stopped; the same command goes on from {out}", file=sys.stderr)
+            raise
+    figures = {"validation": measured(job, run.model, read.valid, recipe)}
+    if read.test:
+        figures["test"] = measured(job, run.model, read.test, recipe)
+    save_task(out, job, run.model, recipe)
+    about = {"data": str(data.name), "licence": licence or "not given"}
+    write_card(out, job, run.model, recipe, read, figures, about)
+    for part, each in figures.items():
+        print(f"{part}: " + ", ".join(f"{name} {value:.4f}" for name, value in each.items()))
+
+
+def run(
+    model: Annotated[Path, typer.Argument(help="The folder of a model that sightline train made.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Texts, text files (a text a line), or -.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="A JSON object for each input.")] = False,
+    new_tokens: Annotated[int | None, typer.Option(help="Tokens that are written at most.")] = None,
+    temperature: Annotated[float, typer.Option(help="0: the likeliest; above: drawn (generation).")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    look: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the page of what was attended to.")
+    ] = None,
+) -> None:
+    """Answer with a trained model."""
+    import torch
+
+    from sightline.tasks.pipelines import Pipeline
+
+    pipe = Pipeline(model, None)
+    options: dict[str, Any] = {} if new_tokens is None else {"new_tokens": new_tokens}
+    if temperature and pipe.task.name == "generation":
+        options |= {"temperature": temperature, "generator": torch.Generator().manual_seed(seed)}
+    texts = [text for each in inputs for text in _texts(each)]
+    for text, found in zip(texts, pipe(texts, **options), strict=True):
+        if json:
+            print(json_lines.dumps({"input": text, **found}, ensure_ascii=False))
+        else:
+            label = found.get("label")
+            print(
+                f"{label}\t{found['score']:.4f}\t{text}" if label is not None else next(iter(found.values()))
+            )
+    if look is not None:
+        from sightline.tasks.looking import write_page
+
+        size = write_page(pipe, texts[0], look)
+        print(f"wrote {look} ({size / 1e6:.1f} MB)", file=sys.stderr)
+
+
+def _texts(argument: str) -> list[str]:
+    """A text; the lines of a file; of standard input."""
+    from sightline.view.source import read_source
+
+    text = read_source(argument)
+    if text == argument:
+        return [text]
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _fold(text: str) -> tuple[int, int]:
+    number, _, of = text.partition("/")
+    if not (number.isdigit() and of.isdigit() and 0 <= int(number) < int(of) and int(of) > 1):
+        raise CommandError(f"--fold {text}: expected I/K with 0 <= I < K, such as 0/10")
+    return int(number), int(of)
+
+
+def _digest(data: Any) -> str:
+    parts = repr((data.train[:1000], len(data.train), data.valid[:1000], len(data.valid)))
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()

@@ -1,0 +1,124 @@
+"""A text that goes on: the next token of everything before it."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.models import Decoder, TransformerConfig
+from sightline.tasks.recipe import Recipe
+from sightline.tasks.rows import DataError
+from sightline.tasks.task import Data, Source, Task
+from sightline.tasks.tokenizing import train_characters, train_pieces
+
+CHARACTERS = 512  # a vocabulary of up to so many: every character is a token
+
+
+class Language(Task):
+    """A decoder over a stream of text, cut into windows that begin anywhere."""
+
+    name = "generation"
+    metric = "loss"
+    higher_is_better = False
+    recipe = Recipe(
+        width=256, layers=4, heads=4, dropout=0.1, vocabulary=256, context=256, epochs=20, patience=4,
+        batch=16, rate=2e-3, warmup=200, decay=0.1, average=0.99,
+    )  # fmt: skip
+
+    def read(self, source: Source, recipe: Recipe) -> Data:
+        """A text file, whose last tenth validates if no other file does."""
+        text = _text(source.data, source.encoding)
+        if source.valid is None:
+            at = int(0.9 * len(text))
+            text, valid = text[:at], text[at:]
+        else:
+            valid = _text(source.valid, source.encoding)
+        size = recipe.vocabulary
+        self.tokenizer = train_characters(text) if size <= CHARACTERS else train_pieces(_lines(text), size)
+        parts = [self._ids(text), self._ids(valid)]
+        test = (
+            []
+            if source.test is None
+            else self._windows(self._ids(_text(source.test, source.encoding)), recipe)
+        )
+        for part, name in zip(parts, ("training", "validation"), strict=True):
+            if len(part) <= recipe.context:
+                raise DataError(
+                    f"{source.data}: the {name} text has {len(part)} tokens, no more than the context of "
+                    f"{recipe.context}; give a longer text, or --set context=..."
+                )
+        self.stream, self.context = parts[0], recipe.context
+        return Data(list(range(len(parts[0]) // recipe.context)), self._windows(parts[1], recipe), test)
+
+    def _ids(self, text: str) -> Tensor:
+        # A line at a time: a tokenizer that is given megabytes at once takes its time.
+        encoded = self.tokenizer.encode_batch(_lines(text))
+        return torch.tensor([i for each in encoded for i in each.ids])
+
+    def _windows(self, ids: Tensor, recipe: Recipe) -> list[list[int]]:
+        """One after another, each token predicted once."""
+        step = recipe.context
+        return [ids[at : at + step + 1].tolist() for at in range(0, len(ids) - 1, step)]
+
+    def epoch(self, examples: list[Any], generator: torch.Generator) -> list[Any]:
+        """Windows from a start that is drawn anew, so that no token is always the first."""
+        room = self.context
+        start = int(torch.randint(room, (1,), generator=generator))
+        ids = self.stream[start:]
+        return [ids[at : at + room + 1].tolist() for at in range(0, len(ids) - room, room)]
+
+    def build(self, recipe: Recipe) -> Decoder:
+        """A decoder with rotary positions."""
+        return Decoder(
+            TransformerConfig(
+                width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
+                vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context, positions="rotary",
+            )
+        )  # fmt: skip
+
+    def size(self, example: list[int]) -> int:
+        """Tokens."""
+        return len(example)
+
+    def loss(self, model: Decoder, examples: Sequence[list[int]], recipe: Recipe) -> Tensor:
+        """Cross-entropy of each next token."""
+        ids = torch.tensor(examples)
+        logits = model(ids[:, :-1])
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(), ids[:, 1:].flatten(), label_smoothing=recipe.smoothing
+        )
+
+    def evaluate(self, model: Decoder, examples: Sequence[list[int]], recipe: Recipe) -> dict[str, float]:
+        """The mean loss of a token, in nats."""
+        total, count = 0.0, 0
+        whole = [each for each in examples if len(each) == recipe.context + 1]
+        parts = [torch.tensor(whole[at : at + 16]) for at in range(0, len(whole), 16)]
+        parts += [torch.tensor([each]) for each in examples if len(each) != recipe.context + 1]
+        for ids in parts:
+            logits = model(ids[:, :-1]).flatten(0, 1).float()
+            total += float(F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="sum"))
+            count += ids[:, 1:].numel()
+        return {"loss": total / count}
+
+
+def _text(path: Path, encoding: str) -> str:
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        text = data.decode(encoding)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: byte {error.start} is no {encoding}; give the right --encoding") from None
+    if not text.strip():
+        raise DataError(f"{path}: is empty")
+    return text
+
+
+def _lines(text: str) -> list[str]:
+    return text.splitlines(keepends=True)

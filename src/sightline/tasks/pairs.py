@@ -1,0 +1,135 @@
+"""A text from a text: a translation, a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.models import EncoderDecoder, TransformerConfig
+from sightline.tasks.recipe import Recipe
+from sightline.tasks.rows import read_rows
+from sightline.tasks.task import Data, Source, Task, padded, split
+from sightline.tasks.tokenizing import END, PAD, START, train_pieces
+
+
+class Pair(NamedTuple):
+    """Source and target as ids, and the target's text for the figures."""
+
+    source: list[int]
+    target: list[int]
+    text: str
+
+
+class Pairs(Task):
+    """An encoder-decoder with one vocabulary for both sides."""
+
+    columns: tuple[str, str]
+    beams = 4
+
+    def read(self, source: Source, recipe: Recipe) -> Data:
+        """Rows of (source, target)."""
+        rows = self._rows(source, source.data)
+        notices = list(rows.bad)
+        test = [] if source.test is None else self._rows(source, source.test).rows
+        if source.valid is None:
+            train, valid = split(rows.rows, recipe.seed, 0.05)
+        else:
+            train, valid = rows.rows, self._rows(source, source.valid).rows
+        self.tokenizer = train_pieces((text for row in train for text in row), recipe.vocabulary)
+        parts = [[self._encoded(row, recipe) for row in part] for part in (train, valid, test)]
+        cut = sum(len(pair.source) == recipe.context for pair in parts[0])
+        if cut:
+            notices.append(f"{cut} sources were cut to the context of {recipe.context} tokens")
+        return Data(parts[0], parts[1], parts[2], notices)
+
+    def _rows(self, source: Source, path: Any) -> Any:
+        columns = source.columns or self.columns
+        return read_rows(path, columns, skip_bad=source.skip_bad, encoding=source.encoding)
+
+    def _encoded(self, row: tuple[str, ...], recipe: Recipe) -> Pair:
+        source, target = row
+        end = self.tokenizer.token_to_id(END)
+        ids = self.tokenizer.encode(target).ids[: recipe.context - 1]
+        return Pair(self.ids_of(source, recipe.context), [*ids, end], target)
+
+    def ids_of(self, text: str, context: int) -> list[int]:
+        """A source as ids, ended, at most ``context`` of them."""
+        return [*self.tokenizer.encode(text).ids[: context - 1], self.tokenizer.token_to_id(END)]
+
+    def build(self, recipe: Recipe) -> EncoderDecoder:
+        """Pre-norm, sinusoidal positions."""
+        pad, start, end = (self.tokenizer.token_to_id(token) for token in (PAD, START, END))
+        return EncoderDecoder(
+            TransformerConfig(
+                width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
+                vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,
+                positions="sinusoidal", embedding_scale=True, pad=pad, start=start, end=end,
+            )
+        )  # fmt: skip
+
+    def size(self, example: Pair) -> int:
+        """Tokens of the longer side."""
+        return max(len(example.source), len(example.target))
+
+    def loss(self, model: EncoderDecoder, examples: Sequence[Pair], recipe: Recipe) -> Tensor:
+        """Cross-entropy of the target's tokens."""
+        total, count = self._nll(model, examples, recipe.smoothing)
+        return total / count
+
+    def _nll(self, model: EncoderDecoder, examples: Sequence[Pair], smoothing: float) -> tuple[Tensor, int]:
+        pad = model.config.pad
+        assert pad is not None
+        source, lengths = padded([pair.source for pair in examples], pad)
+        target, own = padded([pair.target for pair in examples], pad)
+        logits = model(source, model.shifted(target), source_lengths=lengths)
+        inside = torch.arange(target.shape[1]) < own[:, None]
+        loss = F.cross_entropy(
+            logits[inside].float(), target[inside], reduction="sum", label_smoothing=smoothing
+        )
+        return loss, int(own.sum())
+
+    def evaluate(self, model: EncoderDecoder, examples: Sequence[Pair], recipe: Recipe) -> dict[str, float]:
+        """The mean loss of a token, in nats."""
+        total, count = 0.0, 0
+        for start in range(0, len(examples), 100):
+            loss, tokens = self._nll(model, examples[start : start + 100], 0.0)
+            total, count = total + float(loss), count + tokens
+        return {"loss": total / count}
+
+    def write(self, model: EncoderDecoder, sources: Sequence[list[int]], new_tokens: int) -> list[str]:
+        """What the model writes for sources, by beam search."""
+        pad = model.config.pad
+        assert pad is not None
+        ids, lengths = padded(sources, pad)
+        found = model.generate(ids, source_lengths=lengths, new_tokens=new_tokens, beams=self.beams)
+        return [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in found.lists()]
+
+
+class Translation(Pairs):
+    """Source and target language."""
+
+    name = "translation"
+    metric = "loss"
+    higher_is_better = False
+    columns = ("source", "target")
+    recipe = Recipe(
+        width=256, layers=3, heads=4, dropout=0.3, vocabulary=8000, context=64, epochs=20, patience=3,
+        batch=64, rate=2e-3, warmup=400, smoothing=0.1, average=0.99,
+    )  # fmt: skip
+
+
+class Summarization(Pairs):
+    """A text and its summary."""
+
+    name = "summarization"
+    metric = "loss"
+    higher_is_better = False
+    columns = ("text", "summary")
+    recipe = Recipe(
+        width=256, layers=3, heads=4, dropout=0.3, vocabulary=8000, context=256, epochs=20, patience=3,
+        batch=32, rate=1e-3, warmup=400, smoothing=0.1, average=0.99,
+    )  # fmt: skip

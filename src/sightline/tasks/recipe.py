@@ -1,0 +1,81 @@
+"""Everything that a training run follows from, besides the data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
+
+from sightline.errors import CommandError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Settings of a training run. Every task has defaults of its own.
+
+    Attributes:
+        width, layers, heads, dropout: of the model, see TransformerConfig.
+        vocabulary: tokens that the tokenizer learns at most.
+        context: tokens of a text at most; longer ones are cut, or split into windows.
+        epochs: passes over the data at most.
+        patience: epochs without a better validation figure after which it stops.
+        batch: examples of a step.
+        rate: the largest learning rate of AdamW, warmed up over ``warmup`` steps, then falling as a cosine.
+        decay: weight decay of matrices.
+        smoothing: label smoothing.
+        clip: the gradient's norm at most.
+        average: share of the running mean of weights that is kept at each step; 0 for none.
+        seed: of everything that is drawn.
+        precision: "float32", or "bfloat16" autocast.
+    """
+
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    dropout: float = 0.1
+    vocabulary: int = 8000
+    context: int = 128
+    epochs: int = 10
+    patience: int = 3
+    batch: int = 32
+    rate: float = 1e-3
+    warmup: int = 100
+    decay: float = 0.01
+    smoothing: float = 0.0
+    clip: float = 1.0
+    average: float = 0.0
+    seed: int = 0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("width", "layers", "heads", "vocabulary", "context", "epochs", "patience", "batch"):
+            if getattr(self, name) < 1:
+                raise CommandError(f"{name}: at least 1, got {getattr(self, name)}")
+        for name in ("dropout", "smoothing", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise CommandError(f"{name}: from 0 to below 1, got {getattr(self, name)}")
+        if not self.rate > 0:
+            raise CommandError(f"rate: above 0, got {self.rate}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise CommandError(f"precision: float32 or bfloat16, got {self.precision}")
+
+    def changed(self, given: list[str]) -> Self:
+        """With settings as ``name=value`` texts.
+
+        Raises:
+            CommandError: for a name that there is not, or a value of another kind.
+        """
+        known = {each.name: type(getattr(self, each.name)) for each in fields(self)}
+        changes: dict[str, Any] = {}
+        for text in given:
+            name, equals, value = text.partition("=")
+            if not equals or name not in known:
+                raise CommandError(f"--set {text}: expected NAME=VALUE with one of {', '.join(known)}")
+            try:
+                changes[name] = known[name](value)
+            except ValueError:
+                raise CommandError(f"--set {text}: {value!r} is no {known[name].__name__}") from None
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)

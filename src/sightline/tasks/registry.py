@@ -1,0 +1,61 @@
+"""The tasks by their names, and a trained model with what its task knows of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sightline.atomic import replacing
+from sightline.errors import CommandError
+from sightline.models import Model, from_pretrained, load_tokenizer
+from sightline.tasks.language import Language
+from sightline.tasks.pairs import Summarization, Translation
+from sightline.tasks.recipe import Recipe
+from sightline.tasks.sentiment import Sentiment
+from sightline.tasks.task import Task
+
+TASKS: dict[str, type[Task]] = {each.name: each for each in (Sentiment, Translation, Summarization, Language)}
+FILE = "task.json"
+
+
+def find_task(name: str) -> type[Task]:
+    """The task of that name.
+
+    Raises:
+        CommandError: there is none.
+    """
+    if name not in TASKS:
+        raise CommandError(f"there is no task {name!r}; known are {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def save_task(folder: Path, task: Task, model: Model, recipe: Recipe) -> None:
+    """The model, its tokenizer, and what the task needs to answer with it."""
+    model.save_pretrained(folder, task.tokenizer)
+    described = {"task": task.name, "labels": task.labels, "recipe": recipe.to_dict()}
+    with replacing(folder / FILE) as file:
+        file.write((json.dumps(described, indent=2) + "\n").encode())
+
+
+def load_task(folder: Path, wanted: str | None = None) -> tuple[Task, Any, Recipe]:
+    """The opposite of :func:`save_task`.
+
+    Raises:
+        CommandError: the folder holds no model of a task, or one of another task than ``wanted``.
+    """
+    path = folder / FILE
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        kind, recipe = find_task(described["task"]), Recipe(**described["recipe"])
+        labels = [str(label) for label in described["labels"]]
+    except FileNotFoundError:
+        raise CommandError(f"{folder}: holds no model of a task ({FILE} is missing)") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CommandError(f"{path}: cannot be read: {error}") from None
+    if wanted is not None and kind.name != wanted:
+        raise CommandError(f"{folder}: is a model of {kind.name}, not of {wanted}")
+    task = kind()
+    model = from_pretrained(folder)
+    task.tokenizer, task.labels = load_tokenizer(folder), labels
+    return task, model, recipe

@@ -1,0 +1,108 @@
+"""One of a few labels for a text: whether a review is positive, say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.models import Encoder, TransformerConfig
+from sightline.tasks.recipe import Recipe
+from sightline.tasks.rows import DataError, Rows, read_label_folder, read_rows
+from sightline.tasks.task import Data, Source, Task, padded, split
+from sightline.tasks.tokenizing import PAD, train_words
+
+
+class Labelled(NamedTuple):
+    """A text as ids, and its label's number."""
+
+    ids: list[int]
+    label: int
+
+
+class Sentiment(Task):
+    """An encoder over words, the mean of its states, one logit for each label."""
+
+    name = "sentiment"
+    metric = "accuracy"
+    recipe = Recipe(
+        width=128, layers=1, heads=4, dropout=0.5, vocabulary=20_000, context=64, epochs=12, patience=4,
+        batch=50, rate=1e-3, decay=0.05, smoothing=0.1, average=0.99,
+    )  # fmt: skip
+
+    def read(self, source: Source, recipe: Recipe) -> Data:
+        """(text, label) rows, or a folder with a text file for each label."""
+        rows = self._rows(source, source.data)
+        self.labels = sorted({label for _, label in rows.rows})
+        if len(self.labels) < 2:
+            raise DataError(f"{source.data}: all texts have the label {self.labels[0]!r}; two are needed")
+        train, test = rows.rows, list[tuple[str, ...]]()
+        if source.fold is not None:
+            train, test = _fold(rows.rows, *source.fold, recipe.seed)
+        if source.test is not None:
+            test = self._rows(source, source.test).rows
+        if source.valid is not None:
+            valid = self._rows(source, source.valid).rows
+        else:
+            train, valid = split(train, recipe.seed)
+        self.tokenizer = train_words((text for text, _ in train), recipe.vocabulary)
+        parts = [[self._encoded(row, recipe) for row in part] for part in (train, valid, test)]
+        return Data(parts[0], parts[1], parts[2], rows.bad)
+
+    def _rows(self, source: Source, path: Any) -> Rows:
+        if path.is_dir():
+            return read_label_folder(path, encoding=source.encoding)
+        columns = source.columns or ("text", "label")
+        return read_rows(path, columns, skip_bad=source.skip_bad, encoding=source.encoding)
+
+    def _encoded(self, row: tuple[str, ...], recipe: Recipe) -> Labelled:
+        text, label = row
+        if label not in self.labels:
+            raise DataError(f"label {label!r} is not among those of the training data: {self.labels}")
+        return Labelled(self.ids_of(text, recipe.context), self.labels.index(label))
+
+    def ids_of(self, text: str, context: int) -> list[int]:
+        """A text as ids, at least one and at most ``context``."""
+        return self.tokenizer.encode(text).ids[:context] or [self.tokenizer.token_to_id(PAD)]
+
+    def build(self, recipe: Recipe) -> Encoder:
+        """An encoder with a classification head."""
+        return Encoder(
+            TransformerConfig(
+                width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
+                vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,
+                head="classification", classes=len(self.labels), pad=0,
+            )
+        )  # fmt: skip
+
+    def size(self, example: Labelled) -> int:
+        """Tokens."""
+        return len(example.ids)
+
+    def loss(self, model: Encoder, examples: Sequence[Labelled], recipe: Recipe) -> Tensor:
+        """Cross-entropy of the labels."""
+        logits, labels = self._logits(model, examples)
+        return F.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing)
+
+    def evaluate(self, model: Encoder, examples: Sequence[Labelled], recipe: Recipe) -> dict[str, float]:
+        """Accuracy, as a share, and the loss."""
+        right, loss = 0, 0.0
+        for start in range(0, len(examples), 200):
+            logits, labels = self._logits(model, examples[start : start + 200])
+            right += int((logits.argmax(1) == labels).sum())
+            loss += float(F.cross_entropy(logits.float(), labels, reduction="sum"))
+        return {"accuracy": right / len(examples), "loss": loss / len(examples)}
+
+    def _logits(self, model: Encoder, examples: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
+        ids, lengths = padded([example.ids for example in examples], 0)
+        return model(ids, lengths=lengths), torch.tensor([example.label for example in examples])
+
+
+def _fold(rows: list[Any], number: int, of: int, seed: int) -> tuple[list[Any], list[Any]]:
+    """(training part, test part) of a cross-validation; the parts are drawn by the seed."""
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    held = set(order[number::of])
+    return [row for i, row in enumerate(rows) if i not in held], [rows[i] for i in sorted(held)]

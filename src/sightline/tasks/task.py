@@ -1,0 +1,98 @@
+"""What a task is: how its data is read, what it learns from a batch, how well it does, what it answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sightline.models import Model
+from sightline.tasks.recipe import Recipe
+
+
+@dataclass
+class Data:
+    """Examples of a task, in whatever form it has them.
+
+    Attributes:
+        train, valid: what is learnt from, and what early stopping looks at.
+        test: read once, at the end; may be empty.
+        notices: what the user ought to know: rows that were passed over, texts that were cut.
+    """
+
+    train: list[Any]
+    valid: list[Any]
+    test: list[Any] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the data of a run lies, and how to read it."""
+
+    data: Path
+    valid: Path | None = None
+    test: Path | None = None
+    columns: tuple[str, ...] = ()
+    encoding: str = "utf-8"
+    skip_bad: bool = False
+    fold: tuple[int, int] | None = None
+
+
+class Task(ABC):
+    """One application. ``tokenizer`` and ``labels`` are set by ``read`` or by loading a model."""
+
+    name: ClassVar[str]
+    metric: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    recipe: ClassVar[Recipe]
+
+    def __init__(self) -> None:
+        self.tokenizer: Any = None
+        self.labels: list[str] = []
+
+    @abstractmethod
+    def read(self, source: Source, recipe: Recipe) -> Data:
+        """Read the data, train the tokenizer on its training part, and encode everything."""
+
+    @abstractmethod
+    def build(self, recipe: Recipe) -> Model:
+        """A fresh model for the data that was read."""
+
+    @abstractmethod
+    def size(self, example: Any) -> int:
+        """How long an example is, so that those of like length share a batch."""
+
+    @abstractmethod
+    def loss(self, model: Any, examples: Sequence[Any], recipe: Recipe) -> Tensor:
+        """The mean loss of a batch."""
+
+    @abstractmethod
+    def evaluate(self, model: Any, examples: Sequence[Any], recipe: Recipe) -> dict[str, float]:
+        """Figures over examples, among them ``metric``."""
+
+    def epoch(self, examples: list[Any], generator: torch.Generator) -> list[Any]:
+        """The examples of one pass; drawn anew where a task has more than it can show at once."""
+        return examples
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """([B,N] ids filled up on the right, [B] lengths)."""
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = torch.full((len(rows), int(lengths.max())), pad)
+    for at, row in enumerate(rows):
+        ids[at, : len(row)] = torch.tensor(row)
+    return ids, lengths
+
+
+def split(examples: list[Any], seed: int, share: float = 0.1) -> tuple[list[Any], list[Any]]:
+    """(the rest, a share of them), drawn by a seed."""
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
+    count = max(1, round(share * len(examples)))
+    held = set(order[:count])
+    return [e for i, e in enumerate(examples) if i not in held], [examples[i] for i in sorted(held)]

@@ -1,0 +1,174 @@
+"""The training loop: one for every task."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sightline.tasks.batches import batches_of
+from sightline.tasks.checkpoint import Progress, load_run, save_run
+from sightline.tasks.recipe import Recipe
+from sightline.tasks.task import Data, Task
+
+_EVERY = 200  # steps between two checkpoints within an epoch
+
+
+class Report(Protocol):
+    """Told how a run goes on."""
+
+    def step(self, epoch: int, done: int, of: int, loss: float) -> None:
+        """After every step."""
+
+    def epoch(self, epoch: int, figures: dict[str, float], better: bool) -> None:
+        """After every epoch."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def step(self, epoch: int, done: int, of: int, loss: float) -> None:
+        """Nothing."""
+
+    def epoch(self, epoch: int, figures: dict[str, float], better: bool) -> None:
+        """Nothing."""
+
+
+class Run:
+    """A model in training; goes on from a checkpoint in ``folder`` if there is one of the same run."""
+
+    def __init__(
+        self, task: Task, data: Data, recipe: Recipe, folder: Path, identity: dict[str, Any]
+    ) -> None:
+        torch.manual_seed(recipe.seed)
+        self.task, self.data, self.recipe, self.folder, self.identity = task, data, recipe, folder, identity
+        self.model: Any = task.build(recipe)
+        self.optimiser = _optimiser(self.model, recipe)
+        self.mean = (
+            {name: t.detach().clone() for name, t in self.model.named_parameters()} if recipe.average else {}
+        )
+        self.best: dict[str, Tensor] = {}
+        self.progress = Progress()
+        found = load_run(folder, identity)
+        if found is not None:
+            self.progress = found[0]
+            self._restore(found[1])
+
+    def fit(self, report: Report | None = None) -> list[dict[str, float]]:
+        """Trains to the end; the model then has the weights of its best epoch. Returns what was measured.
+
+        A KeyboardInterrupt saves the run before it goes on to the caller.
+        """
+        told = report or Silent()
+        recipe, progress = self.recipe, self.progress
+        per_epoch = len(batches_of(self.task, self.data.train, recipe.batch, recipe.seed, 0))
+        total = per_epoch * recipe.epochs
+        try:
+            while progress.epoch < recipe.epochs and progress.waited < recipe.patience:
+                batches = batches_of(self.task, self.data.train, recipe.batch, recipe.seed, progress.epoch)
+                while progress.at < len(batches):
+                    loss = self._step(batches[progress.at], total)
+                    progress.at += 1
+                    told.step(progress.epoch, progress.at, len(batches), loss)
+                    if progress.at % _EVERY == 0:
+                        self.save()
+                figures, better = self._end_of_epoch()
+                told.epoch(progress.epoch - 1, figures, better)
+                self.save()
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        if self.best:
+            self.model.load_state_dict(self.best, strict=False)
+        return progress.history
+
+    def save(self) -> None:
+        """Writes the checkpoint."""
+        state = self.optimiser.state_dict()["state"]
+        moments = {f"{i}.{name}": t for i, each in state.items() for name, t in each.items()}
+        groups = {"model": _own(self.model), "optimiser": moments, "mean": self.mean, "best": self.best}
+        save_run(self.folder, self.identity, self.progress, groups)
+
+    def _restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
+        self.model.load_state_dict(groups["model"], strict=False)
+        self.mean, self.best = groups.get("mean", {}), groups.get("best", {})
+        described = self.optimiser.state_dict()
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in groups.get("optimiser", {}).items():
+            number, _, rest = name.partition(".")
+            state.setdefault(int(number), {})[rest] = tensor
+        self.optimiser.load_state_dict({**described, "state": state})
+
+    def _step(self, batch: list[Any], total: int) -> float:
+        recipe = self.recipe
+        for group in self.optimiser.param_groups:
+            group["lr"] = recipe.rate * _schedule(self.progress.step, recipe.warmup, total)
+        self.model.train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            loss = self.task.loss(self.model, batch, recipe)
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+        self.optimiser.step()
+        self.progress.step += 1
+        with torch.no_grad():
+            keep = min(recipe.average, (1 + self.progress.step) / (10 + self.progress.step))
+            for name, parameter in self.model.named_parameters():
+                if self.mean:
+                    self.mean[name].lerp_(parameter, 1 - keep)
+        return float(loss.detach())
+
+    def _end_of_epoch(self) -> tuple[dict[str, float], bool]:
+        progress, task = self.progress, self.task
+        own = _own(self.model)
+        if self.mean:
+            self.model.load_state_dict(self.mean, strict=False)
+        figures = measured(task, self.model, self.data.valid, self.recipe)
+        score = figures[task.metric] if task.higher_is_better else -figures[task.metric]
+        better = progress.best is None or score > progress.best
+        if better:
+            progress.best, progress.waited = score, 0
+            self.best = {name: t.detach().clone() for name, t in _own(self.model).items()}
+        else:
+            progress.waited += 1
+        self.model.load_state_dict(own, strict=False)
+        progress.history.append(figures)
+        progress.epoch, progress.at = progress.epoch + 1, 0
+        return figures, better
+
+
+def measured(task: Task, model: Any, examples: list[Any], recipe: Recipe) -> dict[str, float]:
+    """Figures of a model in eval mode, without gradients."""
+    model.eval()
+    with torch.no_grad():
+        return task.evaluate(model, examples, recipe)
+
+
+def _own(model: nn.Module) -> dict[str, Tensor]:
+    """Each tensor once, also where two names share it, as copies."""
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            found[name] = tensor.detach().clone()
+    return found
+
+
+def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """Weight decay is for matrices, not for biases and norms."""
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
+
+
+def _schedule(step: int, warmup: int, total: int) -> float:
+    """From 0 up to 1 over ``warmup`` steps, then down a cosine to a tenth."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * done))
