@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -204,3 +207,12 @@ def test_errors(name):
     call, message = ERRORS[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_models_need_torch_alone_and_load_late():
+    code = (
+        "import sys, sightline; assert 'models' in dir(sightline) and 'sightline.models' not in sys.modules; "
+        "sightline.models.Decoder; print([m for m in ('transformers', 'tokenizers', 'safetensors') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
