@@ -319,6 +319,23 @@ def test_numbers_are_means_over_rows(page, eager):
         close(found["previous"], w.diagonal(-1, 1, 2).mean(-1))  # of the queries that have one
 
 
+def test_labels_and_induction_are_the_measures(page, model_folder):
+    from sightline import measure
+    from sightline.huggingface.load import load_model
+    from sightline.view.reading import read
+
+    words = "the cat sat on mat " * 3
+    layers = meta_of(page(words, model="gpt2"))["layers"]
+    tokens = torch.tensor(ids(*words.split()))
+    matrices = read(load_model(str(model_folder("gpt2"))), words).sections[0].layers
+    for layer, matrix in zip(layers, matrices, strict=True):
+        found = layer["numbers"]
+        assert found["labels"] == [each.label for each in measure.head_labels(matrix, tokens)]
+        close(found["heads"]["induction"], measure.induction(matrix, tokens)[0])
+    alone = meta_of(page("the cat sat", model="gpt2"))["layers"][0]["numbers"]  # no token comes again
+    assert "induction" not in alone["heads"] and None not in alone["labels"]
+
+
 @pytest.fixture
 def graded(model_folder):
     """A trace of the tiny BERT after a backward pass from the sum of squares of its third position."""

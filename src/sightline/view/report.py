@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ import torch
 from sightline.trace.media import Picture
 from sightline.view.about import Start, about, page_tokens, side_lists
 from sightline.view.carried import carry, fixed_vectors
+from sightline.view.labels import labels_of
 from sightline.view.layers import Readouts, TokenLayer, by_token
 from sightline.view.modules import inline, names, source
 from sightline.view.reading import Reading, Section
@@ -124,7 +125,7 @@ def _numbers(section: Section, at: int, readout: Readouts) -> dict[str, Any]:
     """Means over all rows of each head ("previous": all that have a key before); labels of what heads do."""
     matrix = section.layers[at]
     _, heads, queries, keys = matrix.shape
-    found = {
+    found: dict[str, Sequence[float | None]] = {
         "entropy": _means(readout.entropy),
         "max": _means(readout.weights[..., 0]),
         "first": _means(TokenLayer(matrix).column(0)),
@@ -138,9 +139,8 @@ def _numbers(section: Section, at: int, readout: Readouts) -> dict[str, Any]:
             "previous": _means(before[:, min(1, queries - 1) :]),
         }
         if queries > 1:
-            from sightline.measure import head_labels
-
-            labels = [label.label for label in head_labels(matrix, unverified=True)]
+            labels, induction = labels_of(section, at)
+            found |= {} if induction is None else {"induction": induction}
     return {"rows": queries, "of": queries, "sampled": False, "heads": found, "labels": labels}
 
 
