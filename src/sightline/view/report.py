@@ -6,7 +6,7 @@ import html
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -66,13 +66,15 @@ def page_meta(summary: Summary, store: TensorStore) -> dict[str, Any]:
     query = summary.units.queries[choice.query].index if summary.units.unit == "token" else None
     start = Start(summary.units.name, choice.layer, choice.head, query, summary.wish.words)
     told = about(reading, "page", _clip((*reading.texts, reading.model)[0], 60), start)
-    values = _value_bytes(reading) <= VALUE_LIMIT
-    layers = [layer for section in reading.sections for layer in _layers(section, summary, store, values)]
-    if not values:
-        told["flows"] = [flow for flow in told["flows"] if flow["name"] != "relevance"]
+    extras = _extras(reading)
+    layers = [layer for section in reading.sections for layer in _layers(section, summary, store, extras)]
+    if not extras.values:
         told["notices"].append("values are left out of this page for its size: the steps end at the weights")
         for layer in (layer for section in told["sections"] for layer in section["layers"]):
             layer["hasValues"] = False
+    if not extras.gradients and any(section.gradients for section in reading.sections):
+        told["flows"] = [flow for flow in told["flows"] if flow["name"] != "relevance"]
+        told["notices"].append("gradients are left out of this page for its size: it shows no relevance")
     return {
         "format": FORMAT,
         "about": told,
@@ -91,31 +93,44 @@ def script_json(value: Any) -> str:
 
 
 VALUE_LIMIT = 32 << 20
-"""Bytes of values and gradients, 16 bits each, that a page takes at most."""
+"""Bytes of values, and of values and gradients, 16 bits each, that a page takes at most."""
 
 
-def _value_bytes(reading: Reading) -> int:
+class _Extras(NamedTuple):
+    """What a page carries besides queries and keys."""
+
+    values: bool
+    gradients: bool
+
+
+def _extras(reading: Reading) -> _Extras:
+    """Values where they are few enough, and gradients, which are of no use without values, where both are."""
     values = [matrix.problem.value for section in reading.sections for matrix in section.layers]
     gradients = [gradient for section in reading.sections for gradient in section.gradients]
-    return sum(2 * each[0].numel() for each in (*values, *gradients) if each is not None)
+    size, more = (sum(2 * x[0].numel() for x in each if x is not None) for each in (values, gradients))
+    return _Extras(size <= VALUE_LIMIT, bool(gradients) and size + more <= VALUE_LIMIT)
 
 
-def _layers(section: Section, summary: Summary, store: TensorStore, values: bool) -> Iterator[dict[str, Any]]:
+def _layers(
+    section: Section, summary: Summary, store: TensorStore, extras: _Extras
+) -> Iterator[dict[str, Any]]:
     units = summary.units
     # What the summary has read already is not read again.
     known = summary.readouts if units.name == section.name and units.unit == "token" else None
     for at, layer in enumerate(by_token(section).layers):
-        yield _layer(section, at, known[at] if known else layer.readouts(1), store, values)
+        yield _layer(section, at, known[at] if known else layer.readouts(1), store, extras)
 
 
-def _layer(section: Section, at: int, readout: Readouts, store: TensorStore, values: bool) -> dict[str, Any]:
+def _layer(
+    section: Section, at: int, readout: Readouts, store: TensorStore, extras: _Extras
+) -> dict[str, Any]:
     matrix = section.layers[at]
-    layer = carry(matrix, store, f"layer {at} ({section.name})", values)
+    layer = carry(matrix, store, f"layer {at} ({section.name})", extras.values)
     _, _, queries, keys = matrix.shape
     pictures = matrix.pool(min(queries, _THUMBNAIL), min(keys, _THUMBNAIL))[0]
     layer["thumbnails"] = store.add(pictures.float(), "f2")
     layer["tensors"]["received"] = store.add(readout.received, "f4")
-    if values and section.gradients:
+    if extras.gradients and section.gradients:
         layer["tensors"]["gradient"] = fixed_vectors(section.gradients[at][0].float(), store)
     layer["numbers"] = _numbers(section, at, readout)
     return layer
