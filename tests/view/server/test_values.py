@@ -241,13 +241,19 @@ def test_relevance(direction):
         first = torch.nn.functional.scaled_dot_product_attention(query, key, value)
         second = torch.nn.functional.scaled_dot_product_attention(first, key, value)
     second[0, :, 7].sum().backward()
-    made = service.Service([open_calls(trace, "graded")])
+    gradient, made = trace[1].gradient, service.Service([open_calls(trace, "graded")])
     with TestClient(create_app(made, None)) as client:
         here = f"/api/traces/{next(iter(made.traces))}"
         about = client.get(here).json()
         asked = {"section": about["sections"][0]["name"], "name": "relevance", "direction": direction}
         assert [flow["name"] for flow in about["flows"]] == ["rollout", "relevance"]
         found = floats(client.get(f"{here}/flow", params={**asked, "from": 7, "to": 9}))
+        trace[1].gradient = None
+        made.add(open_calls(trace, "no gradient in the last layer", "partly"))
+        refused = client.get("/api/traces/partly/flow", params={**asked, "from": 7})
+        assert [flow["name"] for flow in client.get("/api/traces/partly").json()["flows"]] == ["rollout"]
+        assert refused.status_code == 404 and "gradients=True" in refused.json()["error"]
+    trace[1].gradient = gradient
     whole = trace.relevance(list(range(30)))[0]
     expected = whole[7:9].mean(0) if direction == "to" else whole[:, 7:9].sum(1)
     torch.testing.assert_close(found, expected.float(), atol=1e-5, rtol=1e-4)
