@@ -293,9 +293,8 @@ class _Answers:
     async def numbers(self, request: Request) -> Response:
         head = self._every(request)
         section, at = head.trace.calls[head.call]
-        urgency = (
-            self.service.urgency_of_labels(head) if readings.are_labelled(section, at) else Urgency.QUICK
-        )
+        # Labels take passes in plain PyTorch, for which no pointer should wait.
+        urgency = Urgency.EXACT if readings.are_labelled(section, at) else Urgency.QUICK
         return await self._read_json(
             request, head, ("numbers",), lambda cancel: readings.numbers(section, at, cancel), urgency
         )

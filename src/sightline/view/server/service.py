@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sightline.view.pyramid import Region, Tile, coarse_level, region_of
 from sightline.view.server.asked import Head
-from sightline.view.server.blocks import AT_ONCE, PLAIN, over_heads, sampling_step, work
+from sightline.view.server.blocks import AT_ONCE, over_heads, sampling_step, work
 from sightline.view.server.cache import Cache
 from sightline.view.server.cancel import Cancel
 from sightline.view.server.catalogue import Open
@@ -112,11 +112,6 @@ class Service:
         """Whether a pass over the whole matrix, or over so many of its keys, is quick."""
         cost = work(head.matrix, slice(None), head.size[1] if width is None else width)
         return Urgency.QUICK if cost <= AT_ONCE else Urgency.WHOLE
-
-    def urgency_of_labels(self, head: Head) -> Urgency:
-        """Whether labels of all heads are quick; they are read in plain PyTorch."""
-        _, h, n, m = head.layer.shape
-        return Urgency.QUICK if PLAIN * h * n * m <= AT_ONCE else Urgency.EXACT
 
     def finished(self, result: Any, head: Head, tile: Tile, reduce: str) -> Picture:
         """The picture from what the computation of a tile gave."""
