@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -146,9 +149,14 @@ def test_a_trace_sees_an_encoder_decoders_attention():
 def test_a_trace_of_generation_is_verified():
     model = stirred(Decoder(config(positions="rotary", end=None)))
     with sightline.trace(model) as trace:
-        model.generate(torch.randint(3, 40, (2, 5)), new_tokens=4)
+        model.generate(torch.randint(3, 40, (2, 5)), lengths=[5, 2], new_tokens=4)
     assert len(trace) == 2 and not trace.unverified
     assert trace[0].matrix.shape == (2, 4, 8, 8)
+    pair = stirred(EncoderDecoder(config(end=None)))
+    with sightline.trace(pair) as trace:
+        pair.generate(torch.randint(3, 40, (2, 5)), source_lengths=[5, 2], new_tokens=4)
+    assert not trace.unverified
+    assert trace["decoder.blocks.1.cross_attention"].matrix.shape == (2, 4, 4, 5)
 
 
 def test_a_deep_model_starts_calm():
@@ -204,3 +212,12 @@ def test_errors(name):
     call, message = ERRORS[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_models_need_torch_alone_and_load_late():
+    code = (
+        "import sys, sightline; assert 'models' in dir(sightline) and 'sightline.models' not in sys.modules; "
+        "sightline.models.Decoder; print([m for m in ('transformers', 'tokenizers', 'safetensors') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ import sightline
 
 from .browser import FAINT, Tabs, launch, shoot
 from .test_numbers import IDS, TEXT, ids
-from .test_page import graded  # noqa: F401  (a fixture)
+from .test_page import graded_by  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.browser
 
@@ -137,17 +137,23 @@ def test_text_by_rollout(open_page, dense):
     assert "Abnar" in tab.inner_text("#text")
 
 
-def test_text_by_relevance(tabs, graded, tmp_path):  # noqa: F811
-    graded.tokens = [f"t{at}" for at in range(13)]
-    graded.report(tmp_path / "x.html")
+def test_text_by_relevance(tabs, graded_by, tmp_path):  # noqa: F811
+    trace = graded_by("bert")
+    trace.report(tmp_path / "x.html")
     tab = tabs.open((tmp_path / "x.html").as_uri() + "#q=2")
     tab.select_option("#show", "relevance")
-    whole = graded.relevance(2)[0]
-    tab.wait_for_function(
-        "(at) => document.querySelector('#text tbody tr')?.textContent.includes('#' + at)",
-        arg=int(whole.argmax()),
-    )
+    whole = trace.relevance(2)[0]
+    tab.wait_for_function("() => document.querySelector('#text thead').textContent.includes('relevance')")
+    places = tab.locator("#text tbody tr:not([hidden]) td:nth-child(3)").all_inner_texts()
+    assert places[:4] == [f"#{at}" for at in whole.topk(4).indices.tolist()]
+    first = tab.inner_text("#text tbody tr:first-child").split()
+    assert first[1] == "cat" and float(first[-1]) == pytest.approx(float(whole[2]), abs=1e-3)
     assert "Chefer" in tab.inner_text("#text")
+    # However small the gradient, the token that matters most besides the chosen one is fully coloured.
+    most = tab.locator(f"#text [data-at='{int(whole.topk(2).indices[1])}']")
+    chosen = tab.locator("#text [data-at='2']")
+    colour = "(element) => element.style.backgroundColor"
+    assert most.evaluate(colour) == chosen.evaluate(colour) != ""
 
 
 def test_words_are_one_unit(open_page, dense):

@@ -319,32 +319,77 @@ def test_numbers_are_means_over_rows(page, eager):
         close(found["previous"], w.diagonal(-1, 1, 2).mean(-1))  # of the queries that have one
 
 
+def test_labels_and_induction_are_the_measures(page, model_folder):
+    from sightline import measure
+    from sightline.huggingface.load import load_model
+    from sightline.view.reading import read
+
+    words = "the cat sat on mat " * 3
+    layers = meta_of(page(words, model="gpt2"))["layers"]
+    tokens = torch.tensor(ids(*words.split()))
+    matrices = read(load_model(str(model_folder("gpt2"))), words).sections[0].layers
+    for layer, matrix in zip(layers, matrices, strict=True):
+        found = layer["numbers"]
+        assert found["labels"] == [each.label for each in measure.head_labels(matrix, tokens)]
+        close(found["heads"]["induction"], measure.induction(matrix, tokens)[0])
+    alone = meta_of(page("the cat sat", model="gpt2"))["layers"][0]["numbers"]  # no token comes again
+    assert "induction" not in alone["heads"] and None not in alone["labels"]
+
+
 @pytest.fixture
-def graded(model_folder):
-    """A trace of the tiny BERT after a backward pass from the sum of squares of its third position."""
+def graded_by(model_folder):
+    """A trace of a tiny model after a backward pass from the sum of squares of its third position."""
     import transformers
 
     import sightline
 
-    model = transformers.AutoModel.from_pretrained(model_folder("bert")).eval()
-    with sightline.trace(model, gradients=True) as trace:
-        model(input_ids=torch.tensor([ids("[CLS]", *IDS, "[SEP]")])).last_hidden_state[
-            0, 2
-        ].square().sum().backward()
-    return trace
+    def run(kind):
+        model = transformers.AutoModel.from_pretrained(model_folder(kind)).eval()
+        tokens = ["[CLS]", *IDS, "[SEP]"] if kind == "bert" else IDS
+        with sightline.trace(model, gradients=True) as trace:
+            found = model(input_ids=torch.tensor([ids(*tokens)])).last_hidden_state
+        (1e-4 * found[0, 2].square().sum()).backward()
+        trace.tokens = [f"▁{token}" for token in tokens]
+        return trace
+
+    return run
 
 
 @needs_node
-def test_relevance_in_the_page_equals_the_measure(weights_in_page, graded, tmp_path):
-    graded.report(tmp_path / "x.html")
+@pytest.mark.parametrize("model", ["bert", "llama"])  # the second has groups of heads and a causal mask
+def test_relevance_in_the_page_equals_the_measure(weights_in_page, graded_by, tmp_path, model):
+    trace = graded_by(model)
+    trace.report(tmp_path / "x.html")
     found = weights_in_page((tmp_path / "x.html").read_text(encoding="utf-8"))
     (name,) = [each for each in found if each.endswith("/relevance")]
-    expected = graded.relevance(list(range(13)))[0]
-    scale = float(expected.abs().max())
-    torch.testing.assert_close(torch.tensor(found[name]["to"]), expected.float(), atol=1e-3 * scale, rtol=0)
-    torch.testing.assert_close(
-        torch.tensor(found[name]["from"]), expected.T.float(), atol=1e-3 * scale, rtol=0
-    )
+    # The 1 that each target starts with would hide everything else.
+    start = torch.eye(len(trace.tokens))
+    expected = trace.relevance(list(range(len(start))))[0].float() - start
+    close = {"atol": 1e-3 * float(expected.max()), "rtol": 0}
+    assert 0 < expected.max() < 0.1
+    torch.testing.assert_close(torch.tensor(found[name]["to"]) - start, expected, **close)
+    torch.testing.assert_close(torch.tensor(found[name]["from"]) - start, expected.T, **close)
+
+
+def test_relevance_needs_the_gradients_of_all_layers(graded_by, tmp_path, monkeypatch):
+    trace = graded_by("bert")
+
+    def carried(**options):
+        trace.report(tmp_path / "x.html", **options)
+        meta = meta_of((tmp_path / "x.html").read_text(encoding="utf-8"))
+        flows = [flow["name"] for flow in meta["about"]["flows"]]
+        return flows, ["gradient" in layer["tensors"] for layer in meta["layers"]], meta["about"]["notices"]
+
+    assert carried() == (["rollout", "relevance"], [True] * 3, [])
+    size = 2 * 13 * 24  # bytes of a layer's values, and of its gradients
+    monkeypatch.setattr(report, "VALUE_LIMIT", 6 * size - 1)
+    flows, gradients, notices = carried()
+    assert (flows, gradients) == (["rollout"], [False] * 3)
+    assert notices == ["gradients are left out of this page for its size: it shows no relevance"]
+    monkeypatch.undo()
+    trace[1].gradient = None
+    assert carried() == (["rollout"], [False] * 3, [])
+    assert carried(layers=[0, 2])[0] == ["rollout", "relevance"]
 
 
 @needs_node

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,12 @@ def save(model: Model, folder: Path, tokenizer: Any = None) -> None:
                 file.write(content)
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+    part = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
+    part.mkdir()
     try:
         for name, content in files.items():
             with replacing(part / name) as file:
                 file.write(content)
-        os.chmod(part, 0o755)
         os.rename(part, folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)

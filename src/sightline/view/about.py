@@ -19,7 +19,8 @@ ROLLOUT = (
 
 RELEVANCE = (
     "Relevance multiplies attention by the gradient of one output, layer by layer: what adds up to little "
-    "may still decide, and negative evidence is cut off (Chefer 2021)."
+    "may still decide, and negative evidence is cut off (Chefer 2021). It has no scale: colours end at the "
+    "largest number besides the token's own, which holds the 1 that it starts with."
 )
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
 from sightline.trace.media import Picture
 from sightline.view.about import Start, about, page_tokens, side_lists
 from sightline.view.carried import carry, fixed_vectors
+from sightline.view.labels import labels_of
 from sightline.view.layers import Readouts, TokenLayer, by_token
 from sightline.view.modules import inline, names, source
 from sightline.view.reading import Reading, Section
@@ -73,13 +74,15 @@ def page_meta(summary: Summary, store: TensorStore, value_limit: int) -> dict[st
     query = summary.units.queries[choice.query].index if summary.units.unit == "token" else None
     start = Start(summary.units.name, choice.layer, choice.head, query, summary.wish.words)
     told = about(reading, "page", _clip((*reading.texts, reading.model)[0], 60), start)
-    values = _value_bytes(reading) <= value_limit
-    layers = [layer for section in reading.sections for layer in _layers(section, summary, store, values)]
-    if not values:
-        told["flows"] = [flow for flow in told["flows"] if flow["name"] != "relevance"]
+    extras = _extras(reading, value_limit)
+    layers = [layer for section in reading.sections for layer in _layers(section, summary, store, extras)]
+    if not extras.values:
         told["notices"].append("values are left out of this page for its size: the steps end at the weights")
         for layer in (layer for section in told["sections"] for layer in section["layers"]):
             layer["hasValues"] = False
+    if not extras.gradients and any(section.gradients for section in reading.sections):
+        told["flows"] = [flow for flow in told["flows"] if flow["name"] != "relevance"]
+        told["notices"].append("gradients are left out of this page for its size: it shows no relevance")
     return {
         "format": FORMAT,
         "about": told,
@@ -97,28 +100,41 @@ def script_json(value: Any) -> str:
     return text
 
 
-def _value_bytes(reading: Reading) -> int:
+class _Extras(NamedTuple):
+    """What a page carries besides queries and keys."""
+
+    values: bool
+    gradients: bool
+
+
+def _extras(reading: Reading, limit: int) -> _Extras:
+    """Values where they are few enough, and gradients, which are of no use without values, where both are."""
     values = [matrix.problem.value for section in reading.sections for matrix in section.layers]
     gradients = [gradient for section in reading.sections for gradient in section.gradients]
-    return sum(2 * each[0].numel() for each in (*values, *gradients) if each is not None)
+    size, more = (sum(2 * x[0].numel() for x in each if x is not None) for each in (values, gradients))
+    return _Extras(size <= limit, bool(gradients) and size + more <= limit)
 
 
-def _layers(section: Section, summary: Summary, store: TensorStore, values: bool) -> Iterator[dict[str, Any]]:
+def _layers(
+    section: Section, summary: Summary, store: TensorStore, extras: _Extras
+) -> Iterator[dict[str, Any]]:
     units = summary.units
     # What the summary has read already is not read again.
     known = summary.readouts if units.name == section.name and units.unit == "token" else None
     for at, layer in enumerate(by_token(section).layers):
-        yield _layer(section, at, known[at] if known else layer.readouts(1), store, values)
+        yield _layer(section, at, known[at] if known else layer.readouts(1), store, extras)
 
 
-def _layer(section: Section, at: int, readout: Readouts, store: TensorStore, values: bool) -> dict[str, Any]:
+def _layer(
+    section: Section, at: int, readout: Readouts, store: TensorStore, extras: _Extras
+) -> dict[str, Any]:
     matrix = section.layers[at]
-    layer = carry(matrix, store, f"layer {at} ({section.name})", values)
+    layer = carry(matrix, store, f"layer {at} ({section.name})", extras.values)
     _, _, queries, keys = matrix.shape
     pictures = matrix.pool(min(queries, _THUMBNAIL), min(keys, _THUMBNAIL))[0]
     layer["thumbnails"] = store.add(pictures.float(), "f2")
     layer["tensors"]["received"] = store.add(readout.received, "f4")
-    if values and section.gradients:
+    if extras.gradients and section.gradients:
         layer["tensors"]["gradient"] = fixed_vectors(section.gradients[at][0].float(), store)
     layer["numbers"] = _numbers(section, at, readout)
     return layer
@@ -128,7 +144,7 @@ def _numbers(section: Section, at: int, readout: Readouts) -> dict[str, Any]:
     """Means over all rows of each head ("previous": all that have a key before); labels of what heads do."""
     matrix = section.layers[at]
     _, heads, queries, keys = matrix.shape
-    found = {
+    found: dict[str, Sequence[float | None]] = {
         "entropy": _means(readout.entropy),
         "max": _means(readout.weights[..., 0]),
         "first": _means(TokenLayer(matrix).column(0)),
@@ -142,9 +158,8 @@ def _numbers(section: Section, at: int, readout: Readouts) -> dict[str, Any]:
             "previous": _means(before[:, min(1, queries - 1) :]),
         }
         if queries > 1:
-            from sightline.measure import head_labels
-
-            labels = [label.label for label in head_labels(matrix, unverified=True)]
+            labels, induction = labels_of(section, at)
+            found |= {} if induction is None else {"induction": induction}
     return {"rows": queries, "of": queries, "sampled": False, "heads": found, "labels": labels}
 
 

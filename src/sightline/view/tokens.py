@@ -122,6 +122,14 @@ def are_places(tokens: Sequence[Token]) -> bool:
     return all(token.text == str(token.index) for token in tokens)
 
 
+def text_numbers(tokens: Sequence[Token]) -> list[int] | None:
+    """A number for each token, the same where the texts are; ``None`` for places, which have no texts."""
+    if are_places(tokens):
+        return None
+    known: dict[str, int] = {}
+    return [known.setdefault(token.text, len(known)) for token in tokens]
+
+
 def _tokens(tokenizer: Any, encoding: Any, texts: tuple[str, str], fast: bool) -> tuple[Token, ...]:
     ids: list[int] = encoding["input_ids"]
     if not fast:

@@ -1,4 +1,4 @@
-"""Steps of a query and rollout where attention has sinks, a softcap, groups of heads, and no values."""
+"""Steps of a query, rollout and relevance where attention has sinks, a softcap, groups of heads, and no values."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import pytest
 import torch
 
 import sightline
-from sightline.measure import rollout as measured
+from sightline import measure
+from sightline.backend import stages as stages_of_blocks
+from sightline.view.reading import Section
 from sightline.view.server.cancel import Cancel, StoppedError
-from sightline.view.server.flow import rollout
+from sightline.view.server.flow import relevance, rollout
 from sightline.view.server.stages import stages
+from sightline.view.tokens import tokens_of_places
 
 
 def make(length=40, values=True):
@@ -58,24 +61,49 @@ def test_steps_without_values():
 
 def test_rollout_is_the_measure():
     layers = [make(), make().to(torch.float64)]
-    every = measured(layers, list(range(40)))[0].double()
+    every = measure.rollout(layers, list(range(40)))[0].double()
     to = rollout(layers, "to", 30, 33, Cancel()).double()
     torch.testing.assert_close(to, every[30:33].mean(0), atol=1e-6, rtol=1e-4)
     back = rollout(layers, "from", 3, 5, Cancel()).double()
     torch.testing.assert_close(back, every[:, 3:5].sum(1), atol=1e-6, rtol=1e-4)
 
 
-def test_rollout_stops_between_two_heads():
-    class AtThird(Cancel):
-        looks = 0
+def graded(layers):
+    """A section whose layers have a gradient at every context."""
+    generator = torch.Generator().manual_seed(5)
+    gradients = tuple(torch.randn(1, 4, 40, 8, generator=generator) for _ in layers)
+    tokens = tokens_of_places(40)
+    return Section("decoder", tokens, tokens, tuple(layers), True, True, (), gradients)
 
-        def check(self):
-            self.looks += 1
-            if self.looks == 3:
-                self.set()
-            super().check()
 
+def test_relevance_is_the_measure():
+    section = graded([make(), make().to(torch.float64)])
+    every = measure.relevance(list(zip(section.layers, section.gradients, strict=True)), list(range(40)))[0]
+    to = relevance(section, "to", 30, 33, Cancel())
+    torch.testing.assert_close(to, every[30:33].mean(0).float(), atol=1e-5, rtol=1e-5)
+    back = relevance(section, "from", 3, 5, Cancel())
+    torch.testing.assert_close(back, every[:, 3:5].sum(1).float(), atol=1e-5, rtol=1e-5)
+
+
+class AtThird(Cancel):
+    """Stops at the third look."""
+
+    looks = 0
+
+    def check(self):
+        self.looks += 1
+        if self.looks == 3:
+            self.set()
+        super().check()
+
+
+def test_flows_stop_on_their_way(monkeypatch):
     cancel = AtThird()
     with pytest.raises(StoppedError):
         rollout([make()], "to", 0, 1, cancel)
+    assert cancel.looks == 3
+    monkeypatch.setattr(stages_of_blocks, "BLOCK_ENTRIES", 4 * 40 * 10)  # ten rows of four heads
+    cancel = AtThird()
+    with pytest.raises(StoppedError):
+        relevance(graded([make()]), "to", 0, 1, cancel)
     assert cancel.looks == 3

@@ -11,10 +11,12 @@ import torch
 from starlette.testclient import TestClient
 
 import sightline
+import sightline.measure
+from sightline.view import labels
 from sightline.view.pyramid import TILE, Region, coarse_level, top_level
 from sightline.view.server import readings, service
 from sightline.view.server.app import create_app
-from sightline.view.server.cancel import Cancel
+from sightline.view.server.cancel import Cancel, StoppedError
 from sightline.view.server.catalogue import open_calls, open_files
 from sightline.view.server.cells import Cells
 
@@ -239,13 +241,19 @@ def test_relevance(direction):
         first = torch.nn.functional.scaled_dot_product_attention(query, key, value)
         second = torch.nn.functional.scaled_dot_product_attention(first, key, value)
     second[0, :, 7].sum().backward()
-    made = service.Service([open_calls(trace, "graded")])
+    gradient, made = trace[1].gradient, service.Service([open_calls(trace, "graded")])
     with TestClient(create_app(made, None)) as client:
         here = f"/api/traces/{next(iter(made.traces))}"
         about = client.get(here).json()
         asked = {"section": about["sections"][0]["name"], "name": "relevance", "direction": direction}
         assert [flow["name"] for flow in about["flows"]] == ["rollout", "relevance"]
         found = floats(client.get(f"{here}/flow", params={**asked, "from": 7, "to": 9}))
+        trace[1].gradient = None
+        made.add(open_calls(trace, "no gradient in the last layer", "partly"))
+        refused = client.get("/api/traces/partly/flow", params={**asked, "from": 7})
+        assert [flow["name"] for flow in client.get("/api/traces/partly").json()["flows"]] == ["rollout"]
+        assert refused.status_code == 404 and "gradients=True" in refused.json()["error"]
+    trace[1].gradient = gradient
     whole = trace.relevance(list(range(30)))[0]
     expected = whole[7:9].mean(0) if direction == "to" else whole[:, 7:9].sum(1)
     torch.testing.assert_close(found, expected.float(), atol=1e-5, rtol=1e-4)
@@ -283,6 +291,49 @@ def test_numbers_of_heads(client, here, trace):
     assert told["heads"]["first"][1] == pytest.approx(float(expected[:, 0].mean()), rel=1e-4)
     previous = torch.stack([w[i - 1] for w, i in zip(expected, rows, strict=True)]).mean()
     assert told["heads"]["previous"][1] == pytest.approx(float(previous), rel=1e-4)
+
+
+def repeating(length=60):
+    """A head that looks for what followed the same token, and one at random; tokens come again."""
+    key = torch.eye(10).repeat(length // 10, 1)
+    before = key.roll(1, 0)
+    keys = torch.stack([before, torch.randn(length, 10)])
+    keys[0, 0] = 0
+    queries = 9 * torch.stack([key, torch.randn(length, 10)])
+    with sightline.trace(None) as trace:
+        torch.nn.functional.scaled_dot_product_attention(
+            queries[None], keys[None], keys[None], is_causal=True
+        )
+    trace.tokens = [f"t{i % 10}" for i in range(length)]
+    return trace
+
+
+def test_labels_know_the_tokens_that_come_again(monkeypatch):
+    trace, ids = repeating(), torch.arange(60) % 10
+    section = open_calls(trace, "repeats").reading.sections[0]
+    told = readings.numbers(section, 0, Cancel())
+    assert told["labels"] == [each.label for each in sightline.measure.head_labels(trace[0], ids)]
+    assert told["labels"][0] == "induction"
+    assert told["heads"]["induction"] == pytest.approx(
+        sightline.measure.induction(trace[0], ids)[0].tolist(), rel=1e-5
+    )
+    monkeypatch.setattr(readings, "REPEATS", 59)
+    told = readings.numbers(section, 0, Cancel())
+    assert told["labels"] == [None, None] and "induction" not in told["heads"]
+
+
+def test_labels_stop_between_heads(monkeypatch):
+    section, looks = open_calls(repeating(), "repeats").reading.sections[0], []
+
+    def check():
+        looks.append(True)
+        if len(looks) == 3:
+            raise StoppedError
+
+    monkeypatch.setattr(labels, "_STEP", 1)
+    with pytest.raises(StoppedError):
+        labels.labels_of(section, 0, check)
+    assert len(looks) == 3
 
 
 def test_tokens(client, here):

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { BLOCK, weightsOfRows } from "../../../src/sightline/view/web/compute/blocks.js";
-import { rolloutOf } from "../../../src/sightline/view/web/compute/flow.js";
+import { relevanceOf, rolloutOf } from "../../../src/sightline/view/web/compute/flow.js";
 import { blocksOfRows, meanRow } from "../../../src/sightline/view/web/compute/rows.js";
 import { tileOf } from "../../../src/sightline/view/web/compute/tiles.js";
 import { HIDDEN, maskedScore } from "../../../src/sightline/view/web/compute/weights.js";
@@ -121,4 +121,37 @@ test("rollout of a query that sees nothing keeps what it has", async () => {
   const head = headWith(23, 23, 8, { ranges: holes(23) });
   const found = await rolloutOf([() => [head]], 23, { direction: "to", from: 5, to: 6 }, nobody);
   near(found, Array.from({ length: 23 }, (_, j) => Number(j === 5)));
+});
+
+/** R = (I + Ā_L) ... (I + Ā_1), with Ā = mean over heads of max(0, w · dL/dw), written out. */
+function relevanceByDefinition(layers, n) {
+  let whole = Array.from({ length: n }, (_, i) => Array.from({ length: n }, (_, j) => Number(i === j)));
+  for (const heads of layers) {
+    const mean = Array.from({ length: n }, () => new Array(n).fill(0));
+    for (const head of heads) {
+      const dense = denseOf(head);
+      const slope = (i, j) => Array.from({ length: head.valueWidth }, (_, e) => head.gradient[i * head.valueWidth + e] * head.value[j * head.valueWidth + e]).reduce((a, b) => a + b, 0);
+      for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) mean[i][j] += Math.max(0, (dense[i][j] || 0) * slope(i, j)) / heads.length;
+    }
+    whole = whole.map((row, i) => row.map((own, j) => own + mean[i].reduce((sum, x, k) => sum + x * whole[k][j], 0)));
+  }
+  return whole;
+}
+
+test("relevance, both ways, of several targets, by its definition", async () => {
+  const graded = (terms, seed) => {
+    const head = headWith(23, 23, 8, terms);
+    const numbers = (count, k) => Float32Array.from({ length: count }, (_, at) => Math.sin(k * (at + 1) * (at + seed)));
+    return Object.assign(head, { value: numbers(23 * 5, 0.37), gradient: numbers(23 * 5, 0.73), valueWidth: 5 });
+  };
+  const layers = [[graded({ ranges: causal(23) }, 1), graded({ ranges: causal(23) }, 2)], [graded({ ranges: holes(23) }, 3), graded(CASES["dense mask"], 4)]];
+  const whole = relevanceByDefinition(layers, 23);
+  const read = layers.map((heads) => () => heads);
+  const shares = [];
+  const to = await relevanceOf(read, 23, { direction: "to", from: 9, to: 12 }, async (share) => void shares.push(share));
+  near(to, whole[0].map((_, j) => (whole[9][j] + whole[10][j] + whole[11][j]) / 3), 1e-5);
+  assert.ok(shares.length > 8 && shares.every((share, at) => share < 1 && (at === 0 || share > shares[at - 1])));
+  near(await relevanceOf(read, 23, { direction: "from", from: 9, to: 12 }, nobody), whole.map((row) => row[9] + row[10] + row[11]), 1e-5);
+  const stopped = relevanceOf(read, 23, { direction: "from", from: 9, to: 12 }, () => Promise.reject(new Error("stopped")));
+  await assert.rejects(stopped, /stopped/);
 });

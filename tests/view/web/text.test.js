@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { largestPlaces, mergedWeight } from "../../../src/sightline/view/web/text/merge.js";
 import { hoverOf, pinOf } from "../../../src/sightline/view/web/text/pointing.js";
 import { rankingCandidates, rankUnits } from "../../../src/sightline/view/web/text/ranking.js";
-import { canShade, shadingOf, shownOf } from "../../../src/sightline/view/web/text/shading.js";
+import { canShade, shadingOf, shadingScale, shownOf } from "../../../src/sightline/view/web/text/shading.js";
 
 const close = (a, b) => assert.ok(Math.abs(a - b) < 1e-6, `${a} is not ${b}`);
 const single = (at) => ({ from: at, to: at + 1 });
@@ -91,4 +91,21 @@ test("a shading is of the side that it is about, and a flow only where the trace
   assert.equal(canShade(subject, { ...nothing, show: "received" }), true);
   assert.equal(canShade({ ...subject, layer: { n: 100, m: 100 } }, { ...nothing, show: "weights" }), true);
   assert.equal(canShade({ ...subject, layer: { n: 100, m: 100 } }, { ...nothing, show: "rollout" }), false);
+});
+
+test("colours of relevance end at the largest besides the token's own, those of the rest at 1", async () => {
+  const values = Float32Array.from([2e-5, 4e-5, 1, 1e-5, NaN]);
+  const about = { id: "t", flows: ["rollout", "relevance"].map((name) => ({ name, section: "encoder" })) };
+  const subject = { source: { flow: async () => values }, about, section: { name: "encoder" }, place: "p", layer: { n: 5, m: 5 } };
+  const explorer = { scale: { of: (w) => w }, state: { scale: "linear" } };
+  const scaled = async (show, range) => {
+    const shading = await shadingOf(subject, { show, direction: "to", range }, null, null);
+    return Array.from(values, shadingScale(shading, explorer));
+  };
+  const relevance = await scaled("relevance", { from: 2, to: 3 });
+  close(relevance[0], 0.5);
+  close(relevance[1], 1);
+  close((await scaled("rollout", { from: 2, to: 3 }))[1], 4e-5);
+  close((await scaled("relevance", { from: 0, to: 4 }))[1], 4e-5); // there is nothing besides
+  close(shadingScale(null, explorer)(0.3), 0.3);
 });

@@ -59,18 +59,13 @@ def beam_search(
     texts = ids.new_zeros(batch, 1, 0)
     for length in range(1, new_tokens + 1):
         scores, origin, token = _continued(scores[..., None] + log_p, 2 * beams)
-        texts = torch.cat(
-            (texts.gather(1, origin[..., None].expand(-1, -1, length - 1)), token[..., None]), 2
-        )
+        texts = torch.cat((_taken(texts, origin), token[..., None]), 2)
         ends = token == end if end is not None else torch.zeros_like(token, dtype=torch.bool)
         last = length == new_tokens
         _collect(finished, scores[:, :beams], texts, ends[:, :beams] | last)
         kept = ends.int().argsort(dim=1, stable=True)[:, :beams]  # the best that do not end
-        scores, origin = (
-            scores.gather(1, kept).masked_fill(ends.gather(1, kept), -torch.inf),
-            origin.gather(1, kept),
-        )
-        texts = texts.gather(1, kept[..., None].expand(-1, -1, length))
+        scores = _taken(scores.masked_fill(ends, -torch.inf), kept)
+        origin, texts = _taken(origin, kept), _taken(texts, kept)
         best = scores.max(1).values.tolist()
         if last or all(
             one.settled(score, length, new_tokens) for one, score in zip(finished, best, strict=True)
@@ -94,6 +89,12 @@ def _continued(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     values = torch.nn.functional.pad(found.values, (0, missing), value=-torch.inf)
     indices = torch.nn.functional.pad(found.indices, (0, missing))
     return values, indices // vocabulary, indices % vocabulary
+
+
+def _taken(of_candidates: Tensor, which: Tensor) -> Tensor:
+    """[B,K,...] → [B,K',...], the candidates ``which`` [B,K'] of each entry."""
+    entries = torch.arange(which.shape[0], device=which.device)[:, None]
+    return of_candidates[entries, which]
 
 
 def _collect(finished: list[Finished], scores: Tensor, texts: Tensor, ends: Tensor) -> None:

@@ -55,6 +55,6 @@ class Running:
         indices = torch.arange(batch).repeat_interleave(times)
         self._cache.reorder(indices)
         if self._memory is not None:
-            lengths = self._memory.lengths
+            lengths = self._memory.lengths  # its keys and values are in the cache, its states no longer read
             of_each = None if lengths is None else lengths.repeat_interleave(times)
             self._memory = Memory(self._memory.states, of_each)

@@ -82,10 +82,22 @@ def _opened(source: str | Path) -> Any:
 
     from sightline.huggingface.load import quiet
 
-    local = Path(source).expanduser().is_dir()
-    options = {"trust_remote_code": False, "local_files_only": local}
+    folder = Path(source).expanduser()
+    local = folder.is_dir()
+    where = str(folder) if local else str(source)
     with quiet():
-        config = transformers.AutoConfig.from_pretrained(str(source), **options)
+        config = _loaded(transformers.AutoConfig, where, local)
         names = getattr(config, "architectures", None) or ["AutoModel"]
         kind = getattr(transformers, names[0], transformers.AutoModel)
-        return kind.from_pretrained(str(source), use_safetensors=True, **options).eval()
+        return _loaded(kind, where, local, use_safetensors=True).eval()
+
+
+def _loaded(kind: Any, where: str, local: bool, **options: Any) -> Any:
+    """From the folder or the local cache; the network is asked only for what neither has."""
+    options["trust_remote_code"] = False
+    try:
+        return kind.from_pretrained(where, local_files_only=True, **options)
+    except OSError:
+        if local:
+            raise
+    return kind.from_pretrained(where, **options)

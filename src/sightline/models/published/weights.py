@@ -55,5 +55,5 @@ class Weights:
             except_under: names of modules of ours that start anew.
         """
         for name, parameter in self._model.named_parameters():
-            if id(parameter) not in self._filled and not name.startswith(except_under or ("\0",)):
+            if id(parameter) not in self._filled and not name.startswith(except_under):
                 raise ValueError(f"source: has nothing for {name}.")

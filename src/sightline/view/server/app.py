@@ -292,11 +292,12 @@ class _Answers:
 
     async def numbers(self, request: Request) -> Response:
         head = self._every(request)
-
-        def compute(cancel: Cancel) -> Any:
-            return readings.numbers(head.matrix, head.trace.section_of(head.call).is_self, cancel)
-
-        return await self._read_json(request, head, ("numbers",), compute)
+        section, at = head.trace.calls[head.call]
+        # Labels take passes in plain PyTorch, for which no pointer should wait.
+        urgency = Urgency.EXACT if readings.are_labelled(section, at) else Urgency.QUICK
+        return await self._read_json(
+            request, head, ("numbers",), lambda cancel: readings.numbers(section, at, cancel), urgency
+        )
 
     async def flow(self, request: Request) -> Response:
         query, trace = request.query_params, self._trace(request)
@@ -361,9 +362,14 @@ class _Answers:
         return known
 
     async def _read_json(
-        self, request: Request, head: Head, key: tuple[Any, ...], compute: Callable[[Cancel], Any]
+        self,
+        request: Request,
+        head: Head,
+        key: tuple[Any, ...],
+        compute: Callable[[Cancel], Any],
+        urgency: Urgency = Urgency.QUICK,
     ) -> Response:
-        return _json(await self._compute(request, head, key, compute, Urgency.QUICK))
+        return _json(await self._compute(request, head, key, compute, urgency))
 
     async def _read(
         self,

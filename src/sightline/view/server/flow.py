@@ -42,7 +42,8 @@ def rollout(
 def relevance(section: Section, direction: str, start: int, stop: int, cancel: Cancel) -> Tensor:
     """[N]: of R = (I + Ā_L) … (I + Ā_1), with Ā = mean_h max(0, w ∘ dL/dw) (Chefer 2021).
 
-    Direction "to" gives the mean of rows start to stop, per key; "from" the sum of columns, per query.
+    Direction "to" gives the mean of the rows start to stop, per key; "from" the sum of those columns, per
+    query.
     """
     to = direction == "to"
     x = torch.zeros(1, len(section.queries), 1, dtype=torch.float64)

@@ -13,6 +13,8 @@ from sightline.backend import cpu
 from sightline.backend.grid import Grid
 from sightline.backend.pool import cell_of
 from sightline.matrix import AttentionMatrix
+from sightline.view.labels import REPEATS, labels_of
+from sightline.view.reading import Section
 from sightline.view.server.blocks import (
     AT_ONCE,
     Piece,
@@ -94,14 +96,15 @@ def received(matrix: AttentionMatrix, head: int | str, cancel: Cancel) -> Tensor
     return over_heads((found / n).float(), head)
 
 
-def numbers(matrix: AttentionMatrix, is_self: bool, cancel: Cancel) -> dict[str, Any]:
-    """Means over (a sample of) the rows for each head: entropy, distance, and weights on known places."""
+def numbers(section: Section, at: int, cancel: Cancel) -> dict[str, Any]:
+    """Means over (a sample of) the rows of each head of a layer, and labels where every row is soon read."""
+    matrix = section.layers[at]
     _, h, n, m = matrix.shape
     step = max(1, -(-n // max(4, min(SAMPLE, _HELD // m))))
     rows = slice(step // 2, n, step)
-    at = torch.arange(n)[rows] + (m - n)
+    places = torch.arange(n)[rows] + (m - n)
     every_key, parts = cpu.Cells(torch.arange(m)[None], m), []
-    heads = max(1, _HELD // (len(at) * m))
+    heads = max(1, _HELD // (len(places) * m))
     for first in range(0, h, heads):
         cancel.check()
         piece = Piece(slice(first, min(h, first + heads)), rows)
@@ -109,11 +112,20 @@ def numbers(matrix: AttentionMatrix, is_self: bool, cancel: Cancel) -> dict[str,
         weights = values["cell_sum"][0]
         found = {"entropy": values["entropy"][0], "max": weights.amax(2), "first": weights[..., 0]}
         parts.append({name: values.mean(1) for name, values in found.items()})
-        if is_self:
-            parts[-1] |= _places(weights, at)
+        if section.is_self:
+            parts[-1] |= _places(weights, places)
     joined = {name: torch.cat([part[name] for part in parts]).tolist() for name in parts[0]}
-    labels = [None] * h  # what a head does needs every row, and is told where a whole pass is made anyway
-    return {"rows": len(at), "of": n, "sampled": step > 1, "heads": joined, "labels": labels}
+    labels: list[str | None] = [None] * h
+    if are_labelled(section, at):
+        labels, induction = labels_of(section, at, cancel.check)
+        joined |= {} if induction is None else {"induction": induction}
+    return {"rows": len(places), "of": n, "sampled": step > 1, "heads": joined, "labels": labels}
+
+
+def are_labelled(section: Section, at: int) -> bool:
+    """Whether :func:`numbers` says what each head of a layer does: that takes passes over every row."""
+    _, _, n, m = section.layers[at].shape
+    return section.is_self and n > 1 and m <= REPEATS
 
 
 def _places(weights: Tensor, at: Tensor) -> dict[str, Tensor]:

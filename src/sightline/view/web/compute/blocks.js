@@ -16,8 +16,8 @@ export const BLOCK = 4;
 export function weightsOfRows(head, rows, from, to, outs) {
   const spans = rows.map((i) => spansOf(head, i, from, to));
   const [first, last, seen] = extent(spans);
-  if (2 * seen >= last - first) scores(head, rows, first, last, from, outs);
-  else rows.forEach((i, r) => spans[r].forEach(([lo, hi]) => scores(head, [i], lo, hi, from, [outs[r]])));
+  if (2 * seen >= last - first) scaledProducts(head, rows, first, last, from, outs);
+  else rows.forEach((i, r) => spans[r].forEach(([lo, hi]) => scaledProducts(head, [i], lo, hi, from, [outs[r]])));
   rows.forEach((i, r) => {
     let done = from;
     for (const [lo, hi] of spans[r]) {
@@ -60,8 +60,14 @@ function extent(spans) {
 /**
  * scale · q · k of up to four queries for keys [lo, hi), two keys at a time: eight sums, none of which waits for another.
  * Plain declarations, as this runs before it is optimised, too.
+ * @param {{query: Float32Array, key: Float32Array, width: number, scale: number}} head
+ * @param {number[]} rows up to BLOCK queries
+ * @param {number} lo
+ * @param {number} hi
+ * @param {number} from the key of outs[r][0]
+ * @param {Float64Array[]} outs one for each of the rows
  */
-function scores(head, rows, lo, hi, from, outs) {
+export function scaledProducts(head, rows, lo, hi, from, outs) {
   const { key, width } = head;
   const query = together(head, rows);
   const [o0, o1 = o0, o2 = o0, o3 = o0] = outs.slice(0, rows.length);

@@ -1,5 +1,6 @@
+import { BLOCK, scaledProducts } from "./blocks.js";
 import { blocksOfRows, rowReader } from "./rows.js";
-import { dot, HIDDEN } from "./weights.js";
+import { HIDDEN } from "./weights.js";
 
 const RESIDUAL = 0.5; // the share that the residual connection keeps in place
 
@@ -45,26 +46,36 @@ export async function relevanceOf(layers, n, { direction, from, to }, pause) {
 /** x Ā for a row vector x, or Ā x for a column. */
 async function relevantStep(heads, vector, toKeys, pause) {
   const { n, m } = heads[0];
+  const [from, to] = toKeys ? [0, m] : [vector.findIndex((x) => x > 0), endOf(vector)]; // other keys add nothing
   const change = new Float64Array(n);
+  const slopes = Array.from({ length: BLOCK }, () => new Float64Array(to - from));
   for (let h = 0; h < heads.length; h++) {
-    const { value, gradient, valueWidth } = heads[h];
-    const read = rowReader([heads[h]], "mean", 0, m);
+    const graded = { query: heads[h].gradient, key: heads[h].value, width: heads[h].valueWidth, scale: 1 / heads.length };
+    const read = rowReader([heads[h]], "mean", from, to);
     for (const rows of blocksOfRows(0, n)) {
       if (toKeys && rows.every((i) => vector[i] === 0)) continue;
       const found = read(rows);
+      const seen = Math.max(...rows.map((_, r) => endOf(found[r])));
+      scaledProducts(graded, rows, from, from + seen, from, slopes);
       rows.forEach((i, r) => {
-        for (let j = 0; j < m; j++) {
-          if (!(found[r][j] > 0)) continue;
-          const slope = dot(gradient, i * valueWidth, value, j * valueWidth, valueWidth);
-          if (slope <= 0) continue;
-          if (toKeys) change[j] += (vector[i] * found[r][j] * slope) / heads.length;
-          else change[i] += (vector[j] * found[r][j] * slope) / heads.length;
+        for (let at = 0; at < seen; at++) {
+          if (found[r][at] <= 0 || slopes[r][at] <= 0) continue;
+          const relevant = found[r][at] * slopes[r][at];
+          if (toKeys) change[from + at] += vector[i] * relevant;
+          else change[i] += vector[from + at] * relevant;
         }
       });
       await pause((h + rows[0] / n) / heads.length);
     }
   }
   return change;
+}
+
+/** Behind the last value that is more than 0. */
+function endOf(values) {
+  let end = values.length;
+  while (end > 0 && !(values[end - 1] > 0)) end -= 1;
+  return end;
 }
 
 async function toKeys(heads, vector, pause) {

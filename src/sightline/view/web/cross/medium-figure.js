@@ -2,6 +2,7 @@ import { element } from "../common/dom.js";
 import { showCount, showWeight } from "../common/format.js";
 import { hoverOf, pinOf } from "../text/pointing.js";
 import { Shader } from "../text/shader.js";
+import { shadingScale } from "../text/shading.js";
 import { ChipRow } from "./chips.js";
 import { besideMedium, mediumCount } from "./medium.js";
 import { PictureFigure } from "./picture.js";
@@ -99,7 +100,8 @@ export class MediumFigure {
   paint() {
     const { figure, shading } = this;
     const { explorer } = this.view;
-    const { subject, state, hovered, colours, scale } = explorer;
+    const { subject, state, hovered, colours } = explorer;
+    const scale = shadingScale(shading, explorer);
     const { about, section } = subject;
     if (!figure || !about.medium) return;
     const onMedium = shading !== null && (section.isSelf || shading.side === "keys");
@@ -109,11 +111,11 @@ export class MediumFigure {
     const sideOf = section.isSelf ? source : "key";
     const pointed = section.isSelf ? (hovered?.[source === "query" ? "key" : "query"] ?? hovered?.[source] ?? null) : (hovered?.key ?? null);
     const chosen = section.isSelf ? explorer.selection().at : state.key;
-    figure.paint({ values: onMedium ? shading.values.subarray(first, end) : null, scale: scale.of, colours, hovered: pointed, chosen, pinned: state[sideOf] });
+    figure.paint({ values: onMedium ? shading.values.subarray(first, end) : null, scale, colours, hovered: pointed, chosen, pinned: state[sideOf] });
     const how = shading?.how ?? "sum";
-    this.others.paint({ values: onMedium ? shading.values : null, how, scale: scale.of, colours });
+    this.others.paint({ values: onMedium ? shading.values : null, how, scale, colours });
     this.others.mark({ chosen: section.isSelf ? chosen : pointed, pinned: state[sideOf] });
-    this.queries.paint({ values: shading?.side === "queries" ? shading.values : null, how, scale: scale.of, colours });
+    this.queries.paint({ values: shading?.side === "queries" ? shading.values : null, how, scale, colours });
     this.queries.mark({ chosen: hovered ? hovered.query : state.query, pinned: state.query });
     this.tell(onMedium ? shading : null, first, end, pointed);
   }

@@ -80,7 +80,7 @@
  * @property {{head: number, context: number[] | null}[]} heads
  *
  * Means over rows, a number for each head.
- * @typedef {{rows: number, of: number, sampled: boolean, heads: Object<string, number[]>, labels: (string | null)[]}} Numbers
+ * @typedef {{rows: number, of: number, sampled: boolean, heads: Object<string, (number | null)[]>, labels: (string | null)[]}} Numbers
  *
  * @typedef {{values: Float32Array, heads: number, height: number, width: number}} Thumbnails
  *

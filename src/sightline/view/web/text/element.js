@@ -6,7 +6,7 @@ import { TextPanel } from "./panel.js";
 import { hoverOf, pinOf } from "./pointing.js";
 import { rankingCandidates, rankUnits } from "./ranking.js";
 import { Shader } from "./shader.js";
-import { shownOf } from "./shading.js";
+import { shadingScale, shownOf } from "./shading.js";
 import { RankingTable } from "./table.js";
 import { unitText } from "./unit.js";
 
@@ -140,7 +140,7 @@ class SightlineText extends View {
   paint() {
     const { explorer, shading } = this;
     const { colours } = explorer;
-    const scale = explorer.scale.of;
+    const scale = shadingScale(shading, explorer);
     for (const panel of this.panels) {
       const fits = shading !== null && (panel.role === "both" || panel.role === shading.side) && shading.values.length === panel.tokens.side.count;
       panel.paint({ shading: fits ? shading : null, scale, colours });
@@ -155,8 +155,8 @@ class SightlineText extends View {
   }
 
   paintVersus() {
-    const { colours, scale } = this.explorer;
-    this.versusPanel?.paint({ shading: this.versusShading, scale: scale.of, colours });
+    const { explorer, versusShading } = this;
+    this.versusPanel?.paint({ shading: versusShading, scale: shadingScale(versusShading, explorer), colours: explorer.colours });
   }
 
   /** Outline the selected token and the one on the other side. */

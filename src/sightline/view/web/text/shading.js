@@ -1,3 +1,5 @@
+import { scaleOf } from "../common/scale.js";
+
 const BIG = 2 ** 26; // weights of a head: more take long to sum before anybody has asked
 
 /**
@@ -16,6 +18,7 @@ const BIG = 2 ** 26; // weights of a head: more take long to sum before anybody 
  * @property {import("./merge.js").Merging} how
  * @property {boolean} received whether it is a mean over all queries
  * @property {string} name what its numbers are
+ * @property {number | null} most where its colours end; null: where those of weights do
  */
 
 /**
@@ -47,7 +50,7 @@ export function canShade({ layer }, { show, range }) {
  */
 export async function shadingOf({ source, place, about, section }, { show, direction, range }, signal, onProgress) {
   if (show === "received" || range === null) {
-    return { values: await source.received(place, signal), side: "keys", how: "sum", received: true, name: "mean weight" };
+    return { values: await source.received(place, signal), side: "keys", how: "sum", received: true, name: "mean weight", most: null };
   }
   const { from, to } = range;
   const [side, how] = direction === "to" ? /** @type {const} */ (["keys", "sum"]) : /** @type {const} */ (["queries", "mean"]);
@@ -55,5 +58,27 @@ export async function shadingOf({ source, place, about, section }, { show, direc
     if (show !== "weights") return source.flow(about.id, section.name, show, { direction, from, to, signal, onProgress });
     return direction === "to" ? source.row(place, from, to, signal) : source.column(place, from, to, signal);
   };
-  return { values: await ask(), side, how, received: false, name: show === "weights" ? "weight" : show };
+  const values = await ask();
+  return { values, side, how, received: false, name: show === "weights" ? "weight" : show, most: show === "relevance" ? mostBeside(values, range) : null };
+}
+
+/**
+ * From a number of a shading to [0, 1]: on the scale of all views, if it is one of weights.
+ * @param {Shading | null} shading
+ * @param {{scale: {of: (weight: number) => number}, state: {scale: string}}} explorer
+ */
+export function shadingScale(shading, { scale, state }) {
+  return shading?.most ? scaleOf(state.scale, shading.values.length, shading.most).of : scale.of;
+}
+
+/**
+ * The largest value outside of a range: relevance has no scale, and a token's own holds the 1 that it starts with.
+ * @param {Float32Array} values
+ * @param {import("./merge.js").TokenRange} range
+ * @returns {number | null} null where there is nothing besides
+ */
+export function mostBeside(values, { from, to }) {
+  let most = 0;
+  for (let at = 0; at < values.length; at++) if ((at < from || at >= to) && values[at] > most) most = values[at];
+  return most || null;
 }

@@ -57,7 +57,7 @@ export class RankingTable {
     this.title.title = title;
     this.side.textContent = shading?.side === "queries" ? "query" : "key";
     this.value.textContent = shading?.name ?? "weight";
-    const most = Math.max(ranking?.top[0]?.weight ?? 0, 1e-30);
+    const most = shading?.most ?? Math.max(ranking?.top[0]?.weight ?? 0, 1e-30);
     this.rows.forEach((row, rank) => {
       const unit = ranking?.top[rank];
       row.at = unit ? unit.from : null;
@@ -66,7 +66,7 @@ export class RankingTable {
       row.token.textContent = unit ? unitText(tokens, unit).trim() || "␣" : " ";
       row.place.textContent = unit ? (unit.to - unit.from > 1 ? `#${unit.from}–${unit.to - 1}` : `#${unit.from}`) : "";
       row.weight.textContent = unit ? showWeight(unit.weight) : "";
-      row.bar.style.width = `${unit ? Math.max(2, Math.round((100 * unit.weight) / most)) : 0}%`;
+      row.bar.style.width = `${unit ? Math.min(100, Math.max(2, Math.round((100 * unit.weight) / most))) : 0}%`;
       row.bar.style.backgroundColor = colour;
     });
     this.rest.textContent = shading && ranking ? restOf(shading, ranking) : " ";
