@@ -61,6 +61,11 @@ def save_run(
         file.write(save(flat, {_KEY: described}))
 
 
+def forget_run(folder: Path) -> None:
+    """The run is over: nothing goes on from it any more."""
+    (folder / FILE).unlink(missing_ok=True)
+
+
 def load_run(folder: Path, identity: dict[str, Any]) -> tuple[Progress, dict[str, dict[str, Tensor]]] | None:
     """What was saved, with PyTorch's random numbers where they were; ``None`` if nothing was.
 

@@ -35,7 +35,9 @@ def train(
 ) -> None:
     """Train a small Transformer on your own data. Ctrl-C saves; the same command goes on."""
     from sightline.tasks.card import write_card
+    from sightline.tasks.checkpoint import forget_run
     from sightline.tasks.progress import Shown
+    from sightline.tasks.registry import FILE as DONE
     from sightline.tasks.registry import find_task, save_task
     from sightline.tasks.task import Source
     from sightline.tasks.training import Run, measured
@@ -44,6 +46,8 @@ def train(
     recipe = job.recipe.changed(set_ or [])
     names = () if columns is None else tuple(name.strip() for name in columns.split(","))
     source = Source(data, valid, test, names, encoding, skip_bad, None if fold is None else _fold(fold))
+    if (out / DONE).exists():
+        raise CommandError(f"--out {out}: holds a finished model; give another folder")
     out.mkdir(parents=True, exist_ok=True)
     read = job.read(source, recipe)
     for notice in read.notices[:5]:
@@ -61,6 +65,7 @@ def train(
         figures["test"] = measured(job, run.model, read.test, recipe)
     save_task(out, job, run.model, recipe)
     about = {"data": str(data.name), "licence": licence or "not given"}
+    forget_run(out)
     write_card(out, job, run.model, recipe, read, figures, about)
     for part, each in figures.items():
         print(f"{part}: " + ", ".join(f"{name} {value:.4f}" for name, value in each.items()))

@@ -22,6 +22,7 @@ class Recipe:
         rate: the largest learning rate of AdamW, warmed up over ``warmup`` steps, then falling as a cosine.
         decay: weight decay of matrices.
         smoothing: label smoothing.
+        hide: share of tokens that are shown as unknown in training (sentiment).
         clip: the gradient's norm at most.
         average: share of the running mean of weights that is kept at each step; 0 for none.
         seed: of everything that is drawn.
@@ -41,6 +42,7 @@ class Recipe:
     warmup: int = 100
     decay: float = 0.01
     smoothing: float = 0.0
+    hide: float = 0.0
     clip: float = 1.0
     average: float = 0.0
     seed: int = 0
@@ -50,7 +52,7 @@ class Recipe:
         for name in ("width", "layers", "heads", "vocabulary", "context", "epochs", "patience", "batch"):
             if getattr(self, name) < 1:
                 raise CommandError(f"{name}: at least 1, got {getattr(self, name)}")
-        for name in ("dropout", "smoothing", "average"):
+        for name in ("dropout", "smoothing", "hide", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise CommandError(f"{name}: from 0 to below 1, got {getattr(self, name)}")
         if not self.rate > 0:

@@ -13,7 +13,7 @@ from sightline.models import Encoder, TransformerConfig
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError, Rows, read_label_folder, read_rows
 from sightline.tasks.task import Data, Source, Task, padded, split
-from sightline.tasks.tokenizing import PAD, train_words
+from sightline.tasks.tokenizing import PAD, UNKNOWN, train_words
 
 
 class Labelled(NamedTuple):
@@ -84,7 +84,7 @@ class Sentiment(Task):
 
     def loss(self, model: Encoder, examples: Sequence[Labelled], recipe: Recipe) -> Tensor:
         """Cross-entropy of the labels."""
-        logits, labels = self._logits(model, examples)
+        logits, labels = self._logits(model, examples, recipe.hide)
         return F.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing)
 
     def evaluate(self, model: Encoder, examples: Sequence[Labelled], recipe: Recipe) -> dict[str, float]:
@@ -96,8 +96,12 @@ class Sentiment(Task):
             loss += float(F.cross_entropy(logits.float(), labels, reduction="sum"))
         return {"accuracy": right / len(examples), "loss": loss / len(examples)}
 
-    def _logits(self, model: Encoder, examples: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
+    def _logits(
+        self, model: Encoder, examples: Sequence[Labelled], hide: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
         ids, lengths = padded([example.ids for example in examples], 0)
+        if hide:
+            ids = ids.masked_fill(torch.rand(ids.shape) < hide, self.tokenizer.token_to_id(UNKNOWN))
         return model(ids, lengths=lengths), torch.tensor([example.label for example in examples])
 
 

@@ -1,0 +1,195 @@
+"""From data to answers: training learns, goes on where it stopped, and its models answer."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+import torch
+
+pytest.importorskip("tokenizers", reason="tasks need the [app] extra")
+pytest.importorskip("rich", reason="tasks need the [app] extra")
+
+from sightline.cli import main
+from sightline.tasks import pipeline
+from sightline.tasks.recipe import Recipe
+from sightline.tasks.task import Source
+from sightline.tasks.training import Run
+
+GOOD, BAD = ["warm", "funny", "fine"], ["dull", "grim", "long"]
+SMALL = ["--set", "width=32", "--set", "heads=2", "--set", "layers=1", "--set", "vocabulary=200"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def reviews(count=200):
+    draw = random.Random(0)
+    for at in range(count):
+        label = ("pos", "neg")[at % 2]
+        word = draw.choice(GOOD if label == "pos" else BAD)
+        yield f"a {draw.choice(['very', 'rather', 'most'])} {word} film", label
+
+
+@pytest.fixture
+def sentiment_data(tmp_path):
+    path = tmp_path / "reviews.tsv"
+    path.write_text("".join(f"{text}\t{label}\n" for text, label in reviews()))
+    return path
+
+
+@pytest.fixture
+def pair_data(tmp_path):
+    """Every letter's name in reverse order: a translation that a tiny model learns."""
+    names = {"a": "eins", "b": "zwei", "c": "drei", "d": "vier"}
+    draw = random.Random(0)
+    path = tmp_path / "pairs.tsv"
+    rows = [[draw.choice("abcd") for _ in range(draw.randint(1, 4))] for _ in range(600)]
+    path.write_text("".join(f"{' '.join(row)}\t{' '.join(names[c] for c in row)}\n" for row in rows))
+    return path
+
+
+def command(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_sentiment_from_data_to_answers(sentiment_data, tmp_path, capsys):
+    out = tmp_path / "model"
+    options = ["--set", "epochs=6", "--set", "dropout=0.1", "--set", "rate=5e-3", "--set", "batch=16"]
+    given = ("train", "sentiment", "--data", sentiment_data, "--out", out, "--fold", "0/5", *SMALL, *options)
+    assert command(*given) == 0
+    told = capsys.readouterr().out
+    assert "test: accuracy 1.0000" in told
+    card = (out / "README.md").read_text()
+    assert "labels: neg, pos" in card and "test, accuracy: 1.0000" in card and "width: 32" in card
+    assert not (out / "checkpoint.safetensors").exists()
+    assert command(*given) == 1 and "finished model" in capsys.readouterr().err
+    assert command("run", out, "a very warm film", "a most grim film", "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["label"] for line in lines] == ["pos", "neg"]
+    answer = pipeline("sentiment", out)
+    assert answer("a rather dull film")[0]["label"] == "neg"
+    assert [set(each) for each in answer(["a warm film", "a grim film"])] == [{"label", "score"}] * 2
+    page = tmp_path / "page.html"
+    assert command("run", out, "a very warm film", "--look", page) == 0
+    assert "a very warm film" in page.read_text()
+
+
+def test_translation_from_data_to_answers(pair_data, tmp_path, capsys):
+    out = tmp_path / "model"
+    options = ["--set", "epochs=30", "--set", "rate=3e-3", "--set", "dropout=0.0", "--set", "batch=16", "--set", "smoothing=0.0",
+               "--set", "warmup=50", "--set", "context=16", "--set", "patience=30", "--set", "width=64"]  # fmt: skip
+    assert command("train", "translation", "--data", pair_data, "--out", out, *SMALL, *options) == 0
+    answer = pipeline("translation", out)
+    assert answer(["b a d", "c"]) == [{"translation_text": "zwei eins vier"}, {"translation_text": "drei"}]
+    page = tmp_path / "page.html"
+    assert command("run", out, "b a d", "--look", page) == 0
+    about = json.loads(page.read_text().split('id="sightline-data">')[1].split("</script>")[0])["about"]
+    assert [section["name"] for section in about["sections"]] == ["encoder", "decoder", "cross"]
+
+
+def test_language_goes_on(tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat. the dog sat on the log.\n" * 100)
+    out = tmp_path / "model"
+    options = ["--set", "context=32", "--set", "epochs=8", "--set", "rate=5e-3", "--set", "dropout=0.0",
+               "--set", "warmup=10", "--set", "batch=8"]  # fmt: skip
+    assert command("train", "generation", "--data", text, "--out", out, *SMALL, *options) == 0
+    answer = pipeline("generation", out)("the cat s", new_tokens=6)
+    assert answer == [{"generated_text": "the cat sat on "}]
+    drawn = [
+        pipeline("generation", out)("the", temperature=2.0, generator=torch.Generator().manual_seed(seed))
+        for seed in (1, 1, 2)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_an_interrupted_run_goes_on_exactly(sentiment_data, tmp_path):
+    """Losses, figures and weights are those of a run that was never stopped, to the last bit."""
+    from sightline.tasks.sentiment import Sentiment
+
+    recipe = Recipe(width=16, heads=2, layers=1, dropout=0.3, epochs=3, batch=16, average=0.9, hide=0.1)
+
+    def make(folder):
+        folder.mkdir(exist_ok=True)
+        task = Sentiment()
+        data = task.read(Source(sentiment_data), recipe)
+        return Run(task, data, recipe, folder, {"data": "the same"})
+
+    class Stops:
+        def __init__(self, after):
+            self.left, self.losses = after, []
+
+        def step(self, epoch, done, of, loss):
+            self.losses.append(loss)
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+        def epoch(self, epoch, figures, better):
+            pass
+
+    whole = Stops(-1)
+    first = make(tmp_path / "whole")
+    history = first.fit(whole)
+    losses = []
+    for _ in range(20):
+        torch.manual_seed(99)  # whatever happened in between
+        part = Stops(7)
+        run = make(tmp_path / "parts")
+        try:
+            found = run.fit(part)
+        except KeyboardInterrupt:
+            losses += part.losses
+        else:
+            losses += part.losses
+            break
+    assert losses == whole.losses and found == history
+    for one, other in zip(first.model.parameters(), run.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(Exception, match="is of a run with another data"):
+        Run(run.task, run.data, recipe, tmp_path / "parts", {"data": "others"})
+    path = tmp_path / "parts" / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(Exception, match="is no sound checkpoint"):
+        make(tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (("train", "cooking", "--data", "x", "--out", "o"), "there is no task 'cooking'"),
+        (("train", "sentiment", "--data", "x.tsv", "--out", "o"), "no such file"),
+        (
+            ("train", "sentiment", "--data", "x", "--out", "o", "--set", "size=3"),
+            "--set size=3: expected NAME",
+        ),
+        (("train", "sentiment", "--data", "x", "--out", "o", "--set", "width=a"), "'a' is no int"),
+        (("train", "sentiment", "--data", "x", "--out", "o", "--set", "width=0"), "width: at least 1"),
+        (("train", "sentiment", "--data", "x", "--out", "o", "--fold", "3/3"), "--fold 3/3"),
+        (("run", "nothing", "a text"), "holds no model of a task"),
+    ],
+)
+def test_mistakes_are_told(arguments, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command(*arguments) == 1
+    err = capsys.readouterr().err
+    assert told in err and err.startswith("sightline: ") and err.count("\n") == 1
+
+
+def test_a_model_of_another_task_is_refused(sentiment_data, tmp_path):
+    out = tmp_path / "model"
+    options = ["--set", "epochs=1"]
+    assert command("train", "sentiment", "--data", sentiment_data, "--out", out, *SMALL, *options) == 0
+    with pytest.raises(Exception, match="is a model of sentiment, not of translation"):
+        pipeline("translation", out)
+    with pytest.raises(Exception, match="input 1 is empty"):
+        pipeline("sentiment", out)(["fine", " "])
+    with pytest.raises(Exception, match="give the folder of a model"):
+        pipeline("sentiment")
