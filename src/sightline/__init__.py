@@ -52,11 +52,12 @@ __all__ = [
 
 if TYPE_CHECKING:
     from sightline import measure as measure
+    from sightline import models as models
     from sightline import nn as nn
     from sightline.sdpa import sdpa_override as sdpa_override
 
 # Loaded when first asked for, so that importing sightline stays quick.
-_LATER = {"measure", "nn"}
+_LATER = {"measure", "models", "nn"}
 
 
 def __getattr__(name: str) -> Any:

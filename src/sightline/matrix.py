@@ -152,6 +152,24 @@ class AttentionMatrix(LikeTensor):
     def __repr__(self) -> str:
         return f"AttentionMatrix(shape={list(self.shape)}, dtype={self.dtype}, device={self.device})"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the explorer of a small matrix, pictures of some heads of a large one."""
+        # Late, and an arrow that points up: a notebook asks whatever it holds.
+        from sightline.view.notebook import html_of_matrix
+
+        return html_of_matrix(self)
+
+    def four_axes(self) -> AttentionMatrix:
+        """The matrix as [B,H,N,M], with the axes that an integer index took away; still lazy.
+
+        Example:
+            >>> import sightline, torch
+            >>> A = sightline.AttentionMatrix(*torch.randn(2, 1, 2, 10, 4))
+            >>> A[0, 1].shape, A[0, 1].four_axes().shape
+            (torch.Size([10, 10]), torch.Size([1, 1, 10, 10]))
+        """
+        return self._derive(self._problem, self._lse, (False, False))
+
     def to(self, *args: Any, **kwargs: Any) -> AttentionMatrix:
         """The matrix on another device or in another dtype, still lazy; arguments as ``Tensor.to``."""
         moved = {n: _moved(t, *args, **kwargs) for n, t in tensors(self._problem).items()}

@@ -124,6 +124,19 @@ def test_dropout_is_there_in_training_only_and_keeps_the_mean():
     close(many.mean(0), plain, 0.25)
 
 
+def test_compiled_and_under_autocast():
+    ours, _ = pair({"batch_first": True})
+    x = torch.randn(B, N, C)
+    wanted = ours(x, x, x, attn_mask=torch.ones(N, N).triu(1).bool())[0]
+    compiled = torch.compile(ours, backend="aot_eager", fullgraph=True)
+    close(compiled(x, x, x, attn_mask=torch.ones(N, N).triu(1).bool(), need_weights=False)[0], wanted, 1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, weights = ours(x, x, x, attn_mask=torch.ones(N, N).triu(1).bool())
+    assert found.dtype == torch.bfloat16
+    close(found.float(), wanted, 0.1)
+    close(weights.dense().float(), ours(x, x, x, attn_mask=torch.ones(N, N).triu(1).bool())[1].dense(), 0.05)
+
+
 def test_long_weights_cost_nothing_and_read_exactly():
     layer = MultiheadAttention(16, 2, batch_first=True).eval()
     x = torch.randn(1, 40_000, 16)

@@ -135,7 +135,7 @@ def test_layers_by_place_name_glob_and_function():
     trace = trace_of("t5")
 
     def shown(layers):
-        calls, _ = traced._shown(trace, layers, False)
+        calls, _ = traced.shown(trace, layers, False)
         return [call.index for call in calls]
 
     assert shown([0, -1]) == shown([-1, 0, 0]) == [0, 5]

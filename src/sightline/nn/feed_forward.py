@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "swiglu", "geglu"]
 
-_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
@@ -50,7 +50,7 @@ class FeedForward(nn.Module):
         self, width: int, hidden: int | None = None, *, activation: Activation = "gelu", bias: bool = True
     ) -> None:
         super().__init__()
-        if activation not in _FUNCTIONS:
+        if activation not in ACTIVATIONS:
             raise ValueError(
                 f"activation: there is no {activation!r}; known: {', '.join(get_args(Activation))}."
             )
@@ -62,7 +62,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., C] → [..., C]."""
-        act, inner = _FUNCTIONS[self.activation], self.input(x)
+        act, inner = ACTIVATIONS[self.activation], self.input(x)
         inner = act(inner) if self.gate is None else act(self.gate(x)) * inner
         projected: Tensor = self.output(inner)
         return projected

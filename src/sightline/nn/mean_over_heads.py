@@ -18,6 +18,9 @@ class MeanOverHeads(LikeTensor):
     a small one turns into it. Entropy and other readouts of single heads are those of ``matrix``:
     averaging first would change them.
 
+    ``torch.equal``, ``torch.allclose`` and ``<`` compare as with a tensor; ``==`` stays the identity, as with
+    the matrix.
+
     Args:
         matrix: [B,H,N,M] or [H,N,M].
 

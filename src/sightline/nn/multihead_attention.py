@@ -86,15 +86,23 @@ class MultiheadAttention(nn.MultiheadAttention):
         shape = (*q.shape[:3], k.shape[2])
         mask, bias = self._masks(key_padding_mask, attn_mask, is_causal, shape, added)
         dropout = self.dropout if self.training else 0.0
-        context, matrix = attention(q, k, v, mask=mask, bias=bias, dropout=dropout, return_matrix=True)
-        output = self.out_proj(context.transpose(1, 2).flatten(2))  # [B,H,N,D] → [B,N,C]
-        output = output[0] if not batched else output if self.batch_first else output.transpose(0, 1)
         if not need_weights:
-            return output, None
+            return self._joined_heads(
+                attention(q, k, v, mask=mask, bias=bias, dropout=dropout), batched
+            ), None
+        context, matrix = attention(q, k, v, mask=mask, bias=bias, dropout=dropout, return_matrix=True)
         if context.requires_grad:
             matrix = AttentionMatrix(q, k, v, mask=mask, bias=bias, detach=False)
         whole = matrix if batched else matrix[0]
-        return output, MeanOverHeads(whole) if average_attn_weights else whole
+        weights = MeanOverHeads(whole) if average_attn_weights else whole
+        return self._joined_heads(context, batched), weights
+
+    def _joined_heads(self, context: Tensor, batched: bool) -> Tensor:
+        """[B,H,N,D] → the output, in the query's layout."""
+        output: Tensor = self.out_proj(context.transpose(1, 2).flatten(2))
+        if not batched:
+            return output[0]
+        return output if self.batch_first else output.transpose(0, 1)
 
     def _batch_first(self, name: str, tensor: Tensor, batched: bool) -> Tensor:
         """[B,N,C] of any layout."""

@@ -211,3 +211,9 @@ class Calls:
     def __repr__(self) -> str:
         doubt = f", {len(self.unverified)} unverified" if self.unverified else ""
         return f"{type(self).__name__}({self.model or 'no model'}, {len(self)} calls{doubt})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the explorer of a short trace, pictures of some heads of a long one."""
+        from sightline.view.notebook import html_of_trace
+
+        return html_of_trace(self)

@@ -51,7 +51,7 @@ def about(reading: Reading, identity: str, title: str, start: Start | None = Non
         "id": identity,
         "title": title,
         "model": short_name(reading.model),
-        "texts": [_clip(text, 400) for text in reading.texts],
+        "texts": [_clip(text, 400) for text in reading.texts if text],
         "notices": list(reading.notices),
         "caveat": CAVEAT,
         "version": __version__,

@@ -30,14 +30,22 @@ _POLICY = (
 )
 
 
-def report_parts(summary: Summary) -> Iterator[str]:
+VALUE_LIMIT = 32 << 20
+"""Bytes of values and gradients, 16 bits each, that a page takes at most."""
+
+
+def report_parts(summary: Summary, value_limit: int | None = None) -> Iterator[str]:
     """The page in pieces, ready to be written one after another.
+
+    Args:
+        value_limit: bytes of values that it takes; without them the steps end at the weights. Default:
+            ``VALUE_LIMIT``.
 
     Raises:
         LookError: a layer's mask or bias cannot be carried in the page.
     """
     store = TensorStore()
-    meta = page_meta(summary, store)
+    meta = page_meta(summary, store, VALUE_LIMIT if value_limit is None else value_limit)
     fill: dict[str, Iterator[str] | str] = {
         "csp": f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         "title": html.escape(f"{meta['about']['title']} · Sightline"),
@@ -60,13 +68,13 @@ def _data(meta: dict[str, Any], store: TensorStore) -> Iterator[str]:
     yield f'<script type="text/plain" id="sightline-worker">\n{inline("compute/worker.js")}</script>\n'
 
 
-def page_meta(summary: Summary, store: TensorStore) -> dict[str, Any]:
+def page_meta(summary: Summary, store: TensorStore, value_limit: int) -> dict[str, Any]:
     """What the page knows besides the tensors that it puts into ``store``; source/carried.js reads it."""
     reading, choice = summary.reading, summary.choice
     query = summary.units.queries[choice.query].index if summary.units.unit == "token" else None
     start = Start(summary.units.name, choice.layer, choice.head, query, summary.wish.words)
     told = about(reading, "page", _clip((*reading.texts, reading.model)[0], 60), start)
-    extras = _extras(reading)
+    extras = _extras(reading, value_limit)
     layers = [layer for section in reading.sections for layer in _layers(section, summary, store, extras)]
     if not extras.values:
         told["notices"].append("values are left out of this page for its size: the steps end at the weights")
@@ -92,10 +100,6 @@ def script_json(value: Any) -> str:
     return text
 
 
-VALUE_LIMIT = 32 << 20
-"""Bytes of values, and of values and gradients, 16 bits each, that a page takes at most."""
-
-
 class _Extras(NamedTuple):
     """What a page carries besides queries and keys."""
 
@@ -103,12 +107,12 @@ class _Extras(NamedTuple):
     gradients: bool
 
 
-def _extras(reading: Reading) -> _Extras:
+def _extras(reading: Reading, limit: int) -> _Extras:
     """Values where they are few enough, and gradients, which are of no use without values, where both are."""
     values = [matrix.problem.value for section in reading.sections for matrix in section.layers]
     gradients = [gradient for section in reading.sections for gradient in section.gradients]
     size, more = (sum(2 * x[0].numel() for x in each if x is not None) for each in (values, gradients))
-    return _Extras(size <= VALUE_LIMIT, bool(gradients) and size + more <= VALUE_LIMIT)
+    return _Extras(size <= limit, bool(gradients) and size + more <= limit)
 
 
 def _layers(

@@ -64,7 +64,7 @@ def reading_of(
     Raises:
         LookError: nothing is left to show, it is too long for a page, or the tokens fit nothing.
     """
-    calls, notices = _shown(trace, layers, unverified)
+    calls, notices = shown(trace, layers, unverified)
     size = calls[0].matrix.shape[0]
     if not 0 <= batch < size:
         raise LookError(f"batch={batch}: the trace has {size} batch entries, 0 to {size - 1}")
@@ -90,7 +90,7 @@ def reading_of(
     return Reading(model, texts, sections, (*trace.notices, *notices), trace.medium)
 
 
-def _shown(trace: Calls, layers: Layers | None, unverified: bool) -> tuple[list[AttentionCall], list[str]]:
+def shown(trace: Calls, layers: Layers | None, unverified: bool) -> tuple[list[AttentionCall], list[str]]:
     """The calls that can be shown, and what is to be said about the others."""
     chosen = list(trace) if layers is None else _chosen(trace, layers)
     found = [c for c in chosen if c.shape is not None and 0 not in c.shape and (c.verified or unverified)]
@@ -139,12 +139,7 @@ def _chosen(trace: Calls, layers: Layers) -> list[AttentionCall]:
 
 def _check_size(calls: Sequence[AttentionCall]) -> None:
     """Refuse a page that no browser opens."""
-    sizes = []
-    for call in calls:
-        problem = call.matrix.problem
-        b, h, n, _ = problem.shape
-        numbers = (problem.query.numel() + problem.key.numel()) // b
-        sizes.append((numbers * 2 + h * n * 8) * _BASE64)
+    sizes = [least_bytes(call.matrix) for call in calls]
     if sum(sizes) > PAGE_LIMIT:
         longest = max(call.matrix.shape[3] for call in calls)
         raise LookError(
@@ -152,6 +147,14 @@ def _check_size(calls: Sequence[AttentionCall]) -> None:
             f"{sum(sizes) / 1e6:.0f} MB, over the limit of {PAGE_LIMIT / 1e6:.0f} MB; choose some with "
             f"layers=[...] (one takes up to {max(sizes) / 1e6:.0f} MB), or trace a shorter input"
         )
+
+
+def least_bytes(matrix: AttentionMatrix) -> float:
+    """What one batch entry of a matrix takes in a page at least: its queries, keys and rows."""
+    problem = matrix.problem
+    b, h, n, _ = problem.shape
+    numbers = (problem.query.numel() + problem.key.numel()) // b
+    return (numbers * 2 + h * n * 8) * _BASE64
 
 
 def _stacks(calls: Sequence[AttentionCall]) -> dict[str, list[AttentionCall]]:

@@ -185,3 +185,17 @@ def test_uploads(open_service, saved, tmp_path):
     assert len(list(Path(folder).iterdir())) == 1
     service.stop()
     assert not Path(folder).exists()
+
+
+def test_old_traces_go_where_many_come(saved, monkeypatch):
+    from sightline.view.server import service as services
+    from sightline.view.server.catalogue import open_file, open_files
+
+    monkeypatch.setattr(services, "ADDED", 2)
+    service = Service(open_files([saved]))
+    first = next(iter(service.traces))
+    added = [open_file(saved, f"number {at}", identity=f"id{at}") for at in range(4)]
+    for each in added:
+        service.add(each)
+    assert list(service.traces) == [first, "id2", "id3"]
+    service.stop()

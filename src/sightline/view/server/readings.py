@@ -147,9 +147,14 @@ def is_whole(matrix: AttentionMatrix) -> bool:
 
 def thumbnails(matrix: AttentionMatrix, cancel: Cancel) -> Tensor:
     """[H,h,w]: small pictures, means of up to 32 × 32 cells; see :func:`is_whole`."""
+    step = 1 if is_whole(matrix) else -(-matrix.shape[2] // THUMBNAIL_ROWS)
+    return pictures(matrix, THUMBNAIL, step, cancel)
+
+
+def pictures(matrix: AttentionMatrix, side: int, step: int, cancel: Cancel) -> Tensor:
+    """[H,h,w]: means of up to ``side`` × ``side`` cells, over every ``step``-th row; NaN where hidden."""
     _, heads, n, m = matrix.shape
-    h, w = min(THUMBNAIL, n), min(THUMBNAIL, m)
-    step = 1 if is_whole(matrix) else -(-n // THUMBNAIL_ROWS)
+    h, w = min(side, n // step), min(side, m)  # in every row of cells there is a row that is read
     rows, fields = slice(step // 2, n, step), ("cell_sum", "cell_seen")
     row_cell, col_cell = (cell_of(size, cells, torch.device("cpu")) for size, cells in ((n, h), (m, w)))
     grid, cells = Grid((1, heads, h, w), fields), cpu.Cells(col_cell[None], w)

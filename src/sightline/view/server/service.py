@@ -28,6 +28,10 @@ TILE_AT_ONCE, QUICK = 1 << 23, 1 << 22
 CACHE = 128 << 20
 
 
+#: Traces that were typed or sent, at most.
+ADDED = 32
+
+
 @dataclass(frozen=True)
 class Picture:
     """Values [h,w] of a tile as float32, NaN where nothing is visible; ``sampled`` if not yet exact."""
@@ -44,14 +48,21 @@ class Service:
         self.traces = {trace.id: trace for trace in traces}
         self.cache = Cache(cache)
         self.jobs = Jobs(workers)
+        self._added: list[str] = []
         #: What reads texts for the page, if there is a model.
         self.reader: Reader | None = None
         #: What takes traces from the page, if it may send any.
         self.uploads: Uploads | None = None
 
     def add(self, trace: Open) -> None:
-        """One more trace; the last of the list."""
-        self.traces[trace.id] = trace
+        """One more trace, the last of the list; of many that were added so, the oldest goes."""
+        self._added.append(trace.id)
+        gone = self._added[:-ADDED]
+        del self._added[:-ADDED]
+        # A new dictionary: somebody may be going through the old one.
+        self.traces = {name: each for name, each in self.traces.items() if name not in gone} | {
+            trace.id: trace
+        }
 
     def stop(self) -> None:
         """Ends everything that runs, and removes what was sent."""

@@ -40,7 +40,7 @@ async function main() {
     const exporter = new ExportDialog(byId("export"), explorer, byId("map"));
     explorer.views.push(notices, controls, tabs, new Facts(byId("facts"), explorer));
     new Hints().show();
-    explorer.views.push({ update: () => history.replaceState(null, "", toAddress(explorer.state)) });
+    explorer.views.push({ update: () => writeAddress(toAddress(explorer.state)) });
     actions(explorer, opener, exporter, help);
     listenToKeys(explorer, { help, map: byId("map"), search: controls.search });
     window.addEventListener("hashchange", () => void explorer.open(fromAddress(location.hash)));
@@ -49,6 +49,15 @@ async function main() {
   };
   if (explorer.traces.length > 0) return begin();
   empty.show(begin);
+}
+
+/** Keep what is shown in the address, where the page has one of its own: a frame of a notebook has not. */
+function writeAddress(address) {
+  try {
+    history.replaceState(null, "", address);
+  } catch (error) {
+    if (!(error instanceof DOMException)) throw error;
+  }
 }
 
 /** Buttons at the right end of the header. */

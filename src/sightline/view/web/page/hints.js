@@ -37,7 +37,7 @@ export class Hints {
     try {
       localStorage.setItem(KEY, "seen");
     } catch {
-      // a page without storage shows them again
+      // a page without storage shows none
     }
   }
 }
@@ -46,6 +46,7 @@ function seen() {
   try {
     return localStorage.getItem(KEY) === "seen";
   } catch {
-    return false;
+    // In a notebook's frame nothing is remembered: they would come back with every cell.
+    return true;
   }
 }

@@ -1,0 +1,113 @@
+"""Beam search: the likeliest text among a few candidates that are kept at every step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sightline.models.generation.result import Generated
+from sightline.models.generation.running import Running
+
+
+class Finished:
+    """The best ended texts of one entry.
+
+    Args:
+        beams: how many are kept.
+        penalty: texts compare by score / length^penalty.
+    """
+
+    def __init__(self, beams: int, penalty: float) -> None:
+        self._beams, self._penalty = beams, penalty
+        self.texts: list[tuple[float, list[int]]] = []
+
+    def add(self, score: float, text: list[int]) -> None:
+        """One more; the worst goes where there are too many."""
+        self.texts.append((score / len(text) ** self._penalty, text))
+        self.texts.sort(key=lambda one: -one[0])
+        del self.texts[self._beams :]
+
+    def settled(self, best: float, length: int, longest: int) -> bool:
+        """Whether no text of the best running score, which only falls, can still come in."""
+        if len(self.texts) < self._beams:
+            return False
+        at = longest if self._penalty > 0 else length
+        bound: float = best / at**self._penalty
+        return self.texts[-1][0] >= bound
+
+
+def beam_search(
+    running: Running,
+    ids: Tensor,
+    lengths: Tensor | None,
+    new_tokens: int,
+    beams: int,
+    penalty: float,
+    end: int | None,
+    pad: int,
+) -> Generated:
+    """Step by step, ``beams`` candidates of each entry; see :func:`generate`.
+
+    Of 2·beams continuations at least half do not end, so that there are always enough to go on with. An entry
+    is settled when no candidate can still beat the texts that it has; at ``new_tokens`` all candidates end.
+    """
+    batch = ids.shape[0]
+    finished = [Finished(beams, penalty) for _ in range(batch)]
+    log_p = running.step(ids, lengths)[:, None]  # [B,1,V]
+    running.repeat(beams)
+    scores = torch.zeros(batch, 1, device=ids.device)
+    texts = ids.new_zeros(batch, 1, 0)
+    for length in range(1, new_tokens + 1):
+        scores, origin, token = _continued(scores[..., None] + log_p, 2 * beams)
+        texts = torch.cat((_taken(texts, origin), token[..., None]), 2)
+        ends = token == end if end is not None else torch.zeros_like(token, dtype=torch.bool)
+        last = length == new_tokens
+        _collect(finished, scores[:, :beams], texts, ends[:, :beams] | last)
+        kept = ends.int().argsort(dim=1, stable=True)[:, :beams]  # the best that do not end
+        scores = _taken(scores.masked_fill(ends, -torch.inf), kept)
+        origin, texts = _taken(origin, kept), _taken(texts, kept)
+        best = scores.max(1).values.tolist()
+        if last or all(
+            one.settled(score, length, new_tokens) for one, score in zip(finished, best, strict=True)
+        ):
+            break
+        rows = origin + torch.arange(batch, device=ids.device)[:, None] * beams
+        running.reorder(rows.flatten())
+        log_p = running.step(texts[..., -1].reshape(-1, 1)).view(batch, beams, -1)
+    return _best(finished, ids, pad)
+
+
+def _continued(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the scores [B,K,V] of all continuations the best: scores, origins and tokens, [B,count], descending.
+
+    Where there are fewer, the last ones have a score of −∞.
+    """
+    batch, _, vocabulary = scores.shape
+    flat = scores.view(batch, -1)
+    found = flat.topk(min(count, flat.shape[1]))
+    missing = count - found.values.shape[1]
+    values = torch.nn.functional.pad(found.values, (0, missing), value=-torch.inf)
+    indices = torch.nn.functional.pad(found.indices, (0, missing))
+    return values, indices // vocabulary, indices % vocabulary
+
+
+def _taken(of_candidates: Tensor, which: Tensor) -> Tensor:
+    """[B,K,...] → [B,K',...], the candidates ``which`` [B,K'] of each entry."""
+    entries = torch.arange(which.shape[0], device=which.device)[:, None]
+    return of_candidates[entries, which]
+
+
+def _collect(finished: list[Finished], scores: Tensor, texts: Tensor, ends: Tensor) -> None:
+    """The candidates [B,K] that end."""
+    ended = (ends & scores.isfinite()).nonzero().tolist()
+    for b, k in ended:
+        finished[b].add(float(scores[b, k]), texts[b, k].tolist())
+
+
+def _best(finished: list[Finished], ids: Tensor, pad: int) -> Generated:
+    chosen = [one.texts[0] for one in finished]
+    lengths = torch.tensor([len(text) for _, text in chosen], device=ids.device)
+    longest = max((len(text) for _, text in chosen), default=0)
+    tokens = [text + [pad] * (longest - len(text)) for _, text in chosen]
+    scores = torch.tensor([score for score, _ in chosen], device=ids.device)
+    return Generated(torch.tensor(tokens, dtype=ids.dtype, device=ids.device), lengths, scores)

@@ -1,0 +1,51 @@
+"""Which token comes next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Greedy, or drawn: with a temperature, among the likeliest only.
+
+    Raises:
+        ValueError: for numbers out of range, or a top_k or top_p without a temperature.
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    generator: torch.Generator | None = None
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature: must be 0 (the likeliest token) or more, got {self.temperature}.")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k: must be 1 or more, got {self.top_k}.")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p: must lie above 0 and at most at 1, got {self.top_p}.")
+        if not self.temperature and (self.top_k is not None or self.top_p is not None):
+            raise ValueError("temperature: top_k and top_p need one above 0, since 0 draws nothing.")
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """logits [B,V] → tokens [B]."""
+        if not self.temperature:
+            return logits.argmax(-1)
+        return torch.multinomial(self.probabilities(logits), 1, generator=self.generator)[:, 0]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """logits [B,V] → what is drawn from, [B,V]: temperature first, then top_k, then top_p."""
+        logits = logits / self.temperature
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            least = logits.topk(self.top_k).values[:, -1:]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        if self.top_p is not None:
+            ordered, order = logits.softmax(-1).sort(-1, descending=True)
+            before = ordered.cumsum(-1) - ordered  # what likelier tokens have together
+            dropped = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before >= self.top_p)
+            logits = logits.masked_fill(dropped, -torch.inf)
+        return logits.softmax(-1)

@@ -1,0 +1,97 @@
+"""Writing: the options, their checks, and which loop runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from sightline.models.generation.beam import beam_search
+from sightline.models.generation.choice import Choice
+from sightline.models.generation.result import Generated
+from sightline.models.generation.running import Running
+from sightline.models.generation.sampling import sample
+
+
+def generate(
+    running: Running,
+    ids: Tensor,
+    lengths: Tensor | None,
+    *,
+    new_tokens: int = 32,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    beams: int = 1,
+    length_penalty: float = 1.0,
+    end: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Generated:
+    """Goes on writing after ``ids``, with a cache, without gradients and without dropout.
+
+    Args:
+        running: the model.
+        ids: [B,N], what is there already, padded on the right.
+        lengths: [B], from 1 to N: how much of it counts. Default: all.
+        new_tokens: how many tokens to write at most. Default: 32.
+        temperature: 0 takes the likeliest token, above 0 draws from softmax(logits / temperature).
+            Default: 0.
+        top_k: draw among the k likeliest only.
+        top_p: draw among the likeliest that together have at least this probability (nucleus sampling).
+        beams: above 1, search for the likeliest text with this many candidates. Default: 1.
+        length_penalty: candidates compare by Σ ln p / length^penalty. Default: 1.
+        end: the token that ends a text. Default: the configuration's.
+        generator: draws from it. Default: PyTorch's.
+
+    Raises:
+        ValueError: for options out of range or that exclude each other, or positions that do not suffice.
+
+    Sources: Fan et al. 2018, "Hierarchical neural story generation" (top-k); Holtzman et al. 2020, "The
+    curious case of neural text degeneration" (top-p); Wu et al. 2016, "Google's neural machine translation
+    system" (length penalty).
+    """
+    _check(running, ids, lengths, new_tokens, beams)
+    if beams > 1 and (temperature or top_k is not None or top_p is not None):
+        raise ValueError("beams: a beam search draws nothing; leave temperature, top_k and top_p out.")
+    choice = Choice(temperature, top_k, top_p, generator)
+    config = running.model.config
+    end = config.end if end is None else end
+    pad = next((one for one in (config.pad, end) if one is not None), 0)
+    with torch.no_grad(), _evaluating(running.model):
+        if beams > 1:
+            return beam_search(running, ids, lengths, new_tokens, beams, length_penalty, end, pad)
+        return sample(running, ids, lengths, new_tokens, choice, end, pad)
+
+
+def _check(running: Running, ids: Tensor, lengths: Tensor | None, new_tokens: int, beams: int) -> None:
+    if ids.dim() != 2 or not ids.shape[1]:
+        raise ValueError(f"ids: expected [B,N] with N of 1 or more, got shape {list(ids.shape)}.")
+    for name, number in (("new_tokens", new_tokens), ("beams", beams)):
+        if number < 1:
+            raise ValueError(f"{name}: must be 1 or more, got {number}.")
+    longest = ids.shape[1]
+    if lengths is not None:
+        if lengths.shape != ids.shape[:1]:
+            raise ValueError(f"lengths: {lengths.numel()} numbers for a batch of B={ids.shape[0]} (axis B).")
+        if lengths.numel() and not 1 <= int(lengths.min()) <= int(lengths.max()) <= longest:
+            raise ValueError(f"lengths: must lie between 1 and N={longest}, got {lengths.tolist()}.")
+    room = running.model.room
+    if room is not None and longest + new_tokens - 1 > room:
+        raise ValueError(
+            f"new_tokens: {new_tokens} behind {longest} that are there go beyond the model's {room} "
+            f"positions. Ask for {max(0, room - longest + 1)} or fewer."
+        )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode; every module is then what it was before."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,60 @@
+"""A model in the middle of writing: what it has read, and what it keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from sightline.models.decoder import Decoder
+    from sightline.models.encoder_decoder import EncoderDecoder
+
+
+class Memory(NamedTuple):
+    """What a decoder looks at: [B,M,C] and the lengths of the entries, if they differ."""
+
+    states: Tensor
+    lengths: Tensor | None
+
+
+class Running:
+    """A decoder that is given tokens and says what it makes of the next one.
+
+    Args:
+        model: the model.
+        read: makes the memory, if there is one, when writing begins.
+    """
+
+    def __init__(self, model: Decoder | EncoderDecoder, read: Callable[[], Memory] | None = None) -> None:
+        self.model = model
+        self._read = read
+        self._cache = model.make_cache()
+        self._memory: Memory | None = None
+
+    def step(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """ids [B,n], of which ``lengths`` count → ln p [B,V] of the next token; ``pad`` is never one."""
+        if self._read is not None and self._memory is None:
+            self._memory = self._read()
+        logits = self.model.step(ids, self._cache, lengths, self._memory)  # type: ignore[arg-type]
+        logits = logits.float()
+        config = self.model.config
+        if config.pad is not None and config.pad != config.end:
+            logits[:, config.pad] = -torch.inf
+        return logits.log_softmax(-1)
+
+    def reorder(self, indices: Tensor) -> None:
+        """Entry i becomes what entry ``indices[i]`` was, all of the same memory."""
+        self._cache.reorder(indices, memory=False)
+
+    def repeat(self, times: int) -> None:
+        """Every entry becomes ``times`` entries next to each other."""
+        batch = self._cache.self_attention[0].key.shape[0]
+        indices = torch.arange(batch).repeat_interleave(times)
+        self._cache.reorder(indices)
+        if self._memory is not None:
+            lengths = self._memory.lengths  # its keys and values are in the cache, its states no longer read
+            of_each = None if lengths is None else lengths.repeat_interleave(times)
+            self._memory = Memory(self._memory.states, of_each)

@@ -1,0 +1,37 @@
+"""The weights that training starts from."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from sightline.nn.transformer_block import TransformerBlock
+
+_STD = 0.02
+
+
+def initialise(model: nn.Module) -> None:
+    """Projections and embeddings N(0, 0.02²), biases 0; what joins the residual stream is scaled by depth.
+
+    Of L blocks each adds two or three terms to the stream, n in all: their last projections start with a
+    deviation of 0.02/√n, so that the stream does not grow with depth.
+
+    Sources: Devlin et al. 2019, "BERT"; Radford et al. 2019, "Language models are unsupervised multitask
+    learners".
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv2d)):
+            nn.init.normal_(module.weight, std=_STD)
+            if getattr(module, "bias", None) is not None:
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    for stack in model.modules():
+        blocks = [child for child in stack.children() if isinstance(child, TransformerBlock)]
+        last = [
+            layer.output
+            for block in blocks
+            for layer in (block.self_attention, block.cross_attention, block.feed_forward)
+            if layer is not None
+        ]
+        for projection in last:
+            nn.init.normal_(projection.weight, std=_STD / math.sqrt(len(last)))

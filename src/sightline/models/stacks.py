@@ -1,0 +1,62 @@
+"""From the configuration to stacks of blocks and to positions."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sightline.models.config import TransformerConfig
+from sightline.nn.alibi import Alibi
+from sightline.nn.positions import LearnedPositions, SinusoidalPositions
+from sightline.nn.relative import RelativePositions
+from sightline.nn.rotary import Rotary
+from sightline.nn.stack import TransformerDecoder, TransformerEncoder
+from sightline.nn.transformer_block import BlockOptions
+
+
+def encoder_stack(config: TransformerConfig) -> TransformerEncoder:
+    """The blocks of an encoder."""
+    return TransformerEncoder(
+        config.layers, config.width, config.heads,
+        positions=_biases(config, bidirectional=True), window=config.window, **_block(config),
+    )  # fmt: skip
+
+
+def decoder_stack(config: TransformerConfig, *, cross_attention: bool) -> TransformerDecoder:
+    """The blocks of a decoder, alone or with a memory."""
+    layers = config.decoder_layers if cross_attention and config.decoder_layers else config.layers
+    return TransformerDecoder(
+        layers, config.width, config.heads, cross_attention=cross_attention,
+        positions=_biases(config, bidirectional=False), window=config.window, **_block(config),
+    )  # fmt: skip
+
+
+def input_positions(config: TransformerConfig, length: int | None = None) -> nn.Module | None:
+    """The positions that are added to the input vectors, if they are of that kind."""
+    if config.positions == "learned":
+        return LearnedPositions(config.max_positions if length is None else length, config.width)
+    if config.positions in ("sinusoidal", "sinusoidal-halves"):
+        return SinusoidalPositions(config.width, interleaved=config.positions == "sinusoidal")
+    return None
+
+
+def _biases(config: TransformerConfig, bidirectional: bool) -> Alibi | RelativePositions | None:
+    if config.positions == "alibi":
+        return Alibi(config.heads)
+    if config.positions == "relative":
+        return RelativePositions(config.heads, bidirectional=bidirectional)
+    return None
+
+
+def _block(config: TransformerConfig) -> BlockOptions:
+    return BlockOptions(
+        kv_heads=config.kv_heads,
+        hidden=config.hidden,
+        activation=config.activation,
+        norm=config.norm,
+        norm_first=config.norm_first,
+        norm_eps=config.norm_eps,
+        bias=config.bias,
+        dropout=config.dropout,
+        attention_dropout=config.attention_dropout,
+        rotary=Rotary(config.width // config.heads) if config.positions == "rotary" else None,
+    )

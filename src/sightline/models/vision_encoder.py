@@ -1,0 +1,84 @@
+"""The vision Transformer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.models.config import TransformerConfig
+from sightline.models.heads import ClassificationHead
+from sightline.models.initialise import initialise
+from sightline.models.model import Model
+from sightline.models.stacks import encoder_stack, input_positions
+
+
+class VisionEncoder(Model):
+    """An image cut into patches that all see each other: patches → blocks → head.
+
+    A trained vector comes first, which the head looks at where ``pooling`` is "first"; position 1 + r·w + c
+    is the patch in row r and column c of w. The head gives logits of classes [B,K], "none" hidden states.
+
+    Args:
+        config: the configuration; ``image_size``, ``patch_size`` and ``channels`` count here.
+
+    Raises:
+        ValueError: for patches that do not divide the image, or ``positions`` that are not of images.
+
+    Source: Dosovitskiy et al. 2021, "An image is worth 16x16 words".
+
+    Example:
+        >>> import torch
+        >>> from sightline.models import TransformerConfig, VisionEncoder
+        >>> config = TransformerConfig(
+        ...     width=32, layers=2, image_size=16, patch_size=4, channels=1, head="classification", classes=10
+        ... )
+        >>> logits, matrices = VisionEncoder(config)(torch.randn(2, 1, 16, 16), return_matrices=True)
+        >>> logits.shape, matrices[0].shape
+        (torch.Size([2, 10]), torch.Size([2, 4, 17, 17]))
+    """
+
+    heads_known = ("none", "classification")
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config)
+        if config.image_size % config.patch_size:
+            raise ValueError(
+                f"patch_size: {config.patch_size} does not divide the image_size of "
+                f"{config.image_size} pixels."
+            )
+        patches = (config.image_size // config.patch_size) ** 2
+        self.patches = nn.Conv2d(config.channels, config.width, config.patch_size, stride=config.patch_size)
+        self.first = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.positions = input_positions(config, length=1 + patches)
+        self.dropout = nn.Dropout(config.dropout)
+        self.encoder = encoder_stack(config)
+        self.head = ClassificationHead(config) if config.head == "classification" else None
+        initialise(self)
+
+    def forward(self, images: Tensor, *, return_matrices: bool = False) -> Any:
+        """images [B,channels,size,size] → logits [B,K], or hidden states [B,1+P,C].
+
+        Raises:
+            ValueError: for images of another shape.
+        """
+        found = self.encoder(self._embedded(images), return_matrices=return_matrices)
+        x, matrices = found if return_matrices else (found, None)
+        if self.head is not None:
+            x = self.head(x)
+        return (x, matrices) if return_matrices else x
+
+    def _embedded(self, images: Tensor) -> Tensor:
+        wanted = [self.config.channels, self.config.image_size, self.config.image_size]
+        if images.dim() != 4 or list(images.shape[1:]) != wanted:
+            raise ValueError(
+                f"images: shape {list(images.shape)} does not fit; this model takes [B, "
+                f"{', '.join(map(str, wanted))}]. Resize them."
+            )
+        x = self.patches(images).flatten(2).transpose(1, 2)  # [B,C,h,w] → [B,P,C]
+        x = torch.cat((self.first.expand(x.shape[0], -1, -1), x), dim=1)
+        if self.positions is not None:
+            x = self.positions(x)
+        embedded: Tensor = self.dropout(x)
+        return embedded

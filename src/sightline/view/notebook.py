@@ -1,0 +1,191 @@
+"""What a notebook shows of a trace or a matrix: the explorer where it is small, else pictures of heads."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sightline.errors import CommandError
+from sightline.measure.sources import CAVEAT
+from sightline.view.colours import LIGHT, colour
+from sightline.view.errors import LookError
+from sightline.view.png import indexed_png
+from sightline.view.reading import LayerFacts, Reading, Section, sees_first_only
+from sightline.view.report import report_parts
+from sightline.view.server.blocks import AT_ONCE, sampling_step, work
+from sightline.view.server.cancel import Cancel
+from sightline.view.server.readings import pictures
+from sightline.view.summary import Wish, summarize
+from sightline.view.tokens import tokens_of_places
+from sightline.view.traced import PAGE_LIMIT, least_bytes, reading_of, shown
+
+if TYPE_CHECKING:
+    from sightline.matrix import AttentionMatrix
+    from sightline.trace.calls import Calls
+
+#: Queries or keys of what is shown whole, at most.
+TOKENS = 1024
+#: Bytes of a page that a notebook takes into itself, at most.
+PAGE = 8_000_000
+
+_EMPTY_PAGE = 500_000  # bytes of a page without any numbers
+_HEIGHT = 720  # of the frame, CSS pixels
+_CELLS, _WIDTH = 64, 160  # of a picture along its longer side: cells, and CSS pixels
+_ROWS = 256  # that a picture is made of where reading all would take long
+_HEADS_OF_MATRIX, _HEADS_OF_CALL = 8, 4
+_LEGEND = (
+    "Rows are queries, columns keys. A cell's shade is the square root of its share of the darkest one; "
+    f"hidden cells are clear. {CAVEAT}"
+)
+_SHADES = 255
+_PALETTE = [(*colour(at / (_SHADES - 1), LIGHT), 255) for at in range(_SHADES)] + [(0, 0, 0, 0)]
+
+
+def html_of_trace(trace: Calls) -> str:
+    """The HTML of a trace; what cannot be shown is a line that says why, never an exception."""
+    return _without_fail(trace, lambda: _trace(trace))
+
+
+def html_of_matrix(matrix: AttentionMatrix) -> str:
+    """The HTML of a matrix; what cannot be shown is a line that says why, never an exception."""
+    return _without_fail(matrix, lambda: _matrix(matrix))
+
+
+def _without_fail(thing: object, show: Callable[[], str]) -> str:
+    try:
+        return show()
+    except CommandError as error:
+        return _line(f"{thing!r}: {error}")
+    except Exception as error:
+        # Whatever it is, a notebook must not end in a traceback because it looked at a result.
+        return _line(f"{thing!r} cannot be shown: {type(error).__name__}: {error}")
+
+
+def _trace(trace: Calls) -> str:
+    calls, left_out = shown(trace, None, False)
+    matrices = [call.matrix for call in calls]
+    if _fits(matrices):
+        page = _frame(reading_of(trace), repr(trace), "trace.report('page.html') writes this page as a file")
+        if page is not None:
+            return page
+    first = matrices[0]
+    facts = f"{trace!r}, the first {list(first.shape)}, {first.dtype}, {first.device}"
+    ask = "to explore it: trace.save('trace.safetensors'), then: sightline serve trace.safetensors"
+    if sum(map(least_bytes, matrices)) <= PAGE_LIMIT:
+        ask = f"trace.report('page.html') writes a page to explore; {ask}"
+    few = [calls[at] for at in sorted({0, len(calls) // 2, len(calls) - 1})]
+    rows = [_row(call.name or f"call {call.index}", call.matrix, _HEADS_OF_CALL) for call in few]
+    return _told(facts, (*trace.notices, *left_out, *_batch(first)), ask) + "".join(rows) + _line(_LEGEND)
+
+
+def _matrix(matrix: AttentionMatrix) -> str:
+    if 0 in matrix.shape:
+        return _line(f"{matrix!r} is empty")
+    whole = matrix.four_axes().detach()
+    ask = "numbers: A[b, h, rows, cols], A.topk(k), A.entropy(), A.pool(height, width)"
+    if _fits([whole]):
+        page = _frame(_reading(whole), repr(matrix), ask)
+        if page is not None:
+            return page
+    row = _row("matrix", whole, _HEADS_OF_MATRIX)
+    return _told(repr(matrix), _doubts(whole), ask) + row + _line(_LEGEND)
+
+
+def _reading(matrix: AttentionMatrix) -> Reading:
+    """A matrix [B,H,N,M] as a reading of its first batch entry; with N = M taken for self-attention."""
+    _, _, n, m = matrix.shape
+    entry, queries, is_self = matrix[:1].cpu(), tokens_of_places(n), n == m
+    section = Section(
+        "attention",
+        queries,
+        queries if is_self else tokens_of_places(m),
+        (entry,),
+        is_self,
+        is_self and n > 1 and sees_first_only(entry),
+        (LayerFacts("", matrix.verified, matrix.reason or ""),),
+    )
+    return Reading("an attention matrix", (), (section,), _doubts(matrix))
+
+
+def _doubts(matrix: AttentionMatrix) -> tuple[str, ...]:
+    doubts = () if matrix.reason is None else (f"unverified: {matrix.reason}",)
+    return (*_batch(matrix), *doubts)
+
+
+def _batch(matrix: AttentionMatrix) -> tuple[str, ...]:
+    return (f"batch entry 0 of {matrix.shape[0]}",) if matrix.shape[0] > 1 else ()
+
+
+def _fits(matrices: Iterable[AttentionMatrix]) -> bool:
+    """Whether a page of these is small enough for a notebook."""
+    size: float = _EMPTY_PAGE
+    for matrix in matrices:
+        size += least_bytes(matrix)
+        if max(matrix.shape[2:]) > TOKENS or size > PAGE:
+            return False
+    return True
+
+
+def _frame(reading: Reading, what: str, more: str) -> str | None:
+    """The page in a frame of its own, or nothing where it would be too large for a notebook."""
+    matrices = [matrix for section in reading.sections for matrix in section.layers]
+    left = PAGE - _EMPTY_PAGE - sum(map(least_bytes, matrices))
+    try:
+        page = "".join(report_parts(summarize(reading, Wish()), int(left * 3 / 4)))
+    except LookError:
+        return None  # a dense mask or bias is too large for any page
+    if len(page) > PAGE:
+        return None
+    title = html.escape(f"Sightline: {what}")
+    # No "allow-same-origin": the page reaches neither the notebook nor its server.
+    frame = (
+        f'<iframe title="{title}" width="100%" height="{_HEIGHT}" style="border: 1px solid #8888" '
+        f'sandbox="allow-scripts allow-downloads" srcdoc="{html.escape(page)}"></iframe>'
+    )
+    return _told(what, reading.notices, more) + frame
+
+
+def _row(name: str, matrix: AttentionMatrix, most: int) -> str:
+    """Pictures of the first heads of a matrix [B,H,N,M], from sampled rows where all would take long."""
+    _, heads, n, m = matrix.shape
+    matrix = matrix[:1, :most].detach().cpu()
+    step = 1
+    if work(matrix, slice(None), m) > AT_ONCE:
+        step = min(n, sampling_step(matrix, slice(None), m, 4 * AT_ONCE, -(-n // _ROWS)))
+    found = pictures(matrix, _CELLS, step, Cancel())
+    rows = f"{len(range(step // 2, n, step)):,} of {n:,} rows, sampled" if step > 1 else f"all {n:,} rows"
+    told = f"{name}: mean weights of {found.shape[1]} × {found.shape[2]} cells, from {rows}, {m:,} columns"
+    figures = "".join(_figure(values, head, told, n, m) for head, values in enumerate(found))
+    some = f"; the first {len(found)} of {heads} heads" if len(found) < heads else ""
+    return _line(told + some) + f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{figures}</div>'
+
+
+def _figure(values: Tensor, head: int, told: str, n: int, m: int) -> str:
+    """One head [h,w], its largest cell the darkest, with hidden cells left out."""
+    seen = ~values.isnan()
+    most = float(values[seen].max()) if bool(seen.any()) else 0.0
+    share = (values / most).clamp(0, 1).sqrt() if most > 0 else values * 0
+    places = (share.nan_to_num(nan=0.0) * (_SHADES - 1)).round().to(torch.int64)
+    data = base64.b64encode(indexed_png(places.masked_fill(~seen, _SHADES), _PALETTE)).decode("ascii")
+    width, height = (max(8, round(_WIDTH * side / max(n, m))) for side in (m, n))
+    alt = html.escape(f"{told}; head {head}, largest {most:.3g}")
+    return (
+        f'<figure style="margin: 0"><img alt="{alt}" src="data:image/png;base64,{data}" width="{width}" '
+        f'height="{height}" style="image-rendering: pixelated; border: 1px solid #8888">'
+        f"<figcaption><small>head {head} · darkest {most:.3g}</small></figcaption></figure>"
+    )
+
+
+def _told(what: str, notices: Sequence[str], more: str) -> str:
+    """A line: what it is, the first notices about it, and what to call."""
+    several = (f"{len(notices) - 3} more notices",) if len(notices) > 3 else ()
+    return _line(" · ".join([what, *notices[:3], *several, more]))
+
+
+def _line(text: str) -> str:
+    return f'<p style="margin: 4px 0">{html.escape(text)}</p>'

@@ -1,0 +1,223 @@
+"""Our models: padding, training, traces, precision."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import sightline
+from cases import close
+from sightline.models import Decoder, Encoder, EncoderDecoder, SpeechEncoder, TransformerConfig, VisionEncoder
+
+SMALL = {"width": 32, "heads": 4, "layers": 2, "vocabulary": 40, "pad": 0, "start": 1, "end": 2}
+POSITIONS = ["learned", "sinusoidal", "rotary", "alibi", "relative"]
+
+
+def config(**more) -> TransformerConfig:
+    return TransformerConfig(**{**SMALL, **more})
+
+
+def stirred(model):
+    """With weights of order 1, so that mistakes show."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.25)
+    return model.eval()
+
+
+@pytest.mark.parametrize("head", ["none", "masked-token", "classification", "token-classification"])
+def test_a_padded_batch_equals_each_entry_alone(head):
+    model = stirred(Encoder(config(head=head, classes=3, positions="rotary", segments=2)))
+    ids, lengths = torch.randint(3, 40, (2, 9)), [9, 4]
+    found = model(ids, lengths=lengths)
+    for b, n in enumerate(lengths):
+        alone = model(ids[b : b + 1, :n])[0]
+        close(found[b] if found.dim() == 2 else found[b, :n], alone, 2e-5)
+
+
+@pytest.mark.parametrize("head", ["ctc", "classification", "none"])
+def test_padded_speech_equals_each_recording_alone(head):
+    model = stirred(SpeechEncoder(config(head=head, classes=3, features=8, positions="sinusoidal")))
+    frames, lengths = torch.randn(3, 41, 8), [41, 18, 7]
+    found = model(frames, lengths=lengths)
+    for b, (n, m) in enumerate(zip(lengths, model.output_lengths(lengths).tolist(), strict=True)):
+        alone = model(frames[b : b + 1, :n])[0]
+        close(found[b] if found.dim() == 2 else found[b, :m], alone, 2e-5)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_a_decoder_looks_back_only_and_a_cache_changes_nothing(positions):
+    model = stirred(Decoder(config(positions=positions, kv_heads=2, norm="rms", activation="swiglu")))
+    ids = torch.randint(3, 40, (2, 9))
+    whole, cache = model(ids), model.make_cache()
+    with torch.no_grad():
+        steps = torch.cat([model(part, cache=cache) for part in ids.split([4, 1, 3, 1], 1)], 1)
+    close(steps, whole, 2e-5)
+    close(model(ids[:, :5]), whole[:, :5], 2e-5)
+    assert (whole[:, 5:] - model(ids.roll(1, 1))[:, 5:]).abs().max() > 0.1
+
+
+def overfits(model, loss_of, steps, rate=3e-3):
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=rate)
+    first = last = None
+    for _ in range(steps):
+        loss = loss_of()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        first, last = first or loss.item(), loss.item()
+    model.eval()
+    assert last < 0.05 < first, (first, last)
+
+
+def test_a_decoder_learns_eight_sequences_and_writes_them():
+    model, ids = Decoder(config(positions="rotary")), torch.randint(3, 40, (8, 12))
+    ids[:, 0] = torch.arange(3, 11)
+    ids[:, -1] = 2
+    overfits(model, lambda: F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()), 120)
+    assert model.generate(ids[:, :1], new_tokens=20).lists() == ids[:, 1:].tolist()
+
+
+def test_an_encoder_decoder_learns_eight_pairs_and_writes_them():
+    model = EncoderDecoder(config())
+    source, target = torch.randint(3, 40, (8, 7)), torch.randint(3, 40, (8, 9))
+    target[:, -1] = 2
+    lengths = torch.tensor([7, 6, 5, 4, 7, 6, 5, 4])
+    overfits(
+        model,
+        lambda: F.cross_entropy(
+            model(source, model.shifted(target), source_lengths=lengths).flatten(0, 1), target.flatten()
+        ),
+        200,
+    )
+    for beams in (1, 3):
+        assert (
+            model.generate(source, source_lengths=lengths, new_tokens=15, beams=beams).lists()
+            == target.tolist()
+        )
+
+
+def test_speech_learns_under_ctc_and_images_their_classes():
+    model = SpeechEncoder(config(head="ctc", features=8, positions="sinusoidal", vocabulary=6))
+    frames, labels, lengths = (
+        torch.randn(4, 40, 8),
+        torch.randint(1, 6, (4, 3)),
+        torch.tensor([40, 40, 30, 30]),
+    )
+
+    def loss():
+        log_p = model(frames, lengths=lengths).log_softmax(-1).transpose(0, 1)
+        return F.ctc_loss(log_p, labels, model.output_lengths(lengths), torch.full((4,), 3))
+
+    overfits(model, loss, 150)
+    vision = VisionEncoder(config(head="classification", classes=4, image_size=8, patch_size=4, channels=1))
+    images, classes = torch.randn(4, 1, 8, 8), torch.arange(4)
+    overfits(vision, lambda: F.cross_entropy(vision(images), classes), 60)
+
+
+def traced(model, *inputs, **options):
+    with torch.no_grad(), sightline.trace(model) as trace:
+        _, matrices = model(*inputs, return_matrices=True, **options)
+    assert not trace.unverified, [call.reason for call in trace.unverified]
+    return [(call.name, call.kind) for call in trace], [call.matrix for call in trace], matrices
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_a_trace_sees_an_encoders_attention(positions):
+    model = stirred(Encoder(config(positions=positions)))
+    names, seen, handed = traced(model, torch.randint(3, 40, (2, 9)), lengths=[9, 4])
+    assert names == [(f"encoder.blocks.{i}.self_attention", "self") for i in range(2)]
+    for one, other in zip(seen, handed, strict=True):
+        close(one.dense(), other.dense(), 1e-6)
+
+
+def test_a_trace_sees_an_encoder_decoders_attention():
+    model = stirred(EncoderDecoder(config(decoder_layers=1)))
+    source, target = torch.randint(3, 40, (2, 9)), torch.randint(3, 40, (2, 5))
+    names, seen, handed = traced(model, source, target, source_lengths=[9, 4])
+    assert names[2:] == [
+        ("decoder.blocks.0.self_attention", "self"),
+        ("decoder.blocks.0.cross_attention", "cross"),
+    ]
+    close(seen[-1].dense(), handed.cross_attention[0].dense(), 1e-6)
+
+
+def test_a_trace_of_generation_is_verified():
+    model = stirred(Decoder(config(positions="rotary", end=None)))
+    with sightline.trace(model) as trace:
+        model.generate(torch.randint(3, 40, (2, 5)), lengths=[5, 2], new_tokens=4)
+    assert len(trace) == 2 and not trace.unverified
+    assert trace[0].matrix.shape == (2, 4, 8, 8)
+    pair = stirred(EncoderDecoder(config(end=None)))
+    with sightline.trace(pair) as trace:
+        pair.generate(torch.randint(3, 40, (2, 5)), source_lengths=[5, 2], new_tokens=4)
+    assert not trace.unverified
+    assert trace["decoder.blocks.1.cross_attention"].matrix.shape == (2, 4, 4, 5)
+
+
+def test_a_deep_model_starts_calm():
+    deep = Decoder(config(layers=24, width=64))
+    x = deep.states(torch.randint(3, 40, (2, 30)))
+    logits = deep.logits(x)
+    assert logits.std() < 0.5
+    stds = {
+        round(block.feed_forward.output.weight.std().item() * 48**0.5, 2) for block in deep.decoder.blocks
+    }
+    assert stds == {0.02}
+
+
+def test_bfloat16_and_autocast_stay_near():
+    model = stirred(Decoder(config(positions="rotary", width=64)))
+    for parameter in model.parameters():
+        parameter.data.mul_(0.4 if parameter.dim() > 1 else 1)
+    ids = torch.randint(3, 40, (2, 20))
+    wanted = model(ids)
+    with torch.autocast("cpu", torch.bfloat16):
+        close(model(ids).float(), wanted, 0.06)
+    half = model.bfloat16()
+    assert half(ids).dtype == torch.bfloat16
+    close(half(ids).float(), wanted, 0.06)
+
+
+ERRORS = {
+    "head": (lambda: Decoder(config(head="ctc")), "head: Decoder has no 'ctc'; it has none"),
+    "choice": (lambda: config(positions="rope"), "positions: there is no 'rope'; known: learned"),
+    "classes": (lambda: config(head="classification"), "classes: a classification head needs 1 or more"),
+    "token": (lambda: config(end=40), "end: 40 does not lie in the vocabulary of 40"),
+    "size": (lambda: config(layers=0), "layers: must be an integer of 1 or more"),
+    "patch": (lambda: VisionEncoder(config(image_size=10, patch_size=4)), "patch_size: 4 does not divide"),
+    "image": (
+        lambda: VisionEncoder(config(image_size=8, patch_size=4))(torch.zeros(1, 3, 8, 9)),
+        r"takes \[B, 3, 8, 8\]",
+    ),
+    "frames": (lambda: SpeechEncoder(config(features=8))(torch.zeros(1, 9, 7)), "with F=8 features"),
+    "segments": (
+        lambda: Encoder(config())(torch.zeros(1, 2, dtype=int), segments=torch.zeros(1, 2, dtype=int)),
+        "segments: this model knows none",
+    ),
+    "positions": (lambda: Decoder(config(max_positions=4))(torch.zeros(1, 5, dtype=int)), "positions 0 to 4"),
+    "start": (
+        lambda: EncoderDecoder(config(start=None)).generate(torch.ones(1, 2, dtype=int)),
+        "start: the configuration names no",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors(name):
+    call, message = ERRORS[name]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_models_need_torch_alone_and_load_late():
+    code = (
+        "import sys, sightline; assert 'models' in dir(sightline) and 'sightline.models' not in sys.modules; "
+        "sightline.models.Decoder; print([m for m in ('transformers', 'tokenizers', 'safetensors') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

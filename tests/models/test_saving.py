@@ -1,0 +1,137 @@
+"""Saved models: equal again, whole or not there, and clear about what is wrong with a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+
+from sightline.models import (
+    CheckpointError,
+    Decoder,
+    Encoder,
+    EncoderDecoder,
+    SpeechEncoder,
+    TransformerConfig,
+    VisionEncoder,
+    from_pretrained,
+    load_tokenizer,
+)
+
+CONFIG = TransformerConfig(
+    width=16, heads=2, layers=1, vocabulary=11, start=1, end=2, image_size=8, patch_size=4, features=5
+)
+IDS = torch.arange(1, 7).view(1, 6)
+INPUTS = {
+    Encoder: (IDS,),
+    Decoder: (IDS,),
+    EncoderDecoder: (IDS, IDS),
+    VisionEncoder: (torch.ones(1, 3, 8, 8),),
+    SpeechEncoder: (torch.ones(1, 9, 5),),
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_a_loaded_model_is_the_same(kind, tmp_path):
+    model = kind(CONFIG).eval()
+    model.save_pretrained(tmp_path / "deep" / "model")
+    for loaded in (
+        kind.from_pretrained(tmp_path / "deep" / "model"),
+        from_pretrained(tmp_path / "deep" / "model"),
+    ):
+        assert type(loaded) is kind and loaded.config == CONFIG and not loaded.training
+        assert torch.equal(loaded(*INPUTS[kind]), model(*INPUTS[kind]))
+    assert sorted(os.listdir(tmp_path / "deep")) == ["model"]
+
+
+def test_dtype_a_new_head_and_other_dropout(tmp_path):
+    model = Encoder(CONFIG).bfloat16()
+    model.save_pretrained(tmp_path / "m")
+    assert Encoder.from_pretrained(tmp_path / "m").embedding.tokens.weight.dtype == torch.bfloat16
+    tuned = Encoder.from_pretrained(tmp_path / "m", head="classification", classes=3, dropout=0.2)
+    assert tuned(IDS).shape == (1, 3) and tuned.config.dropout == 0.2
+    assert torch.equal(tuned.embedding.tokens.weight, model.embedding.tokens.weight)
+
+
+def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    folder = tmp_path / "m"
+    model = Decoder(CONFIG).eval()
+    monkeypatch.setattr(os, "replace", _broken)
+    with pytest.raises(OSError, match="disk"):
+        model.save_pretrained(folder)
+    assert os.listdir(tmp_path) == []
+    monkeypatch.undo()
+    model.save_pretrained(folder)
+    before = model(IDS)
+    torch.nn.init.ones_(model.embedding.tokens.weight)
+    monkeypatch.setattr(os, "replace", _broken)
+    with pytest.raises(OSError, match="disk"):
+        model.save_pretrained(folder)
+    assert torch.equal(Decoder.from_pretrained(folder)(IDS), before)
+    assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors"]
+
+
+def _broken(*_):
+    raise OSError("the disk is full")
+
+
+def test_a_tokenizer_travels_along(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
+    model, folder = Decoder(CONFIG), tmp_path / "m"
+    model.save_pretrained(folder, tokenizer)
+    model.save_pretrained(folder)  # keeps it
+    assert load_tokenizer(folder).encode("b").ids == [1]
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="is not the tokenizer that was saved"):
+        load_tokenizer(folder)
+    with pytest.raises(ValueError, match="tokenizer: expected a tokenizers.Tokenizer"):
+        model.save_pretrained(folder, 3)
+
+
+def _edited(folder, **changes):
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**described, **changes}))
+
+
+def _other_weights(folder):
+    other = TransformerConfig(**{**CONFIG.to_dict(), "hidden": 20})
+    Decoder(other).save_pretrained(folder.parent / "other")
+    os.replace(folder.parent / "other" / "model.safetensors", folder / "model.safetensors")
+
+
+WRONG = {
+    "no folder": (lambda f: os.rename(f, f.parent / "x"), "there is no such folder"),
+    "no config": (lambda f: os.unlink(f / "config.json"), "config.json is missing; this is no saved model"),
+    "no weights": (
+        lambda f: os.unlink(f / "model.safetensors"),
+        "model.safetensors is missing; .* only in part",
+    ),
+    "cut off": (lambda f: os.truncate(f / "model.safetensors", 900), "is truncated or no safetensors file"),
+    "cut config": (lambda f: os.truncate(f / "config.json", 40), "config.json: is no JSON"),
+    "of transformers": (
+        lambda f: (f / "config.json").write_text('{"model_type": "bert"}'),
+        "use from_huggingface",
+    ),
+    "newer": (lambda f: _edited(f, version=2), "has version 2, this one reads 1"),
+    "edited": (lambda f: _edited(f, model="Encoder"), "come from different saves, or one was edited"),
+    "two saves": (_other_weights, "come from different saves"),
+    "a pickle": (lambda f: torch.save({}, f / "model.safetensors"), "is truncated or no safetensors file"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_with_a_folder(name, tmp_path):
+    spoil, message = WRONG[name]
+    Decoder(CONFIG).save_pretrained(tmp_path / "m")
+    spoil(tmp_path / "m")
+    with pytest.raises(CheckpointError, match=message):
+        Decoder.from_pretrained(tmp_path / "m")
+
+
+def test_another_class_is_refused(tmp_path):
+    Decoder(CONFIG).save_pretrained(tmp_path / "m")
+    with pytest.raises(CheckpointError, match="holds a Decoder, not a Encoder"):
+        Encoder.from_pretrained(tmp_path / "m")
