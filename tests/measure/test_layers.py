@@ -196,6 +196,14 @@ def test_relevance_by_hand():
     close(measure.relevance([(A, grad)], [0, 1]), torch.tensor([[[1, 0.5], [0, 1]]]), 1e-6)
 
 
+def test_without_gradients_nothing_is_added():
+    A = sightline.AttentionMatrix(*torch.randn(3, 1, 2, 5, 4), mask=sightline.causal())
+    none = torch.zeros(1, 2, 5, 4)
+    assert torch.equal(measure.relevance([(A, none)] * 2, [1, 4])[0], torch.eye(5)[[1, 4]])
+    found = measure.encoder_decoder_relevance([(A, none)], [((A, none), (A, none))], 2)
+    assert torch.equal(found.decoder[0], torch.eye(5)[2]) and not found.encoder.any()
+
+
 ERRORS = {
     "cross": (lambda A, C: measure.rollout([A, C], 0), r"layer 1 has N=5 queries and M=7 keys.*N = M"),
     "lengths": (lambda A, C: measure.rollout([A, A[:, :, :].to(torch.float32), short()], 0), "layer 2 has B=1, N=3, but layer 0"),

@@ -74,7 +74,8 @@ def relevance(layers: Sequence[Any], targets: Targets, *, unverified: bool = Fal
         ValueError: without layers, for a matrix without a value, a gradient of another shape, layers that
         are not square, targets out of range; UnverifiedError: for an unverified call.
 
-    Cost: one pass over each layer; memory is linear in N and in the number of targets.
+    Cost: one pass over each layer, of which only rows are read that the targets reach; memory is linear in N
+    and in the number of targets.
 
     Example:
         >>> import sightline.measure, torch
@@ -249,9 +250,16 @@ def relevance_step(layer: tuple[Any, Tensor], x: Tensor, transposed: bool, *besi
     Returns:
         [B,N,T], or [B,M,T].
     """
-    graded = _layer(layer, True)
-    found: Tensor = sweep(graded.matrix, _Product(graded, x, transposed), *beside)[0]
+    graded, reach = _layer(layer, True), _reach(x)
+    rows, cols = (reach, None) if transposed else (None, reach)
+    found: Tensor = sweep(graded.matrix, _Product(graded, x, transposed), *beside, rows=rows, cols=cols)[0]
     return found
+
+
+def _reach(x: Tensor) -> slice:
+    """From the first to the last entry [B,·,T] that is not 0 for all targets: nothing else has a share."""
+    places = x.abs().amax((0, 2)).nonzero()[:, 0]
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
 
 
 class _Product:

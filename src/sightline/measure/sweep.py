@@ -32,9 +32,11 @@ from sightline.matrix import AttentionMatrix
 _GROUP = 64
 
 
-def sweep(matrix: AttentionMatrix, *readouts: Readout) -> list[Any]:
-    """The results of several sweeps from one pass over the matrix [B,H,N,M]."""
-    return run(matrix.problem, matrix.lse, readouts)
+def sweep(
+    matrix: AttentionMatrix, *readouts: Readout, rows: slice | None = None, cols: slice | None = None
+) -> list[Any]:
+    """The results of several sweeps from one pass over the matrix [B,H,N,M], or some rows or columns."""
+    return run(matrix.problem, matrix.lse, readouts, rows, cols)
 
 
 def row_blocks(matrices: Sequence[AttentionMatrix], cut: bool = True) -> Iterator[tuple[slice, list[Tensor]]]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 
+import sightline
+from sightline.measure import head_labels, induction
 from sightline.view.server.reader import Reader
 from sightline.view.server.uploads import Uploads
 
@@ -90,6 +93,33 @@ def test_two_traces_side_by_side(open_tab, trace, service, tmp_path):
     tab.select_option("#trace", other.id)
     tab.wait_for_function("(id) => location.hash.includes('t=' + id)", arg=other.id)
     tab.wait_for_function("() => document.getElementById('about').textContent.includes('200 × 200')")
+
+
+def test_relevance_and_labels_of_a_saved_trace(open_tab, service, tmp_path):
+    from sightline.view.server.catalogue import open_files
+
+    torch.manual_seed(4)
+    query, key, value = (torch.randn(1, 2, 40, 8, requires_grad=True) for _ in range(3))
+    with sightline.trace(None, gradients=True) as trace:
+        first = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        second = torch.nn.functional.scaled_dot_product_attention(query, key, first, is_causal=True)
+    (1e-4 * second[0, 1, 30, 2]).backward()
+    trace.tokens = [f"t{at % 20}" for at in range(40)]
+    trace.save(tmp_path / "graded.safetensors")
+    (opened,) = open_files([tmp_path / "graded.safetensors"])
+    service.add(opened)
+    tab = open_tab(f"#t={opened.id}&q=30&l=0&h=0")
+    tab.select_option("#show", "relevance")
+    tab.wait_for_function("() => document.querySelector('#text thead').textContent.includes('relevance')")
+    places = tab.locator("#text tbody tr td:nth-child(3)").all_inner_texts()
+    assert places[:3] == [f"#{at}" for at in trace.relevance(30)[0].topk(3).indices.tolist()]
+    tab.wait_for_function("() => document.querySelectorAll('#atlas .atlas-label:not(:empty)').length === 4")
+    tokens = torch.arange(40) % 20
+    labels = [each.label for call in trace for each in head_labels(call, tokens)]
+    found = tab.locator("#atlas .atlas-label").all_text_contents()
+    assert sorted(found) == sorted(label.removesuffix(" token") for label in labels)
+    told = re.search(r"induction ([\d.]+)", tab.inner_text("#atlas"))
+    assert float(told[1]) == pytest.approx(float(induction(trace[0], tokens)[0, 0]), abs=0.006)
 
 
 def test_from_nothing_to_a_typed_text(open_tab, service, model_folder, saved):

@@ -105,5 +105,5 @@ def test_flows_stop_on_their_way(monkeypatch):
     monkeypatch.setattr(stages_of_blocks, "BLOCK_ENTRIES", 4 * 40 * 10)  # ten rows of four heads
     cancel = AtThird()
     with pytest.raises(StoppedError):
-        relevance(graded([make()]), "to", 0, 1, cancel)
+        relevance(graded([make()]), "to", 0, 40, cancel)
     assert cancel.looks == 3
