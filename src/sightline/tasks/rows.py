@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,10 @@ class DataError(CommandError):
     """The data cannot be read; the message names file, line and reason."""
 
 
+class _NoColumns(Exception):  # noqa: N818  (becomes a DataError where the path is known)
+    """The columns that were asked for are not in the header."""
+
+
 @dataclass
 class Rows:
     """Rows with the same columns.
@@ -33,13 +38,21 @@ class Rows:
     bad: list[str] = field(default_factory=list)
 
 
-def read_rows(path: Path, columns: Sequence[str], *, skip_bad: bool = False, encoding: str = "utf-8") -> Rows:
+def read_rows(
+    path: Path,
+    columns: Sequence[str],
+    *,
+    named: bool = False,
+    skip_bad: bool = False,
+    encoding: str = "utf-8",
+) -> Rows:
     """Every row of a file as texts in the order of ``columns``; none of them may be empty.
 
     A .tsv or .csv whose first row names all columns has a header; else its first columns are taken in order.
     JSON lines (.jsonl) must have the columns as keys. Each also with .gz.
 
     Args:
+        named: the user gave the columns, so a table without a header that has them is an error.
         skip_bad: pass over rows that are empty or malformed, and say so in ``bad``; else the first ends it.
 
     Raises:
@@ -54,10 +67,12 @@ def read_rows(path: Path, columns: Sequence[str], *, skip_bad: bool = False, enc
     found = Rows()
     try:
         with _open(path, encoding) as lines:
-            rows = _json_rows(lines, columns) if suffix in _JSON else _table(lines, _TABLES[suffix], columns)
+            rows = _json_rows(lines, columns) if suffix in _JSON else _table(lines, _TABLES[suffix], columns, named)
             for number, row in rows:
                 _take(found, f"{path}, line {number}", row, skip_bad)
-    except (OSError, EOFError, csv.Error) as error:
+    except _NoColumns as error:
+        raise DataError(f"{path}: {error}") from None
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     except UnicodeDecodeError as error:
         raise DataError(
@@ -115,7 +130,10 @@ def _take(found: Rows, where: str, row: tuple[str, ...] | str, skip_bad: bool) -
         found.rows.append(tuple(text.strip() for text in row))
 
 
-def _table(lines: Any, delimiter: str, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...] | str]]:
+def _table(
+    lines: Any, delimiter: str, columns: Sequence[str], named: bool
+) -> Iterator[tuple[int, tuple[str, ...] | str]]:
+    csv.field_size_limit(1 << 30)  # the default takes a long document for an error
     if delimiter == ",":
         reader = csv.reader(lines)
     else:  # in a .tsv a quote is a quote
@@ -126,6 +144,8 @@ def _table(lines: Any, delimiter: str, columns: Sequence[str]) -> Iterator[tuple
             if set(columns) <= set(row):
                 places = [row.index(name) for name in columns]
                 continue
+            if named:
+                raise _NoColumns(f"--columns {','.join(columns)}: its first row has {', '.join(row)}")
             places = list(range(len(columns)))
         if not row:
             yield reader.line_num, "the line is empty"
@@ -139,11 +159,14 @@ def _json_rows(lines: Any, columns: Sequence[str]) -> Iterator[tuple[int, tuple[
     for number, line in enumerate(lines, 1):
         try:
             found = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield number, f"is no JSON: {error}"
             continue
-        missing = [name for name in columns if not isinstance(found, dict) or name not in found]
+        missing = [name for name in columns if not isinstance(found, dict) or found.get(name) is None]
+        wrong = [name for name in columns if not missing and isinstance(found[name], (dict, list))]
         if missing:
             yield number, f"lacks {', '.join(missing)}"
+        elif wrong:
+            yield number, f"{wrong[0]} is no text"
         else:
             yield number, tuple(str(found[name]) for name in columns)

@@ -56,7 +56,9 @@ class Sentiment(Task):
         if path.is_dir():
             return read_label_folder(path, encoding=source.encoding)
         columns = source.columns or ("text", "label")
-        return read_rows(path, columns, skip_bad=source.skip_bad, encoding=source.encoding)
+        return read_rows(
+            path, columns, named=bool(source.columns), skip_bad=source.skip_bad, encoding=source.encoding
+        )
 
     def _encoded(self, row: tuple[str, ...], recipe: Recipe) -> Labelled:
         text, label = row
