@@ -83,6 +83,9 @@ def run(
     new_tokens: Annotated[int | None, typer.Option(help="Tokens that are written at most.")] = None,
     temperature: Annotated[float, typer.Option(help="0: the likeliest; above: drawn (generation).")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="Read only the beginning of a source that is too long.")
+    ] = False,
     look: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the page of what was attended to.")
     ] = None,
@@ -94,6 +97,8 @@ def run(
 
     pipe = Pipeline(model, None)
     options: dict[str, Any] = {} if new_tokens is None else {"new_tokens": new_tokens}
+    if truncate:
+        options["truncation"] = True
     if temperature and pipe.task.name == "generation":
         options |= {"temperature": temperature, "generator": torch.Generator().manual_seed(seed)}
     texts = [text for each in inputs for text in _texts(each)]

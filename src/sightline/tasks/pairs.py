@@ -49,7 +49,9 @@ class Pairs(Task):
         for side, name in ((0, "sources"), (1, "targets")):
             full = sum(len(pair[side]) == recipe.context for pair in parts[0])
             if full:
-                notices.append(f"{full} {name} fill the context of {recipe.context} tokens; longer ones are cut")
+                notices.append(
+                    f"{full} {name} fill the context of {recipe.context} tokens; longer ones are cut"
+                )
         return Data(parts[0], parts[1], parts[2], notices)
 
     def _rows(self, source: Source, path: Any) -> Any:

@@ -24,7 +24,7 @@ def rouge(written: Sequence[str], references: Sequence[str]) -> dict[str, float]
 
     Example:
         >>> from sightline.tasks.rouge import rouge
-        >>> {name: round(value, 1) for name, value in rouge(["meeting on friday"], ["Friday meeting"]).items()}
+        >>> rouge(["meeting on friday"], ["Friday meeting"])
         {'rouge1': 80.0, 'rouge2': 0.0, 'rougeL': 40.0}
     """
     if len(written) != len(references) or not written:

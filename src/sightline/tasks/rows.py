@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import json
@@ -67,23 +68,23 @@ def read_rows(
     found = Rows()
     try:
         with _open(path, encoding) as lines:
-            rows = _json_rows(lines, columns) if suffix in _JSON else _table(lines, _TABLES[suffix], columns, named)
+            rows = (
+                _json_rows(lines, columns)
+                if suffix in _JSON
+                else _table(lines, _TABLES[suffix], columns, named)
+            )
             for number, row in rows:
                 _take(found, f"{path}, line {number}", row, skip_bad)
     except _NoColumns as error:
         raise DataError(f"{path}: {error}") from None
-    except (OSError, EOFError, zlib.error, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: byte {error.start} is no {encoding}; give the right --encoding, such as latin-1"
-        ) from None
     if not found.rows:
         raise DataError(f"{path}: holds no row with {' and '.join(columns)}")
     return found
 
 
-def read_label_folder(folder: Path, *, encoding: str = "utf-8") -> Rows:
+def read_label_folder(folder: Path, *, skip_bad: bool = False, encoding: str = "utf-8") -> Rows:
     """(text, label) of a folder with one text file for each label, a text a line.
 
     The label is the file's stem, or its ending where all stems are one: ``pos.txt``, ``x.pos``.
@@ -103,25 +104,42 @@ def read_label_folder(folder: Path, *, encoding: str = "utf-8") -> Rows:
     for path in files:
         label = path.suffix.lstrip(".") if same_stem else path.stem
         try:
-            lines = path.read_text(encoding=encoding).splitlines()
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}: byte {error.start} is no {encoding}; give --encoding latin-1?"
-            ) from None
-        found.rows += [(line.strip(), label) for line in lines if line.strip()]
+            with _open(path, encoding) as lines:
+                for number, line in enumerate(lines, 1):
+                    if line.strip():
+                        _take(found, f"{path}, line {number}", (line, label), skip_bad)
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: cannot be read: {error}") from None
     return found
 
 
 def _open(path: Path, encoding: str) -> Any:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding=encoding, newline="")
-    return path.open(encoding=encoding, newline="")
+    """The file as text; a byte that is not UTF-8 becomes a lone surrogate, so that its row can be told."""
+    try:
+        known = codecs.lookup(encoding).name
+    except LookupError:
+        raise DataError(f"--encoding {encoding}: there is no such encoding") from None
+    options: dict[str, Any] = {
+        "encoding": "utf-8-sig" if known == "utf-8" else known,
+        "errors": "surrogateescape" if known in ("utf-8", "utf-8-sig") else "strict",
+        "newline": "",
+    }
+    return gzip.open(path, "rt", **options) if path.suffix == ".gz" else path.open(**options)
+
+
+def _odd_byte(text: str) -> str | None:
+    """What is said of a text with a byte that could not be decoded."""
+    found = next((each for each in text if "\udc80" <= each <= "\udcff"), None)
+    if found is None:
+        return None
+    return f"byte {ord(found) - 0xDC00:#04x} is not UTF-8; give the right --encoding, such as latin-1"
 
 
 def _take(found: Rows, where: str, row: tuple[str, ...] | str, skip_bad: bool) -> None:
     reason = row if isinstance(row, str) else ""
     if not reason and not all(text.strip() for text in row):
         reason = "a column is empty"
+    reason = reason or next((odd for odd in map(_odd_byte, row) if odd), "")
     if reason:
         if not skip_bad:
             raise DataError(f"{where}: {reason} (--skip-bad passes over such rows)")

@@ -71,7 +71,9 @@ class Run:
         told = report or Silent()
         with Interrupts() as interrupts:
             try:
-                while self.progress.epoch < self.recipe.epochs and self.progress.waited < self.recipe.patience:
+                while (
+                    self.progress.epoch < self.recipe.epochs and self.progress.waited < self.recipe.patience
+                ):
                     self._epoch(told, interrupts)
             except Abandoned:
                 raise
@@ -124,7 +126,7 @@ class Run:
             loss = self.task.loss(self.model, batch, recipe)
         if not torch.isfinite(loss):
             raise CommandError(
-                f"the loss became {float(loss):g} in epoch {self.progress.epoch + 1}, at step "
+                f"the loss became {float(loss.detach()):g} in epoch {self.progress.epoch + 1}, at step "
                 f"{self.progress.step + 1}; a lower --set rate (it is {recipe.rate:g}) or --set "
                 f"precision=float32 may help"
             )
