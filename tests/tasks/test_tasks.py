@@ -107,20 +107,47 @@ def test_translation_from_data_to_answers(pair_data, tmp_path, capsys):
     assert [section["name"] for section in about["sections"]] == ["encoder", "decoder", "cross"]
 
 
-def test_language_goes_on(tmp_path, capsys):
-    text = tmp_path / "text.txt"
-    text.write_text("the cat sat on the mat. the dog sat on the log.\n" * 100)
+CATS = "the cat sat on the mat.\nthe dog sat on the log.\n\n" * 100
+
+
+def language(tmp_path, text, *settings):
+    """(the folder of a model that learnt the text, what it told)"""
+    (tmp_path / "text.txt").write_text(text)
     out = tmp_path / "model"
-    options = ["--set", "context=32", "--set", "epochs=8", "--set", "rate=5e-3", "--set", "dropout=0.0",
-               "--set", "warmup=10", "--set", "batch=8"]  # fmt: skip
-    assert command("train", "generation", "--data", text, "--out", out, *SMALL, *options) == 0
+    options = ["--set", "context=32", "--set", "rate=5e-3", "--set", "dropout=0.0", "--set", "warmup=10",
+               "--set", "batch=8", *settings]  # fmt: skip
+    assert (
+        command("train", "generation", "--data", tmp_path / "text.txt", "--out", out, *SMALL, *options) == 0
+    )
+    return out
+
+
+def test_language_goes_on(tmp_path):
+    out = language(tmp_path, CATS, "--set", "epochs=8", "--set", "precision=bfloat16")
     answer = pipeline("generation", out)("the cat s", new_tokens=6)
     assert answer == [{"generated_text": "the cat sat on "}]
+    assert len(pipeline("generation", out)("the" * 30, new_tokens=50)[0]["generated_text"]) > 130
     drawn = [
         pipeline("generation", out)("the", temperature=2.0, generator=torch.Generator().manual_seed(seed))
         for seed in (1, 1, 2)
     ]
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_language_of_pieces(tmp_path, capsys):
+    """Line ends and blanks are learnt like anything else, and the loss is told by the character too."""
+    out = language(tmp_path, CATS, "--set", "epochs=12", "--set", "vocabulary=600", "--set", "context=16")
+    told = dict(
+        each.split() for each in capsys.readouterr().out.strip().removeprefix("validation: ").split(", ")
+    )
+    pipe = pipeline("generation", out)
+    ids = pipe.task.tokenizer.encode(CATS).ids
+    assert pipe.task.tokenizer.decode(ids) == CATS and len(ids) < len(CATS) / 2
+    assert float(told["loss_per_character"]) < float(told["loss"]) / 2
+    assert pipe("the cat sat", new_tokens=11)[0]["generated_text"].startswith(
+        "the cat sat on the mat.\nthe dog"
+    )
+    assert pipe.task.tokenizer.decode(pipe.task.tokenizer.encode("naïve ½").ids) == "naïve ½"
 
 
 RECIPE = Recipe(width=16, heads=2, layers=1, dropout=0.3, epochs=3, batch=16, average=0.9, hide=0.1)

@@ -15,7 +15,7 @@ from sightline.models import Decoder, TransformerConfig
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError
 from sightline.tasks.task import Data, Source, Task
-from sightline.tasks.tokenizing import train_characters, train_pieces
+from sightline.tasks.tokenizing import train_bytes, train_characters
 
 CHARACTERS = 512  # a vocabulary of up to so many: every character is a token
 
@@ -40,7 +40,7 @@ class Language(Task):
         else:
             valid = _text(source.valid, source.encoding)
         size = recipe.vocabulary
-        self.tokenizer = train_characters(text) if size <= CHARACTERS else train_pieces(_lines(text), size)
+        self.tokenizer = train_characters(text) if size <= CHARACTERS else train_bytes(_lines(text), size)
         parts = [self._ids(text), self._ids(valid)]
         test = (
             []
@@ -106,6 +106,13 @@ class Language(Task):
             total += float(F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="sum"))
             count += ids[:, 1:].numel()
         return {"loss": total / count}
+
+    def judge(self, model: Decoder, examples: Sequence[list[int]], recipe: Recipe) -> dict[str, float]:
+        """The loss of a token and, to compare with models of other tokens, of a character."""
+        found = self.evaluate(model, examples, recipe)
+        texts = self.tokenizer.decode_batch([each[1:] for each in examples])
+        tokens = sum(len(each) - 1 for each in examples)
+        return found | {"loss_per_character": found["loss"] * tokens / sum(map(len, texts))}
 
 
 def _text(path: Path, encoding: str) -> str:

@@ -10,7 +10,9 @@ SPECIAL = [PAD, UNKNOWN, START, END]
 
 
 def train_pieces(texts: Iterable[str], size: int, *, lowercase: bool = False) -> Any:
-    """Byte-pair encoding with the blank before a word marked in it ("▁"); anything can be written with it.
+    """Byte-pair encoding, words apart, with the blank before a word marked in it ("▁").
+
+    A character that the texts lack is unknown, and several blanks in a row are one.
 
     Source: Sennrich et al. 2016, "Neural machine translation of rare words with subword units".
     """
@@ -24,6 +26,26 @@ def train_pieces(texts: Iterable[str], size: int, *, lowercase: bool = False) ->
     )
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def train_bytes(texts: Iterable[str], size: int) -> Any:
+    """Byte-pair encoding over bytes: every text comes back to the letter, blanks and line ends too.
+
+    Source: Radford et al. 2019, "Language models are unsupervised multitask learners".
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
