@@ -240,6 +240,8 @@ def test_a_second_interruption_leaves_the_checkpoint(sentiment_data, tmp_path):
 def test_other_data_and_damage_are_refused(sentiment_data, tmp_path):
     out = tmp_path / "run"
     make_run(sentiment_data, out).save()
+    with pytest.raises(CommandError, match="still being trained"):
+        pipeline("sentiment", out)
     with pytest.raises(CommandError, match="is of a run with another data"):
         make_run(sentiment_data, out, identity="others")
     path = out / "checkpoint.safetensors"

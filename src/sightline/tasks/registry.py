@@ -9,6 +9,7 @@ from typing import Any
 from sightline.atomic import write_atomically
 from sightline.errors import CommandError
 from sightline.models import Model, from_pretrained, load_tokenizer
+from sightline.tasks.checkpoint import FILE as UNFINISHED
 from sightline.tasks.language import Language
 from sightline.tasks.pairs import Summarization, Translation
 from sightline.tasks.recipe import Recipe
@@ -57,6 +58,11 @@ def load_task(folder: Path, wanted: str | None = None) -> tuple[Task, Any, Recip
         kind, recipe = find_task(described["task"]), Recipe(**described["recipe"])
         labels = [str(label) for label in described["labels"]]
     except FileNotFoundError:
+        if (folder / UNFINISHED).exists():
+            raise CommandError(
+                f"{folder}: the model is still being trained, or its run was stopped; the same "
+                f"sightline train goes on with it"
+            ) from None
         raise CommandError(f"{folder}: holds no model of a task ({FILE} is missing)") from None
     except (ValueError, KeyError, TypeError) as error:
         raise CommandError(f"{path}: cannot be read: {error}") from None
