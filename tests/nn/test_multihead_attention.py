@@ -189,3 +189,13 @@ def test_errors(name):
     call, kind, message = ERRORS[name]
     with pytest.raises(kind, match=message):
         call(MultiheadAttention(C, H, batch_first=True), torch.randn(B, M, C))
+
+
+def test_a_query_with_nothing_to_look_at_gets_zero():
+    layer = MultiheadAttention(C, H, batch_first=True)
+    x, nothing = torch.randn(B, M, C), torch.tensor([[True], [False]]).expand(B, M)
+    output, weights = layer(x, x, x, key_padding_mask=nothing)
+    close(output[0], layer.out_proj.bias.expand(M, C), 1e-6)
+    assert not weights[0].dense().any() and output.isfinite().all()
+    output.sum().backward()
+    assert all(p.grad.isfinite().all() for p in layer.parameters())
