@@ -189,3 +189,14 @@ def test_math_is_right_at_the_edges():
     torch.testing.assert_close(A.dense().item(), 1.0, atol=1e-6, rtol=0)
     assert abs(A.entropy().item()) < 1e-6
     assert math.isclose(A.lse.item(), (q @ q.mT).item() / 2, rel_tol=1e-6)
+
+
+def test_an_lse_is_known_row_by_row_and_shared_with_parts():
+    q, k = torch.randn(2, 4, 90, 8), torch.randn(2, 2, 90, 8)
+    A, whole = (sightline.AttentionMatrix(q, k, mask=sightline.causal()) for _ in range(2))
+    with torch.inference_mode():
+        found = A[1:, 2:3].lse_of(slice(5, 80, 3))
+    torch.testing.assert_close(found, whole.lse[1:, 2:3, 5:80:3])
+    assert A.unknown_lse(slice(None)) == 2 * 4 * 90 - 25 and A[1:, 2:3].unknown_lse(slice(5, 80, 3)) == 0
+    torch.testing.assert_close(A.lse, whole.lse)
+    assert A.unknown_lse(slice(None)) == 0

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from sightline.view.pyramid import TILE, coarse_level, top_level
-from sightline.view.server.blocks import select
-from sightline.view.server.overview import Overview
+import sightline
+from sightline.view.pyramid import TILE, Region, coarse_level, top_level
+from sightline.view.server import readings, service
+from sightline.view.server.cancel import Cancel
+from sightline.view.server.cells import Cells
 
 from .conftest import LENGTH
 
@@ -44,6 +47,14 @@ def pooled(weights, cell, reduce):
     return most.masked_fill(most < 0, math.nan)
 
 
+def over_heads(trace, call, head, cell, reduce):
+    """A head's cells; over heads, the mean or maximum of each head's own."""
+    if not isinstance(head, str):
+        return pooled(dense(trace, call, head), cell, reduce)
+    each = torch.stack([pooled(dense(trace, call, h), cell, reduce) for h in (0, 1)])
+    return each.mean(0) if head == "mean" else each.amax(0)
+
+
 @pytest.mark.parametrize("call", [0, 1])
 @pytest.mark.parametrize("head", [0, 1, "mean", "max"])
 def test_single_weights(client, here, trace, call, head):
@@ -54,44 +65,109 @@ def test_single_weights(client, here, trace, call, head):
 
 
 @pytest.mark.parametrize("level, row, column", [(1, 2, 0), (1, 0, 1), (2, 1, 1), (3, 0, 0)])
-@pytest.mark.parametrize("head, reduce", [(1, "mean"), (0, "max"), ("mean", "max")])
+@pytest.mark.parametrize("head, reduce", [(1, "mean"), (0, "max"), ("mean", "max"), ("max", "mean")])
 def test_cells(client, here, trace, level, row, column, head, reduce):
     assert (coarse_level(LENGTH, LENGTH), top_level(LENGTH, LENGTH)) == (1, 3)
     query = {"head": head, "level": level, "row": row, "column": column, "reduce": reduce}
     answer = client.get(f"{here}/calls/0/tile", params=query)
     assert answer.headers["x-sightline-sampled"] == "0"
-    whole = pooled(dense(trace, 0, head), 1 << level, reduce)
+    whole = over_heads(trace, 0, head, 1 << level, reduce)
     expected = whole[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
     torch.testing.assert_close(floats(answer).double(), expected, atol=1e-6, rtol=1e-4, equal_nan=True)
 
 
-def test_sampled_first_then_exact(client, here, trace):
+def sampled(weights, cell, step):
+    """Means of the middle one of every ``step`` rows, in cells of all columns."""
+    rows = torch.full_like(weights, math.nan)
+    rows[step // 2 :: step] = weights[step // 2 :: step]
+    return pooled(rows, cell, "mean")
+
+
+@pytest.mark.parametrize("name", ["window", "sinks", "holes", "alibi", "bfloat16", "float64"])
+@pytest.mark.parametrize("step", [1, 2, 8])
+def test_every_level_of_every_kind_of_attention(name, step):
+    generator = torch.Generator().manual_seed(5)
+    query = torch.randn(1, 4, 611, 16, generator=generator)
+    key = torch.randn(1, 2, 700, 16, generator=generator)
+    dtype = {"bfloat16": torch.bfloat16, "float64": torch.float64}.get(name, torch.float32)
+    query, key = query.to(dtype), key.to(dtype)
+    options = {
+        "window": {"mask": sightline.window(90, 5)},
+        "sinks": {"mask": sightline.causal(), "sinks": torch.randn(4, generator=generator)},
+        "holes": {"mask": torch.rand(1, 4, 611, 700, generator=generator) > 0.6},
+        "alibi": {"mask": sightline.causal(), "bias": sightline.alibi(torch.rand(4, generator=generator))},
+    }.get(name, {"mask": sightline.causal()})
+    matrix = sightline.AttentionMatrix(query, key, **options)
+    masked = matrix.scores(stage="masked")[0]
+    weights = matrix.to(torch.float64).dense()[0] if name != "holes" else matrix.dense()[0].double()
+    weights = weights.masked_fill(masked == -math.inf, math.nan)
+    fresh = sightline.AttentionMatrix(query, key, **options)
+    for level, reduce in itertools.product((0, 2, 3), ("mean", "max")):
+        region = Region(0, 512, 128, 384, 1 << level)
+        cells = Cells(fresh, region, step)
+        for piece in cells.todo():
+            cells.take(piece)
+        for head in range(4):
+            expected = weights[head, :512, 128:384]
+            if step > 1 << level:
+                expected = expected[step // 2 :: step].repeat_interleave(step, 0)
+            elif step > 1:
+                rows = torch.full_like(expected, math.nan)
+                rows[step // 2 :: step] = expected[step // 2 :: step]
+                expected = rows
+            torch.testing.assert_close(
+                cells.picture(reduce)[head].double(),
+                pooled(expected, 1 << level, reduce),
+                atol=2e-6,
+                rtol=1e-4,
+                equal_nan=True,
+            )
+
+
+def test_rows_and_columns_of_several(client, here, trace):
+    expected, get = (
+        dense(trace, 0, 1),
+        lambda name, **q: floats(client.get(f"{here}/calls/0/{name}", params={"head": 1, **q})).double(),
+    )
+    rows = expected[700:740]
+    mean = rows.nan_to_num(nan=0.0).mean(0).masked_fill(rows.isnan().all(0), math.nan)
+    torch.testing.assert_close(get("row", query=700, to=740), mean, atol=1e-6, rtol=1e-4, equal_nan=True)
+    cols = expected[:, 30:50]
+    total = cols.nansum(1).masked_fill(cols.isnan().all(1), math.nan)
+    torch.testing.assert_close(get("column", key=30, to=50), total, atol=1e-6, rtol=1e-4, equal_nan=True)
+    for name, ask in (("row", {"query": 700, "to": 765}), ("column", {"key": 5, "to": 5})):
+        answer = client.get(f"{here}/calls/0/{name}", params=ask)
+        assert answer.status_code == 400 and answer.json()["error"].startswith("to: ")
+
+
+def test_thumbnails(client, here, trace, monkeypatch):
+    found = client.get(f"{here}/calls/1/thumbnails")
+    assert found.headers["x-sightline-shape"] == "2,32,32" and found.headers["x-sightline-sampled"] == "0"
+    torch.testing.assert_close(floats(found), trace[1].matrix.pool(32, 32)[0], atol=1e-6, rtol=1e-4)
+    monkeypatch.setattr(readings, "AT_ONCE", 0)
+    made = readings.thumbnails(trace[1].matrix, Cancel())
+    rows = dense(trace, 1, 0)[10::21]
+    cell = ((torch.arange(LENGTH) + 1) * 32 - 1) // LENGTH
+    first = torch.stack([rows[:, cell == c].mean(1) for c in range(32)], 1)
+    expected = torch.stack([first[cell[10::21] == c].mean(0) for c in range(32)])
+    torch.testing.assert_close(made[0].double(), expected, atol=1e-6, rtol=1e-4)
+
+
+def test_sampled_first_then_exact(client, here, trace, monkeypatch):
+    monkeypatch.setattr(service, "AT_ONCE", 0)
     query = {"head": 0, "level": 3, "row": 0, "column": 0}
     quick = client.get(f"{here}/calls/1/tile", params={**query, "quality": "quick"})
     assert quick.headers["x-sightline-sampled"] == "1" and quick.headers["cache-control"] == "no-store"
     exact = client.get(f"{here}/calls/1/tile", params=query)
     assert exact.headers["x-sightline-sampled"] == "0" and "immutable" in exact.headers["cache-control"]
     # Rows are a sample, every second one here; columns are not.
-    rows = dense(trace, 1, 0)[1::2]
-    cells = torch.nn.functional.pad(rows, (0, 4, 0, 2)).view(163, 4, 163, 8).sum((1, 3))
-    sizes = torch.full((163,), 8.0).index_fill(0, torch.tensor(162), 4)
-    seen = torch.full((163,), 4.0).index_fill(0, torch.tensor(162), 2)
-    expected = cells / (seen[:, None] * sizes)
+    assert len(range(1, LENGTH, 2)) == 650
+    expected = sampled(dense(trace, 1, 0), 8, 2)
     torch.testing.assert_close(floats(quick).double(), expected, atol=1e-6, rtol=1e-4)
     again = client.get(f"{here}/calls/1/tile", params={**query, "quality": "quick"})
     assert again.headers["x-sightline-sampled"] == "0" and again.content == exact.content
     same = client.get(f"{here}/calls/1/tile", params=query, headers={"if-none-match": exact.headers["etag"]})
     assert same.status_code == 304 and not same.content
-
-
-def test_received_is_a_gift_of_the_pass(trace):
-    from sightline.view.server.cancel import Cancel
-
-    overview = Overview(select(trace[0].matrix, 0, 1), 1)
-    overview.refine(Cancel())
-    torch.testing.assert_close(
-        overview.received.float(), trace[0].matrix.received()[0, 1], atol=1e-4, rtol=1e-4
-    )
 
 
 def test_readouts(client, here, trace):
@@ -124,7 +200,7 @@ def test_stages(client, here, trace):
 
 def test_numbers_of_heads(client, here, trace):
     told = client.get(f"{here}/calls/1/numbers").json()
-    rows = range(*slice((-(-LENGTH // 128)) // 2, LENGTH, -(-LENGTH // 128)).indices(LENGTH))
+    rows = range(*slice((-(-LENGTH // 48)) // 2, LENGTH, -(-LENGTH // 48)).indices(LENGTH))
     assert told["sampled"] and told["rows"] == len(rows)
     expected = dense(trace, 1, 1)[list(rows)]
     entropy = -torch.special.xlogy(expected, expected).sum(1).mean()

@@ -213,7 +213,7 @@ class _Answers:
             request,
             head,
             ("received",),
-            lambda cancel: self.service.received(head, cancel),
+            lambda cancel: readings.received(head.matrix, cancel),
             self.service.urgency_of_pass(head),
         )
 

@@ -41,13 +41,10 @@ class Cells:
             found += pieces(self.matrix, slice(region.bottom - 1, region.bottom), width)
         return found
 
-    def take(self, piece: Piece, received: Tensor | None = None) -> None:
-        """Adds a piece, and what its keys receive to ``received`` [m]."""
-        fields = _FIELDS if received is None else (*_FIELDS, "received")
+    def take(self, piece: Piece) -> None:
+        """Adds a piece."""
         cols = slice(self.region.left, self.region.right)
-        found = read(self.matrix, piece, cols, self._cells, fields)
-        if received is not None:
-            received += found.pop("received")[0].sum(0)
+        found = read(self.matrix, piece, cols, self._cells, _FIELDS)
         cell, rows = self._cell_of(piece.rows)
         if rows is not None:
             found = {name: tensor[:, :, rows] for name, tensor in found.items()}

@@ -40,7 +40,6 @@ class Overview:
             for level in range(coarse, top + 1)
             for reduce in ("mean", "max")
         }
-        self.received = torch.zeros(self.m, dtype=torch.float64) if self.h == 1 else None
         self.done = 0
         self._made: Cells | None = None  # the band that the pass is at, and what is left of it
         self._left: deque[Piece] = deque()
@@ -62,7 +61,7 @@ class Overview:
     @property
     def nbytes(self) -> int:
         """Bytes that it holds."""
-        return sum(picture.nbytes for picture in self._pictures.values()) + 8 * self.m
+        return sum(picture.nbytes for picture in self._pictures.values())
 
     def _region(self, first: int, last: int, cell: int) -> Region:
         """The whole width of some bands."""
@@ -103,7 +102,7 @@ class Overview:
                     self._left.extend(todo)
                 while self._left:
                     cancel.check()
-                    self._made.take(self._left[0], self.received)
+                    self._made.take(self._left[0])
                     self._left.popleft()
                 with self._change:
                     self._show(self._made, self.done, self.done)

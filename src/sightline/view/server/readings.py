@@ -25,7 +25,7 @@ from sightline.view.server.blocks import (
 from sightline.view.server.cancel import Cancel
 
 #: Rows from which the numbers of the atlas are read at most.
-SAMPLE = 64
+SAMPLE = 48
 #: Cells along a side of a head's small picture, and rows that it is read from where not from all.
 THUMBNAIL, THUMBNAIL_ROWS = 32, 64
 _PART = 1 << 21  # weights that are held in plain PyTorch at a time
@@ -110,6 +110,16 @@ def entropy(matrix: AttentionMatrix, cancel: Cancel) -> Tensor:
         cancel.check()
         found[piece.rows] = read(matrix, piece, slice(0, m), None, ("entropy",))["entropy"][0, 0]
     return found
+
+
+def received(matrix: AttentionMatrix, cancel: Cancel) -> Tensor:
+    """[M]: the sum over queries of the weight that each key of one head gets; such a pass as well."""
+    m = matrix.shape[3]
+    found = torch.zeros(m, dtype=torch.float64)
+    for piece in pieces(matrix, slice(None), m):
+        cancel.check()
+        found += read(matrix, piece, slice(0, m), None, ("received",))["received"][0, 0]
+    return found.float()
 
 
 def numbers(matrix: AttentionMatrix, is_self: bool, cancel: Cancel) -> dict[str, Any]:

@@ -101,13 +101,6 @@ class Service:
         assert isinstance(result, Picture)
         return result
 
-    def received(self, head: Head, cancel: Cancel) -> Tensor:
-        """[M]: the sum over queries of the weight that each key gets; the overview's pass finds it."""
-        overview = self.overview(head)
-        overview.refine(cancel)
-        assert overview.received is not None
-        return overview.received.float()
-
     def overview(self, head: Head) -> Overview:
         """The coarse levels of a head, as far as they are computed."""
         made: Overview = self.cache.get_or_make(

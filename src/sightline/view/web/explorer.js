@@ -126,6 +126,12 @@ export class Explorer {
     this.tell(new Set(["hover"]));
   }
 
+  /** Pin what was under the pointer: it shows now, not what was hovered. @param {Partial<import("./state.js").State>} change */
+  pin(change) {
+    this.hovered = null;
+    this.set(change);
+  }
+
   /**
    * What is selected: under the pointer, else pinned. `at` is a query where the direction is "to", else a key.
    * @returns {{at: number | null, direction: "to" | "from", pinned: boolean}}

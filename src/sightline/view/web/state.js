@@ -73,6 +73,9 @@ const LETTERS = {
   full: "f",
 };
 
+// What a trace suggests at first: an address says it, whatever it is.
+const ALWAYS = new Set(["layer", "head", "query", "words", "scale"]);
+
 const WORDS = {
   direction: ["to", "from"],
   show: ["weights", "received", "rollout", "relevance"],
@@ -90,7 +93,7 @@ export function toAddress(state) {
   const query = new URLSearchParams();
   for (const [name, letter] of Object.entries(LETTERS)) {
     const value = written(name, state[name]);
-    if (value !== written(name, START[name])) query.set(letter, value);
+    if (ALWAYS.has(name) || value !== written(name, START[name])) query.set(letter, value);
   }
   return `#${query}`;
 }

@@ -20,7 +20,7 @@ export class AlignmentFigure {
     const row = (title, role, tokens) => {
       return new ChipRow(title, {
         onHover: (at) => explorer.hover(at === null ? null : hoverOf(explorer.state, role, at)),
-        onPin: (at) => void explorer.set(pinOf(explorer.state, role, explorer.range(tokens(), at), at)),
+        onPin: (at) => explorer.pin(pinOf(explorer.state, role, explorer.range(tokens(), at), at)),
       });
     };
     this.targets = row("target words: queries", "queries", () => explorer.subject.queries);
@@ -117,7 +117,7 @@ export class AlignmentFigure {
     const base = stage.getBoundingClientRect();
     const boxes = (row) => row.chips.map((chip) => {
       const { left, top, width, height } = chip.getBoundingClientRect();
-      return { left: left - base.left, top: top - base.top, width, height };
+      return { left: left - base.left, top: top - base.top + stage.scrollTop, width, height };
     });
     const [from, to] = [boxes(targets), boxes(sources)];
     this.ribbons = this.links.map(({ target, source, weight }) => {
@@ -129,6 +129,15 @@ export class AlignmentFigure {
     });
     svg.replaceChildren(...this.ribbons);
     this.paint();
+    this.reveal();
+  }
+
+  /** Bring the pinned word into sight, inside the box only. */
+  reveal() {
+    const { stage, targets } = this;
+    const { query } = this.view.explorer.state;
+    const chip = targets.chips[targets.units.findIndex(({ from, to }) => query !== null && from <= query && query < to)];
+    if (chip && stage.scrollHeight > stage.clientHeight) stage.scrollTop = chip.offsetTop - stage.clientHeight / 2;
   }
 
   /** Colours and marks only: nothing is laid out. */

@@ -24,7 +24,7 @@ export class ChipRow {
    * @param {import("../text/merge.js").TokenRange[]} units
    */
   show(tokens, units) {
-    const texts = units.map((unit) => unitText(tokens, unit));
+    const texts = units.map((unit) => unitText(tokens, unit).trim() || "␣");
     const shown = JSON.stringify([units, texts]);
     if (shown === this.shown) return;
     this.shown = shown;

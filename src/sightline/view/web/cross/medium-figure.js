@@ -42,7 +42,7 @@ export class MediumFigure {
       onPin: (at) => {
         const { subject, state } = explorer;
         const unit = explorer.range(side === "queries" ? subject.queries : subject.keys, at);
-        void explorer.set(pinOf(state, role(), unit, at));
+        explorer.pin(pinOf(state, role(), unit, at));
       },
     };
   }
@@ -121,13 +121,14 @@ export class MediumFigure {
   /** In words, of one line: how much of the weight is on the medium, and at the position pointed at. */
   tell(shading, first, end, pointed) {
     if (!shading) return void (this.told.textContent = " ");
+    const { about } = this.view.explorer.subject;
     let [inside, all] = [0, 0];
     shading.values.forEach((value, at) => {
       if (Number.isNaN(value)) return;
       all += value;
       if (at >= first && at < end) inside += value;
     });
-    const parts = shading.side === "keys" && all > 0 ? [`${showCount(end - first)} positions get ${showWeight(inside)} of ${showWeight(all)}`] : [];
+    const parts = shading.side === "keys" && all > 0 ? [`${showCount(end - first)} ${about.medium.kind === "image" ? "patches" : "moments"} get ${showWeight(inside)} of ${showWeight(all)}`] : [];
     if (pointed !== null && pointed < shading.values.length) parts.push(`#${pointed} ${showWeight(shading.values[pointed])}`);
     this.told.textContent = parts.join(" · ") || " ";
   }

@@ -36,5 +36,5 @@ export function ribbonWidth(weight) {
  * @param {number} width CSS pixels
  */
 export function fitsInLine(texts, width) {
-  return texts.reduce((sum, text) => sum + 20 + 9 * Math.max(1, text.length), 0) <= width;
+  return texts.reduce((sum, text) => sum + 18 + 8 * Math.max(1, text.length), 0) <= width;
 }

@@ -1,6 +1,7 @@
 import { choice, element } from "../common/dom.js";
 import { showCount, showToken } from "../common/format.js";
 import { View } from "../view.js";
+import { largestPlaces } from "./merge.js";
 import { TextPanel } from "./panel.js";
 import { hoverOf, pinOf } from "./pointing.js";
 import { rankingCandidates, rankUnits } from "./ranking.js";
@@ -48,7 +49,7 @@ class SightlineText extends View {
     if (has("subject", "compared")) this.lay();
     if (has("subject", "show", "direction")) this.describe();
     if (has("subject", "compared", "hover", "query", "key", "direction", "show", "words", "tokens")) this.follow();
-    if (has("words", "colours", "scale", "ceiling")) this.paint();
+    if (has("words", "colours", "scale", "ceiling", "tokens")) this.paint();
     if (has("query", "key")) this.reveal();
   }
 
@@ -69,6 +70,8 @@ class SightlineText extends View {
     this.panelsBox.replaceChildren(...this.all.map((panel) => panel.node));
     for (const panel of this.all) panel.open();
     this.shading = this.versusShading = null;
+    this.shader.forget();
+    this.versusShader.forget();
   }
 
   get all() {
@@ -80,7 +83,7 @@ class SightlineText extends View {
     const host = {
       rangeOf: (at) => explorer.range(tokens, at),
       onHover: (at) => explorer.hover(at === null ? null : this.inside(hoverOf(explorer.state, role, at))),
-      onPin: (at) => void explorer.set(this.inside(pinOf(explorer.state, role, explorer.range(tokens, at), at))),
+      onPin: (at) => explorer.pin(this.inside(pinOf(explorer.state, role, explorer.range(tokens, at), at))),
     };
     return new TextPanel(tokens, role, title, host);
   }
@@ -130,6 +133,7 @@ class SightlineText extends View {
     this.shading = shading;
     this.shadedBy = this.wish(this.explorer.subject);
     this.paint();
+    this.revealLargest();
   }
 
   paint() {
@@ -218,9 +222,18 @@ class SightlineText extends View {
 
   pickRow(at) {
     const cell = this.rowCell(at);
-    void this.explorer.set(cell.query === null ? { direction: "from", key: at } : cell);
+    this.explorer.pin(cell.query === null ? { direction: "from", key: at } : cell);
     const side = this.shading.side;
     void this.panels.find(({ role }) => role === "both" || role === side)?.pieces.reveal(at);
+  }
+
+  /** Beside the text of a pinned token, bring what has the most weight with it into sight. */
+  revealLargest() {
+    const { shading, explorer } = this;
+    const { hovered, subject } = explorer;
+    if (!shading || shading.received || hovered || subject.section.isSelf) return;
+    const [at] = largestPlaces(shading.values, 1);
+    if (at !== undefined) void this.panels.find(({ role }) => role === shading.side)?.pieces.reveal(at);
   }
 
   /** Bring what is pinned into sight. */

@@ -71,6 +71,7 @@ export class TextPanel {
     box.addEventListener("keydown", (event) => this.key(event));
     box.addEventListener("blur", () => {
       box.removeAttribute("aria-activedescendant");
+      if (!this.marks.cursor) return;
       this.mark({ ...this.marks, cursor: null });
       host.onHover(null);
     });

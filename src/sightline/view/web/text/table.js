@@ -63,7 +63,7 @@ export class RankingTable {
       row.at = unit ? unit.from : null;
       row.line.classList.toggle("none", !unit);
       row.token.disabled = !unit;
-      row.token.textContent = unit ? unitText(tokens, unit) : " ";
+      row.token.textContent = unit ? unitText(tokens, unit).trim() || "␣" : " ";
       row.place.textContent = unit ? (unit.to - unit.from > 1 ? `#${unit.from}–${unit.to - 1}` : `#${unit.from}`) : "";
       row.weight.textContent = unit ? showWeight(unit.weight) : "";
       row.bar.style.width = `${unit ? Math.max(2, Math.round((100 * unit.weight) / most)) : 0}%`;
