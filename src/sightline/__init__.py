@@ -41,6 +41,7 @@ __all__ = [
     "load_profile",
     "load_trace",
     "monitor",
+    "pipeline",
     "prefix",
     "profile",
     "ranges",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from sightline import models as models
     from sightline import nn as nn
     from sightline.sdpa import sdpa_override as sdpa_override
+    from sightline.tasks import pipeline as pipeline
 
 # Loaded when first asked for, so that importing sightline stays quick.
 _LATER = {"measure", "models", "nn"}
@@ -67,8 +69,12 @@ def __getattr__(name: str) -> Any:
         from sightline.sdpa import sdpa_override
 
         return sdpa_override
+    if name == "pipeline":
+        from sightline.tasks import pipeline
+
+        return pipeline
     raise AttributeError(f"module 'sightline' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, "sdpa_override"})
+    return sorted({*globals(), *_LATER, "pipeline", "sdpa_override"})

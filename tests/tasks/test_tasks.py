@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 
 import pytest
 import torch
@@ -12,8 +14,10 @@ pytest.importorskip("tokenizers", reason="tasks need the [app] extra")
 pytest.importorskip("rich", reason="tasks need the [app] extra")
 
 from sightline.cli import main
+from sightline.errors import CommandError
 from sightline.tasks import pipeline
 from sightline.tasks.recipe import Recipe
+from sightline.tasks.sentiment import Sentiment
 from sightline.tasks.task import Source
 from sightline.tasks.training import Run
 
@@ -76,6 +80,11 @@ def test_sentiment_from_data_to_answers(sentiment_data, tmp_path, capsys):
     answer = pipeline("sentiment", out)
     assert answer("a rather dull film")[0]["label"] == "neg"
     assert [set(each) for each in answer(["a warm film", "a grim film"])] == [{"label", "score"}] * 2
+    # A text past the context of 64 is read in windows: here 3 of good news and half of one of bad.
+    warm, grim, long = answer([f"a very {words} " * n for words, n in (("warm film", 16), ("grim film", 8))]
+                              + ["a very warm film " * 48 + "a very grim film " * 8])  # fmt: skip
+    assert long["label"] == "pos"
+    assert long["score"] == pytest.approx((6 * warm["score"] + 1 - grim["score"]) / 7, abs=1e-5)
     page = tmp_path / "page.html"
     assert command("run", out, "a very warm film", "--look", page) == 0
     assert "a very warm film" in page.read_text()
@@ -88,6 +97,10 @@ def test_translation_from_data_to_answers(pair_data, tmp_path, capsys):
     assert command("train", "translation", "--data", pair_data, "--out", out, *SMALL, *options) == 0
     answer = pipeline("translation", out)
     assert answer(["b a d", "c"]) == [{"translation_text": "zwei eins vier"}, {"translation_text": "drei"}]
+    assert "bleu 100" in capsys.readouterr().out and "validation, bleu" in (out / "README.md").read_text()
+    assert command("run", out, "b a " * 10) == 1
+    assert " tokens, and the model reads 16; split it" in capsys.readouterr().err
+    assert command("run", out, "b a " * 10, "--truncate") == 0
     page = tmp_path / "page.html"
     assert command("run", out, "b a d", "--look", page) == 0
     about = json.loads(page.read_text().split('id="sightline-data">')[1].split("</script>")[0])["about"]
@@ -110,55 +123,133 @@ def test_language_goes_on(tmp_path, capsys):
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_an_interrupted_run_goes_on_exactly(sentiment_data, tmp_path):
+RECIPE = Recipe(width=16, heads=2, layers=1, dropout=0.3, epochs=3, batch=16, average=0.9, hide=0.1)
+
+
+def make_run(data, folder, task=None, recipe=RECIPE, identity="the same"):
+    folder.mkdir(exist_ok=True)
+    task = task or Sentiment()
+    return Run(task, task.read(Source(data), recipe), recipe, folder, {"data": identity})
+
+
+class Losses:
+    """Keeps the losses; after so many steps something happens."""
+
+    def __init__(self, after=-1, happens=None):
+        self.left, self.losses, self.happens = after, [], happens
+
+    def step(self, epoch, done, of, loss):
+        self.losses.append(loss)
+        self.left -= 1
+        if self.left == 0:
+            self.happens()
+
+    def epoch(self, epoch, figures, better):
+        pass
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+class InterruptedWhileValidating(Sentiment):
+    """Ctrl-C comes while the averaged weights stand in for the model's own."""
+
+    left = 2
+
+    def evaluate(self, model, examples, recipe):
+        self.left -= 1
+        if self.left == 0:
+            interrupt()
+        return super().evaluate(model, examples, recipe)
+
+
+class InterruptedWhileStepping(Sentiment):
+    """Ctrl-C comes before the weights are stepped, after random numbers were drawn."""
+
+    left = 5
+
+    def loss(self, model, examples, recipe):
+        found = super().loss(model, examples, recipe)
+        self.left -= 1
+        if self.left == 0:
+            interrupt()
+        return found
+
+
+@pytest.mark.parametrize("task", [Sentiment, InterruptedWhileValidating, InterruptedWhileStepping])
+def test_an_interrupted_run_goes_on_exactly(task, sentiment_data, tmp_path):
     """Losses, figures and weights are those of a run that was never stopped, to the last bit."""
-    from sightline.tasks.sentiment import Sentiment
-
-    recipe = Recipe(width=16, heads=2, layers=1, dropout=0.3, epochs=3, batch=16, average=0.9, hide=0.1)
-
-    def make(folder):
-        folder.mkdir(exist_ok=True)
-        task = Sentiment()
-        data = task.read(Source(sentiment_data), recipe)
-        return Run(task, data, recipe, folder, {"data": "the same"})
-
-    class Stops:
-        def __init__(self, after):
-            self.left, self.losses = after, []
-
-        def step(self, epoch, done, of, loss):
-            self.losses.append(loss)
-            self.left -= 1
-            if self.left == 0:
-                raise KeyboardInterrupt
-
-        def epoch(self, epoch, figures, better):
-            pass
-
-    whole = Stops(-1)
-    first = make(tmp_path / "whole")
+    whole = Losses()
+    first = make_run(sentiment_data, tmp_path / "whole")
     history = first.fit(whole)
-    losses = []
-    for _ in range(20):
+    losses, stops = [], 0
+    while True:
         torch.manual_seed(99)  # whatever happened in between
-        part = Stops(7)
-        run = make(tmp_path / "parts")
+        part = Losses(7, interrupt)
+        run = make_run(sentiment_data, tmp_path / "parts", task())
         try:
             found = run.fit(part)
-        except KeyboardInterrupt:
-            losses += part.losses
-        else:
-            losses += part.losses
             break
-    assert losses == whole.losses and found == history
+        except KeyboardInterrupt:
+            stops += 1
+        finally:
+            losses += part.losses
+    assert stops > 2 and losses == whole.losses and found == history
     for one, other in zip(first.model.parameters(), run.model.parameters(), strict=True):
         assert torch.equal(one, other)
-    with pytest.raises(Exception, match="is of a run with another data"):
-        Run(run.task, run.data, recipe, tmp_path / "parts", {"data": "others"})
-    path = tmp_path / "parts" / "checkpoint.safetensors"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_interruption_leaves_the_checkpoint(sentiment_data, tmp_path):
+    run = make_run(sentiment_data, tmp_path / "run")
+    run.save()
+    before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(Losses(3, lambda: (interrupt(), interrupt())))
+    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_other_data_and_damage_are_refused(sentiment_data, tmp_path):
+    out = tmp_path / "run"
+    make_run(sentiment_data, out).save()
+    with pytest.raises(CommandError, match="is of a run with another data"):
+        make_run(sentiment_data, out, identity="others")
+    path = out / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(Exception, match="is no sound checkpoint"):
-        make(tmp_path / "parts")
+    with pytest.raises(CommandError, match="is no sound checkpoint"):
+        make_run(sentiment_data, out)
+    before = Source(sentiment_data).digest()
+    with sentiment_data.open("a") as file:
+        file.write("one more\tpos\n")
+    assert Source(sentiment_data).digest() != before
+
+
+def test_a_full_disk_loses_nothing(sentiment_data, tmp_path):
+    resource = pytest.importorskip("resource", reason="limits of a process are POSIX")
+    run = make_run(sentiment_data, tmp_path / "run")
+    run.save()
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # no file may grow beyond that
+    try:
+        with pytest.raises(CommandError, match="cannot write .*what was saved before is as it was"):
+            run.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(sentiment_data, tmp_path):
+    class Broken(Sentiment):
+        def loss(self, model, examples, recipe):
+            return super().loss(model, examples, recipe) * float("nan")
+
+    run = make_run(sentiment_data, tmp_path / "run", Broken())
+    with pytest.raises(CommandError, match="the loss became nan in epoch 1, at step 1; a lower --set rate"):
+        run.fit()
+    assert all(parameter.isfinite().all() for parameter in run.model.parameters())
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,9 @@ def save_run(
     Args:
         identity: what the run follows from; a checkpoint of another is refused.
         tensors: weights and the like, by group and name.
+
+    Raises:
+        CommandError: it cannot be written, as on a full disk; the one before is then as it was.
     """
     from safetensors.torch import save
 
@@ -57,8 +60,13 @@ def save_run(
     }
     flat["rng"] = torch.get_rng_state()
     described = json.dumps({"identity": identity, "progress": vars(progress)}, sort_keys=True)
-    with replacing(folder / FILE) as file:
-        file.write(save(flat, {_KEY: described}))
+    try:
+        with replacing(folder / FILE) as file:
+            file.write(save(flat, {_KEY: described}))
+    except OSError as error:
+        raise CommandError(
+            f"cannot write {folder / FILE}: {error.strerror or error}; what was saved before is as it was"
+        ) from None
 
 
 def forget_run(folder: Path) -> None:

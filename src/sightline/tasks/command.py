@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json as json_lines
 import sys
 from pathlib import Path
@@ -48,25 +47,29 @@ def train(
     source = Source(data, valid, test, names, encoding, skip_bad, None if fold is None else _fold(fold))
     if (out / DONE).exists():
         raise CommandError(f"--out {out}: holds a finished model; give another folder")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"--out {out}: cannot be made: {error.strerror or error}") from None
     read = job.read(source, recipe)
     for notice in read.notices[:5]:
         print(f"sightline: {notice}", file=sys.stderr)
-    identity = {"task": task, "recipe": recipe.to_dict(), "data": _digest(read), "threads": _threads()}
+    identity = {"task": task, "recipe": recipe.to_dict(), "data": source.digest(), "threads": _threads()}
     run = Run(job, read, recipe, out, identity)
-    with Shown(recipe.epochs, job.metric) as shown:
-        try:
+    figures: dict[str, dict[str, float]] = {}
+    try:
+        with Shown(recipe.epochs, job.metric) as shown:
             run.fit(shown)
-        except KeyboardInterrupt:
-            print(f"sightline: stopped; the same command goes on from {out}", file=sys.stderr)
-            raise
-    figures = {"validation": measured(job, run.model, read.valid, recipe)}
-    if read.test:
-        figures["test"] = measured(job, run.model, read.test, recipe)
-    save_task(out, job, run.model, recipe)
+        for part, examples in (("validation", read.valid), ("test", read.test)):
+            if examples:
+                figures[part] = measured(job, run.model, examples, recipe, finished=True)
+    except KeyboardInterrupt:
+        print(f"sightline: stopped; the same command goes on from {out}", file=sys.stderr)
+        raise
     about = {"data": str(data.name), "licence": licence or "not given"}
-    forget_run(out)
     write_card(out, job, run.model, recipe, read, figures, about)
+    save_task(out, job, run.model, recipe)
+    forget_run(out)
     for part, each in figures.items():
         print(f"{part}: " + ", ".join(f"{name} {value:.4f}" for name, value in each.items()))
 
@@ -80,6 +83,9 @@ def run(
     new_tokens: Annotated[int | None, typer.Option(help="Tokens that are written at most.")] = None,
     temperature: Annotated[float, typer.Option(help="0: the likeliest; above: drawn (generation).")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="Read only the beginning of a source that is too long.")
+    ] = False,
     look: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the page of what was attended to.")
     ] = None,
@@ -91,6 +97,8 @@ def run(
 
     pipe = Pipeline(model, None)
     options: dict[str, Any] = {} if new_tokens is None else {"new_tokens": new_tokens}
+    if truncate:
+        options["truncation"] = True
     if temperature and pipe.task.name == "generation":
         options |= {"temperature": temperature, "generator": torch.Generator().manual_seed(seed)}
     texts = [text for each in inputs for text in _texts(each)]
@@ -124,11 +132,6 @@ def _fold(text: str) -> tuple[int, int]:
     if not (number.isdigit() and of.isdigit() and 0 <= int(number) < int(of) and int(of) > 1):
         raise CommandError(f"--fold {text}: expected I/K with 0 <= I < K, such as 0/10")
     return int(number), int(of)
-
-
-def _digest(data: Any) -> str:
-    parts = repr((data.train[:1000], len(data.train), data.valid[:1000], len(data.valid)))
-    return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
 def _threads() -> int:

@@ -74,11 +74,12 @@ class Language(Task):
         return [ids[at : at + room + 1].tolist() for at in range(0, len(ids) - room, room)]
 
     def build(self, recipe: Recipe) -> Decoder:
-        """A decoder with rotary positions."""
+        """A decoder with rotary positions, which never looks further back than it learnt to."""
         return Decoder(
             TransformerConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
-                vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context, positions="rotary",
+                vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,
+                positions="rotary", window=recipe.context,
             )
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,10 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.models import EncoderDecoder, TransformerConfig
+from sightline.tasks.bleu import bleu
 from sightline.tasks.recipe import Recipe
+from sightline.tasks.rouge import rouge
 from sightline.tasks.rows import read_rows
 from sightline.tasks.task import Data, Source, Task, padded, split
 from sightline.tasks.tokenizing import END, PAD, START, train_pieces
+
+_WRITTEN = 64  # texts that are written at once
 
 
 class Pair(NamedTuple):
@@ -41,14 +46,19 @@ class Pairs(Task):
             train, valid = rows.rows, self._rows(source, source.valid).rows
         self.tokenizer = train_pieces((text for row in train for text in row), recipe.vocabulary)
         parts = [[self._encoded(row, recipe) for row in part] for part in (train, valid, test)]
-        cut = sum(len(pair.source) == recipe.context for pair in parts[0])
-        if cut:
-            notices.append(f"{cut} sources were cut to the context of {recipe.context} tokens")
+        for side, name in ((0, "sources"), (1, "targets")):
+            full = sum(len(pair[side]) == recipe.context for pair in parts[0])
+            if full:
+                notices.append(
+                    f"{full} {name} fill the context of {recipe.context} tokens; longer ones are cut"
+                )
         return Data(parts[0], parts[1], parts[2], notices)
 
     def _rows(self, source: Source, path: Any) -> Any:
         columns = source.columns or self.columns
-        return read_rows(path, columns, skip_bad=source.skip_bad, encoding=source.encoding)
+        return read_rows(
+            path, columns, named=bool(source.columns), skip_bad=source.skip_bad, encoding=source.encoding
+        )
 
     def _encoded(self, row: tuple[str, ...], recipe: Recipe) -> Pair:
         source, target = row
@@ -100,6 +110,19 @@ class Pairs(Task):
             total, count = total + float(loss), count + tokens
         return {"loss": total / count}
 
+    def judge(self, model: EncoderDecoder, examples: Sequence[Pair], recipe: Recipe) -> dict[str, float]:
+        """The loss, and how near what the model writes is to the targets."""
+        ordered = sorted(examples, key=self.size)  # those of like length share a batch
+        written: list[str] = []
+        for start in range(0, len(ordered), _WRITTEN):
+            sources = [pair.source for pair in ordered[start : start + _WRITTEN]]
+            written += self.write(model, sources, recipe.context - 1)
+        return self.evaluate(model, examples, recipe) | self.compare(written, [pair.text for pair in ordered])
+
+    @abstractmethod
+    def compare(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+        """Figures of texts against their references."""
+
     def write(self, model: EncoderDecoder, sources: Sequence[list[int]], new_tokens: int) -> list[str]:
         """What the model writes for sources, by beam search."""
         pad = model.config.pad
@@ -121,6 +144,10 @@ class Translation(Pairs):
         batch=64, rate=2e-3, warmup=400, smoothing=0.1, average=0.99,
     )  # fmt: skip
 
+    def compare(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+        """BLEU, without case."""
+        return {"bleu": bleu(written, references)}
+
 
 class Summarization(Pairs):
     """A text and its summary."""
@@ -133,3 +160,7 @@ class Summarization(Pairs):
         width=256, layers=3, heads=4, dropout=0.3, vocabulary=8000, context=256, epochs=20, patience=3,
         batch=32, rate=1e-3, warmup=400, smoothing=0.1, average=0.99,
     )  # fmt: skip
+
+    def compare(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+        """ROUGE-1, -2 and -L."""
+        return rouge(written, references)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sightline.atomic import replacing
+from sightline.atomic import write_atomically
 from sightline.errors import CommandError
 from sightline.models import Model, from_pretrained, load_tokenizer
 from sightline.tasks.language import Language
@@ -31,11 +31,18 @@ def find_task(name: str) -> type[Task]:
 
 
 def save_task(folder: Path, task: Task, model: Model, recipe: Recipe) -> None:
-    """The model, its tokenizer, and what the task needs to answer with it."""
-    model.save_pretrained(folder, task.tokenizer)
+    """The model, its tokenizer, and what the task needs to answer with it.
+
+    Raises:
+        CommandError: it cannot be written.
+    """
     described = {"task": task.name, "labels": task.labels, "recipe": recipe.to_dict()}
-    with replacing(folder / FILE) as file:
-        file.write((json.dumps(described, indent=2) + "\n").encode())
+    try:
+        model.save_pretrained(folder, task.tokenizer)
+    except OSError as error:
+        raise CommandError(f"cannot write to {folder}: {error.strerror or error}") from None
+    # Last, since it says that the model is whole.
+    write_atomically(folder / FILE, [json.dumps(described, indent=2) + "\n"])
 
 
 def load_task(folder: Path, wanted: str | None = None) -> tuple[Task, Any, Recipe]:

@@ -50,13 +50,19 @@ class Sentiment(Task):
             train, valid = split(train, recipe.seed)
         self.tokenizer = train_words((text for text, _ in train), recipe.vocabulary)
         parts = [[self._encoded(row, recipe) for row in part] for part in (train, valid, test)]
-        return Data(parts[0], parts[1], parts[2], rows.bad)
+        full = sum(len(example.ids) == recipe.context for example in parts[0])
+        cut = (
+            [f"{full} texts fill the context of {recipe.context} tokens; longer ones are cut"] if full else []
+        )
+        return Data(parts[0], parts[1], parts[2], [*rows.bad, *cut])
 
     def _rows(self, source: Source, path: Any) -> Rows:
         if path.is_dir():
-            return read_label_folder(path, encoding=source.encoding)
+            return read_label_folder(path, skip_bad=source.skip_bad, encoding=source.encoding)
         columns = source.columns or ("text", "label")
-        return read_rows(path, columns, skip_bad=source.skip_bad, encoding=source.encoding)
+        return read_rows(
+            path, columns, named=bool(source.columns), skip_bad=source.skip_bad, encoding=source.encoding
+        )
 
     def _encoded(self, row: tuple[str, ...], recipe: Recipe) -> Labelled:
         text, label = row
@@ -67,6 +73,11 @@ class Sentiment(Task):
     def ids_of(self, text: str, context: int) -> list[int]:
         """A text as ids, at least one and at most ``context``."""
         return self.tokenizer.encode(text).ids[:context] or [self.tokenizer.token_to_id(PAD)]
+
+    def windows_of(self, text: str, context: int) -> list[list[int]]:
+        """All of a text, in windows of at most ``context`` ids."""
+        ids = self.tokenizer.encode(text).ids or [self.tokenizer.token_to_id(PAD)]
+        return [ids[at : at + context] for at in range(0, len(ids), context)]
 
     def build(self, recipe: Recipe) -> Encoder:
         """An encoder with a classification head."""

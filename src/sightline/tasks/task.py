@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from sightline.errors import CommandError
 from sightline.models import Model
 from sightline.tasks.recipe import Recipe
 
@@ -42,6 +44,27 @@ class Source:
     encoding: str = "utf-8"
     skip_bad: bool = False
     fold: tuple[int, int] | None = None
+
+    def digest(self) -> str:
+        """A hash of all that is read and how: another one is other data.
+
+        Raises:
+            CommandError: for a file that cannot be read.
+        """
+        digest = hashlib.sha256(repr((self.columns, self.encoding, self.skip_bad, self.fold)).encode())
+        for path in (self.data, self.valid, self.test):
+            digest.update(b"\0part")
+            for file in [] if path is None else _files(path):
+                try:
+                    content = hashlib.sha256(file.read_bytes()).digest()
+                except OSError as error:
+                    raise CommandError(f"{file}: cannot be read: {error.strerror or error}") from None
+                digest.update(file.name.encode() + content)
+        return digest.hexdigest()[:32]
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
 
 
 class Task(ABC):
@@ -75,6 +98,10 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self, model: Any, examples: Sequence[Any], recipe: Recipe) -> dict[str, float]:
         """Figures over examples, among them ``metric``."""
+
+    def judge(self, model: Any, examples: Sequence[Any], recipe: Recipe) -> dict[str, float]:
+        """The figures of a finished model: those of :meth:`evaluate`, and what takes longer to get."""
+        return self.evaluate(model, examples, recipe)
 
     def epoch(self, examples: list[Any], generator: torch.Generator) -> list[Any]:
         """The examples of one pass; drawn anew where a task has more than it can show at once."""

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sightline.errors import CommandError
 from sightline.tasks.batches import batches_of
 from sightline.tasks.checkpoint import Progress, load_run, save_run
+from sightline.tasks.interrupt import Abandoned, Interrupts
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.task import Data, Task
 
@@ -60,30 +62,43 @@ class Run:
     def fit(self, report: Report | None = None) -> list[dict[str, float]]:
         """Trains to the end; the model then has the weights of its best epoch. Returns what was measured.
 
-        A KeyboardInterrupt saves the run before it goes on to the caller.
+        Ctrl-C saves the run after the step that is under way, and goes on to the caller as a
+        KeyboardInterrupt; a second one stops at once, and what was saved last counts.
+
+        Raises:
+            CommandError: for a loss that is no number, or a checkpoint that cannot be written.
         """
         told = report or Silent()
-        recipe, progress = self.recipe, self.progress
-        per_epoch = len(batches_of(self.task, self.data.train, recipe.batch, recipe.seed, 0))
-        total = per_epoch * recipe.epochs
-        try:
-            while progress.epoch < recipe.epochs and progress.waited < recipe.patience:
-                batches = batches_of(self.task, self.data.train, recipe.batch, recipe.seed, progress.epoch)
-                while progress.at < len(batches):
-                    loss = self._step(batches[progress.at], total)
-                    progress.at += 1
-                    told.step(progress.epoch, progress.at, len(batches), loss)
-                    if progress.at % _EVERY == 0:
-                        self.save()
-                figures, better = self._end_of_epoch()
-                told.epoch(progress.epoch - 1, figures, better)
+        with Interrupts() as interrupts:
+            try:
+                while (
+                    self.progress.epoch < self.recipe.epochs and self.progress.waited < self.recipe.patience
+                ):
+                    self._epoch(told, interrupts)
+            except Abandoned:
+                raise
+            except KeyboardInterrupt:
                 self.save()
-        except KeyboardInterrupt:
-            self.save()
-            raise
+                raise
         if self.best:
             self.model.load_state_dict(self.best, strict=False)
-        return progress.history
+        return self.progress.history
+
+    def _epoch(self, told: Report, interrupts: Interrupts) -> None:
+        """What is left of the epoch that the run is in, and its validation."""
+        progress, recipe = self.progress, self.recipe
+        batches = batches_of(self.task, self.data.train, recipe.batch, recipe.seed, progress.epoch)
+        while progress.at < len(batches):
+            interrupts.check()
+            loss = self._step(batches[progress.at], len(batches) * recipe.epochs)
+            progress.at += 1
+            told.step(progress.epoch, progress.at, len(batches), loss)
+            if progress.at % _EVERY == 0:
+                self.save()
+        interrupts.check()
+        figures, better = self._end_of_epoch()
+        told.epoch(progress.epoch - 1, figures, better)
+        self.save()
 
     def save(self) -> None:
         """Writes the checkpoint."""
@@ -109,6 +124,12 @@ class Run:
         self.model.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             loss = self.task.loss(self.model, batch, recipe)
+        if not torch.isfinite(loss):
+            raise CommandError(
+                f"the loss became {float(loss.detach()):g} in epoch {self.progress.epoch + 1}, at step "
+                f"{self.progress.step + 1}; a lower --set rate (it is {recipe.rate:g}) or --set "
+                f"precision=float32 may help"
+            )
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
@@ -140,11 +161,13 @@ class Run:
         return figures, better
 
 
-def measured(task: Task, model: Any, examples: list[Any], recipe: Recipe) -> dict[str, float]:
-    """Figures of a model in eval mode, without gradients."""
+def measured(
+    task: Task, model: Any, examples: list[Any], recipe: Recipe, *, finished: bool = False
+) -> dict[str, float]:
+    """Figures of a model in eval mode, without gradients; of a finished one also those that take longer."""
     model.eval()
     with torch.no_grad():
-        return task.evaluate(model, examples, recipe)
+        return (task.judge if finished else task.evaluate)(model, examples, recipe)
 
 
 def _own(model: nn.Module) -> dict[str, Tensor]:

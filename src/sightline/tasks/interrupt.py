@@ -1,0 +1,53 @@
+"""Ctrl-C during training: the step that is under way is finished first, so that the run can go on exactly."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Abandoned(KeyboardInterrupt):
+    """Asked twice: stop at once, with the checkpoint as it was."""
+
+
+class Interrupts:
+    """Holds SIGINT and SIGTERM back until :meth:`check`; a second one stops at once.
+
+    An exception in the middle of an optimiser's step would leave some weights stepped and some not, and in
+    the middle of validation the averaged weights in place of the model's own.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            self._before = {each: signal.signal(each, self._ask) for each in _SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise Abandoned
+        self._asked = True
+        print("sightline: stopping after this step; once more stops at once", file=sys.stderr)
+
+    def check(self) -> None:
+        """Between two steps.
+
+        Raises:
+            KeyboardInterrupt: one was asked for.
+        """
+        if self._asked:
+            raise KeyboardInterrupt
