@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from sightline.view.server import app as routes
 from sightline.view.server.app import create_app
 from sightline.view.server.reader import Reader, ReadJob
+from sightline.view.server.routes import incoming as routes
 from sightline.view.server.service import Service
 from sightline.view.server.uploads import Uploads
 

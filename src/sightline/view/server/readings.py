@@ -100,7 +100,7 @@ def numbers(section: Section, at: int, cancel: Cancel) -> dict[str, Any]:
     """Means over (a sample of) the rows of each head of a layer, and labels where every row is soon read."""
     matrix = section.layers[at]
     _, h, n, m = matrix.shape
-    step = max(1, -(-n // max(4, min(SAMPLE, _HELD // m))))
+    step = 1 if are_labelled(section, at) else max(1, -(-n // max(4, min(SAMPLE, _HELD // m))))
     rows = slice(step // 2, n, step)
     places = torch.arange(n)[rows] + (m - n)
     every_key, parts = cpu.Cells(torch.arange(m)[None], m), []

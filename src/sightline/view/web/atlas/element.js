@@ -164,8 +164,11 @@ class SightlineAtlas extends View {
     this.gathering = wanted;
     const what = `The numbers of ${jobs.length} layers`;
     const work = (signal, onProgress) => this.loader.all(jobs, signal, onProgress);
-    void this.load(work, what, "all").finally(() => {
-      if (this.gathering === wanted) this.gathering = "";
+    void this.load(work, what, "all").then(() => {
+      if (this.gathering !== wanted) return;
+      this.gathering = "";
+      const failed = jobs.map((job) => this.loader.error(job)).find(Boolean);
+      if (failed) this.say(failed.message, () => this.gather());
     });
   }
 
@@ -180,7 +183,7 @@ class SightlineAtlas extends View {
       this.show();
     }
     this.paint();
-    const failed = [...this.loader.errors.values()][0];
+    const failed = this.loader.error(job);
     if (failed) this.say(failed.message, () => this.loader.again());
   }
 

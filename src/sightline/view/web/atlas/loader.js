@@ -33,6 +33,11 @@ export class LayerLoader {
     return this.found.get(nameOf(job));
   }
 
+  /** Why a job failed. @param {LayerJob} job */
+  error(job) {
+    return this.errors.get(nameOf(job));
+  }
+
   /** What is in sight now; what no one needs any more is stopped. @param {LayerJob[]} jobs */
   want(jobs) {
     this.sight = jobs;
@@ -65,7 +70,7 @@ export class LayerLoader {
         settle();
       };
       const check = () => {
-        const failed = jobs.map((job) => this.errors.get(nameOf(job))).find(Boolean);
+        const failed = jobs.map((job) => this.error(job)).find(Boolean);
         const done = jobs.filter((job) => this.found.has(nameOf(job))).length;
         onProgress(done / jobs.length);
         if (failed) end(() => reject(failed));

@@ -108,6 +108,7 @@ class SightlineSteps extends View {
   keysShown() {
     const { keys, rest } = this.stages;
     const { key } = this.explorer.state;
+    if (keys.length === 0) return "which sees no key";
     if (rest.keys === 0) return keys.length === 1 ? "the only key that it sees" : `all ${showCount(keys.length)} keys that it sees`;
     const isMissing = key !== null && !keys.some((each) => each.key === key);
     const missing = isMissing ? `; the pinned key ${this.nameOf("key", key)} is not among them` : "";

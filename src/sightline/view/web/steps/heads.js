@@ -1,5 +1,6 @@
 import { element } from "../common/dom.js";
 import { largestOf } from "./arithmetic.js";
+import { withoutValues } from "./missing.js";
 import { vectorStrip } from "./strip.js";
 
 /**
@@ -10,7 +11,7 @@ import { vectorStrip } from "./strip.js";
 export function headsStrip({ stages, head, query, colours, onHead }) {
   const contexts = stages.heads.map(({ context }) => context);
   const width = contexts.find(Boolean)?.length;
-  if (!width) return [element("p", { class: "state" }, "Values were not kept in this trace, so the heads' contexts are not known: trace again with values kept.")];
+  if (!width) return [withoutValues("What the heads give")];
   const most = largestOf(contexts);
   const heads = stages.heads.map(({ head: each, context }) => {
     const strip = vectorStrip(context, most, colours, `context of ${query} in head ${each}`);

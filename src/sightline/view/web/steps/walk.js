@@ -3,6 +3,7 @@ import { showCount } from "../common/format.js";
 import { showReal } from "../common/real.js";
 import { largestOf, nameOfScale, products, sumOfWeights, times, workedScale, workedScore, workedWeight } from "./arithmetic.js";
 import { headsStrip } from "./heads.js";
+import { withoutValues } from "./missing.js";
 import { vectorNumbers, vectorStrip } from "./strip.js";
 import { footRow, keyTable } from "./table.js";
 
@@ -143,7 +144,7 @@ function showWeights({ stages, rows, row, keys, weightColours }) {
 /** @param {Walk} walk */
 function showContext({ stages, rows, keys, query, colours }) {
   if (stages.context === null || rows.some(({ value }) => value === null)) {
-    return [element("p", { class: "state" }, "Values were not kept in this trace, so there is no context to show: trace again with values kept.")];
+    return [withoutValues("The context")];
   }
   const most = largestOf(rows.map(({ value }) => value));
   const weighted = rows.map(({ value, weight }) => times(value, weight));
