@@ -6,6 +6,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -165,6 +167,9 @@ class Losses:
     def __init__(self, after=-1, happens=None):
         self.left, self.losses, self.happens = after, [], happens
 
+    def notice(self, text):
+        pass
+
     def step(self, epoch, done, of, loss):
         self.losses.append(loss)
         self.left -= 1
@@ -235,6 +240,22 @@ def test_a_second_interruption_leaves_the_checkpoint(sentiment_data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run.fit(Losses(3, lambda: (interrupt(), interrupt())))
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_the_command_goes_on(sentiment_data, tmp_path):
+    """Ctrl-C at the terminal: exit code 130, what to do is told, and the same command comes to the end."""
+    settings = ["--set", "epochs=20", "--set", "patience=20", "--threads", "1"]
+    given = [sys.executable, "-m", "sightline", "train", "sentiment", "--data", sentiment_data,
+             "--out", tmp_path / "model", *SMALL, *settings]  # fmt: skip
+    with subprocess.Popen(given, stderr=subprocess.PIPE, text=True) as process:
+        first = process.stderr.readline()  # an epoch is over
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert first.startswith("epoch 1: ")
+    assert process.returncode == 130 and "the same command goes on from" in rest, rest
+    done = subprocess.run(given, capture_output=True, text=True, check=True)
+    assert "epoch 1:" not in done.stderr and "epoch 20:" in done.stderr
+    assert done.stdout.startswith("validation: accuracy")
 
 
 def test_other_data_and_damage_are_refused(sentiment_data, tmp_path):

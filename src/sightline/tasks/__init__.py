@@ -1,13 +1,16 @@
 """Applications of self-attention, from data to answers: ``sightline train`` and ``sightline run``.
 
 ``task`` says what a task is, ``sentiment``, ``language`` and ``pairs`` are tasks, ``training`` is the loop of
-all of them, ``checkpoint`` what an interrupted run goes on from, ``pipelines`` what answers.
+all of them, ``checkpoint`` what an interrupted run goes on from, ``fitting`` the way from data to a finished
+model, ``pipelines`` what answers.
 """
 
 from __future__ import annotations
 
+from sightline.tasks.fitting import fit
 from sightline.tasks.pipelines import Pipeline, pipeline
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.registry import TASKS, load_task
+from sightline.tasks.task import Source
 
-__all__ = ["TASKS", "Pipeline", "Recipe", "load_task", "pipeline"]
+__all__ = ["TASKS", "Pipeline", "Recipe", "Source", "fit", "load_task", "pipeline"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json as json_lines
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,45 +33,24 @@ def train(
         typer.Option("--set", metavar="NAME=VALUE", help="A setting: width=256, epochs=5, ..."),
     ] = None,
     licence: Annotated[str | None, typer.Option(help="Of the data; for the model card.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: PyTorch's choice.")] = None,
 ) -> None:
     """Train a small Transformer on your own data. Ctrl-C saves; the same command goes on."""
-    from sightline.tasks.card import write_card
-    from sightline.tasks.checkpoint import forget_run
+    from sightline.tasks.fitting import fit
     from sightline.tasks.progress import Shown
-    from sightline.tasks.registry import FILE as DONE
-    from sightline.tasks.registry import find_task, save_task
+    from sightline.tasks.registry import find_task
     from sightline.tasks.task import Source
-    from sightline.tasks.training import Run, measured
 
-    job = find_task(task)()
-    recipe = job.recipe.changed(set_ or [])
+    kind = find_task(task)
+    recipe = kind.recipe.changed(set_ or [])
     names = () if columns is None else tuple(name.strip() for name in columns.split(","))
     source = Source(data, valid, test, names, encoding, skip_bad, None if fold is None else _fold(fold))
-    if (out / DONE).exists():
-        raise CommandError(f"--out {out}: holds a finished model; give another folder")
     try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandError(f"--out {out}: cannot be made: {error.strerror or error}") from None
-    read = job.read(source, recipe)
-    for notice in read.notices[:5]:
-        print(f"sightline: {notice}", file=sys.stderr)
-    identity = {"task": task, "recipe": recipe.to_dict(), "data": source.digest(), "threads": _threads()}
-    run = Run(job, read, recipe, out, identity)
-    figures: dict[str, dict[str, float]] = {}
-    try:
-        with Shown(recipe.epochs, job.metric) as shown:
-            run.fit(shown)
-        for part, examples in (("validation", read.valid), ("test", read.test)):
-            if examples:
-                figures[part] = measured(job, run.model, examples, recipe, finished=True)
+        with _computing(threads), Shown(recipe.epochs, kind.metric) as shown:
+            figures = fit(task, source, out, recipe, shown, licence)
     except KeyboardInterrupt:
         print(f"sightline: stopped; the same command goes on from {out}", file=sys.stderr)
         raise
-    about = {"data": str(data.name), "licence": licence or "not given"}
-    write_card(out, job, run.model, recipe, read, figures, about)
-    save_task(out, job, run.model, recipe)
-    forget_run(out)
     for part, each in figures.items():
         print(f"{part}: " + ", ".join(f"{name} {value:.4f}" for name, value in each.items()))
 
@@ -134,7 +115,14 @@ def _fold(text: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
-def _threads() -> int:
+@contextmanager
+def _computing(threads: int | None) -> Iterator[None]:
+    """With so many threads of PyTorch."""
     import torch
 
-    return torch.get_num_threads()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

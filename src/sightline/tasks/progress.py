@@ -33,6 +33,10 @@ class Shown:
         if self.bar is not None:
             self.bar.stop()
 
+    def notice(self, text: str) -> None:
+        """Says it."""
+        self._print(f"sightline: {text}")
+
     def step(self, epoch: int, done: int, of: int, loss: float) -> None:
         """Moves the bar."""
         if self.bar is not None:
@@ -42,8 +46,10 @@ class Shown:
     def epoch(self, epoch: int, figures: dict[str, float], better: bool) -> None:
         """Says what validation gave."""
         told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        line = f"epoch {epoch + 1}: {told}{' (best)' if better else ''}"
+        self._print(f"epoch {epoch + 1}: {told}{' (best)' if better else ''}")
+
+    def _print(self, line: str) -> None:
         if self.bar is not None:
-            self.bar.console.print(line)
+            self.bar.console.print(line, markup=False, highlight=False)
         else:
             print(line, file=sys.stderr, flush=True)

@@ -22,6 +22,9 @@ _EVERY = 200  # steps between two checkpoints within an epoch
 class Report(Protocol):
     """Told how a run goes on."""
 
+    def notice(self, text: str) -> None:
+        """What the user ought to know of the data."""
+
     def step(self, epoch: int, done: int, of: int, loss: float) -> None:
         """After every step."""
 
@@ -31,6 +34,9 @@ class Report(Protocol):
 
 class Silent:
     """Says nothing."""
+
+    def notice(self, text: str) -> None:
+        """Nothing."""
 
     def step(self, epoch: int, done: int, of: int, loss: float) -> None:
         """Nothing."""
