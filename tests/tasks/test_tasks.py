@@ -314,6 +314,12 @@ def test_a_loss_that_is_no_number_ends_the_run(sentiment_data, tmp_path):
         (("train", "sentiment", "--data", "x", "--out", "o", "--set", "width=a"), "'a' is no int"),
         (("train", "sentiment", "--data", "x", "--out", "o", "--set", "width=0"), "width: at least 1"),
         (("train", "sentiment", "--data", "x", "--out", "o", "--fold", "3/3"), "--fold 3/3"),
+        (("train", "sentiment", "--data", "x", "--out", "o", "--columns", "text"), "expected two names"),
+        (
+            ("train", "translation", "--data", "x", "--out", "o", "--fold", "0/2"),
+            "--fold: translation has no",
+        ),
+        (("train", "generation", "--data", "x", "--out", "o", "--skip-bad"), "--skip-bad: generation has no"),
         (("run", "nothing", "a text"), "holds no model of a task"),
     ],
 )

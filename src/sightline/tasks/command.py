@@ -61,8 +61,10 @@ def run(
         list[str], typer.Argument(metavar="INPUT...", help="Texts, text files (a text a line), or -.")
     ],
     json: Annotated[bool, typer.Option("--json", help="A JSON object for each input.")] = False,
-    new_tokens: Annotated[int | None, typer.Option(help="Tokens that are written at most.")] = None,
-    temperature: Annotated[float, typer.Option(help="0: the likeliest; above: drawn (generation).")] = 0.0,
+    new_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens that are written at most.")] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="0: the likeliest; above: drawn (generation).")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Read only the beginning of a source that is too long.")

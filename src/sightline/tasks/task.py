@@ -35,7 +35,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the data of a run lies, and how to read it."""
+    """Where the data of a run lies, and how to read it.
+
+    Raises:
+        CommandError: for other than two columns.
+    """
 
     data: Path
     valid: Path | None = None
@@ -44,6 +48,22 @@ class Source:
     encoding: str = "utf-8"
     skip_bad: bool = False
     fold: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.columns) not in (0, 2):
+            raise CommandError(
+                f"--columns {','.join(self.columns)}: expected two names, such as text,label or source,target"
+            )
+
+    def refuse(self, task: str, *names: str) -> None:
+        """For a task that has no use for an option.
+
+        Raises:
+            CommandError: it was given.
+        """
+        for name in names:
+            if getattr(self, name):
+                raise CommandError(f"--{name.replace('_', '-')}: {task} has no use for it; leave it out")
 
     def digest(self) -> str:
         """A hash of all that is read and how: another one is other data.
