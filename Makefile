@@ -31,7 +31,7 @@ $(BIN)/pip:
 # An editable install: Python changes count at once, native ones rebuild by running make again.
 $(VENV)/.installed: $(BIN)/pip $(SOURCES)
 	$(INSTALL) torch
-	$(INSTALL) -e '.[app,bench,profile,dev]'
+	$(INSTALL) -e '.[app,bench,profile,tasks,dev]'
 	$(INSTALL) --no-deps $(ALONE)
 	@touch $@
 

@@ -1,25 +1,10 @@
-"""BLEU and ROUGE by hand."""
+"""ROUGE by hand."""
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
-from sightline.tasks.bleu import bleu
 from sightline.tasks.rouge import rouge
-
-
-def test_bleu_by_hand():
-    assert bleu(["A small cat, asleep ."], ["a small cat, asleep."]) == pytest.approx(100)
-    assert bleu(["A small cat sleeps"], ["a small cat sleeps"], lowercase=False) == 0  # no 4-gram is right
-    # Clipped: "the" counts twice, as often as in the reference, of 7.
-    assert bleu(["the the the the the the the"], ["the cat is on the mat"]) == 0
-    # Counted over the corpus: of n-grams 7 of 8, 5 of 6, 3 of 4, 1 of 2; 8 words for 9.
-    found = bleu(["a b c d", "e f g h"], ["a b c d x", "e f g i"])
-    assert found == pytest.approx(100 * math.exp(1 - 9 / 8) * (7 / 8 * 5 / 6 * 3 / 4 * 1 / 2) ** 0.25)
-    with pytest.raises(ValueError, match="1 texts for 2 references"):
-        bleu(["a"], ["a", "b"])
 
 
 def test_rouge_by_hand():

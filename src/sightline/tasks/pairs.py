@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline.errors import CommandError
 from sightline.models import EncoderDecoder, TransformerConfig
-from sightline.tasks.bleu import bleu
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rouge import rouge
 from sightline.tasks.rows import read_rows
@@ -146,8 +146,14 @@ class Translation(Pairs):
     )  # fmt: skip
 
     def compare(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-        """BLEU, without case."""
-        return {"bleu": bleu(written, references)}
+        """BLEU of the corpus without case, by sacrebleu (tokenizer 13a), and chrF."""
+        try:
+            from sacrebleu import corpus_bleu, corpus_chrf
+        except ModuleNotFoundError:
+            raise CommandError('BLEU needs sacrebleu: pip install "sightline[tasks]"') from None
+        against = [list(references)]
+        found = corpus_bleu(list(written), against, lowercase=True).score
+        return {"bleu": found, "chrf": corpus_chrf(list(written), against).score}
 
 
 class Summarization(Pairs):

@@ -30,7 +30,7 @@ class Sentiment(Task):
     metric = "accuracy"
     recipe = Recipe(
         width=128, layers=1, heads=4, dropout=0.5, vocabulary=20_000, context=64, epochs=12, patience=4,
-        batch=50, rate=1e-3, decay=0.05, smoothing=0.1, average=0.99,
+        batch=50, rate=1e-3, decay=0.05, smoothing=0.1, hide=0.2, average=0.99,
     )  # fmt: skip
 
     def read(self, source: Source, recipe: Recipe) -> Data:
