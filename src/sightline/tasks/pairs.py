@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -145,12 +146,16 @@ class Translation(Pairs):
         batch=64, rate=2e-3, warmup=400, smoothing=0.1, average=0.99,
     )  # fmt: skip
 
+    def read(self, source: Source, recipe: Recipe) -> Data:
+        """Rows of (source, target)."""
+        if find_spec("sacrebleu") is None:  # told now, not after an hour of training
+            raise CommandError('BLEU needs sacrebleu: pip install "sightline[tasks]"')
+        return super().read(source, recipe)
+
     def compare(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
         """BLEU of the corpus without case, by sacrebleu (tokenizer 13a), and chrF."""
-        try:
-            from sacrebleu import corpus_bleu, corpus_chrf
-        except ModuleNotFoundError:
-            raise CommandError('BLEU needs sacrebleu: pip install "sightline[tasks]"') from None
+        from sacrebleu import corpus_bleu, corpus_chrf
+
         against = [list(references)]
         found = corpus_bleu(list(written), against, lowercase=True).score
         return {"bleu": found, "chrf": corpus_chrf(list(written), against).score}
