@@ -11,7 +11,7 @@ from torch.nn import functional
 
 import sightline
 from sightline.view import traced
-from sightline.view.tokens import tokens_of_strings
+from sightline.view.tokens import places_of, tokens_of_strings
 
 from .test_page import check_weights, meta_of, needs_node, weights_in_page  # noqa: F401  (a fixture)
 
@@ -173,6 +173,13 @@ def test_tokens_of_strings(pieces, words, special):
     assert [token.word for token in tokens] == words
     assert [token.special for token in tokens] == special
     assert all(token.text for token in tokens)
+
+
+def test_tokens_are_found_across_pieces_and_accents():
+    tokens = tokens_of_strings(["▁Nat", "ásh", "a", "▁and", "▁NATASHA", "▁Bagratión"])
+    assert places_of(tokens, "natasha") == [0, 4]
+    assert places_of(tokens, "ASH") == [1, 4]
+    assert places_of(tokens, "bagration") == [5] and places_of(tokens, "zebra") == []
 
 
 def test_errors(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,16 +106,24 @@ def tokens_of_places(count: int) -> tuple[Token, ...]:
 
 
 def places_of(tokens: Sequence[Token], wanted: str) -> list[int]:
-    """Tokens that contain a text, whatever its case; where only their whole word does, its first token."""
-    folded = wanted.casefold()
+    """Tokens that contain a text, whatever its case and accents; or the first of a word that does."""
+    folded = _folded(wanted)
     found: list[int] = []
     for _, group in itertools.groupby(tokens, key=lambda token: token.word):
         word = tuple(group)
-        inside = [token.index for token in word if folded in token.text.casefold()]
-        if not inside and folded in "".join(token.text for token in word).casefold():
+        inside = [token.index for token in word if folded in _folded(token.text)]
+        if not inside and folded in _folded("".join(token.text for token in word)):
             inside = [word[0].index]
         found += inside
     return found
+
+
+def _folded(text: str) -> str:
+    """Without case and accents: Natásha is found as natasha."""
+    if text.isascii():
+        return text.lower()
+    apart = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(character for character in apart if not unicodedata.combining(character))
 
 
 def are_places(tokens: Sequence[Token]) -> bool:

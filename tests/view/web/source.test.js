@@ -46,3 +46,11 @@ test("progress is that of the exact tile, and starts anew", async () => {
   assert.equal(await asked, "tile");
   assert.equal((await source.progress(place)).share, 0);
 });
+
+test("a text is found across pieces and accents, from a place on and around", async () => {
+  const tokens = { texts: ["Nat", "ásh", "a", "and", "NATASHA"], words: [0, 0, 0, 1, 2] };
+  const source = new CarriedSource({ tokens: { 0: tokens } }, () => "", () => () => {});
+  assert.deepEqual(await source.find("t", "0", "natasha", 0), [0, 4]);
+  assert.deepEqual(await source.find("t", "0", "natasha", 1), [4, 0]);
+  assert.deepEqual(await source.find("t", "0", "zebra", 0), []);
+});

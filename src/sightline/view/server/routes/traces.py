@@ -53,7 +53,7 @@ class TraceRoutes:
 
     async def find(self, request: Request) -> Response:
         tokens = self._side(request)
-        wanted = request.query_params.get("text", "").strip().casefold()
+        wanted = request.query_params.get("text", "").strip()
         if not wanted or len(wanted) > 200:
             raise RefusedError(400, "text: give 1 to 200 characters to look for.")
         start = integer(request.query_params, "from", 0, len(tokens), 0)

@@ -152,15 +152,20 @@ export class CarriedSource {
   }
 }
 
+/** Without case and accents: Natásha is found as natasha. */
+function foldedText(text) {
+  return text.toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "");
+}
+
 /** The first tokens of words that contain a text, and the tokens that do. */
 function placesOf(texts, words, wanted) {
-  const folded = wanted.toLowerCase();
+  const folded = foldedText(wanted);
   const found = [];
   for (let from = 0, to = 0; from < texts.length; from = to) {
     while (to < texts.length && words[to] === words[from]) to += 1;
     const inside = [];
-    for (let at = from; at < to; at++) if (texts[at].toLowerCase().includes(folded)) inside.push(at);
-    if (inside.length === 0 && texts.slice(from, to).join("").toLowerCase().includes(folded)) inside.push(from);
+    for (let at = from; at < to; at++) if (foldedText(texts[at]).includes(folded)) inside.push(at);
+    if (inside.length === 0 && foldedText(texts.slice(from, to).join("")).includes(folded)) inside.push(from);
     found.push(...inside);
   }
   return found;
