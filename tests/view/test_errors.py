@@ -173,7 +173,7 @@ def test_hub_name_without_a_network(sightline_command, monkeypatch):
     def refuse(*_args, **_options):
         raise OSError("We couldn't connect to the hub\nand more lines")
 
-    monkeypatch.setattr(model, "_from_pretrained", refuse)
+    monkeypatch.setattr(model, "from_pretrained", refuse)
     check_error(
         sightline_command("look", TEXT, "--model", "someone/something"),
         "someone/something",
@@ -185,13 +185,13 @@ def test_local_folder_asks_for_local_files_only(model_folder, monkeypatch):
     from sightline.huggingface import load as model
 
     asked = []
-    plain = model._from_pretrained
+    plain = model.from_pretrained
 
     def listen(kind, where, local, **options):
         asked.append(local)
         return plain(kind, where, local, **options)
 
-    monkeypatch.setattr(model, "_from_pretrained", listen)
+    monkeypatch.setattr(model, "from_pretrained", listen)
     model.load_model(str(model_folder("bert")))
     assert asked == [True, True, True]
 

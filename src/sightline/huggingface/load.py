@@ -173,7 +173,7 @@ def _load_config(where: str, shown: str, local: bool) -> Any:
     from transformers import AutoConfig
 
     try:
-        return _from_pretrained(AutoConfig, where, local)
+        return from_pretrained(AutoConfig, where, local)
     except Exception as error:
         raise ModelError(_why(shown, local, error)) from None
 
@@ -182,7 +182,7 @@ def _load_tokenizer(where: str, shown: str, local: bool) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return _from_pretrained(AutoTokenizer, where, local)
+        return from_pretrained(AutoTokenizer, where, local)
     except Exception as error:
         raise ModelError(f"model {shown}: its tokenizer does not load: {_first_line(error)}") from None
 
@@ -206,14 +206,14 @@ def _load_weights(where: str, shown: str, local: bool, config: Any, body: bool) 
 def _weights(kind: Any, where: str, local: bool, config: Any, body: bool) -> Any:
     options = {"config": config, "use_safetensors": True}
     try:
-        return _from_pretrained(kind, where, local, attn_implementation=NAME, **options)
+        return from_pretrained(kind, where, local, attn_implementation=NAME, **options)
     except KeyError as error:  # a family with a table of implementations of its own
         if error.args != (NAME,) or not body:
             raise
-    return _from_pretrained(kind, where, local, attn_implementation="eager", **options)
+    return from_pretrained(kind, where, local, attn_implementation="eager", **options)
 
 
-def _from_pretrained(kind: Any, where: str, local: bool, **options: Any) -> Any:
+def from_pretrained(kind: Any, where: str, local: bool, **options: Any) -> Any:
     """Load from the folder or the local cache; ask the network only for what neither has."""
     options["trust_remote_code"] = False
     try:

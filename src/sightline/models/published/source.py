@@ -80,24 +80,13 @@ def _opened(source: str | Path) -> Any:
     """The model of Transformers, with the architecture that its configuration names."""
     import transformers
 
-    from sightline.huggingface.load import quiet
+    from sightline.huggingface.load import from_pretrained, quiet
 
     folder = Path(source).expanduser()
     local = folder.is_dir()
     where = str(folder) if local else str(source)
     with quiet():
-        config = _loaded(transformers.AutoConfig, where, local)
+        config = from_pretrained(transformers.AutoConfig, where, local)
         names = getattr(config, "architectures", None) or ["AutoModel"]
         kind = getattr(transformers, names[0], transformers.AutoModel)
-        return _loaded(kind, where, local, use_safetensors=True).eval()
-
-
-def _loaded(kind: Any, where: str, local: bool, **options: Any) -> Any:
-    """From the folder or the local cache; the network is asked only for what neither has."""
-    options["trust_remote_code"] = False
-    try:
-        return kind.from_pretrained(where, local_files_only=True, **options)
-    except OSError:
-        if local:
-            raise
-    return kind.from_pretrained(where, **options)
+        return from_pretrained(kind, where, local, use_safetensors=True).eval()

@@ -14,7 +14,7 @@ from sightline.trace import load_trace
 from sightline.trace.calls import Calls
 from sightline.view.about import Start, about, short_name, side_lists
 from sightline.view.errors import LookError
-from sightline.view.reading import Reading, Section
+from sightline.view.reading import Reading
 from sightline.view.summary import Wish, summarize
 from sightline.view.tokens import Token
 from sightline.view.traced import reading_of
@@ -48,10 +48,6 @@ class Open:
         """[1,H,N,M] of a call."""
         section, at = self.calls[call]
         return section.layers[at]
-
-    def section_of(self, call: int) -> Section:
-        """The section that a call belongs to."""
-        return self.calls[call][0]
 
     def summary(self) -> dict[str, Any]:
         """What lists of traces show."""

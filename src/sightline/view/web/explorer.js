@@ -188,10 +188,4 @@ export class Explorer {
     this.differenceColours = differenceMap(dark);
     if (this.subject) this.tell(new Set(["colours"]));
   }
-
-  /** Traces that were not there before, after a reading or an upload. */
-  async refreshTraces() {
-    this.traces = await this.source.list();
-    this.tell(new Set(["traces"]));
-  }
 }

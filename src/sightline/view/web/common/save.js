@@ -15,7 +15,7 @@ export function saveAs(name, blob) {
  * A field of a CSV line. Spreadsheets take a field that begins like a formula for one: it gets a quote before it.
  * @param {string | number} value
  */
-export function csvField(value) {
+function csvField(value) {
   if (typeof value === "number") return Number.isNaN(value) ? "" : String(value);
   const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;

@@ -6,7 +6,7 @@ let halves = null;
  * @param {number} bits
  * @returns {number}
  */
-export function halfToNumber(bits) {
+function halfToNumber(bits) {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 1023;

@@ -17,7 +17,7 @@ import { decodeFloat16 } from "./float16.js";
  * @param {string} text
  * @returns {Float32Array | Int32Array | Int16Array | Uint8Array}
  */
-export function decodeTensor(kind, text) {
+function decodeTensor(kind, text) {
   const bytes = decodeBase64(text.trim());
   if (kind === "f2") return decodeFloat16(new Uint16Array(bytes.buffer, 0, bytes.length / 2));
   if (kind === "f4") return new Float32Array(bytes.buffer, 0, bytes.length / 4);

@@ -3,7 +3,7 @@ import { paintCells } from "./paint.js";
 import { insideView, levelOf, parentOf, TILE, visibleTiles, wholeView, zoomedView } from "./pyramid.js";
 
 /** Room for the labels, CSS pixels. */
-export const ROOM = { left: 84, top: 72, right: 18, bottom: 2 };
+const ROOM = { left: 84, top: 72, right: 18, bottom: 2 };
 
 /**
  * What a canvas draws.

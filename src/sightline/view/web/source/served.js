@@ -2,7 +2,6 @@
 export class ServedSource {
   constructor() {
     this.can = { read: false, upload: false };
-    this.client = Math.random().toString(36).slice(2);
   }
 
   async list() {

@@ -27,7 +27,7 @@ export function vectorStrip(vector, most, colours, name) {
  * A vector in words: all of it where it is short, else its first numbers.
  * @param {number[]} vector
  */
-export function spokenVector(vector) {
+function spokenVector(vector) {
   const told = vector.slice(0, SPOKEN).map((value) => showReal(value, 2)).join(", ");
   return vector.length > SPOKEN ? `${told} and ${vector.length - SPOKEN} more` : told;
 }

@@ -10,7 +10,7 @@
  * @param {Role} role
  * @param {"to" | "from"} direction
  */
-export function isSource(role, direction) {
+function isSource(role, direction) {
   return role === "both" || role === (direction === "to" ? "queries" : "keys");
 }
 

@@ -77,7 +77,7 @@ export function shadingScale(shading, { scale, state }) {
  * @param {import("./merge.js").TokenRange} range
  * @returns {number | null} null where there is nothing besides
  */
-export function mostBeside(values, { from, to }) {
+function mostBeside(values, { from, to }) {
   let most = 0;
   for (let at = 0; at < values.length; at++) if ((at < from || at >= to) && values[at] > most) most = values[at];
   return most || null;
