@@ -26,6 +26,8 @@ class Progress:
         step: optimiser steps so far.
         best: the best validation figure, if any, and ``waited``: epochs since.
         history: what was measured after each epoch.
+        loss: the sum of the losses of this epoch's steps so far.
+        seconds: CPU time that the run took, and ``spent``: until the end of each epoch.
     """
 
     epoch: int = 0
@@ -34,6 +36,9 @@ class Progress:
     best: float | None = None
     waited: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    loss: float = 0.0
+    seconds: float = 0.0
+    spent: list[float] = field(default_factory=list)
 
 
 def save_run(

@@ -46,7 +46,8 @@ class Pairs(Task):
             train, valid = split(rows.rows, recipe.seed, 0.05)
         else:
             train, valid = rows.rows, self._rows(source, source.valid).rows
-        self.tokenizer = train_pieces((text for row in train for text in row), recipe.vocabulary)
+        texts = (text for row in train for text in row)
+        self.tokenizer = train_pieces(texts, recipe.vocabulary, lowercase=recipe.lowercase)
         parts = [[self._encoded(row, recipe) for row in part] for part in (train, valid, test)]
         for side, name in ((0, "sources"), (1, "targets")):
             full = sum(len(pair[side]) == recipe.context for pair in parts[0])

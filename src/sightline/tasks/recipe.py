@@ -7,6 +7,8 @@ from typing import Any, Self
 
 from sightline.errors import CommandError
 
+_TRUTH = {"true": True, "false": False}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -15,6 +17,7 @@ class Recipe:
     Attributes:
         width, layers, heads, dropout: of the model, see TransformerConfig.
         vocabulary: tokens that the tokenizer learns at most.
+        lowercase: whether case is left out (translation, summarization); sentiment always does.
         context: tokens of a text at most; longer ones are cut, or split into windows.
         epochs: passes over the data at most.
         patience: epochs without a better validation figure after which it stops.
@@ -34,6 +37,7 @@ class Recipe:
     heads: int = 4
     dropout: float = 0.1
     vocabulary: int = 8000
+    lowercase: bool = False
     context: int = 128
     epochs: int = 10
     patience: int = 3
@@ -73,8 +77,8 @@ class Recipe:
             if not equals or name not in known:
                 raise CommandError(f"--set {text}: expected NAME=VALUE with one of {', '.join(known)}")
             try:
-                changes[name] = known[name](value)
-            except ValueError:
+                changes[name] = _TRUTH[value] if known[name] is bool else known[name](value)
+            except (ValueError, KeyError):
                 raise CommandError(f"--set {text}: {value!r} is no {known[name].__name__}") from None
         return replace(self, **changes)
 

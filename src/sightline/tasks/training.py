@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from sightline.errors import CommandError
 from sightline.tasks.batches import batches_of
 from sightline.tasks.checkpoint import Progress, load_run, save_run
 from sightline.tasks.interrupt import Abandoned, Interrupts
+from sightline.tasks.log import write_log
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.task import Data, Task
 
@@ -60,6 +62,7 @@ class Run:
         )
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
+        self._clock = time.process_time()
         found = load_run(folder, identity)
         if found is not None:
             self.progress = found[0]
@@ -98,6 +101,7 @@ class Run:
             interrupts.check()
             loss = self._step(batches[progress.at], len(batches) * recipe.epochs)
             progress.at += 1
+            progress.loss += loss
             told.step(progress.epoch, progress.at, len(batches), loss)
             if progress.at % _EVERY == 0:
                 self.save()
@@ -105,13 +109,20 @@ class Run:
         figures, better = self._end_of_epoch()
         told.epoch(progress.epoch - 1, figures, better)
         self.save()
+        write_log(self.folder, progress)
 
     def save(self) -> None:
         """Writes the checkpoint."""
+        self._count_time()
         state = self.optimiser.state_dict()["state"]
         moments = {f"{i}.{name}": t for i, each in state.items() for name, t in each.items()}
         groups = {"model": _own(self.model), "optimiser": moments, "mean": self.mean, "best": self.best}
         save_run(self.folder, self.identity, self.progress, groups)
+
+    def _count_time(self) -> None:
+        now = time.process_time()
+        self.progress.seconds += now - self._clock
+        self._clock = now
 
     def _restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
         self.model.load_state_dict(groups["model"], strict=False)
@@ -162,8 +173,11 @@ class Run:
         else:
             progress.waited += 1
         self.model.load_state_dict(own, strict=False)
+        figures = {"training_loss": progress.loss / progress.at, **figures}
         progress.history.append(figures)
-        progress.epoch, progress.at = progress.epoch + 1, 0
+        progress.epoch, progress.at, progress.loss = progress.epoch + 1, 0, 0.0
+        self._count_time()
+        progress.spent.append(progress.seconds)
         return figures, better
 
 

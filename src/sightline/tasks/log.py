@@ -1,0 +1,28 @@
+"""The log of a run: a JSON object for each epoch, beside the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sightline.atomic import write_atomically
+from sightline.errors import CommandError
+from sightline.tasks.checkpoint import Progress
+
+FILE = "log.jsonl"
+
+
+def write_log(folder: Path, progress: Progress) -> None:
+    """Writes what every epoch so far gave, and the CPU seconds that the run had then taken.
+
+    Raises:
+        CommandError: it cannot be written.
+    """
+    lines = [
+        json.dumps({"epoch": epoch, **figures, "cpu_seconds": round(spent, 1)}) + "\n"
+        for epoch, (figures, spent) in enumerate(zip(progress.history, progress.spent, strict=True), 1)
+    ]
+    try:
+        write_atomically(folder / FILE, lines)
+    except OSError as error:
+        raise CommandError(f"cannot write {folder / FILE}: {error.strerror or error}") from None
