@@ -15,7 +15,7 @@ class Recipe:
     """Settings of a training run. Every task has defaults of its own.
 
     Attributes:
-        width, layers, heads, dropout: of the model, see TransformerConfig.
+        width, layers, heads, hidden, dropout: of the model, see TransformerConfig; 0 for its own ``hidden``.
         vocabulary: tokens that the tokenizer learns at most.
         lowercase: whether case is left out (translation, summarization); sentiment always does.
         context: tokens of a text at most; longer ones are cut, or split into windows.
@@ -35,6 +35,7 @@ class Recipe:
     width: int = 128
     layers: int = 2
     heads: int = 4
+    hidden: int = 0
     dropout: float = 0.1
     vocabulary: int = 8000
     lowercase: bool = False
@@ -56,6 +57,8 @@ class Recipe:
         for name in ("width", "layers", "heads", "vocabulary", "context", "epochs", "patience", "batch"):
             if getattr(self, name) < 1:
                 raise CommandError(f"{name}: at least 1, got {getattr(self, name)}")
+        if self.hidden < 0:
+            raise CommandError(f"hidden: at least 0, got {self.hidden}")
         for name in ("dropout", "smoothing", "hide", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise CommandError(f"{name}: from 0 to below 1, got {getattr(self, name)}")
