@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import sightline
 from cases import close
 from sightline.models import Decoder, Encoder, EncoderDecoder, SpeechEncoder, TransformerConfig, VisionEncoder
+from sightline.models.model import padding_mask
 
 SMALL = {"width": 32, "heads": 4, "layers": 2, "vocabulary": 40, "pad": 0, "start": 1, "end": 2}
 POSITIONS = ["learned", "sinusoidal", "rotary", "alibi", "relative"]
@@ -82,8 +83,9 @@ def test_a_decoder_learns_eight_sequences_and_writes_them():
     assert model.generate(ids[:, :1], new_tokens=20).lists() == ids[:, 1:].tolist()
 
 
-def test_an_encoder_decoder_learns_eight_pairs_and_writes_them():
-    model = EncoderDecoder(config())
+@pytest.mark.parametrize("copying", [False, True])
+def test_an_encoder_decoder_learns_eight_pairs_and_writes_them(copying):
+    model = EncoderDecoder(config(copying=copying))
     source, target = torch.randint(3, 40, (8, 7)), torch.randint(3, 40, (8, 9))
     target[:, -1] = 2
     lengths = torch.tensor([7, 6, 5, 4, 7, 6, 5, 4])
@@ -99,6 +101,27 @@ def test_an_encoder_decoder_learns_eight_pairs_and_writes_them():
             model.generate(source, source_lengths=lengths, new_tokens=15, beams=beams).lists()
             == target.tolist()
         )
+
+
+def test_copying_mixes_the_vocabulary_with_the_source():
+    """Against the mixture written out, entry by entry."""
+    model = stirred(EncoderDecoder(config(copying=True)))
+    source, target = torch.randint(3, 40, (2, 6)), torch.randint(3, 40, (2, 4))
+    lengths = torch.tensor([6, 2])
+    with torch.no_grad():
+        found = model(source, target, source_lengths=lengths)
+        memory = model.encode(source, lengths)
+        states = model.decoder(model.target_embedding(target), memory, memory_mask=padding_mask(lengths))
+        head = model.copying
+        for b, n in ((0, 1), (1, 3)):
+            own = int(lengths[b])
+            scores = head.key(memory[b, :own]) @ head.query(states[b, n]) / model.config.width**0.5
+            weights = scores.softmax(0)
+            gate = head.gate(torch.cat((states[b, n], weights @ memory[b, :own]))).sigmoid()
+            p = gate * model.head(states[b, n], model.embedding.tokens.weight).softmax(0)
+            for token, weight in zip(source[b, :own].tolist(), weights, strict=True):
+                p[token] += (1 - gate[0]) * weight
+            close(found[b, n].exp(), p, 1e-5)
 
 
 def test_speech_learns_under_ctc_and_images_their_classes():

@@ -40,6 +40,8 @@ class TransformerConfig:
         embedding_scale: whether token vectors are multiplied with √C.
         tied: whether the token vectors also make the logits.
         head_bias: whether logits of tokens have a bias.
+        copying: whether an encoder-decoder may also copy tokens of the source, see
+            :class:`sightline.models.copying.CopyHead`; what it gives are then ln p.
         pad: the id that fills up rows; never generated. None for none.
         start: the id that a generated sequence begins with.
         end: the id that ends it.
@@ -76,6 +78,7 @@ class TransformerConfig:
     embedding_scale: bool = False
     tied: bool = True
     head_bias: bool = False
+    copying: bool = False
     pad: int | None = None
     start: int | None = None
     end: int | None = None

@@ -90,7 +90,8 @@ class Pairs(Task):
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
                 hidden=recipe.hidden or None,
                 vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,
-                positions="sinusoidal", embedding_scale=True, pad=pad, start=start, end=end,
+                positions="sinusoidal", embedding_scale=True, copying=recipe.copying,
+                pad=pad, start=start, end=end,
             )
         )  # fmt: skip
 

@@ -25,6 +25,7 @@ class Recipe:
         rate: the largest learning rate of AdamW, warmed up over ``warmup`` steps, then falling as a cosine.
         decay: weight decay of matrices.
         smoothing: label smoothing.
+        copying: whether a summary or translation may copy tokens of its source.
         hide: share of tokens that are shown as unknown in training (sentiment).
         clip: the gradient's norm at most.
         average: share of the running mean of weights that is kept at each step; 0 for none.
@@ -48,6 +49,7 @@ class Recipe:
     warmup: int = 100
     decay: float = 0.01
     smoothing: float = 0.0
+    copying: bool = False
     hide: float = 0.0
     clip: float = 1.0
     average: float = 0.0
