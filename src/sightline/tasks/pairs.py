@@ -38,7 +38,7 @@ class Pairs(Task):
 
     def read(self, source: Source, recipe: Recipe) -> Data:
         """Rows of (source, target)."""
-        source.refuse(self.name, "fold")
+        source.refuse(self.name, "fold", "labels")
         rows = self._rows(source, source.data)
         notices = list(rows.bad)
         test = [] if source.test is None else self._rows(source, source.test).rows

@@ -15,10 +15,14 @@ class Recipe:
     """Settings of a training run. Every task has defaults of its own.
 
     Attributes:
-        width, layers, heads, dropout: of the model, see TransformerConfig.
+        width, layers, heads, hidden, dropout: of the model, see TransformerConfig; a ``hidden`` of 0 is four
+            times the width.
         vocabulary: tokens that the tokenizer learns at most.
         lowercase: whether case is left out (translation, summarization); sentiment always does.
         context: tokens of a text at most; longer ones are cut, or split into windows.
+        image_size, patch: sides of an image and of its patches in pixels.
+        flip: share of the images that are mirrored left to right as they are learnt from.
+        shift: by how many pixels images are moved at most as they are learnt from.
         epochs: passes over the data at most.
         patience: epochs without a better validation figure after which it stops.
         batch: examples of a step.
@@ -35,10 +39,15 @@ class Recipe:
     width: int = 128
     layers: int = 2
     heads: int = 4
+    hidden: int = 0
     dropout: float = 0.1
     vocabulary: int = 8000
     lowercase: bool = False
     context: int = 128
+    image_size: int = 28
+    patch: int = 4
+    flip: float = 0.0
+    shift: int = 0
     epochs: int = 10
     patience: int = 3
     batch: int = 32
@@ -53,12 +62,27 @@ class Recipe:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("width", "layers", "heads", "vocabulary", "context", "epochs", "patience", "batch"):
+        for name in (
+            "width", "layers", "heads", "vocabulary", "context", "image_size", "patch", "epochs", "patience",
+            "batch",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise CommandError(f"{name}: at least 1, got {getattr(self, name)}")
         for name in ("dropout", "smoothing", "hide", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise CommandError(f"{name}: from 0 to below 1, got {getattr(self, name)}")
+        if self.width % self.heads:
+            raise CommandError(f"heads: {self.heads} do not divide the width of {self.width}")
+        if self.hidden < 0:
+            raise CommandError(f"hidden: 0 for four times the width, or more; got {self.hidden}")
+        if self.image_size % self.patch:
+            raise CommandError(f"patch: {self.patch} does not divide the image_size of {self.image_size}")
+        if not 0 <= self.flip <= 1:
+            raise CommandError(f"flip: from 0 to 1, got {self.flip}")
+        if not 0 <= self.shift < self.image_size:
+            raise CommandError(
+                f"shift: from 0 to below the image_size of {self.image_size}, got {self.shift}"
+            )
         if not self.rate > 0:
             raise CommandError(f"rate: above 0, got {self.rate}")
         if self.precision not in ("float32", "bfloat16"):
