@@ -15,8 +15,7 @@ class Recipe:
     """Settings of a training run. Every task has defaults of its own.
 
     Attributes:
-        width, layers, heads, hidden, dropout: of the model, see TransformerConfig; a ``hidden`` of 0 is four
-            times the width.
+        width, layers, heads, hidden, dropout: of the model, see TransformerConfig; 0 for its own ``hidden``.
         vocabulary: tokens that the tokenizer learns at most.
         lowercase: whether case is left out (translation, summarization); sentiment always does.
         context: tokens of a text at most; longer ones are cut, or split into windows.
@@ -68,13 +67,13 @@ class Recipe:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise CommandError(f"{name}: at least 1, got {getattr(self, name)}")
+        if self.hidden < 0:
+            raise CommandError(f"hidden: at least 0, got {self.hidden}")
         for name in ("dropout", "smoothing", "hide", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise CommandError(f"{name}: from 0 to below 1, got {getattr(self, name)}")
         if self.width % self.heads:
             raise CommandError(f"heads: {self.heads} do not divide the width of {self.width}")
-        if self.hidden < 0:
-            raise CommandError(f"hidden: 0 for four times the width, or more; got {self.hidden}")
         if self.image_size % self.patch:
             raise CommandError(f"patch: {self.patch} does not divide the image_size of {self.image_size}")
         if not 0 <= self.flip <= 1:

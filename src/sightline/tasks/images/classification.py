@@ -19,7 +19,8 @@ from sightline.tasks.images.pixels import as_pixels, open_image, upright
 from sightline.tasks.images.reading import Labelled, read_images
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError
-from sightline.tasks.task import Data, Source, Task, split
+from sightline.tasks.splitting import split
+from sightline.tasks.task import Data, Source, Task
 
 _AT_ONCE = 200  # images that the model sees together when it does not learn
 _TOP = 5
@@ -35,6 +36,7 @@ class ImageClassification(Task):
 
     name = "image-classification"
     metric = "accuracy"
+    tokenized = False
     recipe = Recipe(
         width=128, layers=4, heads=4, hidden=256, dropout=0.0, image_size=28, patch=4, epochs=25, patience=25,
         batch=64, rate=1e-3, warmup=500, decay=0.05, smoothing=0.1, flip=0.5, shift=2, average=0.998,
@@ -102,6 +104,17 @@ class ImageClassification(Task):
             raise DataError(f"{argument}: holds no image")
         return [str(each) for each in found]
 
+    def check(self, given: Any, at: int) -> None:
+        """Whether it is a path or an image of Pillow.
+
+        Raises:
+            CommandError: it is neither.
+        """
+        if not isinstance(given, (str, Path)) and not hasattr(given, "getexif"):
+            raise CommandError(
+                f"input {at}: expected a path or an image of Pillow, got {type(given).__name__}"
+            )
+
     def answers(
         self, model: VisionEncoder, inputs: Sequence[Any], recipe: Recipe, options: dict[str, Any]
     ) -> list[Any]:
@@ -129,12 +142,7 @@ class ImageClassification(Task):
 
     def _pixels(self, given: Any) -> Tensor:
         """A path or an image of Pillow as the model's bytes."""
-        if isinstance(given, (str, Path)):
-            image = open_image(Path(given))
-        elif hasattr(given, "getexif"):
-            image = upright(given)
-        else:
-            raise CommandError(f"inputs: expected paths or images of Pillow, got {type(given).__name__}")
+        image = open_image(Path(given)) if isinstance(given, (str, Path)) else upright(given)
         return as_pixels(image, self.settings["size"], self.settings["channels"])
 
     def _logits(self, model: VisionEncoder, images: Sequence[Tensor]) -> Tensor:
