@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from sightline.models.heads import ClassificationHead
 from sightline.models.initialise import initialise
 from sightline.models.model import Model
 from sightline.models.stacks import encoder_stack, input_positions
+from sightline.nn.positions import LearnedPositions
+
+_STD = 0.5  # of what enters the first block, of each kind, given pixels of deviation 1
 
 
 class VisionEncoder(Model):
@@ -55,7 +59,16 @@ class VisionEncoder(Model):
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = encoder_stack(config)
         self.head = ClassificationHead(config) if config.head == "classification" else None
-        initialise(self)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Patches and positions of the same size: with small positions, whose vectors N(0, 0.02²) are usual,
+        a small model takes epochs to learn where a patch lies.
+        """
+        initialise(self, std=self.config.width**-0.5)
+        nn.init.normal_(self.patches.weight, std=_STD / math.sqrt(self.patches.weight[0].numel()))
+        if isinstance(self.positions, LearnedPositions):
+            nn.init.normal_(self.positions.weight, std=_STD)
 
     def forward(self, images: Tensor, *, return_matrices: bool = False) -> Any:
         """images [B,channels,size,size] → logits [B,K], or hidden states [B,1+P,C].

@@ -15,7 +15,10 @@ from sightline.errors import CommandError
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="sentiment, translation, summarization or generation.")],
+    task: Annotated[
+        str,
+        typer.Argument(help="sentiment, translation, summarization, generation or image-classification."),
+    ],
     data: Annotated[
         Path, typer.Option(help="A .tsv, .csv, .jsonl or text file, or a folder (see docs/tasks.md).")
     ],
@@ -65,7 +68,10 @@ def train(
 def run(
     model: Annotated[Path, typer.Argument(help="The folder of a model that sightline train made.")],
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Texts, text files (a text a line), or -.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Texts, text files (a text a line), or -; images, folders of them."
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="A JSON object for each input.")] = False,
     new_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens that are written at most.")] = None,
