@@ -26,7 +26,7 @@ from sightline.tasks.recipe import Recipe
 from sightline.tasks.task import Source
 from sightline.tasks.training import Run
 
-LEARN = [f"--set={each}" for each in ("width=32", "heads=2", "layers=1", "hidden=32", "image_size=12", "patch=4", "batch=16",
+LEARN = [f"--set={each}" for each in ("width=32", "heads=2", "layers=1", "hidden=32", "image_size=12", "patch=4", "stem=0", "batch=16",
                                       "rate=5e-3", "warmup=5", "epochs=12", "smoothing=0", "average=0", "precision=float32")]  # fmt: skip
 
 
@@ -348,6 +348,7 @@ def test_an_interrupted_run_goes_on_exactly(idx_data, tmp_path):
     "setting, told",
     [
         ("patch=5", "patch: 5 does not divide the image_size of 28"),
+        ("stem=3", "stem: from 0 up, as often as patch and width can be halved; got 3 for a patch of 4"),
         ("flip=1.5", "flip: from 0 to 1, got 1.5"),
         ("shift=28", "shift: from 0 to below the image_size of 28, got 28"),
         ("heads=3", "heads: 3 do not divide the width of 128"),

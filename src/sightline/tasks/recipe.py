@@ -20,6 +20,7 @@ class Recipe:
         lowercase: whether case is left out (translation, summarization); sentiment always does.
         context: tokens of a text at most; longer ones are cut, or split into windows.
         image_size, patch: sides of an image and of its patches in pixels.
+        stem: convolutions that halve an image before it is cut into patches.
         flip: share of the images that are mirrored left to right as they are learnt from.
         shift: by how many pixels images are moved at most as they are learnt from.
         epochs: passes over the data at most.
@@ -45,6 +46,7 @@ class Recipe:
     context: int = 128
     image_size: int = 28
     patch: int = 4
+    stem: int = 0
     flip: float = 0.0
     shift: int = 0
     epochs: int = 10
@@ -76,6 +78,11 @@ class Recipe:
             raise CommandError(f"heads: {self.heads} do not divide the width of {self.width}")
         if self.image_size % self.patch:
             raise CommandError(f"patch: {self.patch} does not divide the image_size of {self.image_size}")
+        if self.stem < 0 or self.patch % 2**self.stem or self.width % 2**self.stem:
+            raise CommandError(
+                f"stem: from 0 up, as often as patch and width can be halved; got {self.stem} for a patch of "
+                f"{self.patch} and a width of {self.width}"
+            )
         if not 0 <= self.flip <= 1:
             raise CommandError(f"flip: from 0 to 1, got {self.flip}")
         if not 0 <= self.shift < self.image_size:

@@ -38,9 +38,9 @@ class ImageClassification(Task):
     metric = "accuracy"
     tokenized = False
     recipe = Recipe(
-        width=128, layers=4, heads=4, hidden=256, dropout=0.0, image_size=28, patch=4, epochs=25, patience=25,
-        batch=64, rate=1e-3, warmup=500, decay=0.05, smoothing=0.1, flip=0.5, shift=2, average=0.998,
-        precision="bfloat16",
+        width=128, layers=2, heads=4, hidden=256, dropout=0.0, image_size=28, patch=4, stem=2, epochs=16,
+        patience=16, batch=64, rate=2e-3, warmup=300, decay=0.05, smoothing=0.1, flip=0.5, shift=1,
+        average=0.998, precision="bfloat16",
     )  # fmt: skip
 
     def read(self, source: Source, recipe: Recipe) -> Data:
@@ -63,7 +63,7 @@ class ImageClassification(Task):
             TransformerConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, hidden=recipe.hidden or None,
                 dropout=recipe.dropout, image_size=recipe.image_size, patch_size=recipe.patch,
-                channels=self.settings["channels"], head="classification", classes=len(self.labels),
+                channels=self.settings["channels"], stem=recipe.stem, head="classification", classes=len(self.labels),
             )
         )  # fmt: skip
 
