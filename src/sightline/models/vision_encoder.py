@@ -113,8 +113,8 @@ def _stem(config: TransformerConfig) -> nn.Sequential:
     halved = 2**config.stem
     if config.stem and (config.patch_size % halved or config.width % (halved // 2)):
         raise ValueError(
-            f"stem: {config.stem} convolutions do not halve a patch_size of {config.patch_size} and a width of "
-            f"{config.width} without rest. Choose fewer, or sizes that {halved} divides."
+            f"stem: {config.stem} convolutions do not halve a patch_size of {config.patch_size} and a width "
+            f"of {config.width} without rest. Choose fewer, or sizes that {halved} divides."
         )
     layers: list[nn.Module] = []
     before = config.channels

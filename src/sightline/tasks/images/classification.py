@@ -63,7 +63,8 @@ class ImageClassification(Task):
             TransformerConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, hidden=recipe.hidden or None,
                 dropout=recipe.dropout, image_size=recipe.image_size, patch_size=recipe.patch,
-                channels=self.settings["channels"], stem=recipe.stem, head="classification", classes=len(self.labels),
+                channels=self.settings["channels"], stem=recipe.stem, head="classification",
+                classes=len(self.labels),
             )
         )  # fmt: skip
 
