@@ -34,6 +34,7 @@ class Recipe:
         average: share of the running mean of weights that is kept at each step; 0 for none.
         seed: of everything that is drawn.
         precision: "float32", or "bfloat16" autocast.
+        storage: "float32", or "float16": what the weights are rounded to when training is over.
     """
 
     width: int = 128
@@ -61,6 +62,7 @@ class Recipe:
     average: float = 0.0
     seed: int = 0
     precision: str = "float32"
+    storage: str = "float32"
 
     def __post_init__(self) -> None:
         for name in (
@@ -91,8 +93,9 @@ class Recipe:
             )
         if not self.rate > 0:
             raise CommandError(f"rate: above 0, got {self.rate}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise CommandError(f"precision: float32 or bfloat16, got {self.precision}")
+        for name, known in (("precision", ("float32", "bfloat16")), ("storage", ("float32", "float16"))):
+            if getattr(self, name) not in known:
+                raise CommandError(f"{name}: {' or '.join(known)}, got {getattr(self, name)}")
 
     def changed(self, given: list[str]) -> Self:
         """With settings as ``name=value`` texts.

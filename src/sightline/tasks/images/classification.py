@@ -20,7 +20,7 @@ from sightline.tasks.images.reading import Labelled, read_images
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError
 from sightline.tasks.splitting import split
-from sightline.tasks.task import Data, Source, Task
+from sightline.tasks.task import Data, Seen, Source, Task, Wish
 
 _AT_ONCE = 200  # images that the model sees together when it does not learn
 _TOP = 5
@@ -130,8 +130,13 @@ class ImageClassification(Task):
             for each in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
 
-    def write_page(self, model: VisionEncoder, given: Any, recipe: Recipe, path: Path) -> int:
+    def together(self, found: list[Any], alone: bool) -> Any:
+        """For one image its list, for several a list of lists."""
+        return found[0] if alone else found
+
+    def look(self, model: VisionEncoder, given: Any, recipe: Recipe, wish: Wish) -> Seen:
         """The image in its patches, as the model sees it, and what they looked at."""
+        wish.refuse_target(self.name)
         pixels = self._pixels(given)
         with torch.no_grad(), sightline.trace(model) as trace:
             logits = model(self._normalised(pixels[None]))
@@ -139,7 +144,7 @@ class ImageClassification(Task):
         side = recipe.image_size // recipe.patch
         trace.medium = sightline.Picture(shown, rows=side, columns=side, first=1)
         name = Path(given).name if isinstance(given, (str, Path)) else "image"
-        return int(trace.report(path, title=f"{name} → {self.labels[int(logits.argmax())]}"))
+        return Seen(trace, (name, self.labels[int(logits.argmax())]))
 
     def _pixels(self, given: Any) -> Tensor:
         """A path or an image of Pillow as the model's bytes."""
