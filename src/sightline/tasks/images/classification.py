@@ -144,7 +144,7 @@ class ImageClassification(Task):
         side = recipe.image_size // recipe.patch
         trace.medium = sightline.Picture(shown, rows=side, columns=side, first=1)
         name = Path(given).name if isinstance(given, (str, Path)) else "image"
-        return Seen(trace, (name, self.labels[int(logits.argmax())]))
+        return Seen(trace, (f"{name} → {self.labels[int(logits.argmax())]}",))
 
     def _pixels(self, given: Any) -> Tensor:
         """A path or an image of Pillow as the model's bytes."""
