@@ -142,6 +142,20 @@ def test_speech_learns_under_ctc_and_images_their_classes():
     overfits(vision, lambda: F.cross_entropy(vision(images), classes), 60)
 
 
+def test_a_stem_keeps_patches_in_their_places():
+    """What enters the blocks at 1 + r·w + c changes with the patch in row r and column c, and with its edge only."""
+    shape = {"image_size": 24, "patch_size": 8, "channels": 1}
+    for stem, width in ((0, None), (1, 32), (2, 16), (3, 8)):
+        model = VisionEncoder(config(stem=stem, **shape)).eval()
+        assert width is None or model.stem[0].out_channels == width
+        images = torch.randn(1, 1, 24, 24, requires_grad=True)
+        (gradient,) = torch.autograd.grad(model._embedded(images)[0, 1 + 1 * 3 + 2].sum(), images)
+        rows, columns = gradient[0, 0].nonzero(as_tuple=True)
+        reach = 2**stem - 1  # pixels before the patch: each convolution sees one more of its own
+        assert (8 - reach, 15) == (int(rows.min()), int(rows.max())), stem
+        assert (16 - reach, 23) == (int(columns.min()), int(columns.max())), stem
+
+
 def traced(model, *inputs, **options):
     with torch.no_grad(), sightline.trace(model) as trace:
         _, matrices = model(*inputs, return_matrices=True, **options)
@@ -213,6 +227,11 @@ ERRORS = {
     "token": (lambda: config(end=40), "end: 40 does not lie in the vocabulary of 40"),
     "size": (lambda: config(layers=0), "layers: must be an integer of 1 or more"),
     "patch": (lambda: VisionEncoder(config(image_size=10, patch_size=4)), "patch_size: 4 does not divide"),
+    "stem": (
+        lambda: VisionEncoder(config(image_size=8, patch_size=4, stem=3)),
+        "stem: 3 convolutions do not halve a patch_size of 4 and a width of 32 without rest",
+    ),
+    "no stem": (lambda: config(stem=-1), "stem: must be an integer of 0 or more, got -1"),
     "image": (
         lambda: VisionEncoder(config(image_size=8, patch_size=4))(torch.zeros(1, 3, 8, 9)),
         r"takes \[B, 3, 8, 8\]",

@@ -46,6 +46,7 @@ class TransformerConfig:
         start: the id that a generated sequence begins with.
         end: the id that ends it.
         image_size, patch_size, channels: of images; the size is that of both sides, in pixels.
+        stem: how many convolutions halve an image before it is cut into patches; 0 for none.
         features: of a frame of speech: mel bins or cepstral coefficients.
 
     Raises:
@@ -85,6 +86,7 @@ class TransformerConfig:
     image_size: int = 224
     patch_size: int = 16
     channels: int = 3
+    stem: int = 0
     features: int = 80
 
     def __post_init__(self) -> None:
@@ -106,6 +108,8 @@ class TransformerConfig:
             size = getattr(self, name)
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"{name}: must be an integer of 1 or more, got {size!r}.")
+        if not isinstance(self.stem, int) or self.stem < 0:
+            raise ValueError(f"stem: must be an integer of 0 or more, got {self.stem!r}.")
         if self.head.endswith("classification") and self.classes < 1:
             raise ValueError(f"classes: a {self.head} head needs 1 or more, got {self.classes}.")
         for name in ("pad", "start", "end"):

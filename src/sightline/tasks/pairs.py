@@ -44,6 +44,7 @@ class Pairs(Task):
 
     def read(self, source: Source, recipe: Recipe) -> Data:
         """Rows of (source, target); a source with several targets lies in one part alone."""
+        source.refuse(self.name, "labels")
         rows = self._rows(source, source.data)
         notices = list(rows.bad)
         train, test = rows.rows, list[tuple[str, ...]]()

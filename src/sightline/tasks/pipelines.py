@@ -23,12 +23,13 @@ class Pipeline:
 
     def __call__(self, inputs: Any, **options: Any) -> Any:
         """An answer for each input, as the task gives them: {"label", "score"}, {"translation_text"},
-        {"summary_text"} or {"generated_text"}.
+        {"summary_text"} or {"generated_text"}; of an image a list of {"label", "score"}, best first.
 
         Args:
-            inputs: a text, or several.
-            **options: ``new_tokens``; of generation ``temperature``, ``top_k``, ``top_p`` and ``generator``;
-                of translation and summarization ``truncation``, to read only the beginning of longer texts.
+            inputs: a text, a path or an image, or a list of them. One image's answer is its list alone.
+            **options: of images ``top_k``, how many labels are told (5); ``new_tokens``; of generation
+                ``temperature``, ``top_k``, ``top_p`` and ``generator``; of translation and summarization
+                ``truncation``, to read only the beginning of longer texts.
 
         Raises:
             CommandError: for an empty text, or a source longer than the model's context; a longer text is
@@ -53,7 +54,7 @@ def pipeline(task: str, model: str | Path | None = None) -> Pipeline:
     """A trained model that answers as a Hugging Face pipeline of that kind does.
 
     Args:
-        task: "sentiment", "translation", "summarization" or "generation".
+        task: "sentiment", "translation", "summarization", "generation" or "image-classification".
         model: the folder of a model that ``sightline train`` made. Default: the one that comes with
             Sightline.
 
