@@ -45,6 +45,9 @@ class TransformerConfig:
         end: the id that ends it.
         image_size, patch_size, channels: of images; the size is that of both sides, in pixels.
         features: of a frame of speech: mel bins or cepstral coefficients.
+        subsampling: frames of speech for each position: 1, 2 or 4.
+        convolution: positions that a convolution behind each block of speech spans
+            (:class:`sightline.nn.ConvolutionModule`); odd. None for no convolutions.
 
     Raises:
         ValueError: for an unknown choice, or sizes below 1; the layers check what fits together.
@@ -83,6 +86,8 @@ class TransformerConfig:
     patch_size: int = 16
     channels: int = 3
     features: int = 80
+    subsampling: int = 4
+    convolution: int | None = None
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))

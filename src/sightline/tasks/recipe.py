@@ -7,6 +7,10 @@ from typing import Any, Self
 
 from sightline.errors import CommandError
 
+_LEAST = {
+    "width": 1, "layers": 1, "heads": 1, "vocabulary": 1, "context": 1, "epochs": 1, "patience": 1,
+    "batch": 1, "bins": 1, "sampling_rate": 1000, "convolution": 0, "masks": 0,
+}  # fmt: skip
 _TRUTH = {"true": True, "false": False}
 
 
@@ -28,6 +32,11 @@ class Recipe:
         hide: share of tokens that are shown as unknown in training (sentiment).
         clip: the gradient's norm at most.
         average: share of the running mean of weights that is kept at each step; 0 for none.
+        bins, sampling_rate: log-mel energies of a frame, and samples a second that make them (speech).
+        subsampling, convolution: of the model, see TransformerConfig; 0 for no convolution (speech).
+        tempo, voice: by how much these vary in training, as shares (speech).
+        masks: how many stretches of time and of features are hidden in training (speech).
+        join: the chance that another recording follows one in training (speech).
         seed: of everything that is drawn.
         precision: "float32", or "bfloat16" autocast.
     """
@@ -49,16 +58,28 @@ class Recipe:
     hide: float = 0.0
     clip: float = 1.0
     average: float = 0.0
+    bins: int = 40
+    sampling_rate: int = 16_000
+    subsampling: int = 4
+    convolution: int = 0
+    tempo: float = 0.0
+    voice: float = 0.0
+    masks: int = 0
+    join: float = 0.0
     seed: int = 0
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("width", "layers", "heads", "vocabulary", "context", "epochs", "patience", "batch"):
-            if getattr(self, name) < 1:
-                raise CommandError(f"{name}: at least 1, got {getattr(self, name)}")
-        for name in ("dropout", "smoothing", "hide", "average"):
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise CommandError(f"{name}: at least {least}, got {getattr(self, name)}")
+        for name in ("dropout", "smoothing", "hide", "average", "tempo", "voice", "join"):
             if not 0 <= getattr(self, name) < 1:
                 raise CommandError(f"{name}: from 0 to below 1, got {getattr(self, name)}")
+        if self.subsampling not in (1, 2, 4):
+            raise CommandError(f"subsampling: 1, 2 or 4, got {self.subsampling}")
+        if self.convolution and self.convolution % 2 == 0:
+            raise CommandError(f"convolution: an odd number, or 0 for none, got {self.convolution}")
         if not self.rate > 0:
             raise CommandError(f"rate: above 0, got {self.rate}")
         if self.precision not in ("float32", "bfloat16"):
