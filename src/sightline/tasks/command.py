@@ -37,6 +37,7 @@ def train(
 ) -> None:
     """Train a small Transformer on your own data. Ctrl-C saves; the same command goes on."""
     from sightline.tasks.fitting import fit
+    from sightline.tasks.memory import keep_freed_memory
     from sightline.tasks.progress import Shown
     from sightline.tasks.registry import find_task
     from sightline.tasks.task import Source
@@ -45,6 +46,7 @@ def train(
     recipe = kind.recipe.changed(set_ or [])
     names = () if columns is None else tuple(name.strip() for name in columns.split(","))
     source = Source(data, valid, test, names, encoding, skip_bad, None if fold is None else _fold(fold))
+    keep_freed_memory()
     try:
         with _computing(threads), Shown(recipe.epochs, kind.metric) as shown:
             figures = fit(task, source, out, recipe, shown, licence)

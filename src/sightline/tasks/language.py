@@ -79,6 +79,7 @@ class Language(Task):
         return Decoder(
             TransformerConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
+                hidden=recipe.hidden or None,
                 vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,
                 positions="rotary", window=recipe.context,
             )

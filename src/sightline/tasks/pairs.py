@@ -19,6 +19,7 @@ from sightline.tasks.rows import read_rows
 from sightline.tasks.task import Data, Source, Task, padded, split
 from sightline.tasks.tokenizing import END, PAD, START, train_pieces
 
+_IGNORED = -100
 _WRITTEN = 64  # texts that are written at once
 
 
@@ -79,6 +80,7 @@ class Pairs(Task):
         return EncoderDecoder(
             TransformerConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
+                hidden=recipe.hidden or None,
                 vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,
                 positions="sinusoidal", embedding_scale=True, pad=pad, start=start, end=end,
             )
@@ -99,10 +101,11 @@ class Pairs(Task):
         source, lengths = padded([pair.source for pair in examples], pad)
         target, own = padded([pair.target for pair in examples], pad)
         logits = model(source, model.shifted(target), source_lengths=lengths)
-        inside = torch.arange(target.shape[1]) < own[:, None]
+        outside = torch.arange(target.shape[1]) >= own[:, None]
         loss = F.cross_entropy(
-            logits[inside].float(), target[inside], reduction="sum", label_smoothing=smoothing
-        )
+            logits.flatten(0, 1).float(), target.masked_fill(outside, _IGNORED).flatten(),
+            ignore_index=_IGNORED, reduction="sum", label_smoothing=smoothing,
+        )  # fmt: skip
         return loss, int(own.sum())
 
     def evaluate(self, model: EncoderDecoder, examples: Sequence[Pair], recipe: Recipe) -> dict[str, float]:

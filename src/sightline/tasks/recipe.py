@@ -9,7 +9,7 @@ from sightline.errors import CommandError
 
 _LEAST = {
     "width": 1, "layers": 1, "heads": 1, "vocabulary": 1, "context": 1, "epochs": 1, "patience": 1,
-    "batch": 1, "bins": 1, "sampling_rate": 1000, "convolution": 0, "masks": 0,
+    "batch": 1, "bins": 1, "sampling_rate": 1000, "convolution": 0, "masks": 0, "hidden": 0,
 }  # fmt: skip
 _TRUTH = {"true": True, "false": False}
 
@@ -19,7 +19,7 @@ class Recipe:
     """Settings of a training run. Every task has defaults of its own.
 
     Attributes:
-        width, layers, heads, dropout: of the model, see TransformerConfig.
+        width, layers, heads, hidden, dropout: of the model, see TransformerConfig; 0 for its own ``hidden``.
         vocabulary: tokens that the tokenizer learns at most.
         lowercase: whether case is left out (translation, summarization); sentiment always does.
         context: tokens of a text at most; longer ones are cut, or split into windows.
@@ -44,6 +44,7 @@ class Recipe:
     width: int = 128
     layers: int = 2
     heads: int = 4
+    hidden: int = 0
     dropout: float = 0.1
     vocabulary: int = 8000
     lowercase: bool = False

@@ -84,6 +84,7 @@ class Sentiment(Task):
         return Encoder(
             TransformerConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
+                hidden=recipe.hidden or None,
                 vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,
                 head="classification", classes=len(self.labels), pad=0,
             )
