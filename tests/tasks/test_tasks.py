@@ -316,8 +316,12 @@ def test_a_loss_that_is_no_number_ends_the_run(sentiment_data, tmp_path):
         (("train", "sentiment", "--data", "x", "--out", "o", "--fold", "3/3"), "--fold 3/3"),
         (("train", "sentiment", "--data", "x", "--out", "o", "--columns", "text"), "expected two names"),
         (
-            ("train", "translation", "--data", "x", "--out", "o", "--fold", "0/2"),
-            "--fold: translation has no",
+            ("train", "generation", "--data", "x", "--out", "o", "--fold", "0/2"),
+            "--fold: generation has no",
+        ),
+        (
+            ("train", "translation", "--data", "x", "--out", "o", "--set", "lowercase=perhaps"),
+            "'perhaps' is no bool",
         ),
         (("train", "generation", "--data", "x", "--out", "o", "--skip-bad"), "--skip-bad: generation has no"),
         (("run", "nothing", "a text"), "holds no model of a task"),

@@ -86,30 +86,27 @@ def run(
         options["truncation"] = True
     if temperature and pipe.task.name == "generation":
         options |= {"temperature": temperature, "generator": torch.Generator().manual_seed(seed)}
-    texts = [text for each in inputs for text in _texts(each)]
-    for text, found in zip(texts, pipe(texts, **options), strict=True):
-        if json:
-            print(json_lines.dumps({"input": text, **found}, ensure_ascii=False))
-        else:
-            label = found.get("label")
-            print(
-                f"{label}\t{found['score']:.4f}\t{text}" if label is not None else next(iter(found.values()))
-            )
+    given = [one for argument in inputs for one in pipe.task.inputs(argument)]
+    for one, found in zip(given, pipe(given, **options), strict=True):
+        print(_json_line(one, found) if json else _line(one, found))
     if look is not None:
-        from sightline.tasks.looking import write_page
-
-        size = write_page(pipe, texts[0], look)
+        size = pipe.task.write_page(pipe.model, given[0], pipe.recipe, look)
         print(f"wrote {look} ({size / 1e6:.1f} MB)", file=sys.stderr)
 
 
-def _texts(argument: str) -> list[str]:
-    """A text; the lines of a file; of standard input."""
-    from sightline.view.source import read_source
+def _line(given: Any, found: Any) -> str:
+    """The best answer, on a line."""
+    best = found[0] if isinstance(found, list) else found
+    return (
+        f"{best['label']}\t{best['score']:.4f}\t{given}"
+        if "label" in best
+        else str(next(iter(best.values())))
+    )
 
-    text = read_source(argument)
-    if text == argument:
-        return [text]
-    return [line for line in text.splitlines() if line.strip()]
+
+def _json_line(given: Any, found: Any) -> str:
+    told = {"answers": found} if isinstance(found, list) else found
+    return json_lines.dumps({"input": str(given), **told}, ensure_ascii=False)
 
 
 def _fold(text: str) -> tuple[int, int]:

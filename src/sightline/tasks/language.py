@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.models import Decoder, TransformerConfig
+from sightline.tasks.looking import write_token_page
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError
 from sightline.tasks.task import Data, Source, Task
@@ -115,6 +116,23 @@ class Language(Task):
         texts = self.tokenizer.decode_batch([each[1:] for each in examples])
         tokens = sum(len(each) - 1 for each in examples)
         return found | {"loss_per_character": found["loss"] * tokens / sum(map(len, texts))}
+
+    def answers(
+        self, model: Decoder, inputs: Sequence[str], recipe: Recipe, options: dict[str, Any]
+    ) -> list[Any]:
+        """{"generated_text"}: the text, and how it goes on; what lies before the context is not read."""
+        chosen = {"new_tokens": 100} | {name: each for name, each in options.items() if name != "truncation"}
+        found = []
+        for text in inputs:
+            known = torch.tensor([self.tokenizer.encode(text).ids[-recipe.context :]])
+            written = model.generate(known, **chosen).lists()[0]
+            found.append({"generated_text": text + self.tokenizer.decode(written, skip_special_tokens=True)})
+        return found
+
+    def write_page(self, model: Decoder, given: str, recipe: Recipe, path: Path) -> int:
+        """The page of the text's end, as far as the context goes."""
+        ids = self.tokenizer.encode(given).ids[-recipe.context :]
+        return write_token_page(model, self.tokenizer, ids, given, path)
 
 
 def _text(path: Path, encoding: str) -> str:

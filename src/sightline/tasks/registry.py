@@ -37,7 +37,9 @@ def save_task(folder: Path, task: Task, model: Model, recipe: Recipe) -> None:
     Raises:
         CommandError: it cannot be written.
     """
-    described = {"task": task.name, "labels": task.labels, "recipe": recipe.to_dict()}
+    described = {
+        "task": task.name, "labels": task.labels, "settings": task.settings, "recipe": recipe.to_dict()
+    }  # fmt: skip
     try:
         model.save_pretrained(folder, task.tokenizer)
     except OSError as error:
@@ -57,6 +59,7 @@ def load_task(folder: Path, wanted: str | None = None) -> tuple[Task, Any, Recip
         described = json.loads(path.read_text(encoding="utf-8"))
         kind, recipe = find_task(described["task"]), Recipe(**described["recipe"])
         labels = [str(label) for label in described["labels"]]
+        settings = dict(described.get("settings", {}))
     except FileNotFoundError:
         if (folder / UNFINISHED).exists():
             raise CommandError(
@@ -70,5 +73,5 @@ def load_task(folder: Path, wanted: str | None = None) -> tuple[Task, Any, Recip
         raise CommandError(f"{folder}: is a model of {kind.name}, not of {wanted}")
     task = kind()
     model = from_pretrained(folder)
-    task.tokenizer, task.labels = load_tokenizer(folder), labels
+    task.tokenizer, task.labels, task.settings = load_tokenizer(folder), labels, settings
     return task, model, recipe

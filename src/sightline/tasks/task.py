@@ -15,6 +15,7 @@ from torch import Tensor
 from sightline.errors import CommandError
 from sightline.models import Model
 from sightline.tasks.recipe import Recipe
+from sightline.view.source import read_source
 
 
 @dataclass
@@ -88,7 +89,12 @@ def _files(path: Path) -> list[Path]:
 
 
 class Task(ABC):
-    """One application. ``tokenizer`` and ``labels`` are set by ``read`` or by loading a model."""
+    """One application.
+
+    Attributes:
+        tokenizer, labels, settings: what the task must know to answer, set by ``read`` and kept with the
+            model; settings are for JSON.
+    """
 
     name: ClassVar[str]
     metric: ClassVar[str]
@@ -98,6 +104,7 @@ class Task(ABC):
     def __init__(self) -> None:
         self.tokenizer: Any = None
         self.labels: list[str] = []
+        self.settings: dict[str, Any] = {}
 
     @abstractmethod
     def read(self, source: Source, recipe: Recipe) -> Data:
@@ -123,6 +130,36 @@ class Task(ABC):
         """The figures of a finished model: those of :meth:`evaluate`, and what takes longer to get."""
         return self.evaluate(model, examples, recipe)
 
+    def inputs(self, argument: str) -> list[Any]:
+        """What an argument of ``sightline run`` stands for: a text, the lines of a file, of standard input.
+
+        Raises:
+            CommandError: for a file that cannot be read.
+        """
+        text = read_source(argument)
+        return [text] if text == argument else [line for line in text.splitlines() if line.strip()]
+
+    def check(self, given: Any, at: int) -> None:
+        """Whether an input makes sense.
+
+        Raises:
+            CommandError: it does not.
+        """
+        if not isinstance(given, str) or not given.strip():
+            raise CommandError(
+                f"input {at} is " + ("empty" if isinstance(given, str) else f"no text: {given!r}")
+            )
+
+    @abstractmethod
+    def answers(
+        self, model: Any, inputs: Sequence[Any], recipe: Recipe, options: dict[str, Any]
+    ) -> list[Any]:
+        """What a Hugging Face pipeline of this kind answers to each input."""
+
+    @abstractmethod
+    def write_page(self, model: Any, given: Any, recipe: Recipe, path: Path) -> int:
+        """Writes the explorer's page of what was attended to in an input; returns its bytes."""
+
     def epoch(self, examples: list[Any], generator: torch.Generator) -> list[Any]:
         """The examples of one pass; drawn anew where a task has more than it can show at once."""
         return examples
@@ -135,11 +172,3 @@ def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     for at, row in enumerate(rows):
         ids[at, : len(row)] = torch.tensor(row)
     return ids, lengths
-
-
-def split(examples: list[Any], seed: int, share: float = 0.1) -> tuple[list[Any], list[Any]]:
-    """(the rest, a share of them), drawn by a seed."""
-    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
-    count = max(1, round(share * len(examples)))
-    held = set(order[:count])
-    return [e for i, e in enumerate(examples) if i not in held], [examples[i] for i in sorted(held)]
