@@ -12,12 +12,17 @@ import numpy
 import pytest
 import torch
 
-for package in ("tokenizers", "rich", "soundfile", "soxr", "jiwer"):
-    pytest.importorskip(package, reason="speech needs the [tasks] extra")
+pytest.importorskip("soundfile", reason="speech needs the [tasks] extra")
+pytest.importorskip("soxr", reason="speech needs the [tasks] extra")
+pytest.importorskip("jiwer", reason="speech needs the [tasks] extra")
+pytest.importorskip("rich", reason="tasks need the [app] extra")
 
 import soundfile
 
+from sightline.cli import main
+from sightline.tasks import pipeline
 from sightline.tasks.rows import DataError
+from sightline.tasks.speech import SpeechRecognition
 from sightline.tasks.speech.audio import as_recording, read_audio, resampled
 from sightline.tasks.speech.augment import Utterance, Variation
 from sightline.tasks.speech.cepstra import cepstra, read_cepstra, to_cepstra, to_energies
@@ -28,6 +33,7 @@ from sightline.tasks.speech.mel import warping
 from sightline.tasks.speech.reading import read_said
 from sightline.tasks.speech.words import END, START, Bigrams
 from sightline.tasks.task import Source
+from sightline.tasks.training import Run, Silent
 
 
 @pytest.fixture(autouse=True)
@@ -267,3 +273,134 @@ def test_word_pairs_add_up_to_one():
         assert sum(math.exp(bigrams.log(before, word)) for word in [*bigrams.words, END]) == pytest.approx(1)
     assert bigrams.log("one", "two") > bigrams.log("two", "two")
     assert bigrams.log("one", "never") == -math.inf
+
+
+# --- training -------------------------------------------------------------------------------------------
+
+PITCH = {"a": 400, "b": 900, "c": 1700}
+RATE = 8000
+
+
+def spoken(text):
+    """Each letter a tone of its own, words apart."""
+    gap = numpy.zeros(RATE // 20)
+    parts = [gap if letter == " " else tone(PITCH[letter], 0.1, RATE) for letter in text]
+    return numpy.concatenate([gap, *parts, gap]) + numpy.random.default_rng(0).normal(0, 1e-3, 1)
+
+
+@pytest.fixture
+def table(tmp_path):
+    draw = random.Random(0)
+    words = ["ab", "bca", "c", "acb"]
+    rows = []
+    for at in range(120):
+        text = " ".join(draw.choice(words) for _ in range(draw.randint(1, 3)))
+        soundfile.write(tmp_path / f"{at}.wav", spoken(text), RATE)
+        rows.append(f"{at}.wav\t{text.upper()}\n")
+    path = tmp_path / "said.tsv"
+    path.write_text("".join(rows))
+    return path
+
+
+SMALL = [f"--set={each}" for each in (
+    "width=32", "heads=2", "layers=1", "hidden=64", "convolution=7", "bins=16", f"sampling_rate={RATE}",
+    "batch=8", "rate=5e-3", "warmup=20", "dropout=0", "masks=1", "subsampling=4",
+)]  # fmt: skip
+
+
+def command(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_speech_from_data_to_answers(table, tmp_path, capsys):
+    out = tmp_path / "model"
+    given = ("train", "speech-recognition", "--data", table, "--test", table, "--out", out, *SMALL)
+    assert command(*given, "--set", "epochs=8") == 0
+    told = capsys.readouterr().out
+    assert "validation: wer 0.0000" in told and "test: wer 0.0" in told and "greedy_wer" in told
+    recogniser = pipeline("speech-recognition", out)
+    samples = spoken("bca c ab").astype("float32")
+    wanted = {"text": "bca c ab"}
+    assert recogniser((samples, RATE)) == [wanted]
+    twice = numpy.repeat(samples, 2)  # at twice the rate it is the same sound
+    assert recogniser({"raw": twice, "sampling_rate": 2 * RATE}) == [wanted]
+    stereo = {"array": numpy.stack([samples, samples]), "sampling_rate": RATE}
+    soundfile.write(tmp_path / "one.flac", samples, RATE)
+    assert recogniser([stereo, tmp_path / "one.flac"], greedy=True) == [wanted] * 2
+    page = tmp_path / "page.html"
+    assert command("run", out, tmp_path / "one.flac", "--json", "--look", page) == 0
+    assert json.loads(capsys.readouterr().out) == {"input": str(tmp_path / "one.flac"), **wanted}
+    about = json.loads(page.read_text().split('id="sightline-data">')[1].split("</script>")[0])["about"]
+    frames = len(samples) // 80 - 1
+    assert about["medium"]["kind"] == "sound" and about["medium"]["count"] == math.ceil(frames / 4)
+    (tmp_path / "folder").mkdir()
+    for at, text in enumerate(["ab", "c c"]):
+        soundfile.write(tmp_path / "folder" / f"{at}.wav", spoken(text), RATE)
+    assert command("run", out, tmp_path / "folder") == 0
+    assert capsys.readouterr().out == "ab\nc c\n"
+    with pytest.raises(DataError, match=r"lasts 40\.0 s, and the model hears 30 s at once"):
+        recogniser((noise(40 * RATE + 200), RATE))
+    with pytest.raises(DataError, match="needs 'raw' or 'array', and 'sampling_rate'; it has raw"):
+        recogniser({"raw": samples})
+
+
+def test_bad_recordings_end_a_run_or_are_passed_over(table, tmp_path, capsys):
+    with table.open("a") as rows:
+        rows.write("none.wav\tA\n0.wav\t" + "AB" * 99 + "\n")
+    given = ("train", "speech-recognition", "--data", table, "--out", tmp_path / "model", *SMALL)
+    assert command(*given, "--set", "epochs=1") == 1
+    assert "none.wav: there is no such file (--skip-bad" in capsys.readouterr().err
+    assert command(*given, "--set", "epochs=1", "--skip-bad") == 0
+    told = capsys.readouterr().err
+    assert "none.wav: there is no such file" in told and "its letters need 198 positions" in told
+
+
+def test_an_interrupted_run_goes_on_exactly(table, tmp_path):
+    """What is varied in training, and what is joined, follows from the seed alone."""
+    recipe = SpeechRecognition.recipe.changed([each.removeprefix("--set=") for each in SMALL] + ["epochs=2"])
+
+    def run(folder):
+        task = SpeechRecognition()
+        folder.mkdir(exist_ok=True)
+        return Run(task, task.read(Source(table), recipe), recipe, folder, {"data": "the same"})
+
+    whole = run(tmp_path / "whole")
+    history = whole.fit()
+    part = run(tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        part.fit(StopAfter(5))
+    torch.manual_seed(99)
+    part = run(tmp_path / "parts")
+    assert part.progress.at == 5 and part.fit() == history
+    for one, other in zip(whole.model.parameters(), part.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+class StopAfter(Silent):
+    """Ctrl-C after so many steps."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def step(self, epoch, done, of, loss):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def test_what_training_hears():
+    """Every utterance once, joined within the longest; as long as was said; each time the same from its seed."""
+    features = Features("log-mel", RATE, 16)
+    examples = [Utterance(noise(20 * (at + 9), at).view(-1, 1).expand(-1, 16), "a", [2]) for at in range(30)]
+    variation = Variation(tempo=0.2, voice=0.1, masks=2, join=0.6, longest=1500)
+    drawn = variation.draw(examples, torch.Generator().manual_seed(1))
+    heard = [id(part.frames) for each in drawn for part in each.parts]
+    assert sorted(heard) == sorted(id(each.frames) for each in examples) and len(drawn) < 25
+    assert drawn == variation.draw(examples, torch.Generator().manual_seed(1))
+    for each in drawn:
+        assert len(each.parts) == 1 or each.length <= 1500
+        frames = variation.frames(each, features)
+        assert len(frames) == each.length and torch.equal(frames, variation.frames(each, features))
+    plain = Variation(0.0, 0.0, 0, 0.0, 1500)
+    alone = plain.draw(examples[:1], torch.Generator())[0]
+    assert torch.equal(plain.frames(alone, features), normalised(examples[0].frames))

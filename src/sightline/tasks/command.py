@@ -15,7 +15,9 @@ from sightline.errors import CommandError
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="sentiment, translation, summarization or generation.")],
+    task: Annotated[
+        str, typer.Argument(help="sentiment, translation, summarization, generation, speech-recognition.")
+    ],
     data: Annotated[
         Path, typer.Option(help="A .tsv, .csv, .jsonl or text file, or a folder with a text file per label.")
     ],

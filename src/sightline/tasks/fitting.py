@@ -12,7 +12,7 @@ from sightline.tasks.checkpoint import forget_run
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.registry import FILE, find_task, save_task
 from sightline.tasks.task import Source
-from sightline.tasks.training import Report, Run, Silent, measured
+from sightline.tasks.training import Report, Run, Silent, measured, settled
 
 _NOTICES = 5
 
@@ -61,6 +61,7 @@ def fit(
     }  # fmt: skip
     run = Run(job, data, recipe, out, identity)
     run.fit(told)
+    settled(job, run.model, data.valid, recipe)
     figures = {
         part: measured(job, run.model, examples, recipe, finished=True)
         for part, examples in (("validation", data.valid), ("test", data.test))

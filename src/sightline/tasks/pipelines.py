@@ -21,10 +21,10 @@ class Pipeline:
 
     def __call__(self, inputs: Any, **options: Any) -> list[Any]:
         """An answer for each input, as the task gives them: {"label", "score"}, {"translation_text"},
-        {"summary_text"} or {"generated_text"}.
+        {"summary_text"}, {"generated_text"}, or {"text"} of speech.
 
         Args:
-            inputs: a text, or several.
+            inputs: a text, or several; of speech a path, (samples, rate), a dictionary with these, or a list.
             **options: ``new_tokens``; of generation ``temperature``, ``top_k``, ``top_p`` and ``generator``;
                 of translation and summarization ``truncation``, to read only the beginning of longer texts.
 
@@ -32,7 +32,7 @@ class Pipeline:
             CommandError: for an empty text, or a source longer than the model's context; a longer text is
                 read in windows by sentiment, and from its end by generation.
         """
-        given = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+        given = self.task.several(inputs)
         for at, each in enumerate(given):
             self.task.check(each, at)
         found: list[Any] = []
@@ -46,7 +46,7 @@ def pipeline(task: str, model: str | Path | None = None) -> Pipeline:
     """A trained model that answers as a Hugging Face pipeline of that kind does.
 
     Args:
-        task: "sentiment", "translation", "summarization" or "generation".
+        task: "sentiment", "translation", "summarization", "generation" or "speech-recognition".
         model: the folder of a model that ``sightline train`` made.
 
     Raises:

@@ -9,14 +9,18 @@ from typing import Any
 from sightline.atomic import write_atomically
 from sightline.errors import CommandError
 from sightline.models import Model, from_pretrained, load_tokenizer
+from sightline.models.saving import TOKENIZER
 from sightline.tasks.checkpoint import FILE as UNFINISHED
 from sightline.tasks.language import Language
 from sightline.tasks.pairs import Summarization, Translation
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.sentiment import Sentiment
+from sightline.tasks.speech import SpeechRecognition
 from sightline.tasks.task import Task
 
-TASKS: dict[str, type[Task]] = {each.name: each for each in (Sentiment, Translation, Summarization, Language)}
+TASKS: dict[str, type[Task]] = {
+    each.name: each for each in (Sentiment, Translation, Summarization, Language, SpeechRecognition)
+}
 FILE = "task.json"
 
 
@@ -73,5 +77,7 @@ def load_task(folder: Path, wanted: str | None = None) -> tuple[Task, Any, Recip
         raise CommandError(f"{folder}: is a model of {kind.name}, not of {wanted}")
     task = kind()
     model = from_pretrained(folder)
-    task.tokenizer, task.labels, task.settings = load_tokenizer(folder), labels, settings
+    task.labels, task.settings = labels, settings
+    if (folder / TOKENIZER).is_file():
+        task.tokenizer = load_tokenizer(folder)
     return task, model, recipe

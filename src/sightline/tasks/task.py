@@ -130,6 +130,13 @@ class Task(ABC):
         """The figures of a finished model: those of :meth:`evaluate`, and what takes longer to get."""
         return self.evaluate(model, examples, recipe)
 
+    def settle(self, model: Any, examples: Sequence[Any], recipe: Recipe) -> None:  # noqa: B027
+        """Chooses on the validation examples what answers depend on besides weights. Default: nothing."""
+
+    def several(self, given: Any) -> list[Any]:
+        """The inputs that a caller gave: a list or tuple of them, or one."""
+        return list(given) if isinstance(given, (list, tuple)) else [given]
+
     def inputs(self, argument: str) -> list[Any]:
         """What an argument of ``sightline run`` stands for: a text, the lines of a file, of standard input.
 

@@ -23,7 +23,8 @@ from sightline.tasks.speech.features import SECOND, Features, normalised
 from sightline.tasks.speech.given import as_given, recordings_at
 from sightline.tasks.speech.reading import Said, read_said
 from sightline.tasks.speech.words import Bigrams
-from sightline.tasks.task import Data, Source, Task, split
+from sightline.tasks.splitting import split
+from sightline.tasks.task import Data, Source, Task
 
 _WEIGHTS, _BONUSES = (0.0, 0.3, 0.6, 1.0, 1.5), (0.0, 1.0, 2.0)  # of the word search
 _BATCH = 16
@@ -200,6 +201,13 @@ class SpeechRecognition(Task):
         """
         return recordings_at(Path(argument))
 
+    def several(self, given: Any) -> list[Any]:
+        """The recordings that a caller gave: a list of them, or one, which may be (samples, rate)."""
+        return given if isinstance(given, list) else [given]
+
+    def check(self, given: Any, at: int) -> None:
+        """Nothing: what cannot be heard is told where it is read."""
+
     def answers(
         self, model: SpeechEncoder, inputs: Sequence[Any], recipe: Recipe, options: dict[str, Any]
     ) -> list[dict[str, Any]]:
@@ -279,9 +287,5 @@ def _within(frames: Tensor, context: int, name: str) -> Tensor:
 
 def _held_out(examples: list[Utterance], seed: int) -> tuple[list[Utterance], list[Utterance]]:
     """(the rest, about a tenth): whole speakers where there are enough of them, else utterances."""
-    speakers = sorted({each.speaker for each in examples})
-    if len(speakers) < _SPEAKERS:
-        return split(examples, seed)
-    _, chosen = split(speakers, seed)
-    held = [each for each in examples if each.speaker in chosen]
-    return [each for each in examples if each.speaker not in chosen], held
+    by_speaker = len({each.speaker for each in examples}) >= _SPEAKERS
+    return split(examples, seed, key=(lambda each: each.speaker) if by_speaker else None)
