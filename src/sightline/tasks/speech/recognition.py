@@ -40,7 +40,7 @@ class SpeechRecognition(Task):
     higher_is_better = False
     recipe = Recipe(
         width=144, layers=4, heads=4, hidden=288, dropout=0.1, lowercase=True, context=3000,
-        epochs=100, patience=25, batch=16, rate=2e-3, warmup=150, decay=0.05, average=0.99, bins=40,
+        epochs=80, patience=30, batch=16, rate=2e-3, warmup=150, decay=0.05, average=0.99, bins=40,
         sampling_rate=16_000, convolution=15, subsampling=4, tempo=0.1, voice=0.1, masks=2, join=0.2,
     )  # fmt: skip
 
