@@ -65,17 +65,18 @@ class SpeechEncoder(Model):
         self.positions = input_positions(config)
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = encoder_stack(config)
-        self.convolutions = nn.ModuleList()
-        if config.convolution is not None:
-            for _ in range(config.layers):
-                layer = ConvolutionModule(config.width, config.convolution, dropout=config.dropout)
-                self.convolutions.append(layer)
         self.head: nn.Module | None = None
         if config.head == "ctc":
             self.head = PositionHead(config, config.vocabulary)
         elif config.head == "classification":
             self.head = ClassificationHead(config)
         initialise(self)
+        # Behind it: they start with PyTorch's own, larger weights.
+        self.convolutions = nn.ModuleList()
+        if config.convolution is not None:
+            for _ in range(config.layers):
+                layer = ConvolutionModule(config.width, config.convolution, dropout=config.dropout)
+                self.convolutions.append(layer)
 
     def forward(
         self,

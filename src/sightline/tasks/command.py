@@ -19,7 +19,7 @@ def train(
         str, typer.Argument(help="sentiment, translation, summarization, generation, speech-recognition.")
     ],
     data: Annotated[
-        Path, typer.Option(help="A .tsv, .csv, .jsonl or text file, or a folder with a text file per label.")
+        Path, typer.Option(help="A table, a text file, or a folder: docs/tasks.md says which for which task.")
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; a run goes on there.")],
     valid: Annotated[Path | None, typer.Option(help="Validation data. Default: a part of --data.")] = None,
@@ -62,7 +62,8 @@ def train(
 def run(
     model: Annotated[Path, typer.Argument(help="The folder of a model that sightline train made.")],
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Texts, text files (a text a line), or -.")
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Texts, text files (a text a line), -; recordings."),
     ],
     json: Annotated[bool, typer.Option("--json", help="A JSON object for each input.")] = False,
     new_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens that are written at most.")] = None,

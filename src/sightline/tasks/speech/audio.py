@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,13 +66,13 @@ def as_recording(samples: Any, rate: Any, name: str) -> Recording:
         raise DataError(
             f"{name}: expected samples [n], floating or 16-bit, got {given.dtype} of {list(given.shape)}"
         )
-    if not isinstance(rate, int) or rate < 1:
+    if not isinstance(rate, Integral) or rate < 1:
         raise DataError(f"{name}: the sampling rate must be a whole number of samples a second, got {rate!r}")
     if not given.numel():
         raise DataError(f"{name}: holds no samples")
     if not bool(given.isfinite().all()):
         raise DataError(f"{name}: holds samples that are not finite")
-    return Recording(given.float(), rate)
+    return Recording(given.float(), int(rate))
 
 
 def resampled(recording: Recording, rate: int) -> Tensor:

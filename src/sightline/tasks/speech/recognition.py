@@ -40,8 +40,8 @@ class SpeechRecognition(Task):
     higher_is_better = False
     recipe = Recipe(
         width=144, layers=4, heads=4, hidden=288, dropout=0.1, lowercase=True, context=3000,
-        epochs=80, patience=30, batch=16, rate=2e-3, warmup=150, decay=0.05, average=0.99, bins=40,
-        sampling_rate=16_000, convolution=15, subsampling=4, tempo=0.1, voice=0.1, masks=2, join=0.2,
+        epochs=50, patience=30, batch=16, rate=2e-3, warmup=150, decay=0.05, average=0.99, bins=40,
+        sampling_rate=16_000, convolution=15, subsampling=4, tempo=0.1, voice=0.1, masks=2,
     )  # fmt: skip
 
     # --- data -------------------------------------------------------------------------------------------
@@ -50,23 +50,24 @@ class SpeechRecognition(Task):
         """Recordings and what was said in them; see :func:`read_said`."""
         source.refuse(self.name, "fold")
         need_packages()
-        said, notices = read_said(source.data, source)
         self.variation = Variation(recipe.tempo, recipe.voice, recipe.masks, recipe.join, recipe.context)
+        said, notices = read_said(source.data, source)
         self.settings = {"features": Features.of(said[0].path, recipe.sampling_rate, recipe.bins).to_dict()}
-        texts = [self._spelt(each.text, recipe) for each in said]
-        self.labels = [BLANK, *sorted({BOUNDARY, *(letter for text in texts for letter in text)})]
+        letters = {letter for each in said for letter in self._spelt(each.text, recipe)}
+        self.labels = [BLANK, *sorted({BOUNDARY, *letters})]
         train = self._heard(said, source, recipe, notices)
+        parts: list[list[Utterance]] = []
+        for path in (source.valid, source.test):
+            others, bad = ([], []) if path is None else read_said(path, source)
+            notices += bad
+            parts.append(self._heard(others, source, recipe, notices))
+        valid, test = parts
         if source.valid is None:
             train, valid = _held_out(train, recipe.seed)
-        else:
-            valid = self._heard(read_said(source.valid, source)[0], source, recipe, notices)
-        test = (
-            []
-            if source.test is None
-            else self._heard(read_said(source.test, source)[0], source, recipe, notices)
-        )
-        bigrams = Bigrams.of((each.text for each in train), recipe.vocabulary)
-        self.settings["bigrams"] = bigrams.counts
+        for part, path in ((train, source.data), (valid, source.valid or source.data)):
+            if not part:
+                raise DataError(f"{path}: holds too few recordings that can be used")
+        self.settings["bigrams"] = Bigrams.of((each.text for each in train), recipe.vocabulary).counts
         return Data(train, valid, test, notices)
 
     @property
@@ -87,8 +88,6 @@ class SpeechRecognition(Task):
                 if not source.skip_bad:
                     raise DataError(f"{error} (--skip-bad passes over such recordings)") from None
                 notices.append(str(error))
-        if len(found) < 2:
-            raise DataError(f"{source.data}: {len(found)} recordings can be used; two are needed at least")
         return found
 
     def _utterance(self, said: Said, recipe: Recipe) -> Utterance:
