@@ -321,9 +321,9 @@ def test_speech_from_data_to_answers(table, tmp_path, capsys):
     recogniser = pipeline("speech-recognition", out)
     samples = spoken("bca c ab").astype("float32")
     wanted = {"text": "bca c ab"}
-    assert recogniser((samples, RATE)) == [wanted]
+    assert recogniser((samples, RATE)) == wanted
     twice = numpy.repeat(samples, 2)  # at twice the rate it is the same sound
-    assert recogniser({"raw": twice, "sampling_rate": 2 * RATE}) == [wanted]
+    assert recogniser({"raw": twice, "sampling_rate": 2 * RATE}) == wanted
     stereo = {"array": numpy.stack([samples, samples]), "sampling_rate": RATE}
     soundfile.write(tmp_path / "one.flac", samples, RATE)
     assert recogniser([stereo, tmp_path / "one.flac"], greedy=True) == [wanted] * 2

@@ -60,7 +60,7 @@ def train(
 
 
 def run(
-    model: Annotated[Path, typer.Argument(help="The folder of a model that sightline train made.")],
+    model: Annotated[str, typer.Argument(help="A task, or the folder of a model that sightline train made.")],
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT...", help="Texts, text files (a text a line), -; recordings."),
@@ -81,19 +81,22 @@ def run(
     """Answer with a trained model."""
     import torch
 
-    from sightline.tasks.pipelines import Pipeline
+    from sightline.tasks.pipelines import open_pipeline
 
-    pipe = Pipeline(model, None)
+    pipe = open_pipeline(model)
     options: dict[str, Any] = {} if new_tokens is None else {"new_tokens": new_tokens}
     if truncate:
         options["truncation"] = True
     if temperature and pipe.task.name == "generation":
         options |= {"temperature": temperature, "generator": torch.Generator().manual_seed(seed)}
     given = [one for argument in inputs for one in pipe.task.inputs(argument)]
-    for one, found in zip(given, pipe(given, **options), strict=True):
+    for one, found in zip(given, pipe.answers(given, **options), strict=True):
         print(_json_line(one, found) if json else _line(one, found))
     if look is not None:
-        size = pipe.task.write_page(pipe.model, given[0], pipe.recipe, look)
+        from sightline.tasks.looking import write_page
+        from sightline.tasks.task import Wish
+
+        size = write_page(pipe.task.look(pipe.model, given[0], pipe.recipe, Wish()), pipe.name, look)
         print(f"wrote {look} ({size / 1e6:.1f} MB)", file=sys.stderr)
 
 

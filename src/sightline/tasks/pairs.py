@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,12 +14,12 @@ from torch import Tensor
 
 from sightline.errors import CommandError
 from sightline.models import EncoderDecoder, TransformerConfig
-from sightline.tasks.looking import write_pair_page
+from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rouge import rouge
 from sightline.tasks.rows import read_rows
 from sightline.tasks.splitting import fold, split
-from sightline.tasks.task import Data, Source, Task, padded
+from sightline.tasks.task import Data, Seen, Source, Task, Wish, padded
 from sightline.tasks.tokenizing import END, PAD, START, train_pieces
 
 _IGNORED = -100
@@ -171,14 +170,23 @@ class Pairs(Task):
                 f"truncation=True (--truncate) reads its beginning"
             )
 
-    def write_page(self, model: EncoderDecoder, given: str, recipe: Recipe, path: Path) -> int:
-        """The page of source, answer, and what the answer looked at."""
-        source = self.ids_of(given, recipe.context)
-        found = model.generate(torch.tensor([source]), new_tokens=recipe.context - 1, beams=self.beams)
+    def look(self, model: EncoderDecoder, given: str, recipe: Recipe, wish: Wish) -> Seen:
+        """A source, its target, and what the target looked at."""
+        limit, whose = limit_of(recipe.context, wish)
+        end = self.tokenizer.token_to_id(END)
+        source, notices = shortened(self.tokenizer.encode(given).ids, limit - 1 or 1, "the source", whose)
+        source = [*source, end]
+        if wish.target is None:
+            target = model.generate(torch.tensor([source]), new_tokens=limit, beams=self.beams).lists()[0]
+            text = self.tokenizer.decode(target, skip_special_tokens=True).strip()
+            notices += ("no target given: the model wrote one itself",)
+        else:
+            text = wish.target
+            target, cut = shortened(self.tokenizer.encode(text).ids, limit, "the target", whose)
+            notices += cut
         assert model.config.start is not None
-        target = [model.config.start, *found.lists()[0]]
-        title = f"{given} → {self.tokenizer.decode(target, skip_special_tokens=True)}"
-        return write_pair_page(model, self.tokenizer, source, target, title, path)
+        trace, tokens = look_at(model, self.tokenizer, source, [model.config.start, *target])
+        return Seen(trace, (given, text), tokens, notices)
 
 
 def _source(row: tuple[str, ...]) -> str:

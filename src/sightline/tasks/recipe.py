@@ -39,6 +39,7 @@ class Recipe:
         join: the chance that another recording follows one in training (speech).
         seed: of everything that is drawn.
         precision: "float32", or "bfloat16" autocast.
+        storage: "float32", or "float16": what the weights are rounded to when training is over.
     """
 
     width: int = 128
@@ -69,6 +70,7 @@ class Recipe:
     join: float = 0.0
     seed: int = 0
     precision: str = "float32"
+    storage: str = "float32"
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -83,8 +85,9 @@ class Recipe:
             raise CommandError(f"convolution: an odd number, or 0 for none, got {self.convolution}")
         if not self.rate > 0:
             raise CommandError(f"rate: above 0, got {self.rate}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise CommandError(f"precision: float32 or bfloat16, got {self.precision}")
+        for name, known in (("precision", ("float32", "bfloat16")), ("storage", ("float32", "float16"))):
+            if getattr(self, name) not in known:
+                raise CommandError(f"{name}: {' or '.join(known)}, got {getattr(self, name)}")
 
     def changed(self, given: list[str]) -> Self:
         """With settings as ``name=value`` texts.

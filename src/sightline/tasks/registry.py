@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sightline.atomic import write_atomically
 from sightline.errors import CommandError
 from sightline.models import Model, from_pretrained, load_tokenizer
-from sightline.models.saving import TOKENIZER
 from sightline.tasks.checkpoint import FILE as UNFINISHED
 from sightline.tasks.language import Language
 from sightline.tasks.pairs import Summarization, Translation
@@ -45,7 +46,7 @@ def save_task(folder: Path, task: Task, model: Model, recipe: Recipe) -> None:
         "task": task.name, "labels": task.labels, "settings": task.settings, "recipe": recipe.to_dict()
     }  # fmt: skip
     try:
-        model.save_pretrained(folder, task.tokenizer)
+        model.save_pretrained(folder, task.tokenizer, dtype=getattr(torch, recipe.storage))
     except OSError as error:
         raise CommandError(f"cannot write to {folder}: {error.strerror or error}") from None
     # Last, since it says that the model is whole.
@@ -76,8 +77,7 @@ def load_task(folder: Path, wanted: str | None = None) -> tuple[Task, Any, Recip
     if wanted is not None and kind.name != wanted:
         raise CommandError(f"{folder}: is a model of {kind.name}, not of {wanted}")
     task = kind()
-    model = from_pretrained(folder)
+    model = from_pretrained(folder).float()
+    task.tokenizer = load_tokenizer(folder) if task.tokenized else None
     task.labels, task.settings = labels, settings
-    if (folder / TOKENIZER).is_file():
-        task.tokenizer = load_tokenizer(folder)
     return task, model, recipe

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.models import Encoder, TransformerConfig
-from sightline.tasks.looking import write_token_page
+from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError, Rows, read_label_folder, read_rows
 from sightline.tasks.splitting import fold, split
-from sightline.tasks.task import Data, Source, Task, padded
+from sightline.tasks.task import Data, Seen, Source, Task, Wish, padded
 from sightline.tasks.tokenizing import PAD, UNKNOWN, train_words
 
 
@@ -126,9 +125,13 @@ class Sentiment(Task):
             found.append({"label": self.labels[int(at)], "score": float(score)})
         return found
 
-    def write_page(self, model: Encoder, given: str, recipe: Recipe, path: Path) -> int:
-        """The page of the text's beginning, as far as the context goes."""
-        return write_token_page(model, self.tokenizer, self.ids_of(given, recipe.context), given, path)
+    def look(self, model: Encoder, given: str, recipe: Recipe, wish: Wish) -> Seen:
+        """The text's beginning, as far as the context goes."""
+        wish.refuse_target(self.name)
+        limit, whose = limit_of(recipe.context, wish)
+        ids, notices = shortened(self.tokenizer.encode(given).ids, limit, "the text", whose)
+        trace, tokens = look_at(model, self.tokenizer, ids)
+        return Seen(trace, (given,), tokens, notices)
 
     def _logits(
         self, model: Encoder, examples: Sequence[Labelled], hide: float = 0.0

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -88,6 +88,43 @@ def _files(path: Path) -> list[Path]:
     return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
 
 
+class Wish(NamedTuple):
+    """How an input is to be looked at.
+
+    Attributes:
+        target: what a translation or summary is taken to be. Default: what the model writes.
+        limit: tokens of a text at most. Default: as many as the model takes.
+    """
+
+    target: str | None = None
+    limit: int | None = None
+
+    def refuse_target(self, task: str) -> None:
+        """For a task without targets.
+
+        Raises:
+            CommandError: one was given.
+        """
+        if self.target is not None:
+            raise CommandError(f"a model of {task} reads one text; leave out the second")
+
+
+class Seen(NamedTuple):
+    """What a model attended to in an input.
+
+    Attributes:
+        trace: its calls.
+        texts: the input, and what was written for it.
+        tokens: strings of the positions, a list for each side; None where they have none.
+        notices: what the user ought to know of it.
+    """
+
+    trace: Any
+    texts: tuple[str, ...]
+    tokens: list[list[str]] | None = None
+    notices: tuple[str, ...] = ()
+
+
 class Task(ABC):
     """One application.
 
@@ -99,6 +136,7 @@ class Task(ABC):
     name: ClassVar[str]
     metric: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
+    tokenized: ClassVar[bool] = True  # whether its models have a tokenizer
     recipe: ClassVar[Recipe]
 
     def __init__(self) -> None:
@@ -133,10 +171,6 @@ class Task(ABC):
     def settle(self, model: Any, examples: Sequence[Any], recipe: Recipe) -> None:  # noqa: B027
         """Chooses on the validation examples what answers depend on besides weights. Default: nothing."""
 
-    def several(self, given: Any) -> list[Any]:
-        """The inputs that a caller gave: a list or tuple of them, or one."""
-        return list(given) if isinstance(given, (list, tuple)) else [given]
-
     def inputs(self, argument: str) -> list[Any]:
         """What an argument of ``sightline run`` stands for: a text, the lines of a file, of standard input.
 
@@ -163,9 +197,17 @@ class Task(ABC):
     ) -> list[Any]:
         """What a Hugging Face pipeline of this kind answers to each input."""
 
+    def together(self, found: list[Any], alone: bool) -> Any:
+        """Answers in the shape that Hugging Face gives them, to one input ``alone`` or to a list."""
+        return found
+
     @abstractmethod
-    def write_page(self, model: Any, given: Any, recipe: Recipe, path: Path) -> int:
-        """Writes the explorer's page of what was attended to in an input; returns its bytes."""
+    def look(self, model: Any, given: Any, recipe: Recipe, wish: Wish) -> Seen:
+        """Runs the model over an input, and keeps what it attended to.
+
+        Raises:
+            CommandError: for a target where the task has none.
+        """
 
     def epoch(self, examples: list[Any], generator: torch.Generator) -> list[Any]:
         """The examples of one pass; drawn anew where a task has more than it can show at once."""

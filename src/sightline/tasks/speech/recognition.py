@@ -24,7 +24,7 @@ from sightline.tasks.speech.given import as_given, recordings_at
 from sightline.tasks.speech.reading import Said, read_said
 from sightline.tasks.speech.words import Bigrams
 from sightline.tasks.splitting import split
-from sightline.tasks.task import Data, Source, Task
+from sightline.tasks.task import Data, Seen, Source, Task, Wish
 
 _WEIGHTS, _BONUSES = (0.0, 0.3, 0.6, 1.0, 1.5), (0.0, 1.0, 2.0)  # of the word search
 _BATCH = 16
@@ -38,6 +38,7 @@ class SpeechRecognition(Task):
     name = "speech-recognition"
     metric = "wer"
     higher_is_better = False
+    tokenized = False
     recipe = Recipe(
         width=128, layers=3, heads=4, hidden=256, dropout=0.1, lowercase=True, context=3000,
         epochs=40, patience=40, batch=16, rate=2e-3, warmup=150, decay=0.05, average=0.99, bins=40,
@@ -200,10 +201,6 @@ class SpeechRecognition(Task):
         """
         return recordings_at(Path(argument))
 
-    def several(self, given: Any) -> list[Any]:
-        """The recordings that a caller gave: a list of them, or one, which may be (samples, rate)."""
-        return given if isinstance(given, list) else [given]
-
     def check(self, given: Any, at: int) -> None:
         """Nothing: what cannot be heard is told where it is read."""
 
@@ -233,19 +230,23 @@ class SpeechRecognition(Task):
         recording = as_given(given)
         return _within(self.features.hear(recording, "input"), recipe.context, "input")
 
-    def write_page(self, model: SpeechEncoder, given: Any, recipe: Recipe, path: Path) -> int:
-        """The page of one recording, which shows its sound beside the attention over time."""
+    def together(self, found: list[Any], alone: bool) -> Any:
+        """The dictionary by itself for a recording that was given alone."""
+        return found[0] if alone else found
+
+    def look(self, model: SpeechEncoder, given: Any, recipe: Recipe, wish: Wish) -> Seen:
+        """A recording: the trace has its sound, and a position the letter that it gave."""
+        wish.refuse_target(self.name)
         frames = self._given(given, recipe)
         with torch.no_grad(), sightline.trace(model) as trace:
             scores = model(normalised(frames)[None]).log_softmax(-1)[0]
-        text = self.write([scores], self.settings["search"])[0]
         # Whole positions: the last one's frames may be fewer.
         whole = torch.cat([frames, frames[-1:].expand(-len(frames) % recipe.subsampling, -1)])
         trace.medium = sightline.Sound(
             self.features.energies(whole), seconds=len(whole) / SECOND, count=len(scores)
         )
         heard = [self.labels[at].replace(BOUNDARY, "▁") or "·" for at in scores.argmax(-1).tolist()]
-        return int(trace.report(path, title=text or "(nothing)", tokens=heard))
+        return Seen(trace, (self.write([scores], self.settings["search"])[0],), [heard])
 
 
 def error_rates(texts: Sequence[str], written: Sequence[str]) -> dict[str, float]:
