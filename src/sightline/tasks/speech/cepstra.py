@@ -81,5 +81,5 @@ def _filters() -> Tensor:
     """[257,40] triangles of area 1, their corners on bins of the FFT."""
     step = RATE / _FFT
     corners = (edges(LOW, HIGH, BINS) / step + 0.5).floor() * step
-    width = corners[2:] - corners[:-2]
-    return (triangles(corners, _FFT, RATE) * 2).div(width)
+    heights: Tensor = 2 / (corners[2:] - corners[:-2])
+    return torch.mul(triangles(corners, _FFT, RATE), heights)
