@@ -16,16 +16,23 @@ from sightline.errors import CommandError
 
 def train(
     task: Annotated[
-        str, typer.Argument(help="sentiment, translation, summarization, generation, speech-recognition.")
+        str,
+        typer.Argument(
+            help="sentiment, translation, summarization, generation, image-classification or "
+            "speech-recognition."
+        ),
     ],
     data: Annotated[
-        Path, typer.Option(help="A table, a text file, or a folder: docs/tasks.md says which for which task.")
+        Path, typer.Option(help="A .tsv, .csv, .jsonl or text file, or a folder (see docs/tasks.md).")
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; a run goes on there.")],
     valid: Annotated[Path | None, typer.Option(help="Validation data. Default: a part of --data.")] = None,
     test: Annotated[Path | None, typer.Option(help="Test data, read once at the end.")] = None,
     columns: Annotated[
         str | None, typer.Option(help="Names of the columns, with a comma: text,label or source,target.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Names of the numbers in IDX files, a line each.")
     ] = None,
     fold: Annotated[str | None, typer.Option(metavar="I/K", help="Part I of K is the test data.")] = None,
     encoding: Annotated[str, typer.Option(help="Of text files.")] = "utf-8",
@@ -47,7 +54,9 @@ def train(
     kind = find_task(task)
     recipe = kind.recipe.changed(set_ or [])
     names = () if columns is None else tuple(name.strip() for name in columns.split(","))
-    source = Source(data, valid, test, names, encoding, skip_bad, None if fold is None else _fold(fold))
+    source = Source(
+        data, valid, test, names, encoding, skip_bad, None if fold is None else _fold(fold), labels
+    )
     keep_freed_memory()
     try:
         with _computing(threads), Shown(recipe.epochs, kind.metric) as shown:
@@ -63,7 +72,10 @@ def run(
     model: Annotated[str, typer.Argument(help="A task, or the folder of a model that sightline train made.")],
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Texts, text files (a text a line), -; recordings."),
+        typer.Argument(
+            metavar="INPUT...",
+            help="Texts, text files (a text a line), or -; images, recordings, folders of them.",
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="A JSON object for each input.")] = False,
     new_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens that are written at most.")] = None,

@@ -34,7 +34,7 @@ class Language(Task):
 
     def read(self, source: Source, recipe: Recipe) -> Data:
         """A text file, whose last tenth validates if no other file does."""
-        source.refuse(self.name, "fold", "columns", "skip_bad")
+        source.refuse(self.name, "fold", "columns", "skip_bad", "labels")
         text = _text(source.data, source.encoding)
         if source.valid is None:
             at = int(0.9 * len(text))

@@ -44,6 +44,7 @@ class Pairs(Task):
 
     def read(self, source: Source, recipe: Recipe) -> Data:
         """Rows of (source, target); a source with several targets lies in one part alone."""
+        source.refuse(self.name, "labels")
         rows = self._rows(source, source.data)
         notices = list(rows.bad)
         train, test = rows.rows, list[tuple[str, ...]]()
@@ -90,7 +91,8 @@ class Pairs(Task):
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
                 hidden=recipe.hidden or None,
                 vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,
-                positions="sinusoidal", embedding_scale=True, pad=pad, start=start, end=end,
+                positions="sinusoidal", embedding_scale=True, copying=recipe.copying,
+                pad=pad, start=start, end=end,
             )
         )  # fmt: skip
 

@@ -23,12 +23,16 @@ class Pipeline:
 
     def __call__(self, inputs: Any, **options: Any) -> Any:
         """An answer for each input, as the task gives them: {"label", "score"}, {"translation_text"},
-        {"summary_text"}, {"generated_text"}, or {"text"} of speech.
+        {"summary_text"}, {"generated_text"}, or {"text"} of speech; of an image a list of {"label", "score"},
+        best first.
 
         Args:
-            inputs: a text, or several; of speech a path, (samples, rate), a dictionary with these, or a list.
-            **options: ``new_tokens``; of generation ``temperature``, ``top_k``, ``top_p`` and ``generator``;
-                of translation and summarization ``truncation``, to read only the beginning of longer texts.
+            inputs: a text, a path, an image or a recording, or a list of them. The answer to one image or
+                recording comes alone.
+            **options: of images ``top_k``, how many labels are told (5); ``new_tokens``; of generation
+                ``temperature``, ``top_k``, ``top_p`` and ``generator``; of translation and summarization
+                ``truncation``, to read only the beginning of longer texts; of speech ``greedy``, ``beams``,
+                ``weight`` and ``bonus``.
 
         Raises:
             CommandError: for an empty text, or a source longer than the model's context; a longer text is
@@ -53,7 +57,8 @@ def pipeline(task: str, model: str | Path | None = None) -> Pipeline:
     """A trained model that answers as a Hugging Face pipeline of that kind does.
 
     Args:
-        task: "sentiment", "translation", "summarization", "generation" or "speech-recognition".
+        task: "sentiment", "translation", "summarization", "generation", "image-classification" or
+            "speech-recognition".
         model: the folder of a model that ``sightline train`` made. Default: the one that comes with
             Sightline.
 

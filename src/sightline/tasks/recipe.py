@@ -9,7 +9,8 @@ from sightline.errors import CommandError
 
 _LEAST = {
     "width": 1, "layers": 1, "heads": 1, "vocabulary": 1, "context": 1, "epochs": 1, "patience": 1,
-    "batch": 1, "bins": 1, "sampling_rate": 1000, "convolution": 0, "masks": 0, "hidden": 0,
+    "batch": 1, "image_size": 1, "patch": 1, "bins": 1, "sampling_rate": 1000,
+    "convolution": 0, "masks": 0, "hidden": 0,
 }  # fmt: skip
 _TRUTH = {"true": True, "false": False}
 
@@ -23,12 +24,17 @@ class Recipe:
         vocabulary: tokens that the tokenizer learns at most.
         lowercase: whether case is left out (translation, summarization); sentiment always does.
         context: tokens of a text at most; longer ones are cut, or split into windows.
+        image_size, patch: sides of an image and of its patches in pixels.
+        stem: convolutions that halve an image before it is cut into patches.
+        flip: share of the images that are mirrored left to right as they are learnt from.
+        shift: by how many pixels images are moved at most as they are learnt from.
         epochs: passes over the data at most.
         patience: epochs without a better validation figure after which it stops.
         batch: examples of a step.
         rate: the largest learning rate of AdamW, warmed up over ``warmup`` steps, then falling as a cosine.
         decay: weight decay of matrices.
         smoothing: label smoothing.
+        copying: whether a summary or translation may copy tokens of its source.
         hide: share of tokens that are shown as unknown in training (sentiment).
         clip: the gradient's norm at most.
         average: share of the running mean of weights that is kept at each step; 0 for none.
@@ -50,6 +56,11 @@ class Recipe:
     vocabulary: int = 8000
     lowercase: bool = False
     context: int = 128
+    image_size: int = 28
+    patch: int = 4
+    stem: int = 0
+    flip: float = 0.0
+    shift: int = 0
     epochs: int = 10
     patience: int = 3
     batch: int = 32
@@ -57,6 +68,7 @@ class Recipe:
     warmup: int = 100
     decay: float = 0.01
     smoothing: float = 0.0
+    copying: bool = False
     hide: float = 0.0
     clip: float = 1.0
     average: float = 0.0
@@ -83,6 +95,21 @@ class Recipe:
             raise CommandError(f"subsampling: 1, 2 or 4, got {self.subsampling}")
         if self.convolution and self.convolution % 2 == 0:
             raise CommandError(f"convolution: an odd number, or 0 for none, got {self.convolution}")
+        if self.width % self.heads:
+            raise CommandError(f"heads: {self.heads} do not divide the width of {self.width}")
+        if self.image_size % self.patch:
+            raise CommandError(f"patch: {self.patch} does not divide the image_size of {self.image_size}")
+        if self.stem < 0 or self.patch % 2**self.stem or self.width % 2**self.stem:
+            raise CommandError(
+                f"stem: from 0 up, as often as patch and width can be halved; got {self.stem} for a patch of "
+                f"{self.patch} and a width of {self.width}"
+            )
+        if not 0 <= self.flip <= 1:
+            raise CommandError(f"flip: from 0 to 1, got {self.flip}")
+        if not 0 <= self.shift < self.image_size:
+            raise CommandError(
+                f"shift: from 0 to below the image_size of {self.image_size}, got {self.shift}"
+            )
         if not self.rate > 0:
             raise CommandError(f"rate: above 0, got {self.rate}")
         for name, known in (("precision", ("float32", "bfloat16")), ("storage", ("float32", "float16"))):

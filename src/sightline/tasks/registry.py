@@ -12,6 +12,7 @@ from sightline.atomic import write_atomically
 from sightline.errors import CommandError
 from sightline.models import Model, from_pretrained, load_tokenizer
 from sightline.tasks.checkpoint import FILE as UNFINISHED
+from sightline.tasks.images.classification import ImageClassification
 from sightline.tasks.language import Language
 from sightline.tasks.pairs import Summarization, Translation
 from sightline.tasks.recipe import Recipe
@@ -20,7 +21,8 @@ from sightline.tasks.speech import SpeechRecognition
 from sightline.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
-    each.name: each for each in (Sentiment, Translation, Summarization, Language, SpeechRecognition)
+    each.name: each
+    for each in (Sentiment, Translation, Summarization, Language, ImageClassification, SpeechRecognition)
 }
 FILE = "task.json"
 

@@ -37,6 +37,7 @@ class Sentiment(Task):
 
     def read(self, source: Source, recipe: Recipe) -> Data:
         """(text, label) rows, or a folder with a text file for each label."""
+        source.refuse(self.name, "labels")
         rows = self._rows(source, source.data)
         self.labels = sorted({label for _, label in rows.rows})
         if len(self.labels) < 2:

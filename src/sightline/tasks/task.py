@@ -49,6 +49,7 @@ class Source:
     encoding: str = "utf-8"
     skip_bad: bool = False
     fold: tuple[int, int] | None = None
+    labels: Path | None = None
 
     def __post_init__(self) -> None:
         if len(self.columns) not in (0, 2):
@@ -73,19 +74,22 @@ class Source:
             CommandError: for a file that cannot be read.
         """
         digest = hashlib.sha256(repr((self.columns, self.encoding, self.skip_bad, self.fold)).encode())
-        for path in (self.data, self.valid, self.test):
+        for path in (self.data, self.valid, self.test, self.labels):
             digest.update(b"\0part")
-            for file in [] if path is None else _files(path):
+            for name, file in [] if path is None else _files(path):
                 try:
                     content = hashlib.sha256(file.read_bytes()).digest()
                 except OSError as error:
                     raise CommandError(f"{file}: cannot be read: {error.strerror or error}") from None
-                digest.update(file.name.encode() + content)
+                digest.update(name.encode() + content)
         return digest.hexdigest()[:32]
 
 
-def _files(path: Path) -> list[Path]:
-    return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+def _files(path: Path) -> list[tuple[str, Path]]:
+    """A file, or all in a folder and the folders within; with names that do not depend on where it lies."""
+    if not path.is_dir():
+        return [(path.name, path)]
+    return sorted((str(each.relative_to(path)), each) for each in path.rglob("*") if each.is_file())
 
 
 class Wish(NamedTuple):
