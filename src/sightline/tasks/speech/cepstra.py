@@ -74,12 +74,12 @@ def to_cepstra() -> Tensor:
 
 def to_energies() -> Tensor:
     """[40,13]: from cepstra to the smooth log-mel energies that they stand for (least norm)."""
-    return torch.linalg.pinv(to_cepstra())
+    found: Tensor = torch.linalg.pinv(to_cepstra())
+    return found
 
 
 def _filters() -> Tensor:
     """[257,40] triangles of area 1, their corners on bins of the FFT."""
     step = RATE / _FFT
     corners = (edges(LOW, HIGH, BINS) / step + 0.5).floor() * step
-    heights: Tensor = 2 / (corners[2:] - corners[:-2])
-    return torch.mul(triangles(corners, _FFT, RATE), heights)
+    return triangles(corners, _FFT, RATE) * 2 / (corners[2:] - corners[:-2])
