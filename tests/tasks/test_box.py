@@ -1,0 +1,85 @@
+"""The models that come with Sightline answer, say where they come from, and are small."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("tokenizers", reason="tasks need the [app] extra")
+
+import sightline
+from sightline.cli import main
+from sightline.tasks.box import box_folder, boxed
+
+SHIPPED = ["generation", "image-classification", "sentiment", "speech-recognition", "translation"]
+
+
+def test_they_are_there_and_small():
+    assert boxed() == SHIPPED
+    files = [path for task in SHIPPED for path in box_folder(task).iterdir()]
+    assert sum(path.stat().st_size for path in files) <= 30e6
+    assert not [path.name for path in files if path.name.startswith((".", "checkpoint"))]
+
+
+@pytest.mark.parametrize("task", SHIPPED)
+def test_each_has_a_card_and_a_log(task):
+    card = (box_folder(task) / "README.md").read_text(encoding="utf-8")
+    assert "- licence: " in card and "licence: not given" not in card and "- seed: " in card
+    assert "validation, " in card
+    assert "/tmp" not in card and "/home" not in card
+    log = [json.loads(line) for line in (box_folder(task) / "log.jsonl").read_text().splitlines()]
+    assert [each["epoch"] for each in log] == list(range(1, len(log) + 1))
+    assert log[-1]["cpu_seconds"] < 2 * 60 * 60, "an hour on two cores"
+
+
+def test_sentiment():
+    classify = sightline.pipeline("sentiment")
+    found = classify(["a warm , funny and touching film", "a dull and tedious mess"])
+    assert [each["label"] for each in found] == ["pos", "neg"]
+    assert all(0.5 < each["score"] <= 1 for each in found)
+
+
+def test_translation_and_its_look(tmp_path, capsys):
+    translate = sightline.pipeline("translation")
+    found = translate(["Where is my book?", "I love you."])
+    assert found[0]["translation_text"] == "Wo ist mein Buch?"
+    assert "liebe" in found[1]["translation_text"]
+    out = tmp_path / "look.json"
+    assert main(["look", "The cat sat on the mat.", "--json", str(out)]) == 0
+    assert "Katze" in out.read_text(encoding="utf-8")
+    shown = capsys.readouterr().out
+    assert "cat" in shown
+
+
+def test_language():
+    goes_on = sightline.pipeline("generation")
+    text = goes_on("ROMEO:\n", new_tokens=60)[0]["generated_text"]
+    assert text.startswith("ROMEO:\n") and len(text) == 67
+    letters = [each for each in text[7:] if each.isalpha() or each in " ,.;'\n"]
+    assert len(letters) > 50
+
+
+def test_an_image():
+    from PIL import Image, ImageDraw
+
+    # Trousers: two legs that part below the waist.
+    image = Image.new("L", (28, 28))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((8, 1, 19, 8), fill=200)
+    draw.rectangle((8, 8, 12, 27), fill=200)
+    draw.rectangle((15, 8, 19, 27), fill=200)
+    found = sightline.pipeline("image-classification")(image)
+    assert found[0]["label"] == "Trouser" and len(found) == 5
+
+
+def test_speech_answers_at_any_rate(tmp_path):
+    import soundfile
+
+    hear = sightline.pipeline("speech-recognition")
+    torch.manual_seed(0)
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, (0.01 * torch.randn(22_050)).numpy(), 22_050)
+    found = hear(str(path))
+    assert set(found) == {"text"} and isinstance(found["text"], str)
