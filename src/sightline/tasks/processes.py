@@ -1,7 +1,7 @@
 """One model trained by several processes: each takes its share of every batch, and all take the same step.
 
-``torchrun`` and ``accelerate launch`` start them and say by environment variables who is who. One process alone
-does nothing here.
+``torchrun`` and ``accelerate launch`` start them, and say by environment variables who is who. With one alone
+nothing of this happens.
 """
 
 from __future__ import annotations
@@ -173,9 +173,9 @@ class Processes:
         except RuntimeError as error:
             kind = ElsewhereError if self.rank else CommandError
             raise kind(
-                f"another of the {self.count} processes has ended or cannot be reached ({error}); the same "
-                f"command goes on from what was saved last"
-            ) from None
+                f"another of the {self.count} processes has ended or cannot be reached; the same command "
+                f"goes on from what was saved last"
+            ) from error
 
 
 @contextmanager
