@@ -143,7 +143,8 @@ class Run:
         self._clock = now
 
     def _restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
-        torch.set_rng_state(groups["rng"]["states"][self.processes.rank])
+        # A copy: PyTorch 2.13 crashes on a view that does not begin where its storage does.
+        torch.set_rng_state(groups["rng"]["states"][self.processes.rank].clone())
         self.model.load_state_dict(groups["model"], strict=False)
         self.mean, self.best = groups.get("mean", {}), groups.get("best", {})
         described = self.optimiser.state_dict()
