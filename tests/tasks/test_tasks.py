@@ -18,8 +18,7 @@ pytest.importorskip("rich", reason="tasks need the [app] extra")
 from sightline.cli import main
 from sightline.errors import CommandError
 from sightline.tasks import pipeline
-from sightline.tasks.recipe import Recipe
-from sightline.tasks.sentiment import Sentiment
+from sightline.tasks.sentiment import Sentiment, SentimentRecipe
 from sightline.tasks.task import Source
 from sightline.tasks.training import Run
 
@@ -152,7 +151,7 @@ def test_language_of_pieces(tmp_path, capsys):
     assert pipe.task.tokenizer.decode(pipe.task.tokenizer.encode("naïve ½").ids) == "naïve ½"
 
 
-RECIPE = Recipe(width=16, heads=2, layers=1, dropout=0.3, epochs=3, batch=16, average=0.9, hide=0.1)
+RECIPE = SentimentRecipe(width=16, heads=2, layers=1, dropout=0.3, epochs=3, batch=16, average=0.9, hide=0.1)
 
 
 def make_run(data, folder, task=None, recipe=RECIPE, identity="the same", processes=None):
@@ -334,7 +333,7 @@ def test_mistakes_are_told(arguments, told, tmp_path, monkeypatch, capsys):
     assert told in err and err.startswith("sightline: ") and err.count("\n") == 1
 
 
-def test_a_model_of_another_task_is_refused(sentiment_data, tmp_path):
+def test_a_model_of_another_task_is_refused(sentiment_data, tmp_path, monkeypatch):
     out = tmp_path / "model"
     options = ["--set", "epochs=1"]
     assert command("train", "sentiment", "--data", sentiment_data, "--out", out, *SMALL, *options) == 0
@@ -342,5 +341,8 @@ def test_a_model_of_another_task_is_refused(sentiment_data, tmp_path):
         pipeline("translation", out)
     with pytest.raises(Exception, match="input 1 is empty"):
         pipeline("sentiment", out)(["fine", " "])
-    with pytest.raises(Exception, match="give the folder of a model"):
+    monkeypatch.setattr("sightline.tasks.box._BOX", tmp_path)
+    with pytest.raises(Exception, match="no model of sentiment comes with Sightline"):
         pipeline("sentiment")
+    (tmp_path / "sentiment").symlink_to(out)
+    assert pipeline("sentiment")("fine")[0]["label"] in ("pos", "neg")

@@ -18,15 +18,24 @@ if TYPE_CHECKING:
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="sentiment, translation, summarization or generation.")],
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="sentiment, translation, summarization, generation, image-classification, "
+            "speech-recognition."
+        ),
+    ],
     data: Annotated[
-        Path, typer.Option(help="A .tsv, .csv, .jsonl or text file, or a folder with a text file per label.")
+        Path, typer.Option(help="A table, a text file, or a folder: docs/tasks.md says which for which task.")
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; a run goes on there.")],
     valid: Annotated[Path | None, typer.Option(help="Validation data. Default: a part of --data.")] = None,
     test: Annotated[Path | None, typer.Option(help="Test data, read once at the end.")] = None,
     columns: Annotated[
         str | None, typer.Option(help="Names of the columns, with a comma: text,label or source,target.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Names of the numbers in IDX files, a line each.")
     ] = None,
     fold: Annotated[str | None, typer.Option(metavar="I/K", help="Part I of K is the test data.")] = None,
     encoding: Annotated[str, typer.Option(help="Of text files.")] = "utf-8",
@@ -59,7 +68,7 @@ def train(
             recipe = kind.recipe.changed(set_ or [])
             names = () if columns is None else tuple(name.strip() for name in columns.split(","))
             part = None if fold is None else _fold(fold)
-            source = Source(data, valid, test, names, encoding, skip_bad, part)
+            source = Source(data, valid, test, names, encoding, skip_bad, part, labels)
         with Shown(recipe.epochs, kind.metric, quiet=processes.rank > 0) as shown:
             figures = fit(task, source, out, recipe, shown, licence, processes)
         if processes.rank == 0:
@@ -72,9 +81,12 @@ def _print_figures(figures: dict[str, dict[str, float]]) -> None:
 
 
 def run(
-    model: Annotated[Path, typer.Argument(help="The folder of a model that sightline train made.")],
+    model: Annotated[str, typer.Argument(help="A task, or the folder of a model that sightline train made.")],
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Texts, text files (a text a line), or -.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Texts, text files (a text a line), or -; images, recordings, folders."
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="A JSON object for each input.")] = False,
     new_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens that are written at most.")] = None,
@@ -92,19 +104,22 @@ def run(
     """Answer with a trained model."""
     import torch
 
-    from sightline.tasks.pipelines import Pipeline
+    from sightline.tasks.pipelines import open_pipeline
 
-    pipe = Pipeline(model, None)
+    pipe = open_pipeline(model)
     options: dict[str, Any] = {} if new_tokens is None else {"new_tokens": new_tokens}
     if truncate:
         options["truncation"] = True
     if temperature and pipe.task.name == "generation":
         options |= {"temperature": temperature, "generator": torch.Generator().manual_seed(seed)}
     given = [one for argument in inputs for one in pipe.task.inputs(argument)]
-    for one, found in zip(given, pipe(given, **options), strict=True):
+    for one, found in zip(given, pipe.answers(given, **options), strict=True):
         print(_json_line(one, found) if json else _line(one, found))
     if look is not None:
-        size = pipe.task.write_page(pipe.model, given[0], pipe.recipe, look)
+        from sightline.tasks.looking import write_page
+        from sightline.tasks.task import Wish
+
+        size = write_page(pipe.task.look(pipe.model, given[0], pipe.recipe, Wish()), pipe.name, look)
         print(f"wrote {look} ({size / 1e6:.1f} MB)", file=sys.stderr)
 
 

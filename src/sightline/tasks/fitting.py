@@ -13,7 +13,7 @@ from sightline.tasks.processes import Processes
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.registry import FILE, find_task, save_task
 from sightline.tasks.task import Source
-from sightline.tasks.training import Report, Run, Silent, measured
+from sightline.tasks.training import Report, Run, Silent, measured, settled
 
 _NOTICES = 5
 
@@ -84,6 +84,11 @@ def _tell_notices(told: Report, notices: list[str]) -> None:
 def _finish(run: Run, about: dict[str, str]) -> dict[str, dict[str, float]]:
     """Measures and writes the model of a run that is over."""
     task, data, recipe, out = run.task, run.data, run.recipe, run.folder
+    if recipe.storage == "float16":  # what is measured is what is kept
+        with torch.no_grad():
+            for parameter in run.model.parameters():
+                parameter.copy_(parameter.half())
+    settled(task, run.model, data.valid, recipe)
     figures = {
         part: measured(task, run.model, examples, recipe, finished=True)
         for part, examples in (("validation", data.valid), ("test", data.test))

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.models import Decoder, TransformerConfig
-from sightline.tasks.looking import write_token_page
+from sightline.tasks.looking import look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError
-from sightline.tasks.task import Data, Source, Task
+from sightline.tasks.task import Data, Seen, Source, Task, Wish
 from sightline.tasks.tokenizing import train_bytes, train_characters
 
 CHARACTERS = 512  # a vocabulary of up to so many: every character is a token
@@ -34,7 +34,7 @@ class Language(Task):
 
     def read(self, source: Source, recipe: Recipe) -> Data:
         """A text file, whose last tenth validates if no other file does."""
-        source.refuse(self.name, "fold", "columns", "skip_bad")
+        source.refuse(self.name, "fold", "columns", "skip_bad", "labels")
         text = _text(source.data, source.encoding)
         if source.valid is None:
             at = int(0.9 * len(text))
@@ -129,10 +129,16 @@ class Language(Task):
             found.append({"generated_text": text + self.tokenizer.decode(written, skip_special_tokens=True)})
         return found
 
-    def write_page(self, model: Decoder, given: str, recipe: Recipe, path: Path) -> int:
-        """The page of the text's end, as far as the context goes."""
-        ids = self.tokenizer.encode(given).ids[-recipe.context :]
-        return write_token_page(model, self.tokenizer, ids, given, path)
+    def together(self, found: list[Any], alone: bool) -> Any:
+        """A list of several texts gives a list of lists."""
+        return found if alone else [[each] for each in found]
+
+    def look(self, model: Decoder, given: str, recipe: Recipe, wish: Wish) -> Seen:
+        """All of the text: a position looks no further back than the context, however long the text is."""
+        wish.refuse_target(self.name)
+        ids, notices = shortened(self._ids(given).tolist(), wish.limit, "the text", "--max-tokens")
+        trace, tokens = look_at(model, self.tokenizer, ids)
+        return Seen(trace, (given,), tokens, notices)
 
 
 def _text(path: Path, encoding: str) -> str:

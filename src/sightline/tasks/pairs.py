@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,17 +15,30 @@ from torch import Tensor
 
 from sightline.errors import CommandError
 from sightline.models import EncoderDecoder, TransformerConfig
-from sightline.tasks.looking import write_pair_page
+from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rouge import rouge
 from sightline.tasks.rows import read_rows
 from sightline.tasks.splitting import fold, split
-from sightline.tasks.task import Data, Source, Task, padded
+from sightline.tasks.task import Data, Seen, Source, Task, Wish, padded
 from sightline.tasks.tokenizing import END, PAD, START, train_pieces
 
 _IGNORED = -100
 _VALID = 2000  # sources that validation takes at most
 _WRITTEN = 64  # texts that are written at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRecipe(Recipe):
+    """Settings of a run on sources and targets.
+
+    Attributes:
+        lowercase: whether case is left out.
+        copying: whether what is written may copy tokens of its source.
+    """
+
+    lowercase: bool = False
+    copying: bool = False
 
 
 class Pair(NamedTuple):
@@ -43,8 +56,9 @@ class Pairs(Task):
     answer: str
     beams = 4
 
-    def read(self, source: Source, recipe: Recipe) -> Data:
+    def read(self, source: Source, recipe: Any) -> Data:
         """Rows of (source, target); a source with several targets lies in one part alone."""
+        source.refuse(self.name, "labels")
         rows = self._rows(source, source.data)
         notices = list(rows.bad)
         train, test = rows.rows, list[tuple[str, ...]]()
@@ -83,7 +97,7 @@ class Pairs(Task):
         """A source as ids, ended, at most ``context`` of them."""
         return [*self.tokenizer.encode(text).ids[: context - 1], self.tokenizer.token_to_id(END)]
 
-    def build(self, recipe: Recipe) -> EncoderDecoder:
+    def build(self, recipe: Any) -> EncoderDecoder:
         """Pre-norm, sinusoidal positions."""
         pad, start, end = (self.tokenizer.token_to_id(token) for token in (PAD, START, END))
         return EncoderDecoder(
@@ -91,7 +105,8 @@ class Pairs(Task):
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
                 hidden=recipe.hidden or None,
                 vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,
-                positions="sinusoidal", embedding_scale=True, pad=pad, start=start, end=end,
+                positions="sinusoidal", embedding_scale=True, copying=recipe.copying,
+                pad=pad, start=start, end=end,
             )
         )  # fmt: skip
 
@@ -175,14 +190,23 @@ class Pairs(Task):
                 f"truncation=True (--truncate) reads its beginning"
             )
 
-    def write_page(self, model: EncoderDecoder, given: str, recipe: Recipe, path: Path) -> int:
-        """The page of source, answer, and what the answer looked at."""
-        source = self.ids_of(given, recipe.context)
-        found = model.generate(torch.tensor([source]), new_tokens=recipe.context - 1, beams=self.beams)
+    def look(self, model: EncoderDecoder, given: str, recipe: Recipe, wish: Wish) -> Seen:
+        """A source, its target, and what the target looked at."""
+        limit, whose = limit_of(recipe.context, wish)
+        end = self.tokenizer.token_to_id(END)
+        source, notices = shortened(self.tokenizer.encode(given).ids, limit - 1 or 1, "the source", whose)
+        source = [*source, end]
+        if wish.target is None:
+            target = model.generate(torch.tensor([source]), new_tokens=limit, beams=self.beams).lists()[0]
+            text = self.tokenizer.decode(target, skip_special_tokens=True).strip()
+            notices += ("no target given: the model wrote one itself",)
+        else:
+            text = wish.target
+            target, cut = shortened(self.tokenizer.encode(text).ids, limit, "the target", whose)
+            notices += cut
         assert model.config.start is not None
-        target = [model.config.start, *found.lists()[0]]
-        title = f"{given} → {self.tokenizer.decode(target, skip_special_tokens=True)}"
-        return write_pair_page(model, self.tokenizer, source, target, title, path)
+        trace, tokens = look_at(model, self.tokenizer, source, [model.config.start, *target])
+        return Seen(trace, (given, text), tokens, notices)
 
 
 def _source(row: tuple[str, ...]) -> str:
@@ -197,12 +221,12 @@ class Translation(Pairs):
     higher_is_better = False
     columns = ("source", "target")
     answer = "translation_text"
-    recipe = Recipe(
+    recipe = PairRecipe(
         width=256, layers=3, heads=4, dropout=0.3, vocabulary=8000, context=64, epochs=20, patience=3,
         batch=64, rate=2e-3, warmup=400, smoothing=0.1, average=0.99,
     )  # fmt: skip
 
-    def read(self, source: Source, recipe: Recipe) -> Data:
+    def read(self, source: Source, recipe: Any) -> Data:
         """Rows of (source, target)."""
         if find_spec("sacrebleu") is None:  # told now, not after an hour of training
             raise CommandError('BLEU needs sacrebleu: pip install "sightline[tasks]"')
@@ -225,7 +249,7 @@ class Summarization(Pairs):
     higher_is_better = False
     columns = ("text", "summary")
     answer = "summary_text"
-    recipe = Recipe(
+    recipe = PairRecipe(
         width=256, layers=3, heads=4, dropout=0.3, vocabulary=8000, context=256, epochs=20, patience=3,
         batch=32, rate=1e-3, warmup=400, smoothing=0.1, average=0.99,
     )  # fmt: skip

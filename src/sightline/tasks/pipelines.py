@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sightline.errors import CommandError
+from sightline.tasks.box import box_folder, boxed
 from sightline.tasks.registry import find_task, load_task
 
 _BATCH = 32
@@ -17,22 +18,31 @@ class Pipeline:
     """A trained model that answers; made by :func:`pipeline`."""
 
     def __init__(self, folder: Path, task: str | None) -> None:
+        self.name = str(folder)
         self.task, self.model, self.recipe = load_task(folder, task)
 
-    def __call__(self, inputs: Any, **options: Any) -> list[Any]:
+    def __call__(self, inputs: Any, **options: Any) -> Any:
         """An answer for each input, as the task gives them: {"label", "score"}, {"translation_text"},
-        {"summary_text"} or {"generated_text"}.
+        {"summary_text"}, {"generated_text"}, or {"text"} of speech; of an image a list of {"label", "score"},
+        best first.
 
         Args:
-            inputs: a text, or several.
-            **options: ``new_tokens``; of generation ``temperature``, ``top_k``, ``top_p`` and ``generator``;
-                of translation and summarization ``truncation``, to read only the beginning of longer texts.
+            inputs: a text, or a list of them; of images a path or an image of Pillow; of speech a path,
+                (samples, rate), or a dictionary with these. One image or recording is answered alone.
+            **options: of images ``top_k``, how many labels are told (5); ``new_tokens``; of generation
+                ``temperature``, ``top_k``, ``top_p`` and ``generator``; of translation and summarization
+                ``truncation``, to read only the beginning of longer texts.
 
         Raises:
             CommandError: for an empty text, or a source longer than the model's context; a longer text is
                 read in windows by sentiment, and from its end by generation.
         """
-        given = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+        alone = not isinstance(inputs, list)
+        found = self.answers([inputs] if alone else inputs, **options)
+        return self.task.together(found, alone)
+
+    def answers(self, given: Sequence[Any], **options: Any) -> list[Any]:
+        """An answer for each input, computed in batches; arguments and errors as for a call."""
         for at, each in enumerate(given):
             self.task.check(each, at)
         found: list[Any] = []
@@ -46,15 +56,22 @@ def pipeline(task: str, model: str | Path | None = None) -> Pipeline:
     """A trained model that answers as a Hugging Face pipeline of that kind does.
 
     Args:
-        task: "sentiment", "translation", "summarization" or "generation".
-        model: the folder of a model that ``sightline train`` made.
+        task: "sentiment", "translation", "summarization", "generation", "image-classification" or
+            "speech-recognition".
+        model: the folder of a model that ``sightline train`` made. Default: the one that comes with
+            Sightline.
 
     Raises:
-        CommandError: for an unknown task, no model, or a folder without one of that task.
+        CommandError: for an unknown task, one without a model, or a folder without one of that task.
     """
     find_task(task)
-    if model is None:
-        raise CommandError(
-            f"pipeline: give the folder of a model: sightline train {task} --data ... makes one"
-        )
-    return Pipeline(Path(model), task)
+    return Pipeline(box_folder(task) if model is None else Path(model), task)
+
+
+def open_pipeline(name: str) -> Pipeline:
+    """Of the folder of a model, or of a task whose model comes with Sightline.
+
+    Raises:
+        CommandError: there is no such model.
+    """
+    return Pipeline(box_folder(name) if name in boxed() and not Path(name).exists() else Path(name), None)

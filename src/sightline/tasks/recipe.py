@@ -12,12 +12,11 @@ _TRUTH = {"true": True, "false": False}
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Settings of a training run. Every task has defaults of its own.
+    """Settings of a training run. Every task has defaults of its own; some have settings of their own.
 
     Attributes:
         width, layers, heads, hidden, dropout: of the model, see TransformerConfig; 0 for its own ``hidden``.
         vocabulary: tokens that the tokenizer learns at most.
-        lowercase: whether case is left out (translation, summarization); sentiment always does.
         context: tokens of a text at most; longer ones are cut, or split into windows.
         epochs: passes over the data at most.
         patience: epochs without a better validation figure after which it stops.
@@ -25,11 +24,11 @@ class Recipe:
         rate: the largest learning rate of AdamW, warmed up over ``warmup`` steps, then falling as a cosine.
         decay: weight decay of matrices.
         smoothing: label smoothing.
-        hide: share of tokens that are shown as unknown in training (sentiment).
         clip: the gradient's norm at most.
         average: share of the running mean of weights that is kept at each step; 0 for none.
         seed: of everything that is drawn.
         precision: "float32", or "bfloat16" autocast.
+        storage: "float32", or "float16": what the weights are rounded to when training is over.
     """
 
     width: int = 128
@@ -38,7 +37,6 @@ class Recipe:
     hidden: int = 0
     dropout: float = 0.1
     vocabulary: int = 8000
-    lowercase: bool = False
     context: int = 128
     epochs: int = 10
     patience: int = 3
@@ -47,25 +45,45 @@ class Recipe:
     warmup: int = 100
     decay: float = 0.01
     smoothing: float = 0.0
-    hide: float = 0.0
     clip: float = 1.0
     average: float = 0.0
     seed: int = 0
     precision: str = "float32"
+    storage: str = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("width", "layers", "heads", "vocabulary", "context", "epochs", "patience", "batch"):
-            if getattr(self, name) < 1:
-                raise CommandError(f"{name}: at least 1, got {getattr(self, name)}")
-        if self.hidden < 0:
-            raise CommandError(f"hidden: at least 0, got {self.hidden}")
-        for name in ("dropout", "smoothing", "hide", "average"):
-            if not 0 <= getattr(self, name) < 1:
-                raise CommandError(f"{name}: from 0 to below 1, got {getattr(self, name)}")
+        self.check_least(
+            1, "width", "layers", "heads", "vocabulary", "context", "epochs", "patience", "batch"
+        )
+        self.check_least(0, "hidden", "warmup", "decay", "clip")
+        self.check_share("dropout", "smoothing", "average")
+        if self.width % self.heads:
+            raise CommandError(f"heads: {self.heads} do not divide the width of {self.width}")
         if not self.rate > 0:
             raise CommandError(f"rate: above 0, got {self.rate}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise CommandError(f"precision: float32 or bfloat16, got {self.precision}")
+        for name, known in (("precision", ("float32", "bfloat16")), ("storage", ("float32", "float16"))):
+            if getattr(self, name) not in known:
+                raise CommandError(f"{name}: {' or '.join(known)}, got {getattr(self, name)}")
+
+    def check_least(self, least: int, *names: str) -> None:
+        """Settings that must not be below ``least``.
+
+        Raises:
+            CommandError: one is.
+        """
+        for name in names:
+            if not getattr(self, name) >= least:
+                raise CommandError(f"{name}: at least {least}, got {getattr(self, name)}")
+
+    def check_share(self, *names: str) -> None:
+        """Settings that go from 0 to below 1.
+
+        Raises:
+            CommandError: one does not.
+        """
+        for name in names:
+            if not 0 <= getattr(self, name) < 1:
+                raise CommandError(f"{name}: from 0 to below 1, got {getattr(self, name)}")
 
     def changed(self, given: list[str]) -> Self:
         """With settings as ``name=value`` texts.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -11,12 +11,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.models import Encoder, TransformerConfig
-from sightline.tasks.looking import write_token_page
+from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError, Rows, read_label_folder, read_rows
 from sightline.tasks.splitting import fold, split
-from sightline.tasks.task import Data, Source, Task, padded
+from sightline.tasks.task import Data, Seen, Source, Task, Wish, padded
 from sightline.tasks.tokenizing import PAD, UNKNOWN, train_words
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentimentRecipe(Recipe):
+    """Settings of a run on labelled texts.
+
+    Attributes:
+        hide: share of tokens that are shown as unknown in training.
+    """
+
+    hide: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_share("hide")
 
 
 class Labelled(NamedTuple):
@@ -31,13 +46,14 @@ class Sentiment(Task):
 
     name = "sentiment"
     metric = "accuracy"
-    recipe = Recipe(
+    recipe = SentimentRecipe(
         width=128, layers=1, heads=4, dropout=0.5, vocabulary=20_000, context=64, epochs=12, patience=4,
         batch=50, rate=1e-3, decay=0.05, smoothing=0.1, hide=0.2, average=0.99,
     )  # fmt: skip
 
     def read(self, source: Source, recipe: Recipe) -> Data:
         """(text, label) rows, or a folder with a text file for each label."""
+        source.refuse(self.name, "labels")
         rows = self._rows(source, source.data)
         self.labels = sorted({label for _, label in rows.rows})
         if len(self.labels) < 2:
@@ -97,7 +113,7 @@ class Sentiment(Task):
         """Tokens."""
         return len(example.ids)
 
-    def loss(self, model: Encoder, examples: Sequence[Labelled], recipe: Recipe) -> Tensor:
+    def loss(self, model: Encoder, examples: Sequence[Labelled], recipe: Any) -> Tensor:
         """Cross-entropy of the labels."""
         logits, labels = self._logits(model, examples, recipe.hide)
         return F.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing)
@@ -126,9 +142,13 @@ class Sentiment(Task):
             found.append({"label": self.labels[int(at)], "score": float(score)})
         return found
 
-    def write_page(self, model: Encoder, given: str, recipe: Recipe, path: Path) -> int:
-        """The page of the text's beginning, as far as the context goes."""
-        return write_token_page(model, self.tokenizer, self.ids_of(given, recipe.context), given, path)
+    def look(self, model: Encoder, given: str, recipe: Recipe, wish: Wish) -> Seen:
+        """The text's beginning, as far as the context goes."""
+        wish.refuse_target(self.name)
+        limit, whose = limit_of(recipe.context, wish)
+        ids, notices = shortened(self.tokenizer.encode(given).ids, limit, "the text", whose)
+        trace, tokens = look_at(model, self.tokenizer, ids)
+        return Seen(trace, (given,), tokens, notices)
 
     def _logits(
         self, model: Encoder, examples: Sequence[Labelled], hide: float = 0.0
