@@ -67,7 +67,6 @@ def launched(*arguments):
 
 def test_the_steps_are_those_of_one_process(text, tmp_path):
     """With shares of different numbers of tokens, and a last batch of one example; nothing is told twice."""
-    # Steps of SGD's size: where a gradient is next to nothing, Adam's are as large for its rounding.
     options = ["--set", "epochs=3", "--set", "batch=8", "--set", "dropout=0", "--set", "context=16", "--set",
                "warmup=1", "--set", "average=0.5", "--valid", text, *SMALL]  # fmt: skip
     given = ["train", "translation", "--data", text, *options]
