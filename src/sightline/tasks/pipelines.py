@@ -31,7 +31,8 @@ class Pipeline:
                 (samples, rate), or a dictionary with these. One image or recording is answered alone.
             **options: of images ``top_k``, how many labels are told (5); ``new_tokens``; of generation
                 ``temperature``, ``top_k``, ``top_p`` and ``generator``; of translation and summarization
-                ``truncation``, to read only the beginning of longer texts.
+                ``truncation``, to read only the beginning of longer texts; of speech
+                ``greedy``, ``beams``, ``weight`` and ``bonus``.
 
         Raises:
             CommandError: for an empty text, or a source longer than the model's context; a longer text is

@@ -49,7 +49,7 @@ class SpeechRecognition(Task):
 
     def read(self, source: Source, recipe: Any) -> Data:
         """Recordings and what was said in them; see :func:`read_said`."""
-        source.refuse(self.name, "fold")
+        source.refuse(self.name, "fold", "labels")
         need_packages()
         self.variation = Variation(recipe.tempo, recipe.voice, recipe.masks, recipe.join, recipe.context)
         said, notices = read_said(source.data, source)
