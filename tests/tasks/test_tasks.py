@@ -154,10 +154,10 @@ def test_language_of_pieces(tmp_path, capsys):
 RECIPE = SentimentRecipe(width=16, heads=2, layers=1, dropout=0.3, epochs=3, batch=16, average=0.9, hide=0.1)
 
 
-def make_run(data, folder, task=None, recipe=RECIPE, identity="the same"):
+def make_run(data, folder, task=None, recipe=RECIPE, identity="the same", processes=None):
     folder.mkdir(exist_ok=True)
     task = task or Sentiment()
-    return Run(task, task.read(Source(data), recipe), recipe, folder, {"data": identity})
+    return Run(task, task.read(Source(data), recipe), recipe, folder, {"data": identity}, processes)
 
 
 class Losses:

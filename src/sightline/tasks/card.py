@@ -23,12 +23,14 @@ def write_card(
     data: Data,
     figures: dict[str, dict[str, float]],
     about: dict[str, str],
+    processes: int = 1,
 ) -> None:
     """Writes the card.
 
     Args:
         figures: by part of the data ("valid", "test"), by name.
         about: "data", "licence" and whatever else the user says of it; shown as given.
+        processes: that trained it.
     """
     size = sum(parameter.numel() for parameter in model.parameters())
     lines = [
@@ -49,7 +51,8 @@ def write_card(
         "",
         "## Settings",
         *(f"- {name}: {value}" for name, value in recipe.to_dict().items()),
-        f"- PyTorch {torch.__version__}, {torch.get_num_threads()} threads",
+        f"- PyTorch {torch.__version__}, {torch.get_num_threads()} threads"
+        + (f" in each of {processes} processes" if processes > 1 else ""),
         "",
         "Weights show where a head looks, not by themselves why (Jain & Wallace 2019).",
     ]

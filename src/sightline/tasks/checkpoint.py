@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sightline.atomic import replacing
@@ -63,7 +62,6 @@ def save_run(
         for group, each in tensors.items()
         for name, t in each.items()
     }
-    flat["rng"] = torch.get_rng_state()
     described = json.dumps({"identity": identity, "progress": vars(progress)}, sort_keys=True)
     try:
         with replacing(folder / FILE) as file:
@@ -80,7 +78,7 @@ def forget_run(folder: Path) -> None:
 
 
 def load_run(folder: Path, identity: dict[str, Any]) -> tuple[Progress, dict[str, dict[str, Tensor]]] | None:
-    """What was saved, with PyTorch's random numbers where they were; ``None`` if nothing was.
+    """What was saved; ``None`` if nothing was.
 
     Raises:
         CommandError: for a checkpoint of other data or settings, or a damaged one.
@@ -95,18 +93,22 @@ def load_run(folder: Path, identity: dict[str, Any]) -> tuple[Progress, dict[str
             described = json.loads((file.metadata() or {})[_KEY])
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
         saved, progress = described["identity"], Progress(**described["progress"])
-        torch.set_rng_state(flat.pop("rng"))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CommandError(f"{path}: is no sound checkpoint ({error}); remove it to begin anew") from None
     if saved != identity:
-        differs = sorted(
+        names = sorted(
             name for name in saved.keys() | identity.keys() if saved.get(name) != identity.get(name)
         )
+        differs = ", ".join(_difference(name, saved.get(name), identity.get(name)) for name in names)
         raise CommandError(
-            f"{path}: is of a run with another {', '.join(differs)}; give the same again, or another --out"
+            f"{path}: is of a run with another {differs}; give the same again, or another --out"
         )
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in flat.items():
         group, _, rest = name.partition("/")
         groups.setdefault(group, {})[rest] = tensor
     return progress, groups
+
+
+def _difference(name: str, saved: Any, given: Any) -> str:
+    return f"{name} ({saved}, not {given})" if isinstance(saved, int) else name

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sightline.errors import CommandError
+
+if TYPE_CHECKING:
+    from sightline.tasks.processes import Processes
 
 
 def train(
@@ -42,28 +45,37 @@ def train(
         typer.Option("--set", metavar="NAME=VALUE", help="A setting: width=256, epochs=5, ..."),
     ] = None,
     licence: Annotated[str | None, typer.Option(help="Of the data; for the model card.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Default: PyTorch's choice.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of each process. Default: the cores, shared among processes."),
+    ] = None,
 ) -> None:
-    """Train a small Transformer on your own data. Ctrl-C saves; the same command goes on."""
+    """Train a small Transformer on your own data. Ctrl-C saves; the same command goes on.
+
+    Started by torchrun -m sightline train ..., several processes train one model.
+    """
     from sightline.tasks.fitting import fit
     from sightline.tasks.memory import keep_freed_memory
+    from sightline.tasks.processes import joined
     from sightline.tasks.progress import Shown
     from sightline.tasks.registry import find_task
     from sightline.tasks.task import Source
 
-    kind = find_task(task)
-    recipe = kind.recipe.changed(set_ or [])
-    names = () if columns is None else tuple(name.strip() for name in columns.split(","))
-    source = Source(
-        data, valid, test, names, encoding, skip_bad, None if fold is None else _fold(fold), labels
-    )
     keep_freed_memory()
-    try:
-        with _computing(threads), Shown(recipe.epochs, kind.metric) as shown:
-            figures = fit(task, source, out, recipe, shown, licence)
-    except KeyboardInterrupt:
-        print(f"sightline: stopped; the same command goes on from {out}", file=sys.stderr)
-        raise
+    with joined() as processes, _one_voice(processes, out), _computing(threads or processes.threads()):
+        with processes.together():
+            kind = find_task(task)
+            recipe = kind.recipe.changed(set_ or [])
+            names = () if columns is None else tuple(name.strip() for name in columns.split(","))
+            part = None if fold is None else _fold(fold)
+            source = Source(data, valid, test, names, encoding, skip_bad, part, labels)
+        with Shown(recipe.epochs, kind.metric, quiet=processes.rank > 0) as shown:
+            figures = fit(task, source, out, recipe, shown, licence, processes)
+        if processes.rank == 0:
+            _print_figures(figures)
+
+
+def _print_figures(figures: dict[str, dict[str, float]]) -> None:
     for part, each in figures.items():
         print(f"{part}: " + ", ".join(f"{name} {value:.4f}" for name, value in each.items()))
 
@@ -131,6 +143,22 @@ def _fold(text: str) -> tuple[int, int]:
     if not (number.isdigit() and of.isdigit() and 0 <= int(number) < int(of) and int(of) > 1):
         raise CommandError(f"--fold {text}: expected I/K with 0 <= I < K, such as 0/10")
     return int(number), int(of)
+
+
+@contextmanager
+def _one_voice(processes: Processes, out: Path) -> Iterator[None]:
+    """One process tells why a run ended, and by its exit code; at the first code torchrun ends all others."""
+    from sightline.tasks.processes import ElsewhereError
+
+    try:
+        yield
+    except ElsewhereError:
+        raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        if processes.rank > 0:
+            raise SystemExit(0) from None
+        print(f"sightline: stopped; the same command goes on from {out}", file=sys.stderr)
+        raise
 
 
 @contextmanager

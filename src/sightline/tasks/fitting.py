@@ -9,6 +9,7 @@ import torch
 from sightline.errors import CommandError
 from sightline.tasks.card import write_card
 from sightline.tasks.checkpoint import forget_run
+from sightline.tasks.processes import Processes
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.registry import FILE, find_task, save_task
 from sightline.tasks.task import Source
@@ -24,6 +25,7 @@ def fit(
     recipe: Recipe | None = None,
     report: Report | None = None,
     licence: str | None = None,
+    processes: Processes | None = None,
 ) -> dict[str, dict[str, float]]:
     """Trains a model, measures it, and writes it with its card; goes on where a run in ``out`` stopped.
 
@@ -34,45 +36,65 @@ def fit(
         recipe: the settings. Default: the task's.
         report: told how it goes on. Default: nobody is.
         licence: of the data, for the card.
+        processes: those that train it together, each of which calls this; see :func:`joined`. Default: this
+            one alone.
 
     Returns:
         Figures by part of the data, "validation" and "test", by name.
 
     Raises:
         CommandError: for data that cannot be read, a folder that cannot be written or holds a finished
-            model, a checkpoint of another run.
+            model, a checkpoint of another run; in all processes if in one.
         KeyboardInterrupt: after Ctrl-C; the run is saved.
     """
-    job, told = find_task(task)(), report or Silent()
+    job, processes = find_task(task)(), processes or Processes()
+    told = report if report is not None and processes.rank == 0 else Silent()
     recipe = recipe or job.recipe
+    processes.first(lambda: _make(out))
+    with processes.together():
+        data = job.read(source, recipe)
+        identity = {
+            "task": task, "recipe": recipe.to_dict(), "data": source.digest(),
+            "threads": torch.get_num_threads(), "number of processes": processes.count,
+        }  # fmt: skip
+    processes.check_same(identity)
+    _tell_notices(told, data.notices)
+    run = Run(job, data, recipe, out, identity, processes)
+    run.fit(told)
+    about = {"data": source.data.name, "licence": licence or "not given"}
+    return processes.first(lambda: _finish(run, about))
+
+
+def _make(out: Path) -> None:
     if (out / FILE).exists():
         raise CommandError(f"--out {out}: holds a finished model; give another folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CommandError(f"--out {out}: cannot be made: {error.strerror or error}") from None
-    data = job.read(source, recipe)
-    for notice in data.notices[:_NOTICES]:
+
+
+def _tell_notices(told: Report, notices: list[str]) -> None:
+    for notice in notices[:_NOTICES]:
         told.notice(notice)
-    if len(data.notices) > _NOTICES:
-        told.notice(f"and {len(data.notices) - _NOTICES} more notices")
-    identity = {
-        "task": task, "recipe": recipe.to_dict(), "data": source.digest(), "threads": torch.get_num_threads()
-    }  # fmt: skip
-    run = Run(job, data, recipe, out, identity)
-    run.fit(told)
+    if len(notices) > _NOTICES:
+        told.notice(f"and {len(notices) - _NOTICES} more notices")
+
+
+def _finish(run: Run, about: dict[str, str]) -> dict[str, dict[str, float]]:
+    """Measures and writes the model of a run that is over."""
+    task, data, recipe, out = run.task, run.data, run.recipe, run.folder
     if recipe.storage == "float16":  # what is measured is what is kept
         with torch.no_grad():
             for parameter in run.model.parameters():
                 parameter.copy_(parameter.half())
-    settled(job, run.model, data.valid, recipe)
+    settled(task, run.model, data.valid, recipe)
     figures = {
-        part: measured(job, run.model, examples, recipe, finished=True)
+        part: measured(task, run.model, examples, recipe, finished=True)
         for part, examples in (("validation", data.valid), ("test", data.test))
         if examples
     }
-    about = {"data": source.data.name, "licence": licence or "not given"}
-    write_card(out, job, run.model, recipe, data, figures, about)
-    save_task(out, job, run.model, recipe)
+    write_card(out, task, run.model, recipe, data, figures, about, run.processes.count)
+    save_task(out, task, run.model, recipe)
     forget_run(out)
     return figures

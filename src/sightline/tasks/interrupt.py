@@ -16,14 +16,20 @@ class Abandoned(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Holds SIGINT and SIGTERM back until :meth:`check`; a second one stops at once.
+    """Holds SIGINT and SIGTERM back; a second one stops at once.
 
     An exception in the middle of an optimiser's step would leave some weights stepped and some not, and in
     the middle of validation the averaged weights in place of the model's own.
+
+    Args:
+        quiet: leave it to another process to tell.
+
+    Attributes:
+        asked: whether one came.
     """
 
-    def __init__(self) -> None:
-        self._asked = False
+    def __init__(self, quiet: bool = False) -> None:
+        self.asked, self._quiet = False, quiet
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -38,16 +44,8 @@ class Interrupts:
             signal.signal(each, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        if self.asked:
             raise Abandoned
-        self._asked = True
-        print("sightline: stopping after this step; once more stops at once", file=sys.stderr)
-
-    def check(self) -> None:
-        """Between two steps.
-
-        Raises:
-            KeyboardInterrupt: one was asked for.
-        """
-        if self._asked:
-            raise KeyboardInterrupt
+        self.asked = True
+        if not self._quiet:
+            print("sightline: stopping after this step; once more stops at once", file=sys.stderr)

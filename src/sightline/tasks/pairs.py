@@ -119,6 +119,10 @@ class Pairs(Task):
         total, count = self._nll(model, examples, recipe.smoothing)
         return total / count
 
+    def weight(self, examples: Sequence[Pair]) -> float:
+        """Tokens of the targets."""
+        return sum(len(pair.target) for pair in examples)
+
     def _nll(self, model: EncoderDecoder, examples: Sequence[Pair], smoothing: float) -> tuple[Tensor, int]:
         pad = model.config.pad
         assert pad is not None

@@ -10,14 +10,14 @@ from typing import Any, Self
 class Shown:
     """A progress bar with the loss, and a line after each epoch."""
 
-    def __init__(self, epochs: int, metric: str) -> None:
+    def __init__(self, epochs: int, metric: str, quiet: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.metric, self.epochs = metric, epochs
         self.console = Console(stderr=True)
         self.bar: Any = None
-        if self.console.is_terminal:
+        if self.console.is_terminal and not quiet:
             columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
             self.bar = Progress(*columns, console=self.console)
             self.line = self.bar.add_task("starting", total=1)

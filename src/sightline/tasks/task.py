@@ -164,6 +164,13 @@ class Task(ABC):
     def loss(self, model: Any, examples: Sequence[Any], recipe: Recipe) -> Tensor:
         """The mean loss of a batch."""
 
+    def weight(self, examples: Sequence[Any]) -> float:
+        """What a batch weighs among others, so that their mean losses make the mean of all: its examples.
+
+        Of a loss that is a mean of tokens it is their number.
+        """
+        return len(examples)
+
     @abstractmethod
     def evaluate(self, model: Any, examples: Sequence[Any], recipe: Recipe) -> dict[str, float]:
         """Figures over examples, among them ``metric``."""

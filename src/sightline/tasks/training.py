@@ -15,6 +15,7 @@ from sightline.tasks.batches import batches_of
 from sightline.tasks.checkpoint import Progress, load_run, save_run
 from sightline.tasks.interrupt import Abandoned, Interrupts
 from sightline.tasks.log import write_log
+from sightline.tasks.processes import Processes
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.task import Data, Task
 
@@ -48,14 +49,26 @@ class Silent:
 
 
 class Run:
-    """A model in training; goes on from a checkpoint in ``folder`` if there is one of the same run."""
+    """A model in training; goes on from a checkpoint in ``folder`` if there is one of the same run.
+
+    With several processes each of them has a Run, and all end each call as one.
+    """
 
     def __init__(
-        self, task: Task, data: Data, recipe: Recipe, folder: Path, identity: dict[str, Any]
+        self,
+        task: Task,
+        data: Data,
+        recipe: Recipe,
+        folder: Path,
+        identity: dict[str, Any],
+        processes: Processes | None = None,
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.task, self.data, self.recipe, self.folder, self.identity = task, data, recipe, folder, identity
+        self.processes = processes or Processes()
         self.model: Any = task.build(recipe)
+        self.processes.spread(self.model.state_dict().values())
+        self.processes.seed(recipe.seed)
         self.optimiser = _optimiser(self.model, recipe)
         self.mean = (
             {name: t.detach().clone() for name, t in self.model.named_parameters()} if recipe.average else {}
@@ -63,7 +76,7 @@ class Run:
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
         self._clock = time.process_time()
-        found = load_run(folder, identity)
+        found = self.processes.first(lambda: load_run(folder, identity))
         if found is not None:
             self.progress = found[0]
             self._restore(found[1])
@@ -78,7 +91,7 @@ class Run:
             CommandError: for a loss that is no number, or a checkpoint that cannot be written.
         """
         told = report or Silent()
-        with Interrupts() as interrupts:
+        with Interrupts(quiet=self.processes.rank > 0) as interrupts:
             try:
                 while (
                     self.progress.epoch < self.recipe.epochs and self.progress.waited < self.recipe.patience
@@ -98,18 +111,22 @@ class Run:
         progress, recipe = self.progress, self.recipe
         batches = batches_of(self.task, self.data.train, recipe.batch, recipe.seed, progress.epoch)
         while progress.at < len(batches):
-            interrupts.check()
+            self._check(interrupts)
             loss = self._step(batches[progress.at], len(batches) * recipe.epochs)
             progress.at += 1
             progress.loss += loss
             told.step(progress.epoch, progress.at, len(batches), loss)
             if progress.at % _EVERY == 0:
                 self.save()
-        interrupts.check()
+        self._check(interrupts)
         figures, better = self._end_of_epoch()
         told.epoch(progress.epoch - 1, figures, better)
         self.save()
-        write_log(self.folder, progress)
+        self.processes.first(lambda: write_log(self.folder, progress))
+
+    def _check(self, interrupts: Interrupts) -> None:
+        if self.processes.any(interrupts.asked):
+            raise KeyboardInterrupt
 
     def save(self) -> None:
         """Writes the checkpoint."""
@@ -117,14 +134,17 @@ class Run:
         state = self.optimiser.state_dict()["state"]
         moments = {f"{i}.{name}": t for i, each in state.items() for name, t in each.items()}
         groups = {"model": _own(self.model), "optimiser": moments, "mean": self.mean, "best": self.best}
-        save_run(self.folder, self.identity, self.progress, groups)
+        groups["rng"] = {"states": self.processes.gathered(torch.get_rng_state())}
+        self.processes.first(lambda: save_run(self.folder, self.identity, self.progress, groups))
 
     def _count_time(self) -> None:
         now = time.process_time()
-        self.progress.seconds += now - self._clock
+        self.progress.seconds += self.processes.total(now - self._clock)
         self._clock = now
 
     def _restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
+        # A copy: PyTorch 2.13 crashes on a view that does not begin where its storage does.
+        torch.set_rng_state(groups["rng"]["states"][self.processes.rank].clone())
         self.model.load_state_dict(groups["model"], strict=False)
         self.mean, self.best = groups.get("mean", {}), groups.get("best", {})
         described = self.optimiser.state_dict()
@@ -138,17 +158,9 @@ class Run:
         recipe = self.recipe
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.rate * _schedule(self.progress.step, recipe.warmup, total)
-        self.model.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            loss = self.task.loss(self.model, batch, recipe)
-        if not torch.isfinite(loss):
-            raise CommandError(
-                f"the loss became {float(loss.detach()):g} in epoch {self.progress.epoch + 1}, at step "
-                f"{self.progress.step + 1}; a lower --set rate (it is {recipe.rate:g}) or --set "
-                f"precision=float32 may help"
-            )
-        self.optimiser.zero_grad()
-        loss.backward()
+        with self.processes.together():
+            loss = self._gradients(batch)
+        loss = self.processes.sum_gradients(self.model.parameters(), loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
         self.optimiser.step()
         self.progress.step += 1
@@ -157,6 +169,24 @@ class Run:
             for name, parameter in self.model.named_parameters():
                 if self.mean:
                     self.mean[name].lerp_(parameter, 1 - keep)
+        return loss
+
+    def _gradients(self, batch: list[Any]) -> float:
+        """Of this process's share of a batch; returns what it adds to the mean loss of the batch."""
+        task, recipe, share = self.task, self.recipe, self.processes.share(batch)
+        self.optimiser.zero_grad()
+        if not share:  # fewer examples than processes
+            return 0.0
+        self.model.train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            loss = task.loss(self.model, share, recipe) * (task.weight(share) / task.weight(batch))
+        if not torch.isfinite(loss):
+            raise CommandError(
+                f"the loss became {float(loss.detach()):g} in epoch {self.progress.epoch + 1}, at step "
+                f"{self.progress.step + 1}; a lower --set rate (it is {recipe.rate:g}) or --set "
+                f"precision=float32 may help"
+            )
+        loss.backward()
         return float(loss.detach())
 
     def _end_of_epoch(self) -> tuple[dict[str, float], bool]:
@@ -164,7 +194,7 @@ class Run:
         own = _own(self.model)
         if self.mean:
             self.model.load_state_dict(self.mean, strict=False)
-        figures = measured(task, self.model, self.data.valid, self.recipe)
+        figures = self.processes.first(lambda: measured(task, self.model, self.data.valid, self.recipe))
         score = figures[task.metric] if task.higher_is_better else -figures[task.metric]
         better = progress.best is None or score > progress.best
         if better:

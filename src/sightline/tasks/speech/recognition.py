@@ -139,6 +139,10 @@ class SpeechRecognition(Task):
         total, count = _negative_log(*_scores(model, frames), labels)
         return total / count
 
+    def weight(self, examples: Sequence[Drawn]) -> float:
+        """Letters."""
+        return sum(len(BOUNDARY.join(part.text for part in each.parts)) for each in examples)
+
     def _labels(self, texts: Sequence[str]) -> list[int]:
         return [self.labels.index(letter) for letter in BOUNDARY.join(texts)]
 
