@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import sightline
 from cases import close
 from sightline.models import Decoder, Encoder, EncoderDecoder, SpeechEncoder, TransformerConfig, VisionEncoder
+from sightline.models.model import padding_mask
 
 SMALL = {"width": 32, "heads": 4, "layers": 2, "vocabulary": 40, "pad": 0, "start": 1, "end": 2}
 POSITIONS = ["learned", "sinusoidal", "rotary", "alibi", "relative"]
@@ -39,9 +40,13 @@ def test_a_padded_batch_equals_each_entry_alone(head):
         close(found[b] if found.dim() == 2 else found[b, :n], alone, 2e-5)
 
 
+@pytest.mark.parametrize("options", [{}, {"convolution": 5}, {"subsampling": 2}, {"subsampling": 1}])
 @pytest.mark.parametrize("head", ["ctc", "classification", "none"])
-def test_padded_speech_equals_each_recording_alone(head):
-    model = stirred(SpeechEncoder(config(head=head, classes=3, features=8, positions="sinusoidal")))
+def test_padded_speech_equals_each_recording_alone(head, options):
+    given = config(head=head, classes=3, features=8, positions="sinusoidal", **options)
+    model = stirred(SpeechEncoder(given))
+    every = given.subsampling
+    assert model.output_lengths([41, 18, 7]).tolist() == [-(-n // every) for n in (41, 18, 7)]
     frames, lengths = torch.randn(3, 41, 8), [41, 18, 7]
     found = model(frames, lengths=lengths)
     for b, (n, m) in enumerate(zip(lengths, model.output_lengths(lengths).tolist(), strict=True)):
@@ -82,8 +87,9 @@ def test_a_decoder_learns_eight_sequences_and_writes_them():
     assert model.generate(ids[:, :1], new_tokens=20).lists() == ids[:, 1:].tolist()
 
 
-def test_an_encoder_decoder_learns_eight_pairs_and_writes_them():
-    model = EncoderDecoder(config())
+@pytest.mark.parametrize("copying", [False, True])
+def test_an_encoder_decoder_learns_eight_pairs_and_writes_them(copying):
+    model = EncoderDecoder(config(copying=copying))
     source, target = torch.randint(3, 40, (8, 7)), torch.randint(3, 40, (8, 9))
     target[:, -1] = 2
     lengths = torch.tensor([7, 6, 5, 4, 7, 6, 5, 4])
@@ -99,6 +105,27 @@ def test_an_encoder_decoder_learns_eight_pairs_and_writes_them():
             model.generate(source, source_lengths=lengths, new_tokens=15, beams=beams).lists()
             == target.tolist()
         )
+
+
+def test_copying_mixes_the_vocabulary_with_the_source():
+    """Against the mixture written out, entry by entry."""
+    model = stirred(EncoderDecoder(config(copying=True)))
+    source, target = torch.randint(3, 40, (2, 6)), torch.randint(3, 40, (2, 4))
+    lengths = torch.tensor([6, 2])
+    with torch.no_grad():
+        found = model(source, target, source_lengths=lengths)
+        memory = model.encode(source, lengths)
+        states = model.decoder(model.target_embedding(target), memory, memory_mask=padding_mask(lengths))
+        head = model.copying
+        for b, n in ((0, 1), (1, 3)):
+            own = int(lengths[b])
+            scores = head.key(memory[b, :own]) @ head.query(states[b, n]) / model.config.width**0.5
+            weights = scores.softmax(0)
+            gate = head.gate(torch.cat((states[b, n], weights @ memory[b, :own]))).sigmoid()
+            p = gate * model.head(states[b, n], model.embedding.tokens.weight).softmax(0)
+            for token, weight in zip(source[b, :own].tolist(), weights, strict=True):
+                p[token] += (1 - gate[0]) * weight
+            close(found[b, n].exp(), p, 1e-5)
 
 
 def test_speech_learns_under_ctc_and_images_their_classes():

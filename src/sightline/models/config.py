@@ -40,12 +40,17 @@ class TransformerConfig:
         embedding_scale: whether token vectors are multiplied with √C.
         tied: whether the token vectors also make the logits.
         head_bias: whether logits of tokens have a bias.
+        copying: whether an encoder-decoder may also copy tokens of the source, see
+            :class:`sightline.models.copying.CopyHead`; what it gives are then ln p.
         pad: the id that fills up rows; never generated. None for none.
         start: the id that a generated sequence begins with.
         end: the id that ends it.
         image_size, patch_size, channels: of images; the size is that of both sides, in pixels.
         stem: how many convolutions halve an image before it is cut into patches; 0 for none.
         features: of a frame of speech: mel bins or cepstral coefficients.
+        subsampling: frames of speech for each position: 1, 2 or 4.
+        convolution: positions that a convolution behind each block of speech spans
+            (:class:`sightline.nn.ConvolutionModule`); odd. None for no convolutions.
 
     Raises:
         ValueError: for an unknown choice, or sizes below 1; the layers check what fits together.
@@ -77,6 +82,7 @@ class TransformerConfig:
     embedding_scale: bool = False
     tied: bool = True
     head_bias: bool = False
+    copying: bool = False
     pad: int | None = None
     start: int | None = None
     end: int | None = None
@@ -85,6 +91,8 @@ class TransformerConfig:
     channels: int = 3
     stem: int = 0
     features: int = 80
+    subsampling: int = 4
+    convolution: int | None = None
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))

@@ -1,6 +1,7 @@
 """Layers of Transformers: attention, positions, blocks, stacks, and what they keep between calls."""
 
 from sightline.nn.alibi import Alibi, alibi_slopes
+from sightline.nn.convolution import ConvolutionModule
 from sightline.nn.decoder_cache import DecoderCache
 from sightline.nn.feed_forward import FeedForward
 from sightline.nn.kv_cache import KVCache
@@ -17,6 +18,7 @@ __all__ = [
     "Alibi",
     "BlockMatrices",
     "BlockOptions",
+    "ConvolutionModule",
     "CrossAttention",
     "DecoderCache",
     "DecoderMatrices",
