@@ -227,6 +227,10 @@ def test_idx_files_that_do_not_fit_are_told(idx_data, tmp_path):
     refused("train-images-idx3-ubyte.gz: cannot be read: Compressed file ended")
     (idx_data / "labels.txt").write_text("one\none\n")
     refused("expected two or more different names")
+    write_part(idx_data, "train", 4)
+    write_idx(idx_data / "train-labels-idx1-ubyte.gz", torch.zeros(4, dtype=int))
+    (idx_data / "labels.txt").unlink()
+    refused("all sound images have the same label; two are needed", test=idx_data)
 
 
 def test_folders_that_do_not_fit_are_told(colour_data, tmp_path):

@@ -40,7 +40,7 @@ class ImageClassification(Task):
     recipe = ImageRecipe(
         width=128, layers=2, heads=4, hidden=256, dropout=0.0, image_size=28, patch=4, stem=2, epochs=16,
         patience=16, batch=64, rate=2e-3, warmup=300, decay=0.05, smoothing=0.1, flip=0.5, shift=1,
-        average=0.998, precision="bfloat16",
+        average=0.998,
     )  # fmt: skip
 
     def read(self, source: Source, recipe: Any) -> Data:

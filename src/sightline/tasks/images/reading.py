@@ -55,6 +55,8 @@ def read_images(source: Source, size: int) -> Images:
             raise DataError(f"--{name} {folder}: there is no such folder")
     found = Images(_labels(source))
     found.train = _examples(source.data, "train", found, size, source.skip_bad)
+    if len({label for _, label in found.train}) < 2:
+        raise DataError(f"{source.data}: all sound images have the same label; two are needed")
     if all(is_grey(pixels) for pixels, _ in found.train):
         found.channels = 1
         found.train = [Labelled(pixels[:1].clone(), label) for pixels, label in found.train]
@@ -73,7 +75,8 @@ def _labels(source: Source) -> list[str]:
         return labels_of(source.data)
     path = source.labels or source.data / LABELS
     if source.labels is None and not path.is_file():
-        return [str(number) for number in range(int(idx.read_part(*files)[1].max()) + 1)]
+        numbers = idx.read_idx(files[1], 1).tolist()
+        return [str(number) for number in range(max(numbers, default=0) + 1)]
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -87,11 +90,9 @@ def _labels(source: Source) -> list[str]:
 def _examples(folder: Path, part: str, known: Images, size: int, skip_bad: bool) -> list[Labelled]:
     """The images of a folder; of IDX files those of ``part``, or of the one that is there."""
     found: list[Labelled] = []
-    files = idx.part_of(folder, part) or next(
-        filter(None, (idx.part_of(folder, each) for each in _IDX_PARTS)), None
-    )
-    each = _of_folder(folder, known, size) if files is None else _of_idx(files, known, size)
-    for example in each:
+    parts = [idx.part_of(folder, each) for each in (part, *_IDX_PARTS)]
+    files = next((each for each in parts if each is not None), None)
+    for example in _of_folder(folder, known, size) if files is None else _of_idx(files, known, size):
         if isinstance(example, Labelled):
             found.append(example)
         elif skip_bad:
