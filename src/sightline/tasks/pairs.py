@@ -234,7 +234,8 @@ class Translation(Pairs):
 
     def compare(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
         """BLEU (tokenizer 13a) and chrF of the corpus without case, by sacrebleu."""
-        from sacrebleu.metrics import BLEU, CHRF
+        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu.metrics.chrf import CHRF
 
         against = list(zip_longest(*references))  # None where a source has fewer
         return {
