@@ -47,7 +47,9 @@ def is_quiet() -> bool:
 
 
 def are_plain(tensors: Iterable[Tensor | None]) -> bool:
-    """Whether all of them are ordinary tensors in the CPU's memory; ask only where it :func:`is_quiet`."""
+    """Whether all of them are ordinary tensors in the CPU's memory."""
+    if not _OFFERED:
+        return False
     for t in tensors:
         if t is not None and not (type(t) in _PLAIN_TYPES and _ordinary(_dispatch_keys(t).raw_repr())):
             return False

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sightline.check import check_integers
 from sightline.models.config import TransformerConfig
 from sightline.models.stacks import input_positions
+from sightline.nn.dropout import Dropout
 from sightline.nn.transformer_block import make_norm
 
 
@@ -26,7 +27,7 @@ class TokenEmbedding(nn.Module):
         self.norm = (
             make_norm(config.norm, config.width, config.norm_eps) if config.embedding_norm else nn.Identity()
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, ids: Tensor, start: int | Tensor = 0, segments: Tensor | None = None) -> Tensor:
         """ids [B,N] → [B,N,C]; ``start`` is the first position; segments [B,N], by default all 0."""

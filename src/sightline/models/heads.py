@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.models.config import Pooling, TransformerConfig
+from sightline.nn.dropout import Dropout
 from sightline.nn.feed_forward import ACTIVATIONS
 from sightline.nn.transformer_block import make_norm
 
@@ -49,7 +50,7 @@ class ClassificationHead(nn.Module):
         super().__init__()
         self.pooling: Pooling = config.pooling
         self.pooler = nn.Linear(config.width, config.width) if config.pooler else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.classes = nn.Linear(config.width, config.classes)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -66,7 +67,7 @@ class PositionHead(nn.Module):
 
     def __init__(self, config: TransformerConfig, outputs: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.classes = nn.Linear(config.width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:

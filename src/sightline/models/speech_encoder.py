@@ -14,6 +14,7 @@ from sightline.models.heads import ClassificationHead, PositionHead
 from sightline.models.initialise import initialise
 from sightline.models.model import Model, as_lengths, padding_mask
 from sightline.models.stacks import encoder_stack, input_positions
+from sightline.nn.dropout import Dropout
 
 
 class SpeechEncoder(Model):
@@ -55,7 +56,7 @@ class SpeechEncoder(Model):
             for before, after in zip(sizes, sizes[1:], strict=False)
         )
         self.positions = input_positions(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.encoder = encoder_stack(config)
         self.head: nn.Module | None = None
         if config.head == "ctc":

@@ -12,6 +12,7 @@ from sightline.models.heads import ClassificationHead
 from sightline.models.initialise import initialise
 from sightline.models.model import Model
 from sightline.models.stacks import encoder_stack, input_positions
+from sightline.nn.dropout import Dropout
 
 
 class VisionEncoder(Model):
@@ -52,7 +53,7 @@ class VisionEncoder(Model):
         self.patches = nn.Conv2d(config.channels, config.width, config.patch_size, stride=config.patch_size)
         self.first = nn.Parameter(torch.zeros(1, 1, config.width))
         self.positions = input_positions(config, length=1 + patches)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.encoder = encoder_stack(config)
         self.head = ClassificationHead(config) if config.head == "classification" else None
         initialise(self)

@@ -2,6 +2,7 @@
 
 from sightline.nn.alibi import Alibi, alibi_slopes
 from sightline.nn.decoder_cache import DecoderCache
+from sightline.nn.dropout import Dropout
 from sightline.nn.feed_forward import FeedForward
 from sightline.nn.kv_cache import KVCache
 from sightline.nn.mean_over_heads import MeanOverHeads
@@ -20,6 +21,7 @@ __all__ = [
     "CrossAttention",
     "DecoderCache",
     "DecoderMatrices",
+    "Dropout",
     "FeedForward",
     "KVCache",
     "LearnedPositions",

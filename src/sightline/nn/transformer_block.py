@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sightline.bias import Bias
 from sightline.mask import Mask
 from sightline.matrix import AttentionMatrix
+from sightline.nn.dropout import Dropout
 from sightline.nn.feed_forward import Activation, FeedForward
 from sightline.nn.kv_cache import KVCache
 from sightline.nn.rotary import Rotary
@@ -114,7 +115,7 @@ class TransformerBlock(nn.Module):
             self.cross_attention_norm = make_norm(norm, width, norm_eps)
         self.feed_forward = FeedForward(width, hidden, activation=activation, bias=bias)
         self.feed_forward_norm = make_norm(norm, width, norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
