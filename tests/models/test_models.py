@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import sightline
 from cases import close
 from sightline.models import Decoder, Encoder, EncoderDecoder, SpeechEncoder, TransformerConfig, VisionEncoder
+from sightline.models.model import padding_mask
 
 SMALL = {"width": 32, "heads": 4, "layers": 2, "vocabulary": 40, "pad": 0, "start": 1, "end": 2}
 POSITIONS = ["learned", "sinusoidal", "rotary", "alibi", "relative"]
@@ -82,8 +83,9 @@ def test_a_decoder_learns_eight_sequences_and_writes_them():
     assert model.generate(ids[:, :1], new_tokens=20).lists() == ids[:, 1:].tolist()
 
 
-def test_an_encoder_decoder_learns_eight_pairs_and_writes_them():
-    model = EncoderDecoder(config())
+@pytest.mark.parametrize("copying", [False, True])
+def test_an_encoder_decoder_learns_eight_pairs_and_writes_them(copying):
+    model = EncoderDecoder(config(copying=copying))
     source, target = torch.randint(3, 40, (8, 7)), torch.randint(3, 40, (8, 9))
     target[:, -1] = 2
     lengths = torch.tensor([7, 6, 5, 4, 7, 6, 5, 4])
@@ -99,6 +101,27 @@ def test_an_encoder_decoder_learns_eight_pairs_and_writes_them():
             model.generate(source, source_lengths=lengths, new_tokens=15, beams=beams).lists()
             == target.tolist()
         )
+
+
+def test_copying_mixes_the_vocabulary_with_the_source():
+    """Against the mixture written out, entry by entry."""
+    model = stirred(EncoderDecoder(config(copying=True)))
+    source, target = torch.randint(3, 40, (2, 6)), torch.randint(3, 40, (2, 4))
+    lengths = torch.tensor([6, 2])
+    with torch.no_grad():
+        found = model(source, target, source_lengths=lengths)
+        memory = model.encode(source, lengths)
+        states = model.decoder(model.target_embedding(target), memory, memory_mask=padding_mask(lengths))
+        head = model.copying
+        for b, n in ((0, 1), (1, 3)):
+            own = int(lengths[b])
+            scores = head.key(memory[b, :own]) @ head.query(states[b, n]) / model.config.width**0.5
+            weights = scores.softmax(0)
+            gate = head.gate(torch.cat((states[b, n], weights @ memory[b, :own]))).sigmoid()
+            p = gate * model.head(states[b, n], model.embedding.tokens.weight).softmax(0)
+            for token, weight in zip(source[b, :own].tolist(), weights, strict=True):
+                p[token] += (1 - gate[0]) * weight
+            close(found[b, n].exp(), p, 1e-5)
 
 
 def test_speech_learns_under_ctc_and_images_their_classes():
@@ -117,6 +140,20 @@ def test_speech_learns_under_ctc_and_images_their_classes():
     vision = VisionEncoder(config(head="classification", classes=4, image_size=8, patch_size=4, channels=1))
     images, classes = torch.randn(4, 1, 8, 8), torch.arange(4)
     overfits(vision, lambda: F.cross_entropy(vision(images), classes), 60)
+
+
+def test_a_stem_keeps_patches_in_their_places():
+    """What enters the blocks at 1 + r·w + c changes with the patch in row r and column c, and with its edge only."""
+    shape = {"image_size": 24, "patch_size": 8, "channels": 1}
+    for stem, width in ((0, None), (1, 32), (2, 16), (3, 8)):
+        model = VisionEncoder(config(stem=stem, **shape)).eval()
+        assert width is None or model.stem[0].out_channels == width
+        images = torch.randn(1, 1, 24, 24, requires_grad=True)
+        (gradient,) = torch.autograd.grad(model._embedded(images)[0, 1 + 1 * 3 + 2].sum(), images)
+        rows, columns = gradient[0, 0].nonzero(as_tuple=True)
+        reach = 2**stem - 1  # pixels before the patch: each convolution sees one more of its own
+        assert (8 - reach, 15) == (int(rows.min()), int(rows.max())), stem
+        assert (16 - reach, 23) == (int(columns.min()), int(columns.max())), stem
 
 
 def traced(model, *inputs, **options):
@@ -190,6 +227,11 @@ ERRORS = {
     "token": (lambda: config(end=40), "end: 40 does not lie in the vocabulary of 40"),
     "size": (lambda: config(layers=0), "layers: must be an integer of 1 or more"),
     "patch": (lambda: VisionEncoder(config(image_size=10, patch_size=4)), "patch_size: 4 does not divide"),
+    "stem": (
+        lambda: VisionEncoder(config(image_size=8, patch_size=4, stem=3)),
+        "stem: 3 convolutions do not halve a patch_size of 4 and a width of 32 without rest",
+    ),
+    "no stem": (lambda: config(stem=-1), "stem: must be an integer of 0 or more, got -1"),
     "image": (
         lambda: VisionEncoder(config(image_size=8, patch_size=4))(torch.zeros(1, 3, 8, 9)),
         r"takes \[B, 3, 8, 8\]",

@@ -316,8 +316,12 @@ def test_a_loss_that_is_no_number_ends_the_run(sentiment_data, tmp_path):
         (("train", "sentiment", "--data", "x", "--out", "o", "--fold", "3/3"), "--fold 3/3"),
         (("train", "sentiment", "--data", "x", "--out", "o", "--columns", "text"), "expected two names"),
         (
-            ("train", "translation", "--data", "x", "--out", "o", "--fold", "0/2"),
-            "--fold: translation has no",
+            ("train", "generation", "--data", "x", "--out", "o", "--fold", "0/2"),
+            "--fold: generation has no",
+        ),
+        (
+            ("train", "translation", "--data", "x", "--out", "o", "--set", "lowercase=perhaps"),
+            "'perhaps' is no bool",
         ),
         (("train", "generation", "--data", "x", "--out", "o", "--skip-bad"), "--skip-bad: generation has no"),
         (("run", "nothing", "a text"), "holds no model of a task"),
@@ -330,7 +334,7 @@ def test_mistakes_are_told(arguments, told, tmp_path, monkeypatch, capsys):
     assert told in err and err.startswith("sightline: ") and err.count("\n") == 1
 
 
-def test_a_model_of_another_task_is_refused(sentiment_data, tmp_path):
+def test_a_model_of_another_task_is_refused(sentiment_data, tmp_path, monkeypatch):
     out = tmp_path / "model"
     options = ["--set", "epochs=1"]
     assert command("train", "sentiment", "--data", sentiment_data, "--out", out, *SMALL, *options) == 0
@@ -338,5 +342,8 @@ def test_a_model_of_another_task_is_refused(sentiment_data, tmp_path):
         pipeline("translation", out)
     with pytest.raises(Exception, match="input 1 is empty"):
         pipeline("sentiment", out)(["fine", " "])
-    with pytest.raises(Exception, match="give the folder of a model"):
+    monkeypatch.setattr("sightline.tasks.box._BOX", tmp_path)
+    with pytest.raises(Exception, match="no model of sentiment comes with Sightline"):
         pipeline("sentiment")
+    (tmp_path / "sentiment").symlink_to(out)
+    assert pipeline("sentiment")("fine")[0]["label"] in ("pos", "neg")

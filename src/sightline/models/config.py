@@ -40,10 +40,13 @@ class TransformerConfig:
         embedding_scale: whether token vectors are multiplied with √C.
         tied: whether the token vectors also make the logits.
         head_bias: whether logits of tokens have a bias.
+        copying: whether an encoder-decoder may also copy tokens of the source, see
+            :class:`sightline.models.copying.CopyHead`; what it gives are then ln p.
         pad: the id that fills up rows; never generated. None for none.
         start: the id that a generated sequence begins with.
         end: the id that ends it.
         image_size, patch_size, channels: of images; the size is that of both sides, in pixels.
+        stem: how many convolutions halve an image before it is cut into patches; 0 for none.
         features: of a frame of speech: mel bins or cepstral coefficients.
 
     Raises:
@@ -76,12 +79,14 @@ class TransformerConfig:
     embedding_scale: bool = False
     tied: bool = True
     head_bias: bool = False
+    copying: bool = False
     pad: int | None = None
     start: int | None = None
     end: int | None = None
     image_size: int = 224
     patch_size: int = 16
     channels: int = 3
+    stem: int = 0
     features: int = 80
 
     def __post_init__(self) -> None:
@@ -103,6 +108,8 @@ class TransformerConfig:
             size = getattr(self, name)
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"{name}: must be an integer of 1 or more, got {size!r}.")
+        if not isinstance(self.stem, int) or self.stem < 0:
+            raise ValueError(f"stem: must be an integer of 0 or more, got {self.stem!r}.")
         if self.head.endswith("classification") and self.classes < 1:
             raise ValueError(f"classes: a {self.head} head needs 1 or more, got {self.classes}.")
         for name in ("pad", "start", "end"):

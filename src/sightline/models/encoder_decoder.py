@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sightline.matrix import AttentionMatrix
 from sightline.models.config import TransformerConfig
+from sightline.models.copying import CopyHead
 from sightline.models.decoder import last_rows
 from sightline.models.embedding import TokenEmbedding
 from sightline.models.generation import Generated, Memory, Running, generate
@@ -59,6 +60,7 @@ class EncoderDecoder(Model):
         self.target_embedding.tokens = self.embedding.tokens
         self.decoder = decoder_stack(config, cross_attention=True)
         self.head = TokenHead(config, bias=config.head_bias)
+        self.copying = CopyHead(config) if config.copying else None
         initialise(self)
 
     def forward(
@@ -86,10 +88,11 @@ class EncoderDecoder(Model):
             memory_mask=padding_mask(own),
             return_matrices=return_matrices,
         )
+        whole = Memory(memory, own, source)
         if not return_matrices:
-            return self.logits(decoded)
+            return self.logits(decoded, whole)
         x, of_decoder = decoded
-        return self.logits(x), Matrices(encoded[1], *of_decoder)
+        return self.logits(x, whole), Matrices(encoded[1], *of_decoder)
 
     def encode(self, source: Tensor, lengths: Tensor | None = None, *, return_matrices: bool = False) -> Any:
         """source [B,M] → the memory [B,M,C] that the decoder looks at."""
@@ -97,9 +100,12 @@ class EncoderDecoder(Model):
             self.embedding(source), mask=padding_mask(lengths), return_matrices=return_matrices
         )
 
-    def logits(self, states: Tensor) -> Tensor:
-        """Hidden states of the decoder [..., C] → logits [..., V]."""
-        return self.head(states, self.embedding.tokens.weight)  # type: ignore[no-any-return]
+    def logits(self, states: Tensor, memory: Memory) -> Tensor:
+        """Hidden states of the decoder [B,N,C] → logits [B,N,V]; with copying ln p."""
+        logits: Tensor = self.head(states, self.embedding.tokens.weight)
+        if self.copying is not None:
+            logits = self.copying(logits, states, memory.states, memory.source, memory.lengths)
+        return logits
 
     def shifted(self, target: Tensor) -> Tensor:
         """target [B,N] → what the decoder is given to learn it: ``start``, then all but the last token.
@@ -134,7 +140,7 @@ class EncoderDecoder(Model):
         """
         own = as_lengths("source_lengths", source_lengths, source.device)
         given = source.new_zeros(source.shape[0], 0) if prefix is None else prefix
-        running = Running(self, lambda: Memory(self.encode(source, own), own))
+        running = Running(self, lambda: Memory(self.encode(source, own), own, source))
         return generate(running, _with_start(given, self._start()), None, **options)
 
     @property
@@ -148,7 +154,7 @@ class EncoderDecoder(Model):
             self.target_embedding(ids, cache.start), memory.states, memory_mask=padding_mask(memory.lengths),
             cache=cache, lengths=lengths,
         )  # fmt: skip
-        return self.logits(last_rows(x, lengths))
+        return self.logits(last_rows(x, lengths)[:, None], memory)[:, 0]
 
     def _start(self) -> int:
         if self.config.start is None:

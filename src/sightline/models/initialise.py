@@ -11,18 +11,18 @@ from sightline.nn.transformer_block import TransformerBlock
 _STD = 0.02
 
 
-def initialise(model: nn.Module) -> None:
-    """Projections and embeddings N(0, 0.02²), biases 0; what joins the residual stream is scaled by depth.
+def initialise(model: nn.Module, std: float = _STD) -> None:
+    """Projections and embeddings N(0, std²), biases 0; what joins the residual stream is scaled by depth.
 
     Of L blocks each adds two or three terms to the stream, n in all: their last projections start with a
-    deviation of 0.02/√n, so that the stream does not grow with depth.
+    deviation of std/√n, so that the stream does not grow with depth. ``std`` is 0.02 by default.
 
     Sources: Devlin et al. 2019, "BERT"; Radford et al. 2019, "Language models are unsupervised multitask
     learners".
     """
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv2d)):
-            nn.init.normal_(module.weight, std=_STD)
+            nn.init.normal_(module.weight, std=std)
             if getattr(module, "bias", None) is not None:
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
     for stack in model.modules():
@@ -34,4 +34,4 @@ def initialise(model: nn.Module) -> None:
             if layer is not None
         ]
         for projection in last:
-            nn.init.normal_(projection.weight, std=_STD / math.sqrt(len(last)))
+            nn.init.normal_(projection.weight, std=std / math.sqrt(len(last)))

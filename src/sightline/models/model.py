@@ -32,7 +32,9 @@ class Model(nn.Module):
         """Where the weights lie."""
         return next(self.parameters()).device
 
-    def save_pretrained(self, folder: str | Path, tokenizer: Any = None) -> None:
+    def save_pretrained(
+        self, folder: str | Path, tokenizer: Any = None, *, dtype: torch.dtype | None = None
+    ) -> None:
         """Writes ``model.safetensors``, ``config.json`` and, if given, ``tokenizer.json``.
 
         A new folder appears whole or not at all; in one that is there each file is replaced at once, and a
@@ -42,13 +44,14 @@ class Model(nn.Module):
             folder: made if it is not there.
             tokenizer: a ``tokenizers.Tokenizer``, a fast tokenizer of Transformers, or the path of a
                 tokenizer.json. Default: none; one that is there already stays.
+            dtype: what the weights are written as, and loaded as. Default: what they are.
 
         Raises:
             ValueError: for another kind of tokenizer; OSError where it cannot be written.
         """
         from sightline.models.saving import save
 
-        save(self, Path(folder), tokenizer)
+        save(self, Path(folder), tokenizer, dtype)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **changes: Any) -> Self:

@@ -31,12 +31,12 @@ class CheckpointError(CommandError):
     """The folder holds no model of Sightline, or only half of one."""
 
 
-def save(model: Model, folder: Path, tokenizer: Any = None) -> None:
+def save(model: Model, folder: Path, tokenizer: Any = None, dtype: torch.dtype | None = None) -> None:
     """See :meth:`Model.save_pretrained`."""
     text = None if tokenizer is None else _tokenizer_text(tokenizer)
     if text is None and (folder / TOKENIZER).is_file():
         text = (folder / TOKENIZER).read_bytes()
-    files = _files(model, text)
+    files = _files(model, text, dtype)
     if folder.exists():
         for name, content in files.items():
             with replacing(folder / name) as file:
@@ -96,7 +96,7 @@ def load_tokenizer(folder: str | Path) -> Any:
 # --- writing --------------------------------------------------------------------------------------------
 
 
-def _files(model: Model, tokenizer: bytes | None) -> dict[str, bytes]:
+def _files(model: Model, tokenizer: bytes | None, dtype: torch.dtype | None) -> dict[str, bytes]:
     """What is written, in this order."""
     from safetensors.torch import save as to_bytes
 
@@ -109,7 +109,7 @@ def _files(model: Model, tokenizer: bytes | None) -> dict[str, bytes]:
     }
     header = {"format": "pt", _FORMAT: json.dumps(described, sort_keys=True)}
     files = {} if tokenizer is None else {TOKENIZER: tokenizer}
-    files[WEIGHTS] = to_bytes(_unshared(model), header)
+    files[WEIGHTS] = to_bytes({name: t.to(dtype or t.dtype) for name, t in _unshared(model).items()}, header)
     files[CONFIG] = (json.dumps(described, indent=2) + "\n").encode()
     return files
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from sightline.models.initialise import initialise
 from sightline.models.model import Model
 from sightline.models.stacks import encoder_stack, input_positions
 from sightline.nn.dropout import Dropout
+from sightline.nn.positions import LearnedPositions
+
+_STD = 0.5  # of what enters the first block, of each kind, given pixels of deviation 1
 
 
 class VisionEncoder(Model):
@@ -21,13 +25,19 @@ class VisionEncoder(Model):
     A trained vector comes first, which the head looks at where ``pooling`` is "first"; position 1 + r·w + c
     is the patch in row r and column c of w. The head gives logits of classes [B,K], "none" hidden states.
 
+    With a ``stem`` of n, n convolutions of 3×3 pixels and stride 2, each with a ReLU, come first: of
+    C/2^(n−1), ..., C/2, C channels. A patch still stands for ``patch_size`` pixels, and knows some of those
+    around it.
+
     Args:
-        config: the configuration; ``image_size``, ``patch_size`` and ``channels`` count here.
+        config: the configuration; ``image_size``, ``patch_size``, ``channels`` and ``stem`` count here.
 
     Raises:
-        ValueError: for patches that do not divide the image, or ``positions`` that are not of images.
+        ValueError: for patches that do not divide the image, ``positions`` that are not of images, or more
+            convolutions than halve a patch or the width.
 
-    Source: Dosovitskiy et al. 2021, "An image is worth 16x16 words".
+    Sources: Dosovitskiy et al. 2021, "An image is worth 16x16 words"; Xiao et al. 2021, "Early convolutions
+    help transformers see better", whose stem has batch norms as well.
 
     Example:
         >>> import torch
@@ -50,13 +60,27 @@ class VisionEncoder(Model):
                 f"{config.image_size} pixels."
             )
         patches = (config.image_size // config.patch_size) ** 2
-        self.patches = nn.Conv2d(config.channels, config.width, config.patch_size, stride=config.patch_size)
+        self.stem = _stem(config)
+        side = config.patch_size >> config.stem
+        self.patches = nn.Conv2d(config.width if config.stem else config.channels, config.width, side, side)
         self.first = nn.Parameter(torch.zeros(1, 1, config.width))
         self.positions = input_positions(config, length=1 + patches)
         self.dropout = Dropout(config.dropout)
         self.encoder = encoder_stack(config)
         self.head = ClassificationHead(config) if config.head == "classification" else None
-        initialise(self)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Patches and positions of the same size: with small positions, whose vectors N(0, 0.02²) are usual,
+        a small model takes epochs to learn where a patch lies.
+        """
+        initialise(self, std=self.config.width**-0.5)
+        for layer in self.stem:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.normal_(self.patches.weight, std=_STD / math.sqrt(self.patches.weight[0].numel()))
+        if isinstance(self.positions, LearnedPositions):
+            nn.init.normal_(self.positions.weight, std=_STD)
 
     def forward(self, images: Tensor, *, return_matrices: bool = False) -> Any:
         """images [B,channels,size,size] → logits [B,K], or hidden states [B,1+P,C].
@@ -77,9 +101,26 @@ class VisionEncoder(Model):
                 f"images: shape {list(images.shape)} does not fit; this model takes [B, "
                 f"{', '.join(map(str, wanted))}]. Resize them."
             )
-        x = self.patches(images).flatten(2).transpose(1, 2)  # [B,C,h,w] → [B,P,C]
+        x = self.patches(self.stem(images)).flatten(2).transpose(1, 2)  # [B,C,h,w] → [B,P,C]
         x = torch.cat((self.first.expand(x.shape[0], -1, -1), x), dim=1)
         if self.positions is not None:
             x = self.positions(x)
         embedded: Tensor = self.dropout(x)
         return embedded
+
+
+def _stem(config: TransformerConfig) -> nn.Sequential:
+    """[B,channels,size,size] → [B,C,size/2ⁿ,size/2ⁿ]."""
+    halved = 2**config.stem
+    if config.stem and (config.patch_size % halved or config.width % (halved // 2)):
+        raise ValueError(
+            f"stem: {config.stem} convolutions do not halve a patch_size of {config.patch_size} and a width "
+            f"of {config.width} without rest. Choose fewer, or sizes that {halved} divides."
+        )
+    layers: list[nn.Module] = []
+    before = config.channels
+    for left in reversed(range(config.stem)):
+        after = config.width >> left
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
+        before = after
+    return nn.Sequential(*layers)

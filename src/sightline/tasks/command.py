@@ -15,15 +15,21 @@ from sightline.errors import CommandError
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="sentiment, translation, summarization or generation.")],
+    task: Annotated[
+        str,
+        typer.Argument(help="sentiment, translation, summarization, generation or image-classification."),
+    ],
     data: Annotated[
-        Path, typer.Option(help="A .tsv, .csv, .jsonl or text file, or a folder with a text file per label.")
+        Path, typer.Option(help="A .tsv, .csv, .jsonl or text file, or a folder (see docs/tasks.md).")
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; a run goes on there.")],
     valid: Annotated[Path | None, typer.Option(help="Validation data. Default: a part of --data.")] = None,
     test: Annotated[Path | None, typer.Option(help="Test data, read once at the end.")] = None,
     columns: Annotated[
         str | None, typer.Option(help="Names of the columns, with a comma: text,label or source,target.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Names of the numbers in IDX files, a line each.")
     ] = None,
     fold: Annotated[str | None, typer.Option(metavar="I/K", help="Part I of K is the test data.")] = None,
     encoding: Annotated[str, typer.Option(help="Of text files.")] = "utf-8",
@@ -45,7 +51,9 @@ def train(
     kind = find_task(task)
     recipe = kind.recipe.changed(set_ or [])
     names = () if columns is None else tuple(name.strip() for name in columns.split(","))
-    source = Source(data, valid, test, names, encoding, skip_bad, None if fold is None else _fold(fold))
+    source = Source(
+        data, valid, test, names, encoding, skip_bad, None if fold is None else _fold(fold), labels
+    )
     keep_freed_memory()
     try:
         with _computing(threads), Shown(recipe.epochs, kind.metric) as shown:
@@ -58,9 +66,12 @@ def train(
 
 
 def run(
-    model: Annotated[Path, typer.Argument(help="The folder of a model that sightline train made.")],
+    model: Annotated[str, typer.Argument(help="A task, or the folder of a model that sightline train made.")],
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Texts, text files (a text a line), or -.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Texts, text files (a text a line), or -; images, folders of them."
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="A JSON object for each input.")] = False,
     new_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens that are written at most.")] = None,
@@ -78,38 +89,38 @@ def run(
     """Answer with a trained model."""
     import torch
 
-    from sightline.tasks.pipelines import Pipeline
+    from sightline.tasks.pipelines import open_pipeline
 
-    pipe = Pipeline(model, None)
+    pipe = open_pipeline(model)
     options: dict[str, Any] = {} if new_tokens is None else {"new_tokens": new_tokens}
     if truncate:
         options["truncation"] = True
     if temperature and pipe.task.name == "generation":
         options |= {"temperature": temperature, "generator": torch.Generator().manual_seed(seed)}
-    texts = [text for each in inputs for text in _texts(each)]
-    for text, found in zip(texts, pipe(texts, **options), strict=True):
-        if json:
-            print(json_lines.dumps({"input": text, **found}, ensure_ascii=False))
-        else:
-            label = found.get("label")
-            print(
-                f"{label}\t{found['score']:.4f}\t{text}" if label is not None else next(iter(found.values()))
-            )
+    given = [one for argument in inputs for one in pipe.task.inputs(argument)]
+    for one, found in zip(given, pipe.answers(given, **options), strict=True):
+        print(_json_line(one, found) if json else _line(one, found))
     if look is not None:
         from sightline.tasks.looking import write_page
+        from sightline.tasks.task import Wish
 
-        size = write_page(pipe, texts[0], look)
+        size = write_page(pipe.task.look(pipe.model, given[0], pipe.recipe, Wish()), pipe.name, look)
         print(f"wrote {look} ({size / 1e6:.1f} MB)", file=sys.stderr)
 
 
-def _texts(argument: str) -> list[str]:
-    """A text; the lines of a file; of standard input."""
-    from sightline.view.source import read_source
+def _line(given: Any, found: Any) -> str:
+    """The best answer, on a line."""
+    best = found[0] if isinstance(found, list) else found
+    return (
+        f"{best['label']}\t{best['score']:.4f}\t{given}"
+        if "label" in best
+        else str(next(iter(best.values())))
+    )
 
-    text = read_source(argument)
-    if text == argument:
-        return [text]
-    return [line for line in text.splitlines() if line.strip()]
+
+def _json_line(given: Any, found: Any) -> str:
+    told = {"answers": found} if isinstance(found, list) else found
+    return json_lines.dumps({"input": str(given), **told}, ensure_ascii=False)
 
 
 def _fold(text: str) -> tuple[int, int]:

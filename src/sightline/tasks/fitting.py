@@ -61,6 +61,10 @@ def fit(
     }  # fmt: skip
     run = Run(job, data, recipe, out, identity)
     run.fit(told)
+    if recipe.storage == "float16":  # what is measured is what is kept
+        with torch.no_grad():
+            for parameter in run.model.parameters():
+                parameter.copy_(parameter.half())
     figures = {
         part: measured(job, run.model, examples, recipe, finished=True)
         for part, examples in (("validation", data.valid), ("test", data.test))

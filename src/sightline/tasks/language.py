@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.models import Decoder, TransformerConfig
+from sightline.tasks.looking import look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError
-from sightline.tasks.task import Data, Source, Task
+from sightline.tasks.task import Data, Seen, Source, Task, Wish
 from sightline.tasks.tokenizing import train_bytes, train_characters
 
 CHARACTERS = 512  # a vocabulary of up to so many: every character is a token
@@ -33,7 +34,7 @@ class Language(Task):
 
     def read(self, source: Source, recipe: Recipe) -> Data:
         """A text file, whose last tenth validates if no other file does."""
-        source.refuse(self.name, "fold", "columns", "skip_bad")
+        source.refuse(self.name, "fold", "columns", "skip_bad", "labels")
         text = _text(source.data, source.encoding)
         if source.valid is None:
             at = int(0.9 * len(text))
@@ -115,6 +116,29 @@ class Language(Task):
         texts = self.tokenizer.decode_batch([each[1:] for each in examples])
         tokens = sum(len(each) - 1 for each in examples)
         return found | {"loss_per_character": found["loss"] * tokens / sum(map(len, texts))}
+
+    def answers(
+        self, model: Decoder, inputs: Sequence[str], recipe: Recipe, options: dict[str, Any]
+    ) -> list[Any]:
+        """{"generated_text"}: the text, and how it goes on; what lies before the context is not read."""
+        chosen = {"new_tokens": 100} | {name: each for name, each in options.items() if name != "truncation"}
+        found = []
+        for text in inputs:
+            known = torch.tensor([self.tokenizer.encode(text).ids[-recipe.context :]])
+            written = model.generate(known, **chosen).lists()[0]
+            found.append({"generated_text": text + self.tokenizer.decode(written, skip_special_tokens=True)})
+        return found
+
+    def together(self, found: list[Any], alone: bool) -> Any:
+        """A list of several texts gives a list of lists."""
+        return found if alone else [[each] for each in found]
+
+    def look(self, model: Decoder, given: str, recipe: Recipe, wish: Wish) -> Seen:
+        """All of the text: a position looks no further back than the context, however long the text is."""
+        wish.refuse_target(self.name)
+        ids, notices = shortened(self._ids(given).tolist(), wish.limit, "the text", "--max-tokens")
+        trace, tokens = look_at(model, self.tokenizer, ids)
+        return Seen(trace, (given,), tokens, notices)
 
 
 def _text(path: Path, encoding: str) -> str:

@@ -1,40 +1,64 @@
-"""What a model attended to while it answered: the explorer's page of one input."""
+"""What a model attended to while it answered."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import sightline
-from sightline.tasks.pairs import Pairs
-from sightline.tasks.sentiment import Sentiment
+from sightline.atomic import write_atomically
+from sightline.errors import CommandError
+from sightline.tasks.task import Seen, Wish
+from sightline.view.reading import Reading
+from sightline.view.report import report_parts
+from sightline.view.summary import Wish as Choice
+from sightline.view.summary import summarize
+from sightline.view.traced import reading_of
 
 
-def write_page(pipe: Any, text: str, path: Path) -> int:
-    """Writes the page, with the answer; returns its bytes."""
-    task, model, context = pipe.task, pipe.model, pipe.recipe.context
-    names = task.tokenizer.id_to_token
-    if isinstance(task, Pairs):
-        source = task.ids_of(text, context)
-        with torch.no_grad():
-            found = model.generate(torch.tensor([source]), new_tokens=context - 1, beams=task.beams)
-        return _pair_page(task, model, source, [model.config.start, *found.lists()[0]], text, path)
-    ids = (
-        task.ids_of(text, context)
-        if isinstance(task, Sentiment)
-        else task.tokenizer.encode(text).ids[-context:]
+def look_at(model: Any, tokenizer: Any, *sides: list[int]) -> tuple[Any, list[list[str]]]:
+    """The trace of a model over its ids, source and target if it takes both, and their tokens' strings."""
+    with torch.no_grad(), sightline.trace(model) as trace:
+        model(*(torch.tensor([ids]) for ids in sides))
+    return trace, [[tokenizer.id_to_token(i) for i in ids] for ids in sides]
+
+
+def shortened(ids: list[int], limit: int | None, what: str, whose: str) -> tuple[list[int], tuple[str, ...]]:
+    """(the first ids, what is said of the others).
+
+    Raises:
+        CommandError: there is none.
+    """
+    if not ids:
+        raise CommandError(f"{what} has no token that the model knows: there is nothing to look at")
+    if limit is None or len(ids) <= limit:
+        return ids, ()
+    dropped = len(ids) - limit
+    return ids[:limit], (
+        f"{what} has {len(ids)} tokens; {whose} is {limit}: the last {dropped} were dropped",
     )
-    with torch.no_grad(), sightline.trace(model) as trace:
-        model(torch.tensor([ids]))
-    return int(trace.report(path, title=text, tokens=[names(i) for i in ids]))
 
 
-def _pair_page(task: Any, model: Any, source: list[int], given: list[int], text: str, path: Path) -> int:
-    names = task.tokenizer.id_to_token
-    with torch.no_grad(), sightline.trace(model) as trace:
-        model(torch.tensor([source]), torch.tensor([given]))
-    tokens = [[names(i) for i in ids] for ids in (source, given)]
-    answer = task.tokenizer.decode(given, skip_special_tokens=True)
-    return int(trace.report(path, title=f"{text} → {answer}", tokens=tokens))
+def limit_of(context: int, wish: Wish) -> tuple[int, str]:
+    """(how many tokens of a text count, whose limit that is)."""
+    if wish.limit is not None and wish.limit < context:
+        return wish.limit, "--max-tokens"
+    return context, "the model's limit"
+
+
+def reading_of_seen(seen: Seen, name: str) -> Reading:
+    """As views take it; ``name`` is the model's.
+
+    Raises:
+        CommandError: there is nothing to show, or it is too long for a page.
+    """
+    reading = reading_of(seen.trace, tokens=seen.tokens)
+    return replace(reading, model=name, texts=seen.texts, notices=(*seen.notices, *reading.notices))
+
+
+def write_page(seen: Seen, name: str, path: Path) -> int:
+    """Writes the explorer's page; returns its bytes."""
+    return write_atomically(path, report_parts(summarize(reading_of_seen(seen, name), Choice())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -13,13 +14,16 @@ from torch import Tensor
 
 from sightline.errors import CommandError
 from sightline.models import EncoderDecoder, TransformerConfig
+from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rouge import rouge
 from sightline.tasks.rows import read_rows
-from sightline.tasks.task import Data, Source, Task, padded, split
+from sightline.tasks.splitting import fold, split
+from sightline.tasks.task import Data, Seen, Source, Task, Wish, padded
 from sightline.tasks.tokenizing import END, PAD, START, train_pieces
 
 _IGNORED = -100
+_VALID = 2000  # sources that validation takes at most
 _WRITTEN = 64  # texts that are written at once
 
 
@@ -35,18 +39,23 @@ class Pairs(Task):
     """An encoder-decoder with one vocabulary for both sides."""
 
     columns: tuple[str, str]
+    answer: str
     beams = 4
 
     def read(self, source: Source, recipe: Recipe) -> Data:
-        """Rows of (source, target)."""
-        source.refuse(self.name, "fold")
+        """Rows of (source, target); a source with several targets lies in one part alone."""
+        source.refuse(self.name, "labels")
         rows = self._rows(source, source.data)
         notices = list(rows.bad)
-        test = [] if source.test is None else self._rows(source, source.test).rows
+        train, test = rows.rows, list[tuple[str, ...]]()
+        if source.fold is not None:
+            train, test = fold(train, *source.fold, recipe.seed, _source)
+        if source.test is not None:
+            test = self._rows(source, source.test).rows
         if source.valid is None:
-            train, valid = split(rows.rows, recipe.seed, 0.05)
+            train, valid = split(train, recipe.seed, min(0.05, _VALID / len(train)), _source)
         else:
-            train, valid = rows.rows, self._rows(source, source.valid).rows
+            valid = self._rows(source, source.valid).rows
         texts = (text for row in train for text in row)
         self.tokenizer = train_pieces(texts, recipe.vocabulary, lowercase=recipe.lowercase)
         parts = [[self._encoded(row, recipe) for row in part] for part in (train, valid, test)]
@@ -82,7 +91,8 @@ class Pairs(Task):
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
                 hidden=recipe.hidden or None,
                 vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,
-                positions="sinusoidal", embedding_scale=True, pad=pad, start=start, end=end,
+                positions="sinusoidal", embedding_scale=True, copying=recipe.copying,
+                pad=pad, start=start, end=end,
             )
         )  # fmt: skip
 
@@ -118,16 +128,17 @@ class Pairs(Task):
 
     def judge(self, model: EncoderDecoder, examples: Sequence[Pair], recipe: Recipe) -> dict[str, float]:
         """The loss, and how near what the model writes is to the targets."""
-        ordered = sorted(examples, key=self.size)  # those of like length share a batch
-        written: list[str] = []
-        for start in range(0, len(ordered), _WRITTEN):
-            sources = [pair.source for pair in ordered[start : start + _WRITTEN]]
-            written += self.write(model, sources, recipe.context - 1)
-        return self.evaluate(model, examples, recipe) | self.compare(written, [pair.text for pair in ordered])
+        texts: dict[tuple[int, ...], list[str]] = {}
+        for pair in sorted(examples, key=lambda pair: len(pair.source)):  # those of like length share a batch
+            texts.setdefault(tuple(pair.source), []).append(pair.text)
+        sources, written = [list(ids) for ids in texts], list[str]()
+        for start in range(0, len(sources), _WRITTEN):
+            written += self.write(model, sources[start : start + _WRITTEN], recipe.context - 1)
+        return self.evaluate(model, examples, recipe) | self.compare(written, list(texts.values()))
 
     @abstractmethod
-    def compare(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-        """Figures of texts against their references."""
+    def compare(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Figures of texts, each against one reference or more."""
 
     def write(self, model: EncoderDecoder, sources: Sequence[list[int]], new_tokens: int) -> list[str]:
         """What the model writes for sources, by beam search."""
@@ -137,6 +148,52 @@ class Pairs(Task):
         found = model.generate(ids, source_lengths=lengths, new_tokens=new_tokens, beams=self.beams)
         return [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in found.lists()]
 
+    def answers(
+        self, model: EncoderDecoder, inputs: Sequence[str], recipe: Recipe, options: dict[str, Any]
+    ) -> list[Any]:
+        """{:attr:`answer`: text} for each source.
+
+        Raises:
+            CommandError: for a source past the context, unless ``truncation``.
+        """
+        if not options.get("truncation", False):
+            for text in inputs:
+                self._fits(text, recipe.context)
+        sources = [self.ids_of(text, recipe.context) for text in inputs]
+        written = self.write(model, sources, options.get("new_tokens", recipe.context - 1))
+        return [{self.answer: text} for text in written]
+
+    def _fits(self, text: str, context: int) -> None:
+        size = len(self.tokenizer.encode(text).ids) + 1
+        if size > context:
+            start = text if len(text) <= 40 else text[:39] + "…"
+            raise CommandError(
+                f"input {start!r} has {size} tokens, and the model reads {context}; split it, or "
+                f"truncation=True (--truncate) reads its beginning"
+            )
+
+    def look(self, model: EncoderDecoder, given: str, recipe: Recipe, wish: Wish) -> Seen:
+        """A source, its target, and what the target looked at."""
+        limit, whose = limit_of(recipe.context, wish)
+        end = self.tokenizer.token_to_id(END)
+        source, notices = shortened(self.tokenizer.encode(given).ids, limit - 1 or 1, "the source", whose)
+        source = [*source, end]
+        if wish.target is None:
+            target = model.generate(torch.tensor([source]), new_tokens=limit, beams=self.beams).lists()[0]
+            text = self.tokenizer.decode(target, skip_special_tokens=True).strip()
+            notices += ("no target given: the model wrote one itself",)
+        else:
+            text = wish.target
+            target, cut = shortened(self.tokenizer.encode(text).ids, limit, "the target", whose)
+            notices += cut
+        assert model.config.start is not None
+        trace, tokens = look_at(model, self.tokenizer, source, [model.config.start, *target])
+        return Seen(trace, (given, text), tokens, notices)
+
+
+def _source(row: tuple[str, ...]) -> str:
+    return row[0]
+
 
 class Translation(Pairs):
     """Source and target language."""
@@ -145,6 +202,7 @@ class Translation(Pairs):
     metric = "loss"
     higher_is_better = False
     columns = ("source", "target")
+    answer = "translation_text"
     recipe = Recipe(
         width=256, layers=3, heads=4, dropout=0.3, vocabulary=8000, context=64, epochs=20, patience=3,
         batch=64, rate=2e-3, warmup=400, smoothing=0.1, average=0.99,
@@ -156,11 +214,11 @@ class Translation(Pairs):
             raise CommandError('BLEU needs sacrebleu: pip install "sightline[tasks]"')
         return super().read(source, recipe)
 
-    def compare(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    def compare(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
         """BLEU of the corpus without case, by sacrebleu (tokenizer 13a), and chrF."""
         from sacrebleu import corpus_bleu, corpus_chrf
 
-        against = [list(references)]
+        against = list(zip_longest(*references))  # None where a source has fewer
         found = corpus_bleu(list(written), against, lowercase=True).score
         return {"bleu": found, "chrf": corpus_chrf(list(written), against).score}
 
@@ -172,11 +230,13 @@ class Summarization(Pairs):
     metric = "loss"
     higher_is_better = False
     columns = ("text", "summary")
+    answer = "summary_text"
     recipe = Recipe(
         width=256, layers=3, heads=4, dropout=0.3, vocabulary=8000, context=256, epochs=20, patience=3,
         batch=32, rate=1e-3, warmup=400, smoothing=0.1, average=0.99,
     )  # fmt: skip
 
-    def compare(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-        """ROUGE-1, -2 and -L."""
-        return rouge(written, references)
+    def compare(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+        """ROUGE-1, -2 and -L, the mean over every reference."""
+        every = [(text, each) for text, own in zip(written, references, strict=True) for each in own]
+        return rouge([text for text, _ in every], [each for _, each in every])

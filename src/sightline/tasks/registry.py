@@ -6,17 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sightline.atomic import write_atomically
 from sightline.errors import CommandError
 from sightline.models import Model, from_pretrained, load_tokenizer
 from sightline.tasks.checkpoint import FILE as UNFINISHED
+from sightline.tasks.images.classification import ImageClassification
 from sightline.tasks.language import Language
 from sightline.tasks.pairs import Summarization, Translation
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.sentiment import Sentiment
 from sightline.tasks.task import Task
 
-TASKS: dict[str, type[Task]] = {each.name: each for each in (Sentiment, Translation, Summarization, Language)}
+TASKS: dict[str, type[Task]] = {
+    each.name: each for each in (Sentiment, Translation, Summarization, Language, ImageClassification)
+}
 FILE = "task.json"
 
 
@@ -37,9 +42,11 @@ def save_task(folder: Path, task: Task, model: Model, recipe: Recipe) -> None:
     Raises:
         CommandError: it cannot be written.
     """
-    described = {"task": task.name, "labels": task.labels, "recipe": recipe.to_dict()}
+    described = {
+        "task": task.name, "labels": task.labels, "settings": task.settings, "recipe": recipe.to_dict()
+    }  # fmt: skip
     try:
-        model.save_pretrained(folder, task.tokenizer)
+        model.save_pretrained(folder, task.tokenizer, dtype=getattr(torch, recipe.storage))
     except OSError as error:
         raise CommandError(f"cannot write to {folder}: {error.strerror or error}") from None
     # Last, since it says that the model is whole.
@@ -57,6 +64,7 @@ def load_task(folder: Path, wanted: str | None = None) -> tuple[Task, Any, Recip
         described = json.loads(path.read_text(encoding="utf-8"))
         kind, recipe = find_task(described["task"]), Recipe(**described["recipe"])
         labels = [str(label) for label in described["labels"]]
+        settings = dict(described.get("settings", {}))
     except FileNotFoundError:
         if (folder / UNFINISHED).exists():
             raise CommandError(
@@ -69,6 +77,7 @@ def load_task(folder: Path, wanted: str | None = None) -> tuple[Task, Any, Recip
     if wanted is not None and kind.name != wanted:
         raise CommandError(f"{folder}: is a model of {kind.name}, not of {wanted}")
     task = kind()
-    model = from_pretrained(folder)
-    task.tokenizer, task.labels = load_tokenizer(folder), labels
+    model = from_pretrained(folder).float()
+    task.tokenizer = load_tokenizer(folder) if task.tokenized else None
+    task.labels, task.settings = labels, settings
     return task, model, recipe

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.models import Encoder, TransformerConfig
+from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError, Rows, read_label_folder, read_rows
-from sightline.tasks.task import Data, Source, Task, padded, split
+from sightline.tasks.splitting import fold, split
+from sightline.tasks.task import Data, Seen, Source, Task, Wish, padded
 from sightline.tasks.tokenizing import PAD, UNKNOWN, train_words
 
 
@@ -35,13 +37,14 @@ class Sentiment(Task):
 
     def read(self, source: Source, recipe: Recipe) -> Data:
         """(text, label) rows, or a folder with a text file for each label."""
+        source.refuse(self.name, "labels")
         rows = self._rows(source, source.data)
         self.labels = sorted({label for _, label in rows.rows})
         if len(self.labels) < 2:
             raise DataError(f"{source.data}: all texts have the label {self.labels[0]!r}; two are needed")
         train, test = rows.rows, list[tuple[str, ...]]()
         if source.fold is not None:
-            train, test = _fold(rows.rows, *source.fold, recipe.seed)
+            train, test = fold(rows.rows, *source.fold, recipe.seed)
         if source.test is not None:
             test = self._rows(source, source.test).rows
         if source.valid is not None:
@@ -108,6 +111,29 @@ class Sentiment(Task):
             loss += float(F.cross_entropy(logits.float(), labels, reduction="sum"))
         return {"accuracy": right / len(examples), "loss": loss / len(examples)}
 
+    def answers(
+        self, model: Encoder, inputs: Sequence[str], recipe: Recipe, options: dict[str, Any]
+    ) -> list[Any]:
+        """{"label", "score"}; of a text past the context each window is read, and counts by its tokens."""
+        windows = [self.windows_of(text, recipe.context) for text in inputs]
+        ids, lengths = padded([window for each in windows for window in each], 0)
+        scores = model(ids, lengths=lengths).softmax(-1)
+        of_texts = [len(each) for each in windows]
+        weighed = (scores * lengths[:, None]).split(of_texts)
+        found = []
+        for part, own in zip(weighed, lengths.split(of_texts), strict=True):
+            score, at = (part.sum(0) / own.sum()).max(0)
+            found.append({"label": self.labels[int(at)], "score": float(score)})
+        return found
+
+    def look(self, model: Encoder, given: str, recipe: Recipe, wish: Wish) -> Seen:
+        """The text's beginning, as far as the context goes."""
+        wish.refuse_target(self.name)
+        limit, whose = limit_of(recipe.context, wish)
+        ids, notices = shortened(self.tokenizer.encode(given).ids, limit, "the text", whose)
+        trace, tokens = look_at(model, self.tokenizer, ids)
+        return Seen(trace, (given,), tokens, notices)
+
     def _logits(
         self, model: Encoder, examples: Sequence[Labelled], hide: float = 0.0
     ) -> tuple[Tensor, Tensor]:
@@ -115,10 +141,3 @@ class Sentiment(Task):
         if hide:
             ids = ids.masked_fill(torch.rand(ids.shape) < hide, self.tokenizer.token_to_id(UNKNOWN))
         return model(ids, lengths=lengths), torch.tensor([example.label for example in examples])
-
-
-def _fold(rows: list[Any], number: int, of: int, seed: int) -> tuple[list[Any], list[Any]]:
-    """(training part, test part) of a cross-validation; the parts are drawn by the seed."""
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
-    held = set(order[number::of])
-    return [row for i, row in enumerate(rows) if i not in held], [rows[i] for i in sorted(held)]

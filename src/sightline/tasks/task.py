@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from sightline.errors import CommandError
 from sightline.models import Model
 from sightline.tasks.recipe import Recipe
+from sightline.view.source import read_source
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Source:
     encoding: str = "utf-8"
     skip_bad: bool = False
     fold: tuple[int, int] | None = None
+    labels: Path | None = None
 
     def __post_init__(self) -> None:
         if len(self.columns) not in (0, 2):
@@ -72,32 +74,79 @@ class Source:
             CommandError: for a file that cannot be read.
         """
         digest = hashlib.sha256(repr((self.columns, self.encoding, self.skip_bad, self.fold)).encode())
-        for path in (self.data, self.valid, self.test):
+        for path in (self.data, self.valid, self.test, self.labels):
             digest.update(b"\0part")
-            for file in [] if path is None else _files(path):
+            for name, file in [] if path is None else _files(path):
                 try:
                     content = hashlib.sha256(file.read_bytes()).digest()
                 except OSError as error:
                     raise CommandError(f"{file}: cannot be read: {error.strerror or error}") from None
-                digest.update(file.name.encode() + content)
+                digest.update(name.encode() + content)
         return digest.hexdigest()[:32]
 
 
-def _files(path: Path) -> list[Path]:
-    return sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
+def _files(path: Path) -> list[tuple[str, Path]]:
+    """A file, or all in a folder and the folders within; with names that do not depend on where it lies."""
+    if not path.is_dir():
+        return [(path.name, path)]
+    return sorted((str(each.relative_to(path)), each) for each in path.rglob("*") if each.is_file())
+
+
+class Wish(NamedTuple):
+    """How an input is to be looked at.
+
+    Attributes:
+        target: what a translation or summary is taken to be. Default: what the model writes.
+        limit: tokens of a text at most. Default: as many as the model takes.
+    """
+
+    target: str | None = None
+    limit: int | None = None
+
+    def refuse_target(self, task: str) -> None:
+        """For a task without targets.
+
+        Raises:
+            CommandError: one was given.
+        """
+        if self.target is not None:
+            raise CommandError(f"a model of {task} reads one text; leave out the second")
+
+
+class Seen(NamedTuple):
+    """What a model attended to in an input.
+
+    Attributes:
+        trace: its calls.
+        texts: the input, and what was written for it.
+        tokens: strings of the positions, a list for each side; None where they have none.
+        notices: what the user ought to know of it.
+    """
+
+    trace: Any
+    texts: tuple[str, ...]
+    tokens: list[list[str]] | None = None
+    notices: tuple[str, ...] = ()
 
 
 class Task(ABC):
-    """One application. ``tokenizer`` and ``labels`` are set by ``read`` or by loading a model."""
+    """One application.
+
+    Attributes:
+        tokenizer, labels, settings: what the task must know to answer, set by ``read`` and kept with the
+            model; settings are for JSON.
+    """
 
     name: ClassVar[str]
     metric: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
+    tokenized: ClassVar[bool] = True  # whether its models have a tokenizer
     recipe: ClassVar[Recipe]
 
     def __init__(self) -> None:
         self.tokenizer: Any = None
         self.labels: list[str] = []
+        self.settings: dict[str, Any] = {}
 
     @abstractmethod
     def read(self, source: Source, recipe: Recipe) -> Data:
@@ -123,6 +172,44 @@ class Task(ABC):
         """The figures of a finished model: those of :meth:`evaluate`, and what takes longer to get."""
         return self.evaluate(model, examples, recipe)
 
+    def inputs(self, argument: str) -> list[Any]:
+        """What an argument of ``sightline run`` stands for: a text, the lines of a file, of standard input.
+
+        Raises:
+            CommandError: for a file that cannot be read.
+        """
+        text = read_source(argument)
+        return [text] if text == argument else [line for line in text.splitlines() if line.strip()]
+
+    def check(self, given: Any, at: int) -> None:
+        """Whether an input makes sense.
+
+        Raises:
+            CommandError: it does not.
+        """
+        if not isinstance(given, str) or not given.strip():
+            raise CommandError(
+                f"input {at} is " + ("empty" if isinstance(given, str) else f"no text: {given!r}")
+            )
+
+    @abstractmethod
+    def answers(
+        self, model: Any, inputs: Sequence[Any], recipe: Recipe, options: dict[str, Any]
+    ) -> list[Any]:
+        """What a Hugging Face pipeline of this kind answers to each input."""
+
+    def together(self, found: list[Any], alone: bool) -> Any:
+        """Answers in the shape that Hugging Face gives them, to one input ``alone`` or to a list."""
+        return found
+
+    @abstractmethod
+    def look(self, model: Any, given: Any, recipe: Recipe, wish: Wish) -> Seen:
+        """Runs the model over an input, and keeps what it attended to.
+
+        Raises:
+            CommandError: for a target where the task has none.
+        """
+
     def epoch(self, examples: list[Any], generator: torch.Generator) -> list[Any]:
         """The examples of one pass; drawn anew where a task has more than it can show at once."""
         return examples
@@ -135,11 +222,3 @@ def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     for at, row in enumerate(rows):
         ids[at, : len(row)] = torch.tensor(row)
     return ids, lengths
-
-
-def split(examples: list[Any], seed: int, share: float = 0.1) -> tuple[list[Any], list[Any]]:
-    """(the rest, a share of them), drawn by a seed."""
-    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
-    count = max(1, round(share * len(examples)))
-    held = set(order[:count])
-    return [e for i, e in enumerate(examples) if i not in held], [examples[i] for i in sorted(held)]

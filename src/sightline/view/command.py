@@ -22,7 +22,8 @@ def look(
         typer.Argument(metavar="[TEXT2]", help="A second text: a pair, or the target of a translation."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Hugging Face name or local folder. Default: all-MiniLM-L6-v2.")
+        str | None,
+        typer.Option(help="Folder, task, or Hugging Face name. Default: translation (English to German)."),
     ] = None,
     section: Annotated[
         str | None, typer.Option(help="encoder, decoder or cross, where the model has them.")
@@ -46,16 +47,15 @@ def look(
     first = read_source(text)
     second = None if pair is None else read_source(pair)
     with _progress("Loading") as step:
-        from sightline.huggingface.load import load_model
         from sightline.view.json_export import json_parts
-        from sightline.view.reading import read
+        from sightline.view.opened import open_model
         from sightline.view.report import report_parts
         from sightline.view.summary import Wish, summarize
 
         step(f"Loading {model or 'the default model'}")
-        loaded = load_model(model)
+        loaded = open_model(model)
         step("Running the model")
-        reading = read(loaded, first, second, max_tokens)
+        reading = loaded.read(first, second, max_tokens)
         step("Reading the attention matrices")
         summary = summarize(reading, Wish(section, layer, head, query, top, words, special))
         written = []

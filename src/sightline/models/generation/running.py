@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 class Memory(NamedTuple):
-    """What a decoder looks at: [B,M,C] and the lengths of the entries, if they differ."""
+    """What a decoder looks at: [B,M,C], the lengths of the entries, if they differ, and their ids [B,M]."""
 
     states: Tensor
     lengths: Tensor | None
+    source: Tensor
 
 
 class Running:
@@ -55,6 +56,9 @@ class Running:
         indices = torch.arange(batch).repeat_interleave(times)
         self._cache.reorder(indices)
         if self._memory is not None:
-            lengths = self._memory.lengths  # its keys and values are in the cache, its states no longer read
-            of_each = None if lengths is None else lengths.repeat_interleave(times)
-            self._memory = Memory(self._memory.states, of_each)
+            states, lengths, source = self._memory
+            if (
+                self.model.config.copying
+            ):  # else its keys and values are in the cache, and it is no longer read
+                states, source = states[indices], source[indices]
+            self._memory = Memory(states, None if lengths is None else lengths[indices], source)

@@ -24,7 +24,7 @@ def serve(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Hugging Face name or folder: it reads --text, and what is typed in the page."),
+        typer.Option(help="As for look: it reads --text, and what is typed in the page."),
     ] = None,
     text: Annotated[
         str | None, typer.Option(help="A text, a text file, or - for standard input: what to read first.")

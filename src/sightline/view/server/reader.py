@@ -13,7 +13,7 @@ from typing import Any
 
 from sightline.errors import CommandError
 from sightline.trace import trace
-from sightline.view.reading import Reading, read
+from sightline.view.reading import Reading
 from sightline.view.server.cancel import StoppedError
 from sightline.view.server.catalogue import Open, open_reading
 
@@ -128,14 +128,15 @@ class Reader:
         self._load(job)
         job.what = f"{self._loaded.name} reads"
         with _watched(self._loaded.model, job):
-            return read(self._loaded, text, pair, self.max_tokens)
+            reading: Reading = self._loaded.read(text, pair, self.max_tokens)
+            return reading
 
     def _load(self, job: ReadJob) -> None:
-        from sightline.huggingface.load import load_model
+        from sightline.view.opened import open_model
 
         if self._loaded is None:
             job.what = f"loading {self.model or 'the default model'}"
-            self._loaded = load_model(self.model)
+            self._loaded = open_model(self.model)
 
 
 @contextmanager

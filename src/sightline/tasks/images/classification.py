@@ -1,0 +1,178 @@
+"""One of a few labels for an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import sightline
+from sightline.errors import CommandError
+from sightline.models import TransformerConfig, VisionEncoder
+from sightline.tasks.images.augment import augmented
+from sightline.tasks.images.folder import images_in
+from sightline.tasks.images.pixels import as_pixels, open_image, upright
+from sightline.tasks.images.reading import Labelled, read_images
+from sightline.tasks.recipe import Recipe
+from sightline.tasks.rows import DataError
+from sightline.tasks.splitting import split
+from sightline.tasks.task import Data, Seen, Source, Task, Wish
+
+_AT_ONCE = 200  # images that the model sees together when it does not learn
+_TOP = 5
+
+
+class ImageClassification(Task):
+    """A vision encoder over patches, the mean of its states, one logit for each label.
+
+    ``settings`` has what lies between a picture and the model: its ``size`` in pixels, its ``channels`` (1
+    where all training images are grey, else 3), and ``mean`` and ``deviation`` of each channel over the
+    training part, of values from 0 to 1.
+    """
+
+    name = "image-classification"
+    metric = "accuracy"
+    tokenized = False
+    recipe = Recipe(
+        width=128, layers=2, heads=4, hidden=256, dropout=0.0, image_size=28, patch=4, stem=2, epochs=16,
+        patience=16, batch=64, rate=2e-3, warmup=300, decay=0.05, smoothing=0.1, flip=0.5, shift=1,
+        average=0.998, precision="bfloat16",
+    )  # fmt: skip
+
+    def read(self, source: Source, recipe: Recipe) -> Data:
+        """A folder of IDX files, or one with a folder of images for each label."""
+        source.refuse(self.name, "columns", "fold")
+        found = read_images(source, recipe.image_size)
+        train, valid = found.train, found.valid
+        if not valid:
+            train, valid = split(train, recipe.seed)
+        mean, deviation = _statistics(train)
+        self.labels = found.labels
+        self.settings = {
+            "size": recipe.image_size, "channels": found.channels, "mean": mean, "deviation": deviation
+        }  # fmt: skip
+        return Data(train, valid, found.test, found.bad)
+
+    def build(self, recipe: Recipe) -> VisionEncoder:
+        """A vision encoder with a classification head."""
+        return VisionEncoder(
+            TransformerConfig(
+                width=recipe.width, layers=recipe.layers, heads=recipe.heads, hidden=recipe.hidden or None,
+                dropout=recipe.dropout, image_size=recipe.image_size, patch_size=recipe.patch,
+                channels=self.settings["channels"], stem=recipe.stem, head="classification",
+                classes=len(self.labels),
+            )
+        )  # fmt: skip
+
+    def size(self, example: Labelled) -> int:
+        """All are of one size."""
+        return 0
+
+    def loss(self, model: VisionEncoder, examples: Sequence[Labelled], recipe: Recipe) -> Tensor:
+        """Cross-entropy of the labels, of images that are varied."""
+        images = torch.stack([example.pixels for example in examples])
+        images = augmented(images, flip=recipe.flip, shift=recipe.shift)
+        logits = model(self._normalised(images))
+        return F.cross_entropy(logits.float(), _numbers(examples), label_smoothing=recipe.smoothing)
+
+    def evaluate(
+        self, model: VisionEncoder, examples: Sequence[Labelled], recipe: Recipe
+    ) -> dict[str, float]:
+        """Accuracy, as a share, and the loss."""
+        right, loss = 0, 0.0
+        for start in range(0, len(examples), _AT_ONCE):
+            part = examples[start : start + _AT_ONCE]
+            logits, labels = self._logits(model, [example.pixels for example in part]), _numbers(part)
+            right += int((logits.argmax(1) == labels).sum())
+            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        return {"accuracy": right / len(examples), "loss": loss / len(examples)}
+
+    def inputs(self, argument: str) -> list[Any]:
+        """The path of an image, or those of all images in a folder.
+
+        Raises:
+            DataError: there is no such file or folder, or no image in it.
+        """
+        path = Path(argument)
+        if not path.exists():
+            raise DataError(f"{argument}: there is no such file or folder")
+        found = images_in(path) if path.is_dir() else [path]
+        if not found:
+            raise DataError(f"{argument}: holds no image")
+        return [str(each) for each in found]
+
+    def check(self, given: Any, at: int) -> None:
+        """Whether it is a path or an image of Pillow.
+
+        Raises:
+            CommandError: it is neither.
+        """
+        if not isinstance(given, (str, Path)) and not hasattr(given, "getexif"):
+            raise CommandError(
+                f"input {at}: expected a path or an image of Pillow, got {type(given).__name__}"
+            )
+
+    def answers(
+        self, model: VisionEncoder, inputs: Sequence[Any], recipe: Recipe, options: dict[str, Any]
+    ) -> list[Any]:
+        """For each image {"label", "score"} of the ``top_k`` best labels (5), the best one first."""
+        count = options.get("top_k", _TOP)
+        if not isinstance(count, int) or count < 1:
+            raise CommandError(f"top_k: an integer of 1 or more, got {count!r}")
+        scores = self._logits(model, [self._pixels(each) for each in inputs]).softmax(-1)
+        best = scores.topk(min(count, len(self.labels)))
+        return [
+            [{"label": self.labels[at], "score": score} for score, at in zip(*each, strict=True)]
+            for each in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
+
+    def together(self, found: list[Any], alone: bool) -> Any:
+        """For one image its list, for several a list of lists."""
+        return found[0] if alone else found
+
+    def look(self, model: VisionEncoder, given: Any, recipe: Recipe, wish: Wish) -> Seen:
+        """The image in its patches, as the model sees it, and what they looked at."""
+        wish.refuse_target(self.name)
+        pixels = self._pixels(given)
+        with torch.no_grad(), sightline.trace(model) as trace:
+            logits = model(self._normalised(pixels[None]))
+        shown = pixels.permute(1, 2, 0).expand(-1, -1, 3)
+        side = recipe.image_size // recipe.patch
+        trace.medium = sightline.Picture(shown, rows=side, columns=side, first=1)
+        name = Path(given).name if isinstance(given, (str, Path)) else "image"
+        return Seen(trace, (f"{name} → {self.labels[int(logits.argmax())]}",))
+
+    def _pixels(self, given: Any) -> Tensor:
+        """A path or an image of Pillow as the model's bytes."""
+        image = open_image(Path(given)) if isinstance(given, (str, Path)) else upright(given)
+        return as_pixels(image, self.settings["size"], self.settings["channels"])
+
+    def _logits(self, model: VisionEncoder, images: Sequence[Tensor]) -> Tensor:
+        logits: Tensor = model(self._normalised(torch.stack(list(images))))
+        return logits.float()
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        mean, deviation = (torch.tensor(self.settings[name])[:, None, None] for name in ("mean", "deviation"))
+        return (images.float() / 255 - mean) / deviation
+
+
+def _numbers(examples: Sequence[Labelled]) -> Tensor:
+    return torch.tensor([example.label for example in examples])
+
+
+def _statistics(examples: Sequence[Labelled]) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel; of one that never changes the deviation is a step of a byte."""
+    channels, count = len(examples[0].pixels), 0
+    total, squares = torch.zeros(2, channels, dtype=torch.float64)
+    for start in range(0, len(examples), 1000):
+        values = torch.stack([each.pixels for each in examples[start : start + 1000]]).float() / 255
+        total += values.sum((0, 2, 3), dtype=torch.float64)
+        squares += values.square().sum((0, 2, 3), dtype=torch.float64)
+        count += values[:, 0].numel()
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=1 / 255)
+    return mean.tolist(), deviation.tolist()
