@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from sightline.bench.beside import torch_twin
+from sightline.bench.beside.comparison import Comparison
+from sightline.bench.beside.side import SIDES, Job, run_side
+from sightline.cli import main
+from sightline.errors import CommandError
 from sightline.models import (
     Decoder,
     Encoder,
@@ -19,6 +25,9 @@ from sightline.models import (
     TransformerConfig,
     VisionEncoder,
 )
+from sightline.tasks.registry import find_task
+from sightline.tasks.task import Source
+from sightline.tasks.training import Silent
 
 LENGTHS = torch.tensor([9, 4, 1])
 IDS = torch.randint(3, 40, (3, 9), generator=torch.Generator().manual_seed(1))
@@ -145,3 +154,84 @@ def test_dropout_is_in_the_same_places() -> None:
         assert inside == 0.0 and layer.dropout1.p == layer.dropout2.p == layer.dropout3.p == 0.25
         assert layer.self_attn.dropout == layer.multihead_attn.dropout == 0.125
     assert type(twin.embedding.dropout) is nn.Dropout and twin.embedding.dropout.p == 0.25  # type: ignore[union-attr]
+
+
+ROWS = [
+    f"{how} {word}\t{label}"
+    for how in ("very", "most", "rather", "so")
+    for word, label in (("warm", "good"), ("funny", "good"), ("dull", "bad"), ("grim", "bad"))
+] * 4
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("beside") / "reviews.tsv"
+    path.write_text("\n".join(ROWS))
+    return path
+
+
+def _here(job: Job) -> dict[str, Any]:
+    return run_side(job, Silent())
+
+
+def test_both_sides_learn_the_same_where_nothing_is_drawn(reviews: Path) -> None:
+    changes = ["width=16", "epochs=2", "batch=8", "dropout=0", "hide=0", "rate=1e-2"]
+    recipe = find_task("sentiment").recipe.changed(changes)
+    comparison = Comparison("sentiment", Source(reviews, fold=(0, 4)), recipe, 1, _here)
+    comparison.run(seeds=2)
+    assert [run["order"] for run in comparison.runs] == [list(SIDES), list(SIDES)[::-1]]
+    for run in comparison.runs:
+        ours, theirs = (run[side] for side in SIDES)
+        assert ours["start"] == pytest.approx(theirs["start"], abs=1e-5)
+        assert ours["steps"] == theirs["steps"] == 2 * 6  # 48 of 64 rows train, but for 5 that validate
+        assert ours["figures"]["test"]["loss"] == pytest.approx(theirs["figures"]["test"]["loss"], abs=1e-3)
+        assert ours["examples"] == theirs["examples"] and ours["cpu_seconds"] > 0
+    assert comparison.runs[0]["sightline"]["start"] != comparison.runs[1]["sightline"]["start"]
+    found = comparison.summary()
+    assert {"validation accuracy", "test loss", "milliseconds a step", "tokens a second"} <= found.keys()
+    assert found["test loss"]["standard_error"] is not None
+    json.dumps(comparison.as_dict())
+
+
+def test_positions_that_torch_lacks_are_replaced_on_both_sides(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("the cat sat on the mat.\n" * 30)
+    recipe = find_task("generation").recipe.changed(
+        ["width=16", "layers=1", "heads=2", "context=16", "epochs=1", "dropout=0"]
+    )
+    comparison = Comparison("generation", Source(path), recipe, 1, _here)
+    comparison.run(seeds=1)
+    ours, theirs = (comparison.runs[0][side] for side in SIDES)
+    assert ours["weights"] == theirs["weights"]
+    assert ours["figures"]["validation"]["loss"] == pytest.approx(
+        theirs["figures"]["validation"]["loss"], abs=1e-4
+    )
+    assert comparison.notes == [
+        "positions: learned instead of rotary, which torch.nn does not have, on both sides"
+    ]
+
+
+def test_another_function_is_told(reviews: Path) -> None:
+    def off(job: Job) -> dict[str, Any]:
+        return {"start": 0.7 if job.side == "sightline" else 0.8}
+
+    comparison = Comparison("sentiment", Source(reviews), find_task("sentiment").recipe, 1, off)
+    with pytest.raises(CommandError, match=r"first loss is 0\.7.* with Sightline and 0\.8.* not the same"):
+        comparison.run(seeds=1)
+    assert not comparison.runs
+
+
+def test_the_command_tells_and_writes(reviews: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = reviews.parent / "found.json"
+    small = [x for each in ("width=16", "epochs=1", "batch=32") for x in ("--set", each)]
+    assert main(["beside", "sentiment", "--data", str(reviews), *small, "--json", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "validation accuracy" in told and "milliseconds a step" in told and "±" in told
+    found = json.loads(out.read_text())
+    assert found["complete"] and found["runs"][0]["torch.nn"]["steps"] == 2
+    assert main(["beside", "sentiment", "--data", str(reviews), "--set", "speed=9"]) == 1
+    assert "--set speed=9: expected NAME=VALUE" in capsys.readouterr().err
+    missing = reviews.parent / "nothing.tsv"
+    assert main(["beside", "sentiment", "--data", str(missing)]) == 1  # told by the process of the first side
+    assert "nothing.tsv" in capsys.readouterr().err
+    assert main(["beside", "sentiment", "--data", str(reviews), "--json", str(out / "x.json")]) == 1
