@@ -1,4 +1,4 @@
-# Two commands matter: `make look` shows what a real model attends to, `make test` proves it right.
+# Two commands matter: `make look` shows what real models attend to, `make test` proves it right.
 # Both set everything up by themselves in .venv; nothing else on the machine is touched.
 
 PYTHON ?= python3
@@ -39,7 +39,7 @@ look: $(VENV)/.installed
 	@mkdir -p $(OUT)
 	$(BIN)/sightline look "The cat sat on the mat." --html $(OUT)/sentence.html
 	cat README.md docs/*.md src/sightline/*.py > $(OUT)/long.txt
-	$(BIN)/sightline look $(OUT)/long.txt --html $(OUT)/long.html
+	$(BIN)/sightline look $(OUT)/long.txt --model generation --max-tokens 8192 --html $(OUT)/long.html
 	@echo
 	@echo "Open these pages in a browser:"
 	@echo "  $(abspath $(OUT)/sentence.html)"

@@ -63,7 +63,7 @@ CASES: dict[str, tuple[Callable[[], Model], Callable[[Any], Tensor]]] = {
         lambda model: model(torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(3))),
     ),
     "speech": (
-        lambda: SpeechEncoder(_config(features=5, head="ctc", positions="sinusoidal")),
+        lambda: SpeechEncoder(_config(features=5, head="ctc", positions="sinusoidal", convolution=3)),
         lambda model: model(
             torch.randn(3, 30, 5, generator=torch.Generator().manual_seed(4)), lengths=[30, 17, 4]
         ),

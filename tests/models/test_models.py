@@ -40,9 +40,13 @@ def test_a_padded_batch_equals_each_entry_alone(head):
         close(found[b] if found.dim() == 2 else found[b, :n], alone, 2e-5)
 
 
+@pytest.mark.parametrize("options", [{}, {"convolution": 5}, {"subsampling": 2}, {"subsampling": 1}])
 @pytest.mark.parametrize("head", ["ctc", "classification", "none"])
-def test_padded_speech_equals_each_recording_alone(head):
-    model = stirred(SpeechEncoder(config(head=head, classes=3, features=8, positions="sinusoidal")))
+def test_padded_speech_equals_each_recording_alone(head, options):
+    given = config(head=head, classes=3, features=8, positions="sinusoidal", **options)
+    model = stirred(SpeechEncoder(given))
+    every = given.subsampling
+    assert model.output_lengths([41, 18, 7]).tolist() == [-(-n // every) for n in (41, 18, 7)]
     frames, lengths = torch.randn(3, 41, 8), [41, 18, 7]
     found = model(frames, lengths=lengths)
     for b, (n, m) in enumerate(zip(lengths, model.output_lengths(lengths).tolist(), strict=True)):

@@ -22,7 +22,7 @@ from sightline.tasks.images.augment import augmented
 from sightline.tasks.images.classification import ImageClassification
 from sightline.tasks.images.idx import read_idx
 from sightline.tasks.images.pixels import as_pixels, is_grey, open_image
-from sightline.tasks.recipe import Recipe
+from sightline.tasks.images.recipe import ImageRecipe
 from sightline.tasks.task import Source
 from sightline.tasks.training import Run
 
@@ -162,7 +162,7 @@ def test_a_folder_of_colours_from_data_to_answers(colour_data, tmp_path, capsys)
 
 
 def test_numbers_and_names_of_idx(idx_data, tmp_path):
-    task, recipe = ImageClassification(), Recipe(image_size=12)
+    task, recipe = ImageClassification(), ImageRecipe(image_size=12)
     names = tmp_path / "names.txt"
     names.write_text("a\nb\nc\n")
     data = task.read(Source(idx_data, labels=names), recipe)
@@ -180,7 +180,7 @@ def test_numbers_and_names_of_idx(idx_data, tmp_path):
     (idx_data / "labels.txt").unlink()
     task.read(Source(idx_data), recipe)
     assert task.labels == ["0", "1"]
-    resized = task.read(Source(idx_data), Recipe(image_size=8, patch=4)).test[0].pixels
+    resized = task.read(Source(idx_data), ImageRecipe(image_size=8, patch=4)).test[0].pixels
     assert resized.shape == (1, 8, 8)
 
 
@@ -208,14 +208,14 @@ def test_malformed_idx_is_told(content, told, tmp_path):
 def test_idx_files_that_do_not_fit_are_told(idx_data, tmp_path):
     def refused(told, source=None, **options):
         with pytest.raises(CommandError, match=told):
-            ImageClassification().read(source or Source(idx_data, **options), Recipe(image_size=12))
+            ImageClassification().read(source or Source(idx_data, **options), ImageRecipe(image_size=12))
 
     refused("--fold: image-classification has no use for it", fold=(0, 2))
     refused("there is no such folder", Source(tmp_path / "nowhere"))
     labels = idx_data / "t10k-labels-idx1-ubyte"
     write_idx(labels, torch.tensor([0, 5] * 10))
     refused(r"image 1: has the label 5, but the 2 labels end at 1 \(--skip-bad passes")
-    data = ImageClassification().read(Source(idx_data, skip_bad=True), Recipe(image_size=12))
+    data = ImageClassification().read(Source(idx_data, skip_bad=True), ImageRecipe(image_size=12))
     assert len(data.test) == 10 and "image 1: has the label 5" in data.notices[0]
     write_idx(labels, torch.tensor([0, 1]))
     refused("holds 2 labels, but t10k-images-idx3-ubyte 20 images")
@@ -232,7 +232,7 @@ def test_idx_files_that_do_not_fit_are_told(idx_data, tmp_path):
 def test_folders_that_do_not_fit_are_told(colour_data, tmp_path):
     def refused(told, **options):
         with pytest.raises(CommandError, match=told):
-            ImageClassification().read(Source(colour_data, **options), Recipe(image_size=12))
+            ImageClassification().read(Source(colour_data, **options), ImageRecipe(image_size=12))
 
     before = Source(colour_data).digest()
     (colour_data / "red" / "deeper" / "0.png").rename(colour_data / "blue" / "deeper" / "00.png")
@@ -311,7 +311,7 @@ def test_images_are_mirrored_and_moved():
 
 
 def test_an_interrupted_run_goes_on_exactly(idx_data, tmp_path):
-    recipe = Recipe(width=16, heads=2, layers=1, hidden=16, image_size=12, patch=4, dropout=0.1, epochs=3, batch=16,
+    recipe = ImageRecipe(width=16, heads=2, layers=1, hidden=16, image_size=12, patch=4, dropout=0.1, epochs=3, batch=16,
                     flip=0.5, shift=2, average=0.9)  # fmt: skip
 
     def made(name):

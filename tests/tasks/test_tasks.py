@@ -18,8 +18,7 @@ pytest.importorskip("rich", reason="tasks need the [app] extra")
 from sightline.cli import main
 from sightline.errors import CommandError
 from sightline.tasks import pipeline
-from sightline.tasks.recipe import Recipe
-from sightline.tasks.sentiment import Sentiment
+from sightline.tasks.sentiment import Sentiment, SentimentRecipe
 from sightline.tasks.task import Source
 from sightline.tasks.training import Run
 
@@ -152,7 +151,7 @@ def test_language_of_pieces(tmp_path, capsys):
     assert pipe.task.tokenizer.decode(pipe.task.tokenizer.encode("naïve ½").ids) == "naïve ½"
 
 
-RECIPE = Recipe(width=16, heads=2, layers=1, dropout=0.3, epochs=3, batch=16, average=0.9, hide=0.1)
+RECIPE = SentimentRecipe(width=16, heads=2, layers=1, dropout=0.3, epochs=3, batch=16, average=0.9, hide=0.1)
 
 
 def make_run(data, folder, task=None, recipe=RECIPE, identity="the same"):

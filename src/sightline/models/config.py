@@ -48,6 +48,9 @@ class TransformerConfig:
         image_size, patch_size, channels: of images; the size is that of both sides, in pixels.
         stem: how many convolutions halve an image before it is cut into patches; 0 for none.
         features: of a frame of speech: mel bins or cepstral coefficients.
+        subsampling: frames of speech for each position: 1, 2 or 4.
+        convolution: positions that a convolution behind each block of speech spans
+            (:class:`sightline.nn.ConvolutionModule`); odd. None for no convolutions.
 
     Raises:
         ValueError: for an unknown choice, or sizes below 1; the layers check what fits together.
@@ -88,6 +91,8 @@ class TransformerConfig:
     channels: int = 3
     stem: int = 0
     features: int = 80
+    subsampling: int = 4
+    convolution: int | None = None
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))

@@ -1,6 +1,7 @@
 """Layers of Transformers: attention, positions, blocks, stacks, and what they keep between calls."""
 
 from sightline.nn.alibi import Alibi, alibi_slopes
+from sightline.nn.convolution import ConvolutionModule
 from sightline.nn.decoder_cache import DecoderCache
 from sightline.nn.dropout import Dropout
 from sightline.nn.feed_forward import FeedForward
@@ -18,6 +19,7 @@ __all__ = [
     "Alibi",
     "BlockMatrices",
     "BlockOptions",
+    "ConvolutionModule",
     "CrossAttention",
     "DecoderCache",
     "DecoderMatrices",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Unpack
 
 from torch import Tensor, nn
@@ -90,18 +90,28 @@ class TransformerEncoder(_Stack):
         )
 
     def forward(
-        self, x: Tensor, *, mask: Mask | Tensor | None = None, return_matrices: bool = False
+        self,
+        x: Tensor,
+        *,
+        mask: Mask | Tensor | None = None,
+        return_matrices: bool = False,
+        behind: Sequence[Callable[[Tensor], Tensor]] = (),
     ) -> Tensor | tuple[Tensor, list[AttentionMatrix]]:
-        """x [B,N,C] → [B,N,C]; with ``return_matrices`` also the matrix of each block."""
+        """x [B,N,C] → [B,N,C]; with ``return_matrices`` also the matrix of each block.
+
+        ``behind`` gives a layer for each block, which takes what the block gives.
+        """
         if self.window is not None:
             mask = _both(window(self.window, self.window), mask)
         bias = None if self.positions is None else self.positions()
         matrices: list[AttentionMatrix] = []
-        for block in self.blocks:
+        for at, block in enumerate(self.blocks):
             x = block(x, mask=mask, bias=bias, return_matrix=return_matrices)
             if return_matrices:
                 x, found = x
                 matrices.append(found.self_attention)
+            if behind:
+                x = behind[at](x)
         x = self.norm(x)
         return (x, matrices) if return_matrices else x
 

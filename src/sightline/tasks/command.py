@@ -17,10 +17,13 @@ from sightline.errors import CommandError
 def train(
     task: Annotated[
         str,
-        typer.Argument(help="sentiment, translation, summarization, generation or image-classification."),
+        typer.Argument(
+            help="sentiment, translation, summarization, generation, image-classification, "
+            "speech-recognition."
+        ),
     ],
     data: Annotated[
-        Path, typer.Option(help="A .tsv, .csv, .jsonl or text file, or a folder (see docs/tasks.md).")
+        Path, typer.Option(help="A table, a text file, or a folder: docs/tasks.md says which for which task.")
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; a run goes on there.")],
     valid: Annotated[Path | None, typer.Option(help="Validation data. Default: a part of --data.")] = None,
@@ -70,7 +73,7 @@ def run(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...", help="Texts, text files (a text a line), or -; images, folders of them."
+            metavar="INPUT...", help="Texts, text files (a text a line), or -; images, recordings, folders."
         ),
     ],
     json: Annotated[bool, typer.Option("--json", help="A JSON object for each input.")] = False,

@@ -12,7 +12,7 @@ from sightline.tasks.checkpoint import forget_run
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.registry import FILE, find_task, save_task
 from sightline.tasks.task import Source
-from sightline.tasks.training import Report, Run, Silent, measured
+from sightline.tasks.training import Report, Run, Silent, measured, settled
 
 _NOTICES = 5
 
@@ -65,6 +65,7 @@ def fit(
         with torch.no_grad():
             for parameter in run.model.parameters():
                 parameter.copy_(parameter.half())
+    settled(job, run.model, data.valid, recipe)
     figures = {
         part: measured(job, run.model, examples, recipe, finished=True)
         for part, examples in (("validation", data.valid), ("test", data.test))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -27,6 +28,19 @@ _VALID = 2000  # sources that validation takes at most
 _WRITTEN = 64  # texts that are written at once
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairRecipe(Recipe):
+    """Settings of a run on sources and targets.
+
+    Attributes:
+        lowercase: whether case is left out.
+        copying: whether what is written may copy tokens of its source.
+    """
+
+    lowercase: bool = False
+    copying: bool = False
+
+
 class Pair(NamedTuple):
     """Source and target as ids, and the target's text for the figures."""
 
@@ -42,7 +56,7 @@ class Pairs(Task):
     answer: str
     beams = 4
 
-    def read(self, source: Source, recipe: Recipe) -> Data:
+    def read(self, source: Source, recipe: Any) -> Data:
         """Rows of (source, target); a source with several targets lies in one part alone."""
         source.refuse(self.name, "labels")
         rows = self._rows(source, source.data)
@@ -83,7 +97,7 @@ class Pairs(Task):
         """A source as ids, ended, at most ``context`` of them."""
         return [*self.tokenizer.encode(text).ids[: context - 1], self.tokenizer.token_to_id(END)]
 
-    def build(self, recipe: Recipe) -> EncoderDecoder:
+    def build(self, recipe: Any) -> EncoderDecoder:
         """Pre-norm, sinusoidal positions."""
         pad, start, end = (self.tokenizer.token_to_id(token) for token in (PAD, START, END))
         return EncoderDecoder(
@@ -203,12 +217,12 @@ class Translation(Pairs):
     higher_is_better = False
     columns = ("source", "target")
     answer = "translation_text"
-    recipe = Recipe(
+    recipe = PairRecipe(
         width=256, layers=3, heads=4, dropout=0.3, vocabulary=8000, context=64, epochs=20, patience=3,
         batch=64, rate=2e-3, warmup=400, smoothing=0.1, average=0.99,
     )  # fmt: skip
 
-    def read(self, source: Source, recipe: Recipe) -> Data:
+    def read(self, source: Source, recipe: Any) -> Data:
         """Rows of (source, target)."""
         if find_spec("sacrebleu") is None:  # told now, not after an hour of training
             raise CommandError('BLEU needs sacrebleu: pip install "sightline[tasks]"')
@@ -231,7 +245,7 @@ class Summarization(Pairs):
     higher_is_better = False
     columns = ("text", "summary")
     answer = "summary_text"
-    recipe = Recipe(
+    recipe = PairRecipe(
         width=256, layers=3, heads=4, dropout=0.3, vocabulary=8000, context=256, epochs=20, patience=3,
         batch=32, rate=1e-3, warmup=400, smoothing=0.1, average=0.99,
     )  # fmt: skip

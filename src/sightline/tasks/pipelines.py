@@ -23,13 +23,16 @@ class Pipeline:
 
     def __call__(self, inputs: Any, **options: Any) -> Any:
         """An answer for each input, as the task gives them: {"label", "score"}, {"translation_text"},
-        {"summary_text"} or {"generated_text"}; of an image a list of {"label", "score"}, best first.
+        {"summary_text"}, {"generated_text"}, or {"text"} of speech; of an image a list of {"label", "score"},
+        best first.
 
         Args:
-            inputs: a text, a path or an image, or a list of them. One image's answer is its list alone.
+            inputs: a text, or a list of them; of images a path or an image of Pillow; of speech a path,
+                (samples, rate), or a dictionary with these. One image or recording is answered alone.
             **options: of images ``top_k``, how many labels are told (5); ``new_tokens``; of generation
                 ``temperature``, ``top_k``, ``top_p`` and ``generator``; of translation and summarization
-                ``truncation``, to read only the beginning of longer texts.
+                ``truncation``, to read only the beginning of longer texts; of speech
+                ``greedy``, ``beams``, ``weight`` and ``bonus``.
 
         Raises:
             CommandError: for an empty text, or a source longer than the model's context; a longer text is
@@ -54,7 +57,8 @@ def pipeline(task: str, model: str | Path | None = None) -> Pipeline:
     """A trained model that answers as a Hugging Face pipeline of that kind does.
 
     Args:
-        task: "sentiment", "translation", "summarization", "generation" or "image-classification".
+        task: "sentiment", "translation", "summarization", "generation", "image-classification" or
+            "speech-recognition".
         model: the folder of a model that ``sightline train`` made. Default: the one that comes with
             Sightline.
 

@@ -12,25 +12,18 @@ _TRUTH = {"true": True, "false": False}
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Settings of a training run. Every task has defaults of its own.
+    """Settings of a training run. Every task has defaults of its own; some have settings of their own.
 
     Attributes:
         width, layers, heads, hidden, dropout: of the model, see TransformerConfig; 0 for its own ``hidden``.
         vocabulary: tokens that the tokenizer learns at most.
-        lowercase: whether case is left out (translation, summarization); sentiment always does.
         context: tokens of a text at most; longer ones are cut, or split into windows.
-        image_size, patch: sides of an image and of its patches in pixels.
-        stem: convolutions that halve an image before it is cut into patches.
-        flip: share of the images that are mirrored left to right as they are learnt from.
-        shift: by how many pixels images are moved at most as they are learnt from.
         epochs: passes over the data at most.
         patience: epochs without a better validation figure after which it stops.
         batch: examples of a step.
         rate: the largest learning rate of AdamW, warmed up over ``warmup`` steps, then falling as a cosine.
         decay: weight decay of matrices.
         smoothing: label smoothing.
-        copying: whether a summary or translation may copy tokens of its source.
-        hide: share of tokens that are shown as unknown in training (sentiment).
         clip: the gradient's norm at most.
         average: share of the running mean of weights that is kept at each step; 0 for none.
         seed: of everything that is drawn.
@@ -44,13 +37,7 @@ class Recipe:
     hidden: int = 0
     dropout: float = 0.1
     vocabulary: int = 8000
-    lowercase: bool = False
     context: int = 128
-    image_size: int = 28
-    patch: int = 4
-    stem: int = 0
-    flip: float = 0.0
-    shift: int = 0
     epochs: int = 10
     patience: int = 3
     batch: int = 32
@@ -58,8 +45,6 @@ class Recipe:
     warmup: int = 100
     decay: float = 0.01
     smoothing: float = 0.0
-    copying: bool = False
-    hide: float = 0.0
     clip: float = 1.0
     average: float = 0.0
     seed: int = 0
@@ -67,37 +52,38 @@ class Recipe:
     storage: str = "float32"
 
     def __post_init__(self) -> None:
-        for name in (
-            "width", "layers", "heads", "vocabulary", "context", "image_size", "patch", "epochs", "patience",
-            "batch",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise CommandError(f"{name}: at least 1, got {getattr(self, name)}")
-        if self.hidden < 0:
-            raise CommandError(f"hidden: at least 0, got {self.hidden}")
-        for name in ("dropout", "smoothing", "hide", "average"):
-            if not 0 <= getattr(self, name) < 1:
-                raise CommandError(f"{name}: from 0 to below 1, got {getattr(self, name)}")
+        self.check_least(
+            1, "width", "layers", "heads", "vocabulary", "context", "epochs", "patience", "batch"
+        )
+        self.check_least(0, "hidden", "warmup", "decay", "clip")
+        self.check_share("dropout", "smoothing", "average")
         if self.width % self.heads:
             raise CommandError(f"heads: {self.heads} do not divide the width of {self.width}")
-        if self.image_size % self.patch:
-            raise CommandError(f"patch: {self.patch} does not divide the image_size of {self.image_size}")
-        if self.stem < 0 or self.patch % 2**self.stem or self.width % 2**self.stem:
-            raise CommandError(
-                f"stem: from 0 up, as often as patch and width can be halved; got {self.stem} for a patch of "
-                f"{self.patch} and a width of {self.width}"
-            )
-        if not 0 <= self.flip <= 1:
-            raise CommandError(f"flip: from 0 to 1, got {self.flip}")
-        if not 0 <= self.shift < self.image_size:
-            raise CommandError(
-                f"shift: from 0 to below the image_size of {self.image_size}, got {self.shift}"
-            )
         if not self.rate > 0:
             raise CommandError(f"rate: above 0, got {self.rate}")
         for name, known in (("precision", ("float32", "bfloat16")), ("storage", ("float32", "float16"))):
             if getattr(self, name) not in known:
                 raise CommandError(f"{name}: {' or '.join(known)}, got {getattr(self, name)}")
+
+    def check_least(self, least: int, *names: str) -> None:
+        """Settings that must not be below ``least``.
+
+        Raises:
+            CommandError: one is.
+        """
+        for name in names:
+            if not getattr(self, name) >= least:
+                raise CommandError(f"{name}: at least {least}, got {getattr(self, name)}")
+
+    def check_share(self, *names: str) -> None:
+        """Settings that go from 0 to below 1.
+
+        Raises:
+            CommandError: one does not.
+        """
+        for name in names:
+            if not 0 <= getattr(self, name) < 1:
+                raise CommandError(f"{name}: from 0 to below 1, got {getattr(self, name)}")
 
     def changed(self, given: list[str]) -> Self:
         """With settings as ``name=value`` texts.

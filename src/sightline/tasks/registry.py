@@ -17,10 +17,12 @@ from sightline.tasks.language import Language
 from sightline.tasks.pairs import Summarization, Translation
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.sentiment import Sentiment
+from sightline.tasks.speech import SpeechRecognition
 from sightline.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
-    each.name: each for each in (Sentiment, Translation, Summarization, Language, ImageClassification)
+    each.name: each
+    for each in (Sentiment, Translation, Summarization, Language, ImageClassification, SpeechRecognition)
 }
 FILE = "task.json"
 
@@ -62,7 +64,8 @@ def load_task(folder: Path, wanted: str | None = None) -> tuple[Task, Any, Recip
     path = folder / FILE
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-        kind, recipe = find_task(described["task"]), Recipe(**described["recipe"])
+        kind = find_task(described["task"])
+        recipe = type(kind.recipe)(**described["recipe"])
         labels = [str(label) for label in described["labels"]]
         settings = dict(described.get("settings", {}))
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,21 @@ from sightline.tasks.task import Data, Seen, Source, Task, Wish, padded
 from sightline.tasks.tokenizing import PAD, UNKNOWN, train_words
 
 
+@dataclass(frozen=True, kw_only=True)
+class SentimentRecipe(Recipe):
+    """Settings of a run on labelled texts.
+
+    Attributes:
+        hide: share of tokens that are shown as unknown in training.
+    """
+
+    hide: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_share("hide")
+
+
 class Labelled(NamedTuple):
     """A text as ids, and its label's number."""
 
@@ -30,7 +46,7 @@ class Sentiment(Task):
 
     name = "sentiment"
     metric = "accuracy"
-    recipe = Recipe(
+    recipe = SentimentRecipe(
         width=128, layers=1, heads=4, dropout=0.5, vocabulary=20_000, context=64, epochs=12, patience=4,
         batch=50, rate=1e-3, decay=0.05, smoothing=0.1, hide=0.2, average=0.99,
     )  # fmt: skip
@@ -97,7 +113,7 @@ class Sentiment(Task):
         """Tokens."""
         return len(example.ids)
 
-    def loss(self, model: Encoder, examples: Sequence[Labelled], recipe: Recipe) -> Tensor:
+    def loss(self, model: Encoder, examples: Sequence[Labelled], recipe: Any) -> Tensor:
         """Cross-entropy of the labels."""
         logits, labels = self._logits(model, examples, recipe.hide)
         return F.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing)

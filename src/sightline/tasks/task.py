@@ -172,6 +172,9 @@ class Task(ABC):
         """The figures of a finished model: those of :meth:`evaluate`, and what takes longer to get."""
         return self.evaluate(model, examples, recipe)
 
+    def settle(self, model: Any, examples: Sequence[Any], recipe: Recipe) -> None:  # noqa: B027
+        """Chooses on the validation examples what answers depend on besides weights. Default: nothing."""
+
     def inputs(self, argument: str) -> list[Any]:
         """What an argument of ``sightline run`` stands for: a text, the lines of a file, of standard input.
 

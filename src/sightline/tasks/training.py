@@ -194,6 +194,13 @@ def measured(
         return (task.judge if finished else task.evaluate)(model, examples, recipe)
 
 
+def settled(task: Task, model: Any, examples: list[Any], recipe: Recipe) -> None:
+    """Lets the task choose what its answers depend on, with the model in eval mode, without gradients."""
+    model.eval()
+    with torch.no_grad():
+        task.settle(model, examples, recipe)
+
+
 def _own(model: nn.Module) -> dict[str, Tensor]:
     """Each tensor once, also where two names share it, as copies."""
     seen: set[int] = set()

@@ -94,9 +94,11 @@ class Comparison:
         clock = "cpu_seconds" if self.threads == 1 else "wall_seconds"
         rates: dict[str, Callable[[dict[str, Any]], float]] = {
             "milliseconds a step": lambda side: 1e3 * side[clock] / side["steps"],
-            "tokens a second": lambda side: side["tokens"] / side[clock],
+            "examples a second": lambda side: side["examples"] / side[clock],
             "seconds of training": lambda side: side[clock],
         }
+        if all(run[side]["tokens"] for run in self.runs for side in SIDES):  # images have none
+            rates["tokens a second"] = lambda side: side["tokens"] / side[clock]
         if all(run[side]["peak_mb"] for run in self.runs for side in SIDES):
             rates["peak memory, MB"] = lambda side: side["peak_mb"]
         for name, rate in rates.items():

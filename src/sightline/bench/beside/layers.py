@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from torch import Tensor, nn
 
 from sightline.bench.beside.weights import torch_layers
@@ -15,15 +18,27 @@ class TorchEncoder(nn.Module):
 
     def __init__(self, config: TransformerConfig, stack: TransformerEncoder) -> None:
         super().__init__()
-        self.layers = torch_layers(config, stack)
+        self.layers: Any = torch_layers(config, stack)
 
     def forward(
-        self, x: Tensor, *, mask: Mask | Tensor | None = None, return_matrices: bool = False
+        self,
+        x: Tensor,
+        *,
+        mask: Mask | Tensor | None = None,
+        return_matrices: bool = False,
+        behind: Sequence[Callable[[Tensor], Tensor]] = (),
     ) -> Tensor:
-        """x [B,N,C] → [B,N,C]."""
+        """x [B,N,C] → [B,N,C]; the i-th of ``behind`` follows the i-th layer."""
         _check_wanted(return_matrices)
-        states: Tensor = self.layers(x, src_key_padding_mask=_padding(mask, x, x.shape[1]))
-        return states
+        hidden = _padding(mask, x, x.shape[1])
+        if not behind:
+            states: Tensor = self.layers(x, src_key_padding_mask=hidden)
+            return states
+        for layer, between in zip(self.layers.layers, behind, strict=True):
+            x = between(layer(x, src_key_padding_mask=hidden))
+        if self.layers.norm is not None:
+            x = self.layers.norm(x)
+        return x
 
 
 class TorchDecoder(nn.Module):

@@ -9,7 +9,8 @@ from typing import TypeVar
 from torch import nn
 
 from sightline.bench.beside.layers import TorchDecoder, TorchEncoder
-from sightline.models import Model, TransformerConfig
+from sightline.models import Model, SpeechEncoder, TransformerConfig
+from sightline.models.config import Positions
 from sightline.nn import Dropout, TransformerDecoder, TransformerEncoder
 
 M = TypeVar("M", bound=Model)
@@ -68,7 +69,7 @@ def obstacle(config: TransformerConfig) -> str | None:
 
 
 def comparable(model: M) -> tuple[M, str | None]:
-    """The model itself, or one that ``torch.nn`` can match, with learned positions, and what was changed.
+    """The model, or one with positions that ``torch.nn`` can have, which are added, and what was changed.
 
     Raises:
         ValueError: as :func:`torch_twin`.
@@ -76,8 +77,9 @@ def comparable(model: M) -> tuple[M, str | None]:
     config = model.config
     if config.positions in _ADDED:
         return model, None
-    changed = type(model)(replace(config, positions="learned"))
+    added: Positions = "sinusoidal" if isinstance(model, SpeechEncoder) else "learned"  # of any length there
+    changed = type(model)(replace(config, positions=added))
     return (
         changed,
-        f"positions: learned instead of {config.positions}, which torch.nn does not have, on both sides",
+        f"positions: {added} instead of {config.positions}, which torch.nn does not have, on both sides",
     )

@@ -17,7 +17,7 @@ from sightline.tasks.images.augment import augmented
 from sightline.tasks.images.folder import images_in
 from sightline.tasks.images.pixels import as_pixels, open_image, upright
 from sightline.tasks.images.reading import Labelled, read_images
-from sightline.tasks.recipe import Recipe
+from sightline.tasks.images.recipe import ImageRecipe
 from sightline.tasks.rows import DataError
 from sightline.tasks.splitting import split
 from sightline.tasks.task import Data, Seen, Source, Task, Wish
@@ -37,13 +37,13 @@ class ImageClassification(Task):
     name = "image-classification"
     metric = "accuracy"
     tokenized = False
-    recipe = Recipe(
+    recipe = ImageRecipe(
         width=128, layers=2, heads=4, hidden=256, dropout=0.0, image_size=28, patch=4, stem=2, epochs=16,
         patience=16, batch=64, rate=2e-3, warmup=300, decay=0.05, smoothing=0.1, flip=0.5, shift=1,
         average=0.998, precision="bfloat16",
     )  # fmt: skip
 
-    def read(self, source: Source, recipe: Recipe) -> Data:
+    def read(self, source: Source, recipe: Any) -> Data:
         """A folder of IDX files, or one with a folder of images for each label."""
         source.refuse(self.name, "columns", "fold")
         found = read_images(source, recipe.image_size)
@@ -57,7 +57,7 @@ class ImageClassification(Task):
         }  # fmt: skip
         return Data(train, valid, found.test, found.bad)
 
-    def build(self, recipe: Recipe) -> VisionEncoder:
+    def build(self, recipe: Any) -> VisionEncoder:
         """A vision encoder with a classification head."""
         return VisionEncoder(
             TransformerConfig(
@@ -72,16 +72,14 @@ class ImageClassification(Task):
         """All are of one size."""
         return 0
 
-    def loss(self, model: VisionEncoder, examples: Sequence[Labelled], recipe: Recipe) -> Tensor:
+    def loss(self, model: VisionEncoder, examples: Sequence[Labelled], recipe: Any) -> Tensor:
         """Cross-entropy of the labels, of images that are varied."""
         images = torch.stack([example.pixels for example in examples])
         images = augmented(images, flip=recipe.flip, shift=recipe.shift)
         logits = model(self._normalised(images))
         return F.cross_entropy(logits.float(), _numbers(examples), label_smoothing=recipe.smoothing)
 
-    def evaluate(
-        self, model: VisionEncoder, examples: Sequence[Labelled], recipe: Recipe
-    ) -> dict[str, float]:
+    def evaluate(self, model: VisionEncoder, examples: Sequence[Labelled], recipe: Any) -> dict[str, float]:
         """Accuracy, as a share, and the loss."""
         right, loss = 0, 0.0
         for start in range(0, len(examples), _AT_ONCE):
@@ -117,7 +115,7 @@ class ImageClassification(Task):
             )
 
     def answers(
-        self, model: VisionEncoder, inputs: Sequence[Any], recipe: Recipe, options: dict[str, Any]
+        self, model: VisionEncoder, inputs: Sequence[Any], recipe: Any, options: dict[str, Any]
     ) -> list[Any]:
         """For each image {"label", "score"} of the ``top_k`` best labels (5), the best one first."""
         count = options.get("top_k", _TOP)
@@ -134,7 +132,7 @@ class ImageClassification(Task):
         """For one image its list, for several a list of lists."""
         return found[0] if alone else found
 
-    def look(self, model: VisionEncoder, given: Any, recipe: Recipe, wish: Wish) -> Seen:
+    def look(self, model: VisionEncoder, given: Any, recipe: Any, wish: Wish) -> Seen:
         """The image in its patches, as the model sees it, and what they looked at."""
         wish.refuse_target(self.name)
         pixels = self._pixels(given)
