@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sightline.bench.beside import torch_twin
 from sightline.bench.beside.comparison import Comparison
+from sightline.bench.beside.pace import pace
 from sightline.bench.beside.side import SIDES, Job, run_side
 from sightline.cli import main
 from sightline.errors import CommandError
@@ -235,3 +236,18 @@ def test_the_command_tells_and_writes(reviews: Path, capsys: pytest.CaptureFixtu
     assert main(["beside", "sentiment", "--data", str(missing)]) == 1  # told by the process of the first side
     assert "nothing.tsv" in capsys.readouterr().err
     assert main(["beside", "sentiment", "--data", str(reviews), "--json", str(out / "x.json")]) == 1
+
+
+def test_steps_in_turn(reviews: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = find_task("sentiment").recipe.changed(["width=16", "batch=16"])
+    found = pace(Job("sentiment", Source(reviews), recipe, 1, SIDES[0], Path()), steps=7)
+    assert [len(each) for each in found["seconds"].values()] == [7, 7]  # of 4 batches, which come again
+    ours, theirs = found["seconds"].values()
+    ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
+    assert found["ratio"] == ratios[3] and found["quartiles"] == [ratios[1], ratios[5]]
+    assert 0 < found["examples"] <= 7 * 16 and found["tokens"] == 2 * found["examples"]  # two words a row
+    out = reviews.parent / "steps.json"
+    told = ["beside", "sentiment", "--data", str(reviews), "--set", "width=16", "--steps", "3"]
+    assert main([*told, "--json", str(out)]) == 0
+    assert "3 steps of each in turn" in capsys.readouterr().out
+    assert json.loads(out.read_text())["machine"]["torch"] == torch.__version__

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json as json_text
+import json as json_lines
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from sightline.bench.beside.side import Job
 
 
 def beside(
@@ -31,6 +34,10 @@ def beside(
     threads: Annotated[
         int, typer.Option(min=1, help="Of both. One is measured in CPU time, more by the clock.")
     ] = 1,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only time so many steps of each, in turn, instead of training to the end."),
+    ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all figures as JSON.")] = None,
 ) -> None:
     """Train a task's model with Sightline and with torch.nn: as good, and as fast, on your data?
@@ -38,11 +45,8 @@ def beside(
     Both start from the same weights and see the same batches; each runs in a process of its own, in turn.
     Ctrl-C keeps the seeds that are finished.
     """
-    from sightline.atomic import check_writable, write_atomically
-    from sightline.bench.beside.comparison import Comparison
-    from sightline.bench.beside.process import run_apart
-    from sightline.bench.machine import describe_machine
-    from sightline.bench.terminal import Terminal
+    from sightline.atomic import check_writable
+    from sightline.bench.beside.side import SIDES, Job
     from sightline.tasks.command import fold_of
     from sightline.tasks.registry import find_task
     from sightline.tasks.task import Source
@@ -53,15 +57,26 @@ def beside(
     source = Source(data, valid, test, names, encoding, skip_bad, part, labels)
     if json is not None:
         check_writable(json)
+    job = Job(task, source, recipe, threads, SIDES[0], Path())
+    if steps is None:
+        _train(job, seeds, json)
+    else:
+        _time(job, steps, json)
+
+
+def _train(job: Job, seeds: int, json: Path | None) -> None:
+    """Both to the end."""
+    from sightline.bench.beside.comparison import Comparison
+    from sightline.bench.beside.process import run_apart
+    from sightline.bench.terminal import Terminal
+
     terminal = Terminal()
 
     def keep(comparison: Comparison) -> None:
         if json is not None:
-            complete = len(comparison.runs) == seeds
-            found = {"complete": complete, "machine": describe_machine(), **comparison.as_dict()}
-            write_atomically(json, [json_text.dumps(found, indent=2) + "\n"])
+            _write(json, {"complete": len(comparison.runs) == seeds, **comparison.as_dict()})
 
-    comparison = Comparison(task, source, recipe, threads, run_apart, terminal.say, keep)
+    comparison = Comparison(job.task, job.source, job.recipe, job.threads, run_apart, terminal.say, keep)
     stopped = False
     try:
         comparison.run(seeds)
@@ -74,3 +89,24 @@ def beside(
     if stopped:
         terminal.say(f"sightline: stopped; {len(comparison.runs)} of {seeds} seeds were finished")
         raise SystemExit(130)
+
+
+def _time(job: Job, steps: int, json: Path | None) -> None:
+    """A few steps of both."""
+    from sightline.bench.beside.pace import pace, pace_grid
+    from sightline.bench.terminal import Terminal
+
+    terminal = Terminal()
+    terminal.begin(job.task)
+    found = pace(job, steps, terminal.progress)
+    terminal.table(pace_grid(found))
+    if json is not None:
+        _write(json, found)
+        terminal.say(f"wrote {json}")
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
+    from sightline.atomic import write_atomically
+    from sightline.bench.machine import describe_machine
+
+    write_atomically(path, [json_lines.dumps({"machine": describe_machine(), **found}, indent=2) + "\n"])

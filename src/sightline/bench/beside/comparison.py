@@ -61,12 +61,7 @@ class Comparison:
                 with tempfile.TemporaryDirectory() as folder:
                     job = Job(self.task, self.source, recipe, self.threads, side, Path(folder))
                     found[side] = self._runner(job)
-            ours, theirs = (found[side]["start"] for side in SIDES)
-            if abs(ours - theirs) > _SAME * max(1.0, abs(ours)):
-                raise CommandError(
-                    f"{self.task}: the first loss is {ours:.6f} with Sightline and {theirs:.6f} with "
-                    f"torch.nn; they are not the same function"
-                )
+            check_same_start(self.task, *(found[side]["start"] for side in SIDES))
             self.runs.append({"seed": recipe.seed, "order": list(order), **found})
             self._done(self)
 
@@ -133,6 +128,19 @@ class Comparison:
             f"{self.task}: Sightline beside torch.nn", " ".join([note, *(f"{n}." for n in self.notes)]),
             ["", "Sightline", "torch.nn", "difference, or × as much"], [False, True, True, True], rows,
         )  # fmt: skip
+
+
+def check_same_start(task: str, ours: float, theirs: float) -> None:
+    """Refuses two models whose first loss differs.
+
+    Raises:
+        CommandError: it does.
+    """
+    if abs(ours - theirs) > _SAME * max(1.0, abs(ours)):
+        raise CommandError(
+            f"{task}: the first loss is {ours:.6f} with Sightline and {theirs:.6f} with torch.nn; they are "
+            f"not the same function"
+        )
 
 
 def _means(pairs: list[tuple[float, float]]) -> dict[str, float | None]:

@@ -107,6 +107,15 @@ class Clocked(Run):
         self.tokens += sum(map(self.task.size, batch))
         return loss
 
+    @property
+    def seconds(self) -> float:
+        """Of all steps so far: CPU time for one thread, by the clock for more."""
+        return self.cpu if torch.get_num_threads() == 1 else self.wall
+
+    def learn(self, batch: list[Any], total: int) -> None:
+        """One step of ``total``."""
+        self._step(batch, total)
+
     def loss_at_start(self) -> float:
         """Of the first batch, in eval mode: the same on both sides, since both are the same function."""
         batch = batches_of(self.task, self.data.train, self.recipe.batch, self.recipe.seed, 0)[0]
