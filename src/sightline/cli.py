@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "train": "sightline.tasks.command:train",
     "run": "sightline.tasks.command:run",
     "bench": "sightline.bench.command:bench",
+    "beside": "sightline.bench.beside.command:beside",
     "info": "sightline.view.info:info",
 }
 """Name of a command to where its function is: ``module:function``. A new command is a new line here."""

@@ -67,7 +67,7 @@ def train(
             kind = find_task(task)
             recipe = kind.recipe.changed(set_ or [])
             names = () if columns is None else tuple(name.strip() for name in columns.split(","))
-            part = None if fold is None else _fold(fold)
+            part = None if fold is None else fold_of(fold)
             source = Source(data, valid, test, names, encoding, skip_bad, part, labels)
         with Shown(recipe.epochs, kind.metric, quiet=processes.rank > 0) as shown:
             figures = fit(task, source, out, recipe, shown, licence, processes)
@@ -138,7 +138,12 @@ def _json_line(given: Any, found: Any) -> str:
     return json_lines.dumps({"input": str(given), **told}, ensure_ascii=False)
 
 
-def _fold(text: str) -> tuple[int, int]:
+def fold_of(text: str) -> tuple[int, int]:
+    """(I, K) of ``I/K``.
+
+    Raises:
+        CommandError: for anything else.
+    """
     number, _, of = text.partition("/")
     if not (number.isdigit() and of.isdigit() and 0 <= int(number) < int(of) and int(of) > 1):
         raise CommandError(f"--fold {text}: expected I/K with 0 <= I < K, such as 0/10")

@@ -66,7 +66,7 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.task, self.data, self.recipe, self.folder, self.identity = task, data, recipe, folder, identity
         self.processes = processes or Processes()
-        self.model: Any = task.build(recipe)
+        self.model: Any = self._build()
         self.processes.spread(self.model.state_dict().values())
         self.processes.seed(recipe.seed)
         self.optimiser = _optimiser(self.model, recipe)
@@ -80,6 +80,10 @@ class Run:
         if found is not None:
             self.progress = found[0]
             self._restore(found[1])
+
+    def _build(self) -> Any:
+        """The model that learns, all its random numbers drawn behind the seed."""
+        return self.task.build(self.recipe)
 
     def fit(self, report: Report | None = None) -> list[dict[str, float]]:
         """Trains to the end; the model then has the weights of its best epoch. Returns what was measured.

@@ -1,0 +1,5 @@
+"""A task's model beside the same one made of ``torch.nn``: as good, as fast?"""
+
+from sightline.bench.beside.twin import torch_twin
+
+__all__ = ["torch_twin"]

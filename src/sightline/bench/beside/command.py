@@ -1,0 +1,112 @@
+"""``sightline beside``: a task trained with Sightline and with ``torch.nn``, on the same data."""
+
+from __future__ import annotations
+
+import json as json_lines
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sightline.bench.beside.side import Job
+
+
+def beside(
+    task: Annotated[str, typer.Argument(help="As for sightline train.")],
+    data: Annotated[Path, typer.Option(help="As for sightline train.")],
+    valid: Annotated[Path | None, typer.Option(help="Validation data. Default: a part of --data.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Test data, read once at the end.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Names of the columns, with a comma: text,label or source,target.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Names of the numbers in IDX files, a line each.")
+    ] = None,
+    fold: Annotated[str | None, typer.Option(metavar="I/K", help="Part I of K is the test data.")] = None,
+    encoding: Annotated[str, typer.Option(help="Of text files.")] = "utf-8",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Pass over rows that cannot be read.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of both sides: epochs=5, ..."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each side, from the recipe's seed on.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Of both. One is measured in CPU time, more by the clock.")
+    ] = 1,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only time so many steps of each, in turn, instead of training to the end."),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all figures as JSON.")] = None,
+) -> None:
+    """Train a task's model with Sightline and with torch.nn: as good, and as fast, on your data?
+
+    Both start from the same weights and see the same batches; each runs in a process of its own, in turn.
+    Ctrl-C keeps the seeds that are finished.
+    """
+    from sightline.atomic import check_writable
+    from sightline.bench.beside.side import SIDES, Job
+    from sightline.tasks.command import fold_of
+    from sightline.tasks.registry import find_task
+    from sightline.tasks.task import Source
+
+    recipe = find_task(task).recipe.changed(set_ or [])
+    names = () if columns is None else tuple(name.strip() for name in columns.split(","))
+    part = None if fold is None else fold_of(fold)
+    source = Source(data, valid, test, names, encoding, skip_bad, part, labels)
+    if json is not None:
+        check_writable(json)
+    job = Job(task, source, recipe, threads, SIDES[0], Path())
+    if steps is None:
+        _train(job, seeds, json)
+    else:
+        _time(job, steps, json)
+
+
+def _train(job: Job, seeds: int, json: Path | None) -> None:
+    """Both to the end."""
+    from sightline.bench.beside.comparison import Comparison
+    from sightline.bench.beside.process import run_apart
+    from sightline.bench.terminal import Terminal
+
+    terminal = Terminal()
+
+    def keep(comparison: Comparison) -> None:
+        if json is not None:
+            _write(json, {"complete": len(comparison.runs) == seeds, **comparison.as_dict()})
+
+    comparison = Comparison(job.task, job.source, job.recipe, job.threads, run_apart, terminal.say, keep)
+    stopped = False
+    try:
+        comparison.run(seeds)
+    except KeyboardInterrupt:
+        stopped = True
+    if comparison.runs:
+        terminal.table(comparison.grid())
+        if json is not None:
+            terminal.say(f"wrote {json}")
+    if stopped:
+        terminal.say(f"sightline: stopped; {len(comparison.runs)} of {seeds} seeds were finished")
+        raise SystemExit(130)
+
+
+def _time(job: Job, steps: int, json: Path | None) -> None:
+    """A few steps of both."""
+    from sightline.bench.beside.pace import pace, pace_grid
+    from sightline.bench.terminal import Terminal
+
+    terminal = Terminal()
+    terminal.begin(job.task)
+    found = pace(job, steps, terminal.progress)
+    terminal.table(pace_grid(found))
+    if json is not None:
+        _write(json, found)
+        terminal.say(f"wrote {json}")
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
+    from sightline.atomic import write_atomically
+    from sightline.bench.machine import describe_machine
+
+    write_atomically(path, [json_lines.dumps({"machine": describe_machine(), **found}, indent=2) + "\n"])
