@@ -40,8 +40,8 @@ class SpeechRecognition(Task):
     higher_is_better = False
     tokenized = False
     recipe = SpeechRecipe(
-        width=128, layers=3, heads=4, hidden=256, dropout=0.1, lowercase=True, context=3000,
-        epochs=40, patience=40, batch=16, rate=2e-3, warmup=150, decay=0.05, average=0.99, bins=40,
+        width=144, layers=4, heads=4, hidden=288, dropout=0.1, lowercase=True, context=3000,
+        epochs=80, patience=80, batch=16, rate=2e-3, warmup=150, decay=0.05, average=0.99, bins=40,
         sampling_rate=16_000, convolution=15, subsampling=4, tempo=0.1, voice=0.1, masks=2,
     )  # fmt: skip
 
