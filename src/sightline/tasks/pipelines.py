@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from sightline.tasks.box import box_folder, boxed
-from sightline.tasks.registry import find_task, load_task
+from sightline.tasks.box import box_folder
+from sightline.tasks.registry import TASKS, find_task, load_task
 
 _BATCH = 32
 
@@ -75,4 +75,4 @@ def open_pipeline(name: str) -> Pipeline:
     Raises:
         CommandError: there is no such model.
     """
-    return Pipeline(box_folder(name) if name in boxed() and not Path(name).exists() else Path(name), None)
+    return Pipeline(box_folder(name) if name in TASKS and not Path(name).exists() else Path(name), None)

@@ -72,8 +72,8 @@ class TaskModel:
         self.encoder_decoder = isinstance(self.model, EncoderDecoder)
         if not self.task.tokenized:
             raise LookError(
-                f"model {name}: does {self.task.name} and reads no texts; "
-                f"sightline run {name} FILE --look PAGE shows what it attends to"
+                f"a model of {self.task.name} reads no texts; sightline run {folder.name} FILE --look PAGE "
+                f"shows what it attends to"
             )
 
     def read(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> Reading:

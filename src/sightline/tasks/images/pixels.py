@@ -38,11 +38,15 @@ def open_image(path: Path) -> Any:
             (``PIL.Image.MAX_IMAGE_PIXELS``).
     """
     Image = pillow()
+    from PIL import UnidentifiedImageError
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as image:
                 return upright(image)
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: is no image of a kind that is read ({', '.join(_FORMATS)})") from None
     except Exception as error:  # damaged files make Pillow's decoders raise whatever they stumble over
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError(f"{path}: {reason.replace(repr(str(path)), 'it')}") from None
