@@ -148,7 +148,10 @@ def test_a_folder_of_colours_from_data_to_answers(colour_data, tmp_path, capsys)
         *LEARN,
     ]
     assert command(*given) == 1
-    assert "broken.jpg: is no image of a kind that is read (PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM) (--skip-bad passes over" in capsys.readouterr().err
+    assert (
+        "broken.jpg: is no image of a kind that is read (PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM) (--skip-bad passes over"
+        in capsys.readouterr().err
+    )
     assert command(*given, "--skip-bad") == 0
     told = capsys.readouterr()
     assert "test: accuracy 1.0000" in told.out and "broken.jpg" in told.err
