@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_tasks import Losses, interrupt, make_run
+from test_tasks import Losses, fit_in_parts, interrupt, make_run
 
 from sightline.errors import CommandError
 from sightline.tasks import joined
@@ -21,18 +21,10 @@ def check_interruptions(data, folder, processes):
     whole = Losses()
     first = make_run(data, folder / "whole", processes=processes)
     history = first.fit(whole)
-    losses, stops = [], 0
-    while True:
-        torch.manual_seed(99)  # whatever happened in between
-        part = Losses(7, interrupt if processes.rank == 1 else lambda: None)
-        run = make_run(data, folder / "parts", processes=processes)
-        try:
-            found = run.fit(part)
-            break
-        except KeyboardInterrupt:
-            stops += 1
-        finally:
-            losses += part.losses
+    stop = interrupt if processes.rank == 1 else lambda: None
+    run, losses, found, stops = fit_in_parts(
+        lambda: make_run(data, folder / "parts", processes=processes), stop
+    )
     assert stops > 2 and losses == whole.losses and found == history
     for one, other in zip(first.model.parameters(), run.model.parameters(), strict=True):
         assert torch.equal(one, other)

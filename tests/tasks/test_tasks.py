@@ -208,28 +208,33 @@ class InterruptedWhileStepping(Sentiment):
         return found
 
 
-@pytest.mark.parametrize("task", [Sentiment, InterruptedWhileValidating, InterruptedWhileStepping])
-def test_an_interrupted_run_goes_on_exactly(task, sentiment_data, tmp_path):
-    """Losses, figures and weights are those of a run that was never stopped, to the last bit."""
-    whole = Losses()
-    first = make_run(sentiment_data, tmp_path / "whole")
-    history = first.fit(whole)
+def fit_in_parts(make, stop=interrupt):
+    """(the run, its losses, what it measured, how often it was stopped), stopped every seven steps."""
     losses, stops = [], 0
     while True:
         torch.manual_seed(99)  # whatever happened in between
-        part = Losses(7, interrupt)
-        run = make_run(sentiment_data, tmp_path / "parts", task())
+        part, run = Losses(7, stop), make()
         try:
             found = run.fit(part)
-            break
         except KeyboardInterrupt:
             stops += 1
-        finally:
-            losses += part.losses
+        else:
+            return run, losses + part.losses, found, stops
+        losses += part.losses
+
+
+@pytest.mark.parametrize("task", [Sentiment, InterruptedWhileValidating, InterruptedWhileStepping])
+def test_an_interrupted_run_goes_on_exactly(task, sentiment_data, tmp_path):
+    """Losses, figures and weights are those of a run that was never stopped, to the last bit."""
+    before = signal.getsignal(signal.SIGINT)
+    whole = Losses()
+    first = make_run(sentiment_data, tmp_path / "whole")
+    history = first.fit(whole)
+    run, losses, found, stops = fit_in_parts(lambda: make_run(sentiment_data, tmp_path / "parts", task()))
     assert stops > 2 and losses == whole.losses and found == history
     for one, other in zip(first.model.parameters(), run.model.parameters(), strict=True):
         assert torch.equal(one, other)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_second_interruption_leaves_the_checkpoint(sentiment_data, tmp_path):

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sightline.errors import CommandError
+from sightline.tasks.options import (
+    Columns,
+    Encoding,
+    Fold,
+    Labels,
+    Settings,
+    SkipBad,
+    Test,
+    Valid,
+    source_of,
+)
 
 if TYPE_CHECKING:
     from sightline.tasks.processes import Processes
@@ -29,21 +39,14 @@ def train(
         Path, typer.Option(help="A table, a text file, or a folder: docs/tasks.md says which for which task.")
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; a run goes on there.")],
-    valid: Annotated[Path | None, typer.Option(help="Validation data. Default: a part of --data.")] = None,
-    test: Annotated[Path | None, typer.Option(help="Test data, read once at the end.")] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Names of the columns, with a comma: text,label or source,target.")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="Names of the numbers in IDX files, a line each.")
-    ] = None,
-    fold: Annotated[str | None, typer.Option(metavar="I/K", help="Part I of K is the test data.")] = None,
-    encoding: Annotated[str, typer.Option(help="Of text files.")] = "utf-8",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Pass over rows that cannot be read.")] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A setting: width=256, epochs=5, ..."),
-    ] = None,
+    valid: Valid = None,
+    test: Test = None,
+    columns: Columns = None,
+    labels: Labels = None,
+    fold: Fold = None,
+    encoding: Encoding = "utf-8",
+    skip_bad: SkipBad = False,
+    set_: Settings = None,
     licence: Annotated[str | None, typer.Option(help="Of the data; for the model card.")] = None,
     threads: Annotated[
         int | None,
@@ -59,16 +62,13 @@ def train(
     from sightline.tasks.processes import joined
     from sightline.tasks.progress import Shown
     from sightline.tasks.registry import find_task
-    from sightline.tasks.task import Source
 
     keep_freed_memory()
     with joined() as processes, _one_voice(processes, out), _computing(threads or processes.threads()):
         with processes.together():
             kind = find_task(task)
             recipe = kind.recipe.changed(set_ or [])
-            names = () if columns is None else tuple(name.strip() for name in columns.split(","))
-            part = None if fold is None else fold_of(fold)
-            source = Source(data, valid, test, names, encoding, skip_bad, part, labels)
+            source = source_of(data, valid, test, columns, labels, fold, encoding, skip_bad)
         with Shown(recipe.epochs, kind.metric, quiet=processes.rank > 0) as shown:
             figures = fit(task, source, out, recipe, shown, licence, processes)
         if processes.rank == 0:
@@ -136,18 +136,6 @@ def _line(given: Any, found: Any) -> str:
 def _json_line(given: Any, found: Any) -> str:
     told = {"answers": found} if isinstance(found, list) else found
     return json_lines.dumps({"input": str(given), **told}, ensure_ascii=False)
-
-
-def fold_of(text: str) -> tuple[int, int]:
-    """(I, K) of ``I/K``.
-
-    Raises:
-        CommandError: for anything else.
-    """
-    number, _, of = text.partition("/")
-    if not (number.isdigit() and of.isdigit() and 0 <= int(number) < int(of) and int(of) > 1):
-        raise CommandError(f"--fold {text}: expected I/K with 0 <= I < K, such as 0/10")
-    return int(number), int(of)
 
 
 @contextmanager

@@ -8,6 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sightline.tasks.options import (
+    Columns,
+    Encoding,
+    Fold,
+    Labels,
+    Settings,
+    SkipBad,
+    Test,
+    Valid,
+    source_of,
+)
+
 if TYPE_CHECKING:
     from sightline.bench.beside.side import Job
 
@@ -15,21 +27,14 @@ if TYPE_CHECKING:
 def beside(
     task: Annotated[str, typer.Argument(help="As for sightline train.")],
     data: Annotated[Path, typer.Option(help="As for sightline train.")],
-    valid: Annotated[Path | None, typer.Option(help="Validation data. Default: a part of --data.")] = None,
-    test: Annotated[Path | None, typer.Option(help="Test data, read once at the end.")] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Names of the columns, with a comma: text,label or source,target.")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="Names of the numbers in IDX files, a line each.")
-    ] = None,
-    fold: Annotated[str | None, typer.Option(metavar="I/K", help="Part I of K is the test data.")] = None,
-    encoding: Annotated[str, typer.Option(help="Of text files.")] = "utf-8",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Pass over rows that cannot be read.")] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A setting of both sides: epochs=5, ..."),
-    ] = None,
+    valid: Valid = None,
+    test: Test = None,
+    columns: Columns = None,
+    labels: Labels = None,
+    fold: Fold = None,
+    encoding: Encoding = "utf-8",
+    skip_bad: SkipBad = False,
+    set_: Settings = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each side, from the recipe's seed on.")] = 1,
     threads: Annotated[
         int, typer.Option(min=1, help="Of both. One is measured in CPU time, more by the clock.")
@@ -47,14 +52,10 @@ def beside(
     """
     from sightline.atomic import check_writable
     from sightline.bench.beside.side import SIDES, Job
-    from sightline.tasks.command import fold_of
     from sightline.tasks.registry import find_task
-    from sightline.tasks.task import Source
 
     recipe = find_task(task).recipe.changed(set_ or [])
-    names = () if columns is None else tuple(name.strip() for name in columns.split(","))
-    part = None if fold is None else fold_of(fold)
-    source = Source(data, valid, test, names, encoding, skip_bad, part, labels)
+    source = source_of(data, valid, test, columns, labels, fold, encoding, skip_bad)
     if json is not None:
         check_writable(json)
     job = Job(task, source, recipe, threads, SIDES[0], Path())
