@@ -128,6 +128,17 @@ def test_copying_mixes_the_vocabulary_with_the_source():
             close(found[b, n].exp(), p, 1e-5)
 
 
+@pytest.mark.parametrize("copying", [False, True])
+def test_places_that_are_wanted_are_rows_of_all_logits(copying):
+    model = stirred(EncoderDecoder(config(copying=copying)))
+    source, target = torch.randint(3, 40, (3, 6)), torch.randint(3, 40, (3, 5))
+    wanted = torch.arange(5) < torch.tensor([5, 2, 3])[:, None]
+    given = {"source_lengths": [6, 2, 4]}
+    found, whole = model(source, target, wanted=wanted, **given), model(source, target, **given)
+    assert found.shape == (10, 40)
+    close(found, whole[wanted], 1e-6)
+
+
 def test_speech_learns_under_ctc_and_images_their_classes():
     model = SpeechEncoder(config(head="ctc", features=8, positions="sinusoidal", vocabulary=6))
     frames, labels, lengths = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 pytest.importorskip("tokenizers", reason="tasks need the [app] extra")
 pytest.importorskip("rich", reason="tasks need the [app] extra")
@@ -18,8 +20,9 @@ pytest.importorskip("rich", reason="tasks need the [app] extra")
 from sightline.cli import main
 from sightline.errors import CommandError
 from sightline.tasks import pipeline
+from sightline.tasks.pairs import Translation
 from sightline.tasks.sentiment import Sentiment, SentimentRecipe
-from sightline.tasks.task import Source
+from sightline.tasks.task import Source, padded
 from sightline.tasks.training import Run
 
 GOOD, BAD = ["warm", "funny", "fine"], ["dull", "grim", "long"]
@@ -106,6 +109,44 @@ def test_translation_from_data_to_answers(pair_data, tmp_path, capsys):
     assert command("run", out, "b a d", "--look", page) == 0
     about = json.loads(page.read_text().split('id="sightline-data">')[1].split("</script>")[0])["about"]
     assert [section["name"] for section in about["sections"]] == ["encoder", "decoder", "cross"]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("copying", [False, True])
+def test_the_loss_of_pairs_is_that_of_their_real_tokens(pair_data, copying, smoothing):
+    """Against PyTorch's cross-entropy over all places, of which padding is ignored."""
+    task = Translation()
+    recipe = dataclasses.replace(Translation.recipe, width=32, heads=2, layers=1, vocabulary=200, dropout=0.0,
+                                 smoothing=smoothing, copying=copying)  # fmt: skip
+    examples = task.read(Source(pair_data), recipe).train[:9]
+    model = task.build(recipe)
+    source, lengths = padded([each.source for each in examples], model.config.pad)
+    target, own = padded([each.target for each in examples], model.config.pad)
+    assert own.min() < own.max()
+    places = target.masked_fill(torch.arange(target.shape[1]) >= own[:, None], -100)
+    logits = model(source, model.shifted(target), source_lengths=lengths)
+    expected = F.cross_entropy(logits.flatten(0, 1), places.flatten(), label_smoothing=smoothing)
+    torch.testing.assert_close(task.loss(model, examples, recipe), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_summary_from_data_to_answers(tmp_path, capsys):
+    """The subject is the first and the last word; which epoch is kept is said by ROUGE-2."""
+    draw = random.Random(0)
+    words = ["lunch", "budget", "friday", "meeting", "contract", "trip"]
+    texts = [[draw.choice(words) for _ in range(draw.randint(2, 5))] for _ in range(400)]
+    rows = [{"text": " ".join(text), "summary": f"{text[0]} {text[-1]}"} for text in texts]
+    (tmp_path / "mails.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "model"
+    options = ["--set", "epochs=12", "--set", "rate=5e-3", "--set", "dropout=0", "--set", "batch=16",
+               "--set", "warmup=50", "--set", "context=16", "--set", "average=0.9", "--set", "width=64"]  # fmt: skip
+    assert (
+        command("train", "summarization", "--data", tmp_path / "mails.jsonl", "--out", out, *SMALL, *options)
+        == 0
+    )
+    assert "rouge2 100" in capsys.readouterr().out
+    logged = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert all({"loss", "rouge1", "rouge2", "rougeL"} <= set(line) for line in logged)
+    assert pipeline("summarization", out)(["trip budget lunch"]) == [{"summary_text": "trip lunch"}]
 
 
 CATS = "the cat sat on the mat.\nthe dog sat on the log.\n\n" * 100
@@ -293,6 +334,24 @@ def test_a_full_disk_loses_nothing(sentiment_data, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
+
+
+def test_of_equal_figures_the_lower_loss_is_kept(sentiment_data, tmp_path):
+    losses = iter([3.0, 2.0, 2.5, 9.0, 1.0])
+    accuracies = iter([0.5, 0.5, 0.5, 0.6, 0.5])
+
+    class Told(Sentiment):
+        def evaluate(self, model, examples, recipe):
+            return {"accuracy": next(accuracies), "loss": next(losses)}
+
+    class Kept(Losses):
+        def epoch(self, epoch, figures, better):
+            self.losses.append(better)
+
+    kept = Kept()
+    kept.step = lambda *given: None
+    make_run(sentiment_data, tmp_path / "run", Told(), dataclasses.replace(RECIPE, epochs=5)).fit(kept)
+    assert kept.losses == [True, True, False, True, False]
 
 
 def test_a_loss_that_is_no_number_ends_the_run(sentiment_data, tmp_path):

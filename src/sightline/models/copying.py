@@ -41,20 +41,30 @@ class CopyHead(nn.Module):
         return weights
 
     def forward(
-        self, logits: Tensor, states: Tensor, memory: Tensor, source: Tensor, lengths: Tensor | None
+        self,
+        logits: Tensor,
+        states: Tensor,
+        memory: Tensor,
+        source: Tensor,
+        lengths: Tensor | None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
         """logits [B,N,V] → ln p [B,N,V].
 
         Args:
+            logits: of all places, or [R,V] of those that are ``wanted``, as the result then is.
             states: [B,N,C] of the decoder.
             memory: [B,M,C], the source's states.
             source: [B,M] token ids.
             lengths: [B], how many of them count. Default: all.
+            wanted: [B,N], True at R places. Default: all.
         """
         weights = self.weights(states, memory, lengths)
         context = weights.to(memory.dtype) @ memory
-        gate = self.gate(torch.cat((states, context), -1)).float().sigmoid()
         places = source[:, None].expand(weights.shape)
-        mixed = (logits.float().softmax(-1) * gate).scatter_add(2, places, weights * (1 - gate))
+        if wanted is not None:
+            states, context, weights, places = (t[wanted] for t in (states, context, weights, places))
+        gate = self.gate(torch.cat((states, context), -1)).float().sigmoid()
+        mixed = (logits.float().softmax(-1) * gate).scatter_add(-1, places, weights * (1 - gate))
         log_p: Tensor = (mixed + _TINY).log()
         return log_p

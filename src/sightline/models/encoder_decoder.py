@@ -69,6 +69,7 @@ class EncoderDecoder(Model):
         target: Tensor,
         *,
         source_lengths: Tensor | Sequence[int] | None = None,
+        wanted: Tensor | None = None,
         return_matrices: bool = False,
     ) -> Any:
         """source [B,M], target [B,N] → logits [B,N,V] of each next target token.
@@ -77,6 +78,8 @@ class EncoderDecoder(Model):
             source: [B,M] token ids, padded on the right.
             target: [B,N], what the decoder is given: see :meth:`shifted`.
             source_lengths: [B], how many ids of the source count. Default: all.
+            wanted: [B,N], True at the R places whose logits are wanted; the result then is [R,V], in their
+                order, and what pads a target costs nothing. Default: all places.
             return_matrices: whether to return the :class:`Matrices` as well.
         """
         own = as_lengths("source_lengths", source_lengths, source.device)
@@ -90,9 +93,9 @@ class EncoderDecoder(Model):
         )
         whole = Memory(memory, own, source)
         if not return_matrices:
-            return self.logits(decoded, whole)
+            return self.logits(decoded, whole, wanted)
         x, of_decoder = decoded
-        return self.logits(x, whole), Matrices(encoded[1], *of_decoder)
+        return self.logits(x, whole, wanted), Matrices(encoded[1], *of_decoder)
 
     def encode(self, source: Tensor, lengths: Tensor | None = None, *, return_matrices: bool = False) -> Any:
         """source [B,M] → the memory [B,M,C] that the decoder looks at."""
@@ -100,11 +103,12 @@ class EncoderDecoder(Model):
             self.embedding(source), mask=padding_mask(lengths), return_matrices=return_matrices
         )
 
-    def logits(self, states: Tensor, memory: Memory) -> Tensor:
-        """Hidden states of the decoder [B,N,C] → logits [B,N,V]; with copying ln p."""
-        logits: Tensor = self.head(states, self.embedding.tokens.weight)
+    def logits(self, states: Tensor, memory: Memory, wanted: Tensor | None = None) -> Tensor:
+        """Hidden states of the decoder [B,N,C] → logits [B,N,V], or [R,V] if wanted; with copying ln p."""
+        own = states if wanted is None else states[wanted]
+        logits: Tensor = self.head(own, self.embedding.tokens.weight)
         if self.copying is not None:
-            logits = self.copying(logits, states, memory.states, memory.source, memory.lengths)
+            logits = self.copying(logits, states, memory.states, memory.source, memory.lengths, wanted)
         return logits
 
     def shifted(self, target: Tensor) -> Tensor:

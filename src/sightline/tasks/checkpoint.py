@@ -23,7 +23,8 @@ class Progress:
     Attributes:
         epoch, at: the batch that comes next.
         step: optimiser steps so far.
-        best: the best validation figure, if any, and ``waited``: epochs since.
+        best: the best validation figure, higher being better, and −loss with it, if any; ``waited``: epochs
+            since.
         history: what was measured after each epoch.
         loss: the sum of the losses of this epoch's steps so far.
         seconds: CPU time that the run took, and ``spent``: until the end of each epoch.
@@ -32,7 +33,7 @@ class Progress:
     epoch: int = 0
     at: int = 0
     step: int = 0
-    best: float | None = None
+    best: list[float] | None = None
     waited: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     loss: float = 0.0

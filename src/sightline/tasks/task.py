@@ -173,7 +173,7 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, model: Any, examples: Sequence[Any], recipe: Recipe) -> dict[str, float]:
-        """Figures over examples, among them ``metric``."""
+        """Figures over examples, among them ``metric`` and ``loss``."""
 
     def judge(self, model: Any, examples: Sequence[Any], recipe: Recipe) -> dict[str, float]:
         """The figures of a finished model: those of :meth:`evaluate`, and what takes longer to get."""

@@ -199,7 +199,8 @@ class Run:
         if self.mean:
             self.model.load_state_dict(self.mean, strict=False)
         figures = self.processes.first(lambda: measured(task, self.model, self.data.valid, self.recipe))
-        score = figures[task.metric] if task.higher_is_better else -figures[task.metric]
+        sign = 1 if task.higher_is_better else -1
+        score = [sign * figures[task.metric], -figures["loss"]]  # of equal figures the lower loss is better
         better = progress.best is None or score > progress.best
         if better:
             progress.best, progress.waited = score, 0
