@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("typer", reason="the command line needs the [app] extra")
 pytest.importorskip("rich", reason="the command line needs the [app] extra")
 
+import sightline
 from sightline import cli
 from sightline.errors import CommandError
 
@@ -19,6 +20,11 @@ def test_help_names_every_command(capsys):
     out = capsys.readouterr().out
     for name in cli.COMMANDS:
         assert name in out
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"sightline {sightline.__version__}\n"
 
 
 def test_look_help(capsys):

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sightline._version import __version__
 from sightline.errors import CommandError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def create_app() -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    app.callback()(_root)
+    app.callback()(_root_command())
     for name, place in COMMANDS.items():
         module, function = place.split(":")
         app.command(name)(_reported(getattr(importlib.import_module(module), function)))
@@ -78,8 +79,23 @@ def _setting_error() -> type[Exception]:
     return SettingError
 
 
-def _root() -> None:
-    """Exact attention that can be looked into at any length."""
+def _root_command() -> Callable[..., None]:
+    """What ``sightline`` takes before the name of a command."""
+    import typer
+
+    def tell(wanted: bool) -> None:
+        if wanted:
+            print(f"sightline {__version__}")
+            raise typer.Exit
+
+    def root(
+        version: bool = typer.Option(
+            False, "--version", callback=tell, is_eager=True, help="Say which version this is."
+        ),
+    ) -> None:
+        """Exact attention that can be looked into at any length."""
+
+    return root
 
 
 def _reported(command: Callable[..., Any]) -> Callable[..., Any]:
