@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sightline.tasks.rouge import rouge
+from sightline.tasks.pairs.rouge import rouge
 
 
 def test_rouge_by_hand():

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +14,6 @@ from sightline.errors import CommandError
 from sightline.models import EncoderDecoder, TransformerConfig
 from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
-from sightline.tasks.rouge import rouge
 from sightline.tasks.rows import read_rows
 from sightline.tasks.splitting import fold, split
 from sightline.tasks.task import Data, Seen, Source, Task, Wish, padded
@@ -25,19 +21,6 @@ from sightline.tasks.tokenizing import END, PAD, START, train_pieces
 
 _VALID = 2000  # sources that validation takes at most
 _WRITTEN = 64  # texts that are written at once
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairRecipe(Recipe):
-    """Settings of a run on sources and targets.
-
-    Attributes:
-        lowercase: whether case is left out.
-        copying: whether what is written may copy tokens of its source.
-    """
-
-    lowercase: bool = False
-    copying: bool = False
 
 
 class Pair(NamedTuple):
@@ -222,61 +205,3 @@ class Pairs(Task):
 
 def _source(row: tuple[str, ...]) -> str:
     return row[0]
-
-
-class Translation(Pairs):
-    """Source and target language."""
-
-    name = "translation"
-    metric = "loss"
-    higher_is_better = False
-    columns = ("source", "target")
-    answer = "translation_text"
-    recipe = PairRecipe(
-        width=128, layers=4, heads=4, hidden=256, dropout=0.2, vocabulary=5000, context=64, epochs=36,
-        patience=6, batch=128, rate=3e-3, warmup=400, smoothing=0.1, average=0.995,
-    )  # fmt: skip
-
-    def read(self, source: Source, recipe: Any) -> Data:
-        """Rows of (source, target)."""
-        if find_spec("sacrebleu") is None:  # told now, not after an hour of training
-            raise CommandError('BLEU needs sacrebleu: pip install "sightline[tasks]"')
-        return super().read(source, recipe)
-
-    def compare(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        """BLEU (tokenizer 13a) and chrF of the corpus without case, by sacrebleu."""
-        from sacrebleu.metrics.bleu import BLEU
-        from sacrebleu.metrics.chrf import CHRF
-
-        against = list(zip_longest(*references))  # None where a source has fewer
-        return {
-            name: metric(lowercase=True).corpus_score(list(written), against).score
-            for name, metric in (("bleu", BLEU), ("chrf", CHRF))
-        }
-
-
-class Summarization(Pairs):
-    """A text and its summary.
-
-    The epoch that is kept is the one whose summaries have the most word pairs in common with people's: the
-    loss is at its least long before, as it also counts how sure a model is of what it gets wrong.
-    """
-
-    name = "summarization"
-    metric = "rouge2"
-    columns = ("text", "summary")
-    answer = "summary_text"
-    recipe = PairRecipe(
-        width=192, layers=2, heads=4, hidden=512, dropout=0.2, vocabulary=8000, context=128, epochs=10,
-        patience=4, batch=64, rate=2e-3, warmup=400, smoothing=0.1, average=0.99, copying=True,
-    )  # fmt: skip
-
-    def evaluate(self, model: EncoderDecoder, examples: Sequence[Pair], recipe: Recipe) -> dict[str, float]:
-        """The mean loss of a token, and ROUGE of what the model writes without beams, which is faster."""
-        longest = max(len(pair.target) for pair in examples)
-        return super().evaluate(model, examples, recipe) | self.written_figures(model, examples, longest, 1)
-
-    def compare(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        """ROUGE-1, -2 and -L, the mean over every reference."""
-        every = [(text, each) for text, own in zip(written, references, strict=True) for each in own]
-        return rouge([text for text, _ in every], [each for _, each in every])

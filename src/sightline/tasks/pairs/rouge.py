@@ -23,7 +23,7 @@ def rouge(written: Sequence[str], references: Sequence[str]) -> dict[str, float]
     Source: Lin 2004, "ROUGE: a package for automatic evaluation of summaries".
 
     Example:
-        >>> from sightline.tasks.rouge import rouge
+        >>> from sightline.tasks.pairs.rouge import rouge
         >>> rouge(["meeting on friday"], ["Friday meeting"])
         {'rouge1': 80.0, 'rouge2': 0.0, 'rougeL': 40.0}
     """

@@ -1,0 +1,10 @@
+"""A text from a text.
+
+``pairs`` is what translations and summaries share: reading, loss, writing; ``translation`` and
+``summarization`` are the tasks, with the figures they are compared by, of which ``rouge`` is ours.
+"""
+
+from sightline.tasks.pairs.summarization import Summarization
+from sightline.tasks.pairs.translation import Translation
+
+__all__ = ["Summarization", "Translation"]

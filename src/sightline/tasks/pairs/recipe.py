@@ -1,0 +1,20 @@
+"""What a run on sources and targets is made with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sightline.tasks.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRecipe(Recipe):
+    """Settings of a run on sources and targets.
+
+    Attributes:
+        lowercase: whether case is left out.
+        copying: whether what is written may copy tokens of its source.
+    """
+
+    lowercase: bool = False
+    copying: bool = False
