@@ -19,8 +19,10 @@ pytest.importorskip("rich", reason="tasks need the [app] extra")
 
 import soundfile
 
+from sightline.bench.beside.side import SIDES, Job, run_side
 from sightline.cli import main
 from sightline.tasks import pipeline
+from sightline.tasks.registry import find_task
 from sightline.tasks.rows import DataError
 from sightline.tasks.speech import SpeechRecognition
 from sightline.tasks.speech.audio import as_recording, read_audio, resampled
@@ -310,6 +312,13 @@ SMALL = [f"--set={each}" for each in (
 
 def command(*arguments):
     return main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_side_of_a_comparison_is_measured_as_training_is(table, tmp_path, side):
+    recipe = find_task("speech-recognition").recipe.changed([each[6:] for each in SMALL] + ["epochs=1"])
+    found = run_side(Job("speech-recognition", Source(table), recipe, 1, side, tmp_path), Silent())
+    assert {"wer", "greedy_wer", "loss"} <= found["figures"]["validation"].keys()
 
 
 def test_speech_from_data_to_answers(table, tmp_path, capsys):

@@ -13,7 +13,7 @@ from sightline.tasks.processes import Processes
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.registry import FILE, find_task, save_task
 from sightline.tasks.task import Source
-from sightline.tasks.training import Report, Run, Silent, measured, settled
+from sightline.tasks.training import Report, Run, Silent, finished
 
 _NOTICES = 5
 
@@ -88,12 +88,7 @@ def _finish(run: Run, about: dict[str, str]) -> dict[str, dict[str, float]]:
         with torch.no_grad():
             for parameter in run.model.parameters():
                 parameter.copy_(parameter.half())
-    settled(task, run.model, data.valid, recipe)
-    figures = {
-        part: measured(task, run.model, examples, recipe, finished=True)
-        for part, examples in (("validation", data.valid), ("test", data.test))
-        if examples
-    }
+    figures = finished(run)
     write_card(out, task, run.model, recipe, data, figures, about, run.processes.count)
     save_task(out, task, run.model, recipe)
     forget_run(out)

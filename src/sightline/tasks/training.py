@@ -225,11 +225,16 @@ def measured(
         return (task.judge if finished else task.evaluate)(model, examples, recipe)
 
 
-def settled(task: Task, model: Any, examples: list[Any], recipe: Recipe) -> None:
-    """Lets the task choose what its answers depend on, with the model in eval mode, without gradients."""
-    model.eval()
+def finished(run: Run) -> dict[str, dict[str, float]]:
+    """Lets the task settle what its answers depend on, and measures the validation part and the test part."""
+    run.model.eval()
     with torch.no_grad():
-        task.settle(model, examples, recipe)
+        run.task.settle(run.model, run.data.valid, run.recipe)
+    return {
+        name: measured(run.task, run.model, part, run.recipe, finished=True)
+        for name, part in (("validation", run.data.valid), ("test", run.data.test))
+        if part
+    }
 
 
 def _own(model: nn.Module) -> dict[str, Tensor]:

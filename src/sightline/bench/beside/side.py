@@ -18,7 +18,7 @@ from sightline.tasks.memory import keep_freed_memory
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.registry import find_task
 from sightline.tasks.task import Data, Source, Task
-from sightline.tasks.training import Report, Run, measured
+from sightline.tasks.training import Report, Run, finished
 
 SIDES = ("sightline", "torch.nn")
 
@@ -65,13 +65,8 @@ def run_side(job: Job, report: Report) -> dict[str, Any]:
     start = run.loss_at_start()
     history = run.fit(report)
     peak = resident.resident("VmHWM") if resident.AVAILABLE else None
-    parts = {"validation": data.valid, "test": data.test}
     return {
-        "figures": {
-            name: measured(task, run.model, part, job.recipe, finished=True)
-            for name, part in parts.items()
-            if part
-        },
+        "figures": finished(run),
         "start": start, "epochs": len(history), "steps": run.progress.step,
         "cpu_seconds": run.cpu, "wall_seconds": run.wall, "examples": run.examples, "tokens": run.tokens,
         "weights": sum(p.numel() for p in run.model.parameters()), "peak_mb": peak,
