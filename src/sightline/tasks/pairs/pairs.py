@@ -32,11 +32,16 @@ class Pair(NamedTuple):
 
 
 class Pairs(Task):
-    """An encoder-decoder with one vocabulary for both sides."""
+    """An encoder-decoder with one vocabulary for both sides.
+
+    Attributes:
+        beams, length_penalty: of what the finished model writes.
+    """
 
     columns: tuple[str, str]
     answer: str
     beams = 4
+    length_penalty = 1.0
 
     def read(self, source: Source, recipe: Any) -> Data:
         """Rows of (source, target); a source with several targets lies in one part alone."""
@@ -157,8 +162,20 @@ class Pairs(Task):
         pad = model.config.pad
         assert pad is not None
         ids, lengths = padded(sources, pad)
-        found = model.generate(ids, source_lengths=lengths, new_tokens=new_tokens, beams=beams)
-        return [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in found.lists()]
+        found = self._generated(model, ids, lengths, new_tokens, beams)
+        return [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in found]
+
+    def _generated(
+        self, model: EncoderDecoder, ids: Tensor, lengths: Tensor | None, new_tokens: int, beams: int
+    ) -> list[list[int]]:
+        found = model.generate(
+            ids,
+            source_lengths=lengths,
+            new_tokens=new_tokens,
+            beams=beams,
+            length_penalty=self.length_penalty,
+        )
+        return found.lists()
 
     def answers(
         self, model: EncoderDecoder, inputs: Sequence[str], recipe: Recipe, options: dict[str, Any]
@@ -191,7 +208,7 @@ class Pairs(Task):
         source, notices = shortened(self.tokenizer.encode(given).ids, limit - 1 or 1, "the source", whose)
         source = [*source, end]
         if wish.target is None:
-            target = model.generate(torch.tensor([source]), new_tokens=limit, beams=self.beams).lists()[0]
+            target = self._generated(model, torch.tensor([source]), None, limit, self.beams)[0]
             text = self.tokenizer.decode(target, skip_special_tokens=True).strip()
             notices += ("no target given: the model wrote one itself",)
         else:

@@ -22,9 +22,10 @@ class Summarization(Pairs):
     metric = "rouge2"
     columns = ("text", "summary")
     answer = "summary_text"
+    length_penalty = 0.8  # ROUGE of subject lines was a little better with it than with 1
     recipe = PairRecipe(
-        width=192, layers=2, heads=4, hidden=512, dropout=0.2, vocabulary=8000, context=128, epochs=10,
-        patience=4, batch=64, rate=2e-3, warmup=400, smoothing=0.1, average=0.99, copying=True,
+        width=192, layers=2, heads=4, hidden=512, dropout=0.1, vocabulary=8000, context=128, epochs=20,
+        patience=10, batch=64, rate=2e-3, warmup=400, smoothing=0.1, average=0.99, copying=True,
     )  # fmt: skip
 
     def evaluate(self, model: EncoderDecoder, examples: Sequence[Pair], recipe: Recipe) -> dict[str, float]:
