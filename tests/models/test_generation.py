@@ -7,8 +7,9 @@ import itertools
 import pytest
 import torch
 
-from sightline.models import Decoder, TransformerConfig
+from sightline.models import Decoder, EncoderDecoder, TransformerConfig
 from sightline.models.generation.choice import Choice
+from sightline.models.generation.running import Running
 
 
 def model_of(vocabulary=5, **more):
@@ -54,6 +55,30 @@ def test_a_padded_batch_equals_each_prompt_alone(beams):
         assert found.lists()[b] == alone.lists()[0]
         assert found.scores[b].item() == pytest.approx(alone.scores.item(), abs=1e-4)
         assert (found.tokens[b, found.lengths[b] :] == 0).all() and 0 not in found.lists()[b]
+
+
+@pytest.mark.parametrize("copying", [False, True])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_sources_that_are_over_leave_the_batch(beams, copying, monkeypatch):
+    torch.manual_seed(2)
+    config = TransformerConfig(
+        width=16, heads=2, layers=1, vocabulary=5, start=1, end=2, pad=0, positions="sinusoidal", copying=copying
+    )  # fmt: skip
+    model = EncoderDecoder(config)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter)
+    sources, lengths = torch.randint(3, 5, (8, 5)), [5, 1, 3, 4, 2, 5, 4, 3]
+    sources[torch.arange(8), torch.tensor(lengths) - 1] = 2
+    rows, step = [], Running.step
+    monkeypatch.setattr(Running, "step", lambda self, ids, *a: rows.append(len(ids)) or step(self, ids, *a))
+    found = model.generate(sources, source_lengths=lengths, new_tokens=12, beams=beams)
+    assert min(found.lengths) < max(found.lengths)
+    assert rows[-1] < beams * len(sources)
+    for b, n in enumerate(lengths):
+        alone = model.generate(sources[b : b + 1, :n], new_tokens=12, beams=beams)
+        assert found.lists()[b] == alone.lists()[0]
+        assert found.scores[b].item() == pytest.approx(alone.scores.item(), abs=1e-4)
 
 
 def test_what_is_drawn_from():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sightline.models.generation.result import Generated
-from sightline.models.generation.running import Running
+from sightline.models.generation.running import Running, worth_leaving
 
 
 class Finished:
@@ -49,10 +49,12 @@ def beam_search(
     """Step by step, ``beams`` candidates of each entry; see :func:`generate`.
 
     Of 2·beams continuations at least half do not end, so that there are always enough to go on with. An entry
-    is settled when no candidate can still beat the texts that it has; at ``new_tokens`` all candidates end.
+    is settled when no candidate can still beat the texts that it has, and leaves the batch; at ``new_tokens``
+    all candidates end.
     """
     batch = ids.shape[0]
     finished = [Finished(beams, penalty) for _ in range(batch)]
+    entries = list(range(batch))  # those in the batch
     log_p = running.step(ids, lengths)[:, None]  # [B,1,V]
     running.repeat(beams)
     scores = torch.zeros(batch, 1, device=ids.device)
@@ -62,18 +64,21 @@ def beam_search(
         texts = torch.cat((_taken(texts, origin), token[..., None]), 2)
         ends = token == end if end is not None else torch.zeros_like(token, dtype=torch.bool)
         last = length == new_tokens
-        _collect(finished, scores[:, :beams], texts, ends[:, :beams] | last)
+        _collect([finished[b] for b in entries], scores[:, :beams], texts, ends[:, :beams] | last)
         kept = ends.int().argsort(dim=1, stable=True)[:, :beams]  # the best that do not end
         scores = _taken(scores.masked_fill(ends, -torch.inf), kept)
         origin, texts = _taken(origin, kept), _taken(texts, kept)
         best = scores.max(1).values.tolist()
-        if last or all(
-            one.settled(score, length, new_tokens) for one, score in zip(finished, best, strict=True)
-        ):
+        going = [i for i, b in enumerate(entries) if not finished[b].settled(best[i], length, new_tokens)]
+        if last or not going:
             break
-        rows = origin + torch.arange(batch, device=ids.device)[:, None] * beams
-        running.reorder(rows.flatten())
-        log_p = running.step(texts[..., -1].reshape(-1, 1)).view(batch, beams, -1)
+        rows = origin + torch.arange(len(entries), device=ids.device)[:, None] * beams
+        leaving = worth_leaving(len(going), len(entries))
+        if leaving:
+            entries = [entries[i] for i in going]
+            scores, texts, rows = scores[going], texts[going], rows[going]
+        running.reorder(rows.flatten(), memory=leaving)
+        log_p = running.step(texts[..., -1].reshape(-1, 1)).view(len(entries), beams, -1)
     return _best(finished, ids, pad)
 
 

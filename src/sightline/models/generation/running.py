@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from sightline.models.decoder import Decoder
     from sightline.models.encoder_decoder import EncoderDecoder
 
+_WORTH = 0.75
+
 
 class Memory(NamedTuple):
     """What a decoder looks at: [B,M,C], the lengths of the entries, if they differ, and their ids [B,M]."""
@@ -19,6 +21,11 @@ class Memory(NamedTuple):
     states: Tensor
     lengths: Tensor | None
     source: Tensor
+
+
+def worth_leaving(going: int, entries: int) -> bool:
+    """Whether the entries that are over should leave the batch: that copies what is kept of the others."""
+    return going <= _WORTH * entries
 
 
 class Running:
@@ -46,16 +53,20 @@ class Running:
             logits[:, config.pad] = -torch.inf
         return logits.log_softmax(-1)
 
-    def reorder(self, indices: Tensor) -> None:
-        """Entry i becomes what entry ``indices[i]`` was, all of the same memory."""
-        self._cache.reorder(indices, memory=False)
-
     def repeat(self, times: int) -> None:
         """Every entry becomes ``times`` entries next to each other."""
         batch = self._cache.self_attention[0].key.shape[0]
-        indices = torch.arange(batch).repeat_interleave(times)
-        self._cache.reorder(indices)
-        if self._memory is not None:
+        self.reorder(torch.arange(batch).repeat_interleave(times))
+
+    def reorder(self, indices: Tensor, *, memory: bool = True) -> None:
+        """Entry i becomes what entry ``indices[i]`` was; those that are not named leave the batch.
+
+        Args:
+            indices: [B'] integers.
+            memory: False where entries change places only with others of the same memory, which then stays.
+        """
+        self._cache.reorder(indices, memory=memory)
+        if memory and self._memory is not None:
             states, lengths, source = self._memory
             if (
                 self.model.config.copying

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sightline.models.generation.choice import Choice
 from sightline.models.generation.result import Generated
-from sightline.models.generation.running import Running
+from sightline.models.generation.running import Running, worth_leaving
 
 
 def sample(
@@ -23,16 +23,23 @@ def sample(
     batch = ids.shape[0]
     scores = torch.zeros(batch, device=ids.device)
     count = torch.zeros(batch, dtype=torch.int64, device=ids.device)
+    tokens = ids.new_full((batch, new_tokens), pad)
+    entries = torch.arange(batch, device=ids.device)  # those in the batch
     going = torch.ones(batch, dtype=torch.bool, device=ids.device)
-    written: list[Tensor] = []
     log_p = running.step(ids, lengths)
-    while True:
+    for at in range(new_tokens):
         token = choice(log_p)
-        scores += log_p.gather(-1, token[:, None])[:, 0].masked_fill(~going, 0)
-        count += going
-        written.append(token.masked_fill(~going, pad))
+        scores[entries] += log_p.gather(-1, token[:, None])[:, 0].masked_fill(~going, 0)
+        token = token.masked_fill(~going, pad)  # those that ended go on with padding, to no effect
+        tokens[entries, at] = token
+        count[entries] += going
         if end is not None:
-            going &= token != end
-        if len(written) == new_tokens or not going.any():
-            return Generated(torch.stack(written, 1), count, scores)
-        log_p = running.step(written[-1][:, None])  # those that ended go on with padding, to no effect
+            going = going & (token != end)
+        left = going.nonzero()[:, 0]
+        if at + 1 == new_tokens or not len(left):
+            break
+        if worth_leaving(len(left), len(entries)):
+            entries, going, token = entries[left], going[left], token[left]
+            running.reorder(left)
+        log_p = running.step(token[:, None])
+    return Generated(tokens[:, : at + 1], count, scores)
