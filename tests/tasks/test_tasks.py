@@ -20,7 +20,9 @@ pytest.importorskip("rich", reason="tasks need the [app] extra")
 from sightline.cli import main
 from sightline.errors import CommandError
 from sightline.tasks import pipeline
+from sightline.tasks import precision as precisions
 from sightline.tasks.pairs import Translation
+from sightline.tasks.recipe import Recipe
 from sightline.tasks.sentiment import Sentiment, SentimentRecipe
 from sightline.tasks.task import Source, padded
 from sightline.tasks.training import Run
@@ -352,6 +354,19 @@ def test_of_equal_figures_the_lower_loss_is_kept(sentiment_data, tmp_path):
     kept.step = lambda *given: None
     make_run(sentiment_data, tmp_path / "run", Told(), dataclasses.replace(RECIPE, epochs=5)).fit(kept)
     assert kept.losses == [True, True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("precision", "ratio", "told"), [("bfloat16", 9, 1), ("bfloat16", 0.5, 0), ("float32", 9, 0)]
+)
+def test_a_cpu_that_is_slow_in_bfloat16_is_told(precision, ratio, told, monkeypatch):
+    monkeypatch.setattr(precisions, "_seconds", lambda dtype: ratio if dtype == torch.bfloat16 else 1)
+    found = precisions.notices_of_precision(Recipe(precision=precision))
+    assert len(found) == told and all("9.0 times as long" in each for each in found)
+
+
+def test_products_take_time():
+    assert 0 < precisions._seconds(torch.float32) < 60
 
 
 def test_a_loss_that_is_no_number_ends_the_run(sentiment_data, tmp_path):

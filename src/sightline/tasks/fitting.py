@@ -9,6 +9,7 @@ import torch
 from sightline.errors import CommandError
 from sightline.tasks.card import write_card
 from sightline.tasks.checkpoint import forget_run
+from sightline.tasks.precision import notices_of_precision
 from sightline.tasks.processes import Processes
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.registry import FILE, find_task, save_task
@@ -58,7 +59,7 @@ def fit(
             "threads": torch.get_num_threads(), "number of processes": processes.count,
         }  # fmt: skip
     processes.check_same(identity)
-    _tell_notices(told, data.notices)
+    _tell_notices(told, [*notices_of_precision(recipe), *data.notices])
     run = Run(job, data, recipe, out, identity, processes)
     run.fit(told)
     about = {"data": source.data.name, "licence": licence or "not given"}

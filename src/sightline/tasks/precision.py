@@ -1,0 +1,37 @@
+"""Whether it pays to compute in bfloat16 on this machine."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from sightline.tasks.recipe import Recipe
+
+_SIZE = 256
+_TIMES = 3
+_MUCH = 1.25
+
+
+def notices_of_precision(recipe: Recipe) -> list[str]:
+    """What to tell of ``recipe.precision``: that this CPU is slower in it than in float32."""
+    if recipe.precision != "bfloat16":
+        return []
+    ratio = _seconds(torch.bfloat16) / _seconds(torch.float32)
+    if ratio < _MUCH:
+        return []
+    return [
+        f"precision=bfloat16: products of matrices take this CPU {ratio:.1f} times as long in bfloat16 as in "
+        f"float32; --set precision=float32 is quicker here"
+    ]
+
+
+def _seconds(dtype: torch.dtype) -> float:
+    """The CPU time of a product of two matrices, the least of a few."""
+    left = torch.ones(_SIZE, _SIZE, dtype=dtype)
+    found = []
+    for _ in range(_TIMES):
+        start = time.process_time()
+        left @ left
+        found.append(time.process_time() - start)
+    return max(min(found), 1e-9)
