@@ -22,6 +22,15 @@ def model_of(vocabulary=5, **more):
     return model
 
 
+def every_text(longest, end=2):
+    return [
+        text
+        for n in range(1, longest + 1)
+        for text in itertools.product(range(5), repeat=n)
+        if end not in text[:-1] and (text[-1] == end or n == longest)
+    ]
+
+
 def likelihood(model, prompt, text):
     ids = torch.tensor([[*prompt, *text]])
     log_p = model(ids).log_softmax(-1)[0, len(prompt) - 1 : -1]
@@ -31,18 +40,33 @@ def likelihood(model, prompt, text):
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
 def test_a_wide_beam_finds_the_likeliest_of_all_texts(penalty):
     model, prompt, longest = model_of(end=2), [3, 1], 4
-    texts = [
-        text
-        for n in range(1, longest + 1)
-        for text in itertools.product(range(5), repeat=n)
-        if 2 not in text[:-1] and (text[-1] == 2 or n == longest)
-    ]
     with torch.no_grad():
-        scores = {text: likelihood(model, prompt, text) / len(text) ** penalty for text in texts}
+        scores = {
+            text: likelihood(model, prompt, text) / len(text) ** penalty for text in every_text(longest)
+        }
     best = max(scores, key=scores.get)
     found = model.generate(torch.tensor([prompt]), new_tokens=longest, beams=5**3, length_penalty=penalty)
     assert found.lists() == [list(best)]
     assert found.scores.item() == pytest.approx(scores[best], abs=1e-4)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_candidates_are_the_likeliest_texts_in_order(penalty):
+    model, prompts, longest = model_of(end=2), torch.tensor([[3, 1], [4, 4]]), 3
+    found = model.generate(prompts, new_tokens=longest, beams=5**3, candidates=5, length_penalty=penalty)
+    for b, prompt in enumerate(prompts.tolist()):
+        with torch.no_grad():
+            scores = {
+                text: likelihood(model, prompt, text) / len(text) ** penalty for text in every_text(longest)
+            }
+        best = sorted(scores, key=scores.get, reverse=True)[:5]
+        assert found.lists()[5 * b : 5 * b + 5] == [list(text) for text in best]
+
+
+def test_candidates_that_there_are_not_are_empty():
+    found = model_of(end=2).generate(torch.tensor([[3, 1]]), new_tokens=1, beams=9, candidates=9)
+    assert found.lengths.tolist() == [1] * 5 + [0] * 4
+    assert found.scores.isfinite().tolist() == [True] * 5 + [False] * 4
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -117,6 +141,7 @@ def test_training_mode_comes_back_and_dropout_is_off_meanwhile():
 
 ERRORS = {
     "beams draw": ({"beams": 2, "temperature": 1.0}, "beams: a beam search draws nothing"),
+    "candidates": ({"beams": 2, "candidates": 3}, "candidates: must be from 1 to beams=2, got 3"),
     "top_k": ({"top_k": 3}, "temperature: top_k and top_p need one above 0"),
     "top_p": ({"temperature": 1.0, "top_p": 0.0}, "top_p: must lie above 0"),
     "cold": ({"temperature": -1.0}, "temperature: must be 0"),

@@ -13,23 +13,23 @@ class Finished:
     """The best ended texts of one entry.
 
     Args:
-        beams: how many are kept.
+        wanted: how many are kept.
         penalty: texts compare by score / length^penalty.
     """
 
-    def __init__(self, beams: int, penalty: float) -> None:
-        self._beams, self._penalty = beams, penalty
+    def __init__(self, wanted: int, penalty: float) -> None:
+        self._wanted, self._penalty = wanted, penalty
         self.texts: list[tuple[float, list[int]]] = []
 
     def add(self, score: float, text: list[int]) -> None:
         """One more; the worst goes where there are too many."""
         self.texts.append((score / len(text) ** self._penalty, text))
         self.texts.sort(key=lambda one: -one[0])
-        del self.texts[self._beams :]
+        del self.texts[self._wanted :]
 
     def settled(self, best: float, length: int, longest: int) -> bool:
         """Whether no text of the best running score, which only falls, can still come in."""
-        if len(self.texts) < self._beams:
+        if len(self.texts) < self._wanted:
             return False
         at = longest if self._penalty > 0 else length
         bound: float = best / at**self._penalty
@@ -42,18 +42,18 @@ def beam_search(
     lengths: Tensor | None,
     new_tokens: int,
     beams: int,
+    wanted: int,
     penalty: float,
     end: int | None,
-    pad: int,
-) -> Generated:
+) -> list[Finished]:
     """Step by step, ``beams`` candidates of each entry; see :func:`generate`.
 
     Of 2·beams continuations at least half do not end, so that there are always enough to go on with. An entry
-    is settled when no candidate can still beat the texts that it has, and leaves the batch; at ``new_tokens``
-    all candidates end.
+    is settled when no candidate can still beat the ``wanted`` texts that it has, and leaves the batch; at
+    ``new_tokens`` all candidates end.
     """
     batch = ids.shape[0]
-    finished = [Finished(beams, penalty) for _ in range(batch)]
+    finished = [Finished(wanted, penalty) for _ in range(batch)]
     entries = list(range(batch))  # those in the batch
     log_p = running.step(ids, lengths)[:, None]  # [B,1,V]
     running.repeat(beams)
@@ -79,7 +79,18 @@ def beam_search(
             scores, texts, rows = scores[going], texts[going], rows[going]
         running.reorder(rows.flatten(), memory=leaving)
         log_p = running.step(texts[..., -1].reshape(-1, 1)).view(len(entries), beams, -1)
-    return _best(finished, ids, pad)
+    return finished
+
+
+def collected(finished: list[Finished], wanted: int, ids: Tensor, pad: int) -> Generated:
+    """The best texts of each entry, empty ones where there are too few."""
+    none = [(-float("inf"), list[int]())]
+    chosen = [each for one in finished for each in (one.texts + none * wanted)[:wanted]]
+    lengths = torch.tensor([len(text) for _, text in chosen], dtype=torch.int64, device=ids.device)
+    longest = max((len(text) for _, text in chosen), default=0)
+    tokens = [text + [pad] * (longest - len(text)) for _, text in chosen]
+    scores = torch.tensor([score for score, _ in chosen], device=ids.device)
+    return Generated(torch.tensor(tokens, dtype=ids.dtype, device=ids.device), lengths, scores)
 
 
 def _continued(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -107,12 +118,3 @@ def _collect(finished: list[Finished], scores: Tensor, texts: Tensor, ends: Tens
     ended = (ends & scores.isfinite()).nonzero().tolist()
     for b, k in ended:
         finished[b].add(float(scores[b, k]), texts[b, k].tolist())
-
-
-def _best(finished: list[Finished], ids: Tensor, pad: int) -> Generated:
-    chosen = [one.texts[0] for one in finished]
-    lengths = torch.tensor([len(text) for _, text in chosen], device=ids.device)
-    longest = max((len(text) for _, text in chosen), default=0)
-    tokens = [text + [pad] * (longest - len(text)) for _, text in chosen]
-    scores = torch.tensor([score for score, _ in chosen], device=ids.device)
-    return Generated(torch.tensor(tokens, dtype=ids.dtype, device=ids.device), lengths, scores)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from sightline.models.generation.beam import beam_search
+from sightline.models.generation.beam import beam_search, collected
 from sightline.models.generation.choice import Choice
 from sightline.models.generation.result import Generated
 from sightline.models.generation.running import Running
@@ -26,6 +26,7 @@ def generate(
     top_p: float | None = None,
     beams: int = 1,
     length_penalty: float = 1.0,
+    candidates: int = 1,
     end: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Generated:
@@ -42,6 +43,8 @@ def generate(
         top_p: draw among the likeliest that together have at least this probability (nucleus sampling).
         beams: above 1, search for the likeliest text with this many candidates. Default: 1.
         length_penalty: candidates compare by Σ ln p / length^penalty. Default: 1.
+        candidates: how many of a search's texts to return for each entry, next to each other, the best first;
+            an empty text with a score of −∞ where there are fewer. At most ``beams``. Default: 1.
         end: the token that ends a text. Default: the configuration's.
         generator: draws from it. Default: PyTorch's.
 
@@ -55,13 +58,16 @@ def generate(
     _check(running, ids, lengths, new_tokens, beams)
     if beams > 1 and (temperature or top_k is not None or top_p is not None):
         raise ValueError("beams: a beam search draws nothing; leave temperature, top_k and top_p out.")
+    if not 1 <= candidates <= beams:
+        raise ValueError(f"candidates: must be from 1 to beams={beams}, got {candidates}.")
     choice = Choice(temperature, top_k, top_p, generator)
     config = running.model.config
     end = config.end if end is None else end
     pad = next((one for one in (config.pad, end) if one is not None), 0)
     with torch.no_grad(), _evaluating(running.model):
         if beams > 1:
-            return beam_search(running, ids, lengths, new_tokens, beams, length_penalty, end, pad)
+            found = beam_search(running, ids, lengths, new_tokens, beams, candidates, length_penalty, end)
+            return collected(found, candidates, ids, pad)
         return sample(running, ids, lengths, new_tokens, choice, end, pad)
 
 

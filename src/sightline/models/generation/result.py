@@ -11,7 +11,7 @@ class Generated(NamedTuple):
     """What a model wrote, without the prompt.
 
     Attributes:
-        tokens: [B,T], filled up with ``pad`` behind the end.
+        tokens: [B,T], filled up with ``pad`` behind the end; [B·candidates,T] of a search.
         lengths: [B], how many of them count, the ``end`` token included.
         scores: [B], Σ ln p of the tokens; of beam search divided by length^length_penalty.
     """
