@@ -1,7 +1,8 @@
 """A text from a text.
 
 ``pairs`` is what translations and summaries share: reading, loss, writing; ``translation`` and
-``summarization`` are the tasks, with the figures they are compared by, of which ``rouge`` is ours.
+``summarization`` are the tasks, with the figures they are compared by, of which ``rouge`` is ours;
+``consensus`` chooses one of several summaries.
 """
 
 from sightline.tasks.pairs.summarization import Summarization

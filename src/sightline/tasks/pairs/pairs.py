@@ -36,12 +36,14 @@ class Pairs(Task):
 
     Attributes:
         beams, length_penalty: of what the finished model writes.
+        candidates: texts of a search that :meth:`chosen` takes one of.
     """
 
     columns: tuple[str, str]
     answer: str
     beams = 4
     length_penalty = 1.0
+    candidates = 1
 
     def read(self, source: Source, recipe: Any) -> Data:
         """Rows of (source, target); a source with several targets lies in one part alone."""
@@ -163,19 +165,32 @@ class Pairs(Task):
         assert pad is not None
         ids, lengths = padded(sources, pad)
         found = self._generated(model, ids, lengths, new_tokens, beams)
-        return [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in found]
+        return [self.text_of(row) for row in found]
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Ids as a text."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text.strip()
+
+    def chosen(self, candidates: list[list[int]], scores: list[float]) -> int:
+        """Which of the candidates of a search is the answer; they come the likeliest first."""
+        return 0
 
     def _generated(
         self, model: EncoderDecoder, ids: Tensor, lengths: Tensor | None, new_tokens: int, beams: int
     ) -> list[list[int]]:
+        each = min(beams, self.candidates)
         found = model.generate(
             ids,
             source_lengths=lengths,
             new_tokens=new_tokens,
             beams=beams,
             length_penalty=self.length_penalty,
+            candidates=each,
         )
-        return found.lists()
+        rows, scores = found.lists(), found.scores.tolist()
+        starts = range(0, len(rows), each)
+        return [rows[at + self.chosen(rows[at : at + each], scores[at : at + each])] for at in starts]
 
     def answers(
         self, model: EncoderDecoder, inputs: Sequence[str], recipe: Recipe, options: dict[str, Any]
@@ -209,7 +224,7 @@ class Pairs(Task):
         source = [*source, end]
         if wish.target is None:
             target = self._generated(model, torch.tensor([source]), None, limit, self.beams)[0]
-            text = self.tokenizer.decode(target, skip_special_tokens=True).strip()
+            text = self.text_of(target)
             notices += ("no target given: the model wrote one itself",)
         else:
             text = wish.target
