@@ -12,7 +12,7 @@ from sightline.tasks.pairs.rouge import rouge
 def consensus(texts: Sequence[str], scores: Sequence[float], temperature: float) -> int:
     """The place of the text that is most like what the model might have written.
 
-    argmaxᵢ Σⱼ softmax(score / temperature)ⱼ · agreement(textᵢ, textⱼ), where agreement is the mean of ROUGE-1
+    argmaxᵢ Σⱼ softmax(score / temperature)ⱼ · agreement(textᵢ, textⱼ), where agreement is the sum of ROUGE-1
     and -2. The likeliest text alone may say what no other says.
 
     Args:
