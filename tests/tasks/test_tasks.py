@@ -275,6 +275,7 @@ def test_an_interrupted_run_goes_on_exactly(task, sentiment_data, tmp_path):
     history = first.fit(whole)
     run, losses, found, stops = fit_in_parts(lambda: make_run(sentiment_data, tmp_path / "parts", task()))
     assert stops > 2 and losses == whole.losses and found == history
+    assert [list(each) for each in found] == [list(each) for each in history]  # the log's columns, in order
     for one, other in zip(first.model.parameters(), run.model.parameters(), strict=True):
         assert torch.equal(one, other)
     assert signal.getsignal(signal.SIGINT) is before

@@ -63,7 +63,7 @@ def save_run(
         for group, each in tensors.items()
         for name, t in each.items()
     }
-    described = json.dumps({"identity": identity, "progress": vars(progress)}, sort_keys=True)
+    described = json.dumps({"identity": identity, "progress": vars(progress)})
     try:
         with replacing(folder / FILE) as file:
             file.write(save(flat, {_KEY: described}))
