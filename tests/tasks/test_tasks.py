@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -74,8 +75,9 @@ def test_sentiment_from_data_to_answers(sentiment_data, tmp_path, capsys):
     options = ["--set", "epochs=6", "--set", "dropout=0.1", "--set", "rate=5e-3", "--set", "batch=16"]
     given = ("train", "sentiment", "--data", sentiment_data, "--out", out, "--fold", "0/5", *SMALL, *options)
     assert command(*given) == 0
-    told = capsys.readouterr().out
-    assert "test: accuracy 1.0000" in told
+    told = capsys.readouterr()
+    assert "test: accuracy 1.0000" in told.out
+    assert re.search("(?m)^measuring the test part: [0-9]+ examples$", told.err)
     card = (out / "README.md").read_text()
     assert "labels: neg, pos" in card and "test, accuracy: 1.0000" in card and "width: 32" in card
     assert not (out / "checkpoint.safetensors").exists()
@@ -176,6 +178,45 @@ def test_language_goes_on(tmp_path):
         for seed in (1, 1, 2)
     ]
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_run_draws_by_the_seed(capsys):
+    told = []
+    for options in ([], ["--seed", "1"], ["--seed", "0"], ["--temperature", "0"]):
+        assert command("run", "generation", "ROMEO:", "--new-tokens", "40", *options) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[2] and len(set(told)) == 3
+    assert told[3] == pipeline("generation")("ROMEO:", new_tokens=40)[0]["generated_text"] + "\n"
+
+
+def test_run_keeps_what_was_answered(tmp_path, monkeypatch, capsys):
+    """Ctrl-C after the first batch of a long file."""
+    (tmp_path / "films.txt").write_text("A warm film.\n" * 80)
+    whole, batches = Sentiment.answers, []
+
+    def answers(self, *arguments):
+        batches.append(whole(self, *arguments))
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+        return batches[-1]
+
+    monkeypatch.setattr(Sentiment, "answers", answers)
+    assert command("run", "sentiment", tmp_path / "films.txt") == 130
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(batches[0]) == 32 and set(lines) == {lines[0]}
+
+
+def test_a_bar_leaves_the_answers_alone():
+    """The person at the terminal sees a bar, the file gets every answer."""
+    pty = pytest.importorskip("pty", reason="terminals of their own are POSIX")
+    terminal, end = pty.openpty()
+    given = [sys.executable, "-m", "sightline", "run", "sentiment", "A warm film.", "A dull film."]
+    done = subprocess.run(
+        given, stdout=subprocess.PIPE, stderr=end, text=True, env=os.environ | {"TERM": "xterm"}
+    )
+    os.close(end)
+    assert "answering" in os.read(terminal, 10_000).decode()
+    assert done.returncode == 0 and [line.split("\t")[2] for line in done.stdout.splitlines()] == given[-2:]
 
 
 def test_language_of_pieces(tmp_path, capsys):
@@ -403,7 +444,8 @@ def test_a_loss_that_is_no_number_ends_the_run(sentiment_data, tmp_path):
             "'perhaps' is no bool",
         ),
         (("train", "generation", "--data", "x", "--out", "o", "--skip-bad"), "--skip-bad: generation has no"),
-        (("run", "nothing", "a text"), "holds no model of a task"),
+        (("run", "nothing", "a text"), "there is no folder 'nothing', and no task of that name; models of"),
+        (("run", ".", "a text"), ".: holds no model of a task"),
     ],
 )
 def test_mistakes_are_told(arguments, told, tmp_path, monkeypatch, capsys):

@@ -91,8 +91,8 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="A JSON object for each input.")] = False,
     new_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens that are written at most.")] = None,
     temperature: Annotated[
-        float, typer.Option(min=0, help="0: the likeliest; above: drawn (generation).")
-    ] = 0.0,
+        float, typer.Option(min=0, help="Of generation. 0: the likeliest; above: drawn.")
+    ] = 0.8,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Read only the beginning of a source that is too long.")
@@ -105,6 +105,7 @@ def run(
     import torch
 
     from sightline.tasks.pipelines import open_pipeline
+    from sightline.tasks.progress import passing
 
     pipe = open_pipeline(model)
     options: dict[str, Any] = {} if new_tokens is None else {"new_tokens": new_tokens}
@@ -113,8 +114,9 @@ def run(
     if temperature and pipe.task.name == "generation":
         options |= {"temperature": temperature, "generator": torch.Generator().manual_seed(seed)}
     given = [one for argument in inputs for one in pipe.task.inputs(argument)]
-    for one, found in zip(given, pipe.answers(given, **options), strict=True):
-        print(_json_line(one, found) if json else _line(one, found))
+    answers = passing(pipe.stream(given, **options), len(given))
+    for one, found in zip(given, answers, strict=True):
+        print(_json_line(one, found) if json else _line(one, found), flush=True)
     if look is not None:
         from sightline.tasks.looking import write_page
         from sightline.tasks.task import Wish

@@ -63,7 +63,7 @@ def fit(
     run = Run(job, data, recipe, out, identity, processes)
     run.fit(told)
     about = {"data": source.data.name, "licence": licence or "not given"}
-    return processes.first(lambda: _finish(run, about))
+    return processes.first(lambda: _finish(run, told, about))
 
 
 def _make(out: Path) -> None:
@@ -82,14 +82,14 @@ def _tell_notices(told: Report, notices: list[str]) -> None:
         told.notice(f"and {len(notices) - _NOTICES} more notices")
 
 
-def _finish(run: Run, about: dict[str, str]) -> dict[str, dict[str, float]]:
+def _finish(run: Run, told: Report, about: dict[str, str]) -> dict[str, dict[str, float]]:
     """Measures and writes the model of a run that is over."""
     task, data, recipe, out = run.task, run.data, run.recipe, run.folder
     if recipe.storage == "float16":  # what is measured is what is kept
         with torch.no_grad():
             for parameter in run.model.parameters():
                 parameter.copy_(parameter.half())
-    figures = finished(run)
+    figures = finished(run, told)
     write_card(out, task, run.model, recipe, data, figures, about, run.processes.count)
     save_task(out, task, run.model, recipe)
     forget_run(out)

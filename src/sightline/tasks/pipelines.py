@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sightline.tasks.box import box_folder
+from sightline.errors import CommandError
+from sightline.tasks.box import box_folder, boxed
 from sightline.tasks.registry import TASKS, find_task, load_task
 
 _BATCH = 32
@@ -39,18 +40,17 @@ class Pipeline:
                 read in windows by sentiment, and from its end by generation.
         """
         alone = not isinstance(inputs, list)
-        found = self.answers([inputs] if alone else inputs, **options)
+        found = list(self.stream([inputs] if alone else inputs, **options))
         return self.task.together(found, alone)
 
-    def answers(self, given: Sequence[Any], **options: Any) -> list[Any]:
-        """An answer for each input, computed in batches; arguments and errors as for a call."""
+    def stream(self, given: Sequence[Any], **options: Any) -> Iterator[Any]:
+        """An answer for each input, as soon as its batch is computed; arguments and errors as for a call."""
         for at, each in enumerate(given):
             self.task.check(each, at)
-        found: list[Any] = []
-        with torch.no_grad():
-            for start in range(0, len(given), _BATCH):
-                found += self.task.answers(self.model, given[start : start + _BATCH], self.recipe, options)
-        return found
+        for start in range(0, len(given), _BATCH):
+            with torch.no_grad():
+                found = self.task.answers(self.model, given[start : start + _BATCH], self.recipe, options)
+            yield from found
 
 
 def pipeline(task: str, model: str | Path | None = None) -> Pipeline:
@@ -75,4 +75,12 @@ def open_pipeline(name: str) -> Pipeline:
     Raises:
         CommandError: there is no such model.
     """
-    return Pipeline(box_folder(name) if name in TASKS and not Path(name).exists() else Path(name), None)
+    folder = Path(name)
+    if not folder.exists():
+        if name not in TASKS:
+            raise CommandError(
+                f"there is no folder {name!r}, and no task of that name; models of {', '.join(boxed())} "
+                f"come with Sightline"
+            )
+        folder = box_folder(name)
+    return Pipeline(folder, None)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
 
 
 class Shown:
@@ -48,8 +51,30 @@ class Shown:
         told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         self._print(f"epoch {epoch + 1}: {told}{' (best)' if better else ''}")
 
+    def measuring(self, part: str, count: int) -> None:
+        """Says what the finished model is measured on."""
+        text = f"measuring the {part} part: {count:,} examples"
+        if self.bar is not None:
+            self.bar.remove_task(self.line)
+            self.line = self.bar.add_task(text, total=None)
+        else:
+            self._print(text)
+
     def _print(self, line: str) -> None:
         if self.bar is not None:
             self.bar.console.print(line, markup=False, highlight=False)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def passing(items: Iterator[T], count: int) -> Iterator[T]:
+    """The items as they come, with a bar for a person at a terminal who sees nothing of them."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    needless = sys.stdout.isatty() or not console.is_terminal or count < 2
+    # Rich would take what is printed meanwhile to its own console, away from the file that it is meant for.
+    bar = Progress(console=console, transient=True, redirect_stdout=False, disable=needless)
+    with bar:
+        yield from bar.track(items, count, description="answering")

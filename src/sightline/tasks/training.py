@@ -34,6 +34,9 @@ class Report(Protocol):
     def epoch(self, epoch: int, figures: dict[str, float], better: bool) -> None:
         """After every epoch."""
 
+    def measuring(self, part: str, count: int) -> None:
+        """Before the finished model is measured on so many examples."""
+
 
 class Silent:
     """Says nothing."""
@@ -45,6 +48,9 @@ class Silent:
         """Nothing."""
 
     def epoch(self, epoch: int, figures: dict[str, float], better: bool) -> None:
+        """Nothing."""
+
+    def measuring(self, part: str, count: int) -> None:
         """Nothing."""
 
 
@@ -225,16 +231,17 @@ def measured(
         return (task.judge if finished else task.evaluate)(model, examples, recipe)
 
 
-def finished(run: Run) -> dict[str, dict[str, float]]:
+def finished(run: Run, report: Report | None = None) -> dict[str, dict[str, float]]:
     """Lets the task settle what its answers depend on, and measures the validation part and the test part."""
+    told, found = report or Silent(), {}
     run.model.eval()
     with torch.no_grad():
         run.task.settle(run.model, run.data.valid, run.recipe)
-    return {
-        name: measured(run.task, run.model, part, run.recipe, finished=True)
-        for name, part in (("validation", run.data.valid), ("test", run.data.test))
-        if part
-    }
+    for name, part in (("validation", run.data.valid), ("test", run.data.test)):
+        if part:
+            told.measuring(name, len(part))
+            found[name] = measured(run.task, run.model, part, run.recipe, finished=True)
+    return found
 
 
 def _own(model: nn.Module) -> dict[str, Tensor]:

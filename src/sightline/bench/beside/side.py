@@ -66,7 +66,7 @@ def run_side(job: Job, report: Report) -> dict[str, Any]:
     history = run.fit(report)
     peak = resident.resident("VmHWM") if resident.AVAILABLE else None
     return {
-        "figures": finished(run),
+        "figures": finished(run, report),
         "start": start, "epochs": len(history), "steps": run.progress.step,
         "cpu_seconds": run.cpu, "wall_seconds": run.wall, "examples": run.examples, "tokens": run.tokens,
         "weights": sum(p.numel() for p in run.model.parameters()), "peak_mb": peak,
