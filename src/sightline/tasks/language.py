@@ -28,7 +28,7 @@ class Language(Task):
     metric = "loss"
     higher_is_better = False
     recipe = Recipe(
-        width=256, layers=4, heads=4, dropout=0.1, vocabulary=256, context=256, epochs=20, patience=4,
+        width=256, layers=4, heads=4, dropout=0.15, vocabulary=256, context=256, epochs=12, patience=4,
         batch=16, rate=2e-3, warmup=200, decay=0.1, average=0.99,
     )  # fmt: skip
 
