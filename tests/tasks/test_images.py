@@ -131,6 +131,8 @@ def test_idx_from_data_to_answers(idx_data, tmp_path, capsys):
     assert {name: about["medium"][name] for name in ("kind", "rows", "columns", "first")} == {
         "kind": "image", "rows": 3, "columns": 3, "first": 1
     }  # fmt: skip
+    assert not about["notices"]  # patches have names: row and column
+    assert [f"{row}·{column}" in page.read_text() for row, column in ((1, 1), (2, 3), (3, 3))] == [True] * 3
 
 
 def test_a_folder_of_colours_from_data_to_answers(colour_data, tmp_path, capsys):

@@ -142,7 +142,8 @@ class ImageClassification(Task):
         side = recipe.image_size // recipe.patch
         trace.medium = sightline.Picture(shown, rows=side, columns=side, first=1)
         name = Path(given).name if isinstance(given, (str, Path)) else "image"
-        return Seen(trace, (f"{name} → {self.labels[int(logits.argmax())]}",))
+        patches = [f"{row + 1}·{column + 1}" for row in range(side) for column in range(side)]
+        return Seen(trace, (f"{name} → {self.labels[int(logits.argmax())]}",), [["[class]", *patches]])
 
     def _pixels(self, given: Any) -> Tensor:
         """A path or an image of Pillow as the model's bytes."""
