@@ -95,7 +95,7 @@ def tokens_of_strings(pieces: Sequence[str]) -> tuple[Token, ...]:
         glued = not piece.startswith(_SPACE_MARKS) if marked else piece.startswith("##")
         begins = index == 0 or not glued or special or tokens[-1].special
         word += begins
-        text = piece.strip("".join(_SPACE_MARKS)).replace("Ċ", "\\n") or "␣"
+        text = piece.strip("".join(_SPACE_MARKS)).replace("Ċ", "\\n").replace("\n", "\\n") or "␣"
         tokens.append(Token(index, text, special, word, begins))
     return tuple(tokens)
 
