@@ -215,7 +215,9 @@ def test_a_bar_leaves_the_answers_alone():
         given, stdout=subprocess.PIPE, stderr=end, text=True, env=os.environ | {"TERM": "xterm"}
     )
     os.close(end)
-    assert "answering" in os.read(terminal, 10_000).decode()
+    seen = os.read(terminal, 10_000).decode()
+    os.close(terminal)
+    assert "answering" in seen
     assert done.returncode == 0 and [line.split("\t")[2] for line in done.stdout.splitlines()] == given[-2:]
 
 

@@ -231,9 +231,9 @@ def measured(
         return (task.judge if finished else task.evaluate)(model, examples, recipe)
 
 
-def finished(run: Run, report: Report | None = None) -> dict[str, dict[str, float]]:
+def finished(run: Run, told: Report) -> dict[str, dict[str, float]]:
     """Lets the task settle what its answers depend on, and measures the validation part and the test part."""
-    told, found = report or Silent(), {}
+    found = {}
     run.model.eval()
     with torch.no_grad():
         run.task.settle(run.model, run.data.valid, run.recipe)
