@@ -19,8 +19,8 @@ import torch
 
 import sightline
 import sightline.huggingface  # makes attn_implementation="sightline" known to Transformers
-from sightline.atomic import check_writable, replacing
-from sightline.errors import CommandError
+from sightline.common.atomic import check_writable, replacing
+from sightline.common.errors import CommandError
 
 PIXELS = 800
 

@@ -12,7 +12,7 @@ pytest.importorskip("rich", reason="the command line needs the [app] extra")
 
 import sightline
 from sightline import cli
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 
 
 def test_help_names_every_command(capsys):

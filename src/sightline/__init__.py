@@ -6,18 +6,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from sightline._version import __version__
-from sightline.align import Align
-from sightline.attention import attention
-from sightline.backend import backend
-from sightline.bias import Bias, alibi, relative
-from sightline.explain import Explanation, explain
-from sightline.info import info
-from sightline.mask import Mask, causal, dense, documents, lengths, prefix, ranges, window
+from sightline.backends import backend
+from sightline.biases import Bias, alibi, relative
+from sightline.call.attention import attention
+from sightline.call.explain import Explanation, explain
+from sightline.call.info import info
+from sightline.masks import Mask, causal, dense, documents, lengths, prefix, ranges, window
 from sightline.matrix import AttentionMatrix, Readouts
-from sightline.monitor import monitor
-from sightline.profile import load_profile, profile
-from sightline.trace import load_trace, trace
-from sightline.trace.media import Picture, Sound
+from sightline.monitoring import monitor
+from sightline.positions.align import Align
+from sightline.profiling import load_profile, profile
+from sightline.tracing import load_trace, trace
+from sightline.tracing.media import Picture, Sound
 
 __all__ = [
     "Align",
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from sightline import measure as measure
     from sightline import models as models
     from sightline import nn as nn
-    from sightline.sdpa import sdpa_override as sdpa_override
+    from sightline.call.sdpa import sdpa_override as sdpa_override
     from sightline.tasks import pipeline as pipeline
 
 # Loaded when first asked for, so that importing sightline stays quick.
@@ -66,7 +66,7 @@ def __getattr__(name: str) -> Any:
     if name in _LATER:
         return importlib.import_module(f"sightline.{name}")
     if name == "sdpa_override":  # puts itself into PyTorch's registry when it is loaded
-        from sightline.sdpa import sdpa_override
+        from sightline.call.sdpa import sdpa_override
 
         return sdpa_override
     if name == "pipeline":

@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sightline._version import __version__
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 
 if TYPE_CHECKING:
     import typer
 
 COMMANDS: dict[str, str] = {
     "look": "sightline.view.command:look",
-    "profile": "sightline.profile.command:profile",
+    "profile": "sightline.profiling.command:profile",
     "serve": "sightline.view.server.command:serve",
     "train": "sightline.tasks.command:train",
     "run": "sightline.tasks.command:run",
@@ -74,7 +74,7 @@ def create_app() -> typer.Typer:
 
 def _setting_error() -> type[Exception]:
     """The engine's error for SIGHTLINE_ISA and the like; asked for late, since importing it takes PyTorch."""
-    from sightline.check import SettingError
+    from sightline.common.check import SettingError
 
     return SettingError
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.bias import Bias, as_bias
-from sightline.mask import Mask, as_mask
+from sightline.biases import Bias, as_bias
+from sightline.masks import Mask, as_mask
 
 
 class Stages(NamedTuple):

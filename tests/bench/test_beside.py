@@ -16,7 +16,7 @@ from sightline.bench.beside.comparison import Comparison
 from sightline.bench.beside.pace import pace
 from sightline.bench.beside.side import SIDES, Job, run_side
 from sightline.cli import main
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.models import (
     Decoder,
     Encoder,

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import sightline
-from sightline.backend import native
+from sightline.backends import native
 
 
 def errors(found, wanted):

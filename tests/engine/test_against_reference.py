@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 import sightline
 from cases import Case, biases, cases, close, masks
-from sightline.backend import native
-from sightline.key_ranges import contains
+from sightline.backends import native
+from sightline.positions.key_ranges import contains
 
 
 @pytest.mark.parametrize("backend", ["cpu", "chunked"])
@@ -161,7 +161,7 @@ def test_batches_and_heads_slice_lazily(case, data):
 @given(data=st.data())
 def test_a_mask_lowers_to_what_it_says(data):
     shape = tuple(data.draw(st.sampled_from([1, 2, 3, 5, 11])) for _ in range(4))
-    mask = sightline.mask.as_mask(data.draw(masks(shape, torch.Generator().manual_seed(0))))
+    mask = sightline.masks.mask.as_mask(data.draw(masks(shape, torch.Generator().manual_seed(0))))
     device = torch.device("cpu")
     wanted = mask.visible(shape, device).expand(shape)
     lowered = mask.lower(shape, device)
@@ -184,7 +184,7 @@ def check_ranges_are_sorted_and_disjoint(ranges, keys):
 @given(data=st.data())
 def test_a_bias_lowers_to_what_it_says(data):
     shape = tuple(data.draw(st.sampled_from([1, 2, 3, 5, 11])) for _ in range(4))
-    bias = sightline.bias.as_bias(data.draw(biases(shape, torch.Generator().manual_seed(0))))
+    bias = sightline.biases.bias.as_bias(data.draw(biases(shape, torch.Generator().manual_seed(0))))
     zero = torch.zeros(*shape[:3], 1), torch.zeros(shape[0], shape[1], shape[3], 1)
     A = sightline.AttentionMatrix(*zero, bias=bias)
     close(A.scores(stage="biased"), bias.dense(shape, torch.device("cpu")).expand(shape), 1e-6)

@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from sightline.backend import cpu, native, products
-from sightline.backend.problem import Problem
+from sightline.backends import cpu, native, products
+from sightline.backends.problem import Problem
 
 pytestmark = [
     pytest.mark.skipif(native.available() is not None, reason="no native core"),

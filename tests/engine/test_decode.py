@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import sightline
 from cases import Case, biases, close, laid_out, masks
-from sightline.backend import cpu, native
-from sightline.lower import lower
+from sightline.backends import cpu, native
+from sightline.call.lower import lower
 
 pytestmark = pytest.mark.skipif(native.available() is not None, reason="no native core")
 
@@ -68,10 +68,15 @@ def by_blocks(case):
     device = torch.device("cpu")
     visible = torch.ones(case.shape, dtype=torch.bool)
     if "mask" in options:
-        visible = sightline.mask.as_mask(options["mask"]).visible(case.shape, device).expand(case.shape)
+        visible = sightline.masks.mask.as_mask(options["mask"]).visible(case.shape, device).expand(case.shape)
     bias = torch.zeros(case.shape)
     if "bias" in options:
-        bias = sightline.bias.as_bias(options["bias"]).dense(case.shape, device).float().expand(case.shape)
+        bias = (
+            sightline.biases.bias.as_bias(options["bias"])
+            .dense(case.shape, device)
+            .float()
+            .expand(case.shape)
+        )
     options["mask"] = F.pad(visible, (0, 0, 0, more))
     options["bias"] = F.pad(bias, (0, 0, 0, more))
     problem = lower(F.pad(case.query, (0, 0, 0, more)), case.key, case.value, **options)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import sightline
 from cases import LENGTHS, Case, close
-from sightline.backend import native
+from sightline.backends import native
 
 LEVELS = native.levels() if native.available() is None else []
 

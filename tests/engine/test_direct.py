@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import sightline
 from cases import close
-from sightline import direct, kept_ranges
+from sightline.common import dispatcher as direct
+from sightline.positions import kept_ranges
 
 
 def tensors(requires_grad=False):
@@ -49,7 +50,7 @@ class Subclass(torch.Tensor):
 @pytest.fixture
 def operator_calls(monkeypatch):
     """How often the operator itself was called."""
-    from sightline import operator
+    from sightline.call import operator
 
     calls = []
     real = operator._attention_operator

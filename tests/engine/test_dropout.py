@@ -3,7 +3,7 @@
 import torch
 
 import sightline
-from sightline.backend import stages
+from sightline.backends import stages
 
 
 def one_hot_values(n):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 import sightline
 from cases import Case, cases, close
 from engine.test_against_reference import check_readouts
-from sightline.backend import native
+from sightline.backends import native
 
 LEVELS = native.levels() if native.available() is None else []
 HALVES = [torch.bfloat16, torch.float16]

@@ -139,7 +139,7 @@ def test_a_level_that_does_not_exist(name, message, monkeypatch):
 
 
 def test_a_level_that_the_machine_lacks(monkeypatch):
-    from sightline.backend import native
+    from sightline.backends import native
 
     monkeypatch.setattr(native, "levels", lambda: ["generic"])
     monkeypatch.setattr(native, "built_levels", lambda: ["generic", "avx512"])

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import sightline
-from sightline.backend import cpu, native
-from sightline.lower import lower
+from sightline.backends import cpu, native
+from sightline.call.lower import lower
 
 LEVELS = native.levels() if native.available() is None else []
 

@@ -174,7 +174,7 @@ def test_k_beyond_the_native_lists():
 def test_one_pass_serves_several_readouts(monkeypatch):
     calls = []
     for name in ("readouts", "lse"):
-        module = sightline.matrix.cpu
+        module = sightline.matrix.matrix.cpu
         original = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, f=original, n=name, **o: calls.append(n) or f(*a, **o))
     q = torch.randn(1, 2, 30, 8)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 import sightline
 from cases import cases, close
 from sightline import reference
-from sightline.backend import dropout, native
-from sightline.backend.problem import GRADIENTS
-from sightline.backend.stages import Block
-from sightline.bias import Alibi, DenseBias, Relative
-from sightline.lower import lower
+from sightline.backends import dropout, native
+from sightline.backends.problem import GRADIENTS
+from sightline.backends.stages import Block
+from sightline.biases import Alibi, DenseBias, Relative
+from sightline.call.lower import lower
 
 pytestmark = pytest.mark.skipif(native.available() is not None, reason="the native core is not built")
 
@@ -225,7 +225,7 @@ def test_the_gradient_of_lse(case):
     names = [name for name in GRADIENTS if getattr(problem, name) is not None]
     b, h, n, _ = problem.shape
     upstream, grad_lse = upstream_of(case), torch.randn(b, h, n)
-    from sightline.backend import chunked, cpu
+    from sightline.backends import chunked, cpu
 
     context, lse = cpu.forward(problem)
     found = cpu.backward(problem, context, lse, upstream, grad_lse, names)

@@ -8,8 +8,8 @@ from torch.library import opcheck
 
 import sightline
 from cases import close
-from sightline.backend.select import tensors as tensor_fields
-from sightline.lower import lower
+from sightline.backends.select import tensors as tensor_fields
+from sightline.call.lower import lower
 
 OPTIONS = {
     "plain": lambda: {},

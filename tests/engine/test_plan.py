@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sightline.backend import cpu, native
-from sightline.lower import lower
+from sightline.backends import cpu, native
+from sightline.call.lower import lower
 
 pytestmark = pytest.mark.skipif(native.available() is not None, reason="no native core")
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 import sightline
 from cases import cases, close
-from sightline.align import offsets
-from sightline.backend import cpu, native, native_pool, products
+from sightline.backends import cpu, native, native_pool, products
+from sightline.positions.align import offsets
 
 pytestmark = pytest.mark.skipif(native.available() is not None, reason="no native core")
 

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 
 import sightline
 from cases import cases, close
-from sightline.backend import stages
+from sightline.backends import stages
 
 
 @given(case=cases())
@@ -46,7 +46,7 @@ def test_adding_a_constant_to_a_row_of_scores_changes_nothing(case):
 def test_a_mask_equals_its_dense_form(case):
     assume("mask" in case.options)
     lazy = case.attention()
-    mask = sightline.mask.as_mask(case.options["mask"])
+    mask = sightline.masks.mask.as_mask(case.options["mask"])
     case.options["mask"] = mask.visible(case.shape, torch.device("cpu"))
     close(case.attention(), lazy, 5e-6)
 
@@ -55,7 +55,7 @@ def test_a_mask_equals_its_dense_form(case):
 def test_a_bias_equals_its_dense_form(case):
     assume("bias" in case.options)
     lazy = case.attention()
-    bias = sightline.bias.as_bias(case.options["bias"])
+    bias = sightline.biases.bias.as_bias(case.options["bias"])
     case.options["bias"] = bias.dense(case.shape, torch.device("cpu")).float()
     close(case.attention(), lazy, 2e-5)
 

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from sightline.backend import native
+from sightline.backends import native
 
 
 @pytest.mark.parametrize(

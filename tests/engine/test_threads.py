@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import sightline
-from sightline.backend import cpu, native
-from sightline.lower import lower
+from sightline.backends import cpu, native
+from sightline.call.lower import lower
 
 pytestmark = pytest.mark.skipif(native.available() is not None, reason="no native core")
 

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import sightline
 from sightline import measure
-from sightline.backend import stages
+from sightline.backends import stages
 from sightline.measure import sweep
 
 TOKENS = torch.arange(12) % 5

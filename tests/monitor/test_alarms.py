@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import sightline
-from sightline.monitor import Alarm, AttentionWarning, Limits
-from sightline.monitor.alarms import Alarms
-from sightline.monitor.measuring import LayerAttention
+from sightline.monitoring import Alarm, AttentionWarning, Limits
+from sightline.monitoring.alarms import Alarms
+from sightline.monitoring.measuring import LayerAttention
 
 from .models import Model, batch
 

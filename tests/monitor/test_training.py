@@ -13,7 +13,7 @@ import transformers as hf
 from torch import Tensor, nn
 
 import sightline
-from sightline.trace import modules as trace_modules
+from sightline.tracing import modules as trace_modules
 
 from .models import HEADS, WIDTH, Model, batch
 
@@ -214,7 +214,7 @@ def test_a_failure_of_its_own_does_not_end_the_training(monkeypatch: pytest.Monk
     def broken(*_: object) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(sys.modules["sightline.monitor.training"], "measured", broken)
+    monkeypatch.setattr(sys.modules["sightline.monitoring.training"], "measured", broken)
     model = Model(1)
     with sightline.monitor(model, 1) as monitor:
         with pytest.warns(RuntimeWarning, match=r"layers\.0 is not measured: MemoryError: no room"):
@@ -233,7 +233,7 @@ def test_a_failure_of_its_own_does_not_end_the_training(monkeypatch: pytest.Monk
         ({"every": 2.0}, "every: must be an integer"),
         ({"start": -1}, "start: must be an integer from 0 on"),
         ({"batch_entries": 0}, "batch_entries: must be an integer from 1 on"),
-        ({"limits": {"growth": 2}}, "limits: expected sightline.monitor.Limits, got dict"),
+        ({"limits": {"growth": 2}}, "limits: expected sightline.monitoring.Limits, got dict"),
         ({"layers": "decoder"}, "decoder"),
         ({"to": 5}, "to: expected the path of a CSV file, .* got int"),
     ],

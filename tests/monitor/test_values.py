@@ -11,7 +11,7 @@ import transformers as hf
 from torch import Tensor, nn
 
 import sightline
-from sightline.monitor import Limits
+from sightline.monitoring import Limits
 
 from .models import HEADS, WIDTH, Model, batch
 

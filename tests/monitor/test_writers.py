@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import sightline
-from sightline.monitor.writers import COLUMNS
+from sightline.monitoring.writers import COLUMNS
 
 from .models import Model, batch
 

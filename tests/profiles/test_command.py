@@ -10,8 +10,8 @@ import json
 import pytest
 
 import sightline
-from sightline.errors import CommandError
-from sightline.profile.corpus import Corpus
+from sightline.common.errors import CommandError
+from sightline.profiling.corpus import Corpus
 from view.test_errors import check_error
 
 from .conftest import texts

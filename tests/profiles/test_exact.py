@@ -11,9 +11,9 @@ from fractions import Fraction
 import pytest
 import torch
 
-from sightline.profile.bins import BINS, LOGITS, POSITIONS, SHARE, quantile
-from sightline.profile.exact import ExactSums
-from sightline.profile.tally import Call, Column, Tally
+from sightline.profiling.bins import BINS, LOGITS, POSITIONS, SHARE, quantile
+from sightline.profiling.exact import ExactSums
+from sightline.profiling.tally import Call, Column, Tally
 
 CALL = Call(0, "layer", "self", 0)
 

@@ -12,8 +12,8 @@ import torch
 import transformers
 
 import sightline
-from sightline.profile.run import is_labelled
-from sightline.profile.statistics import STATISTICS
+from sightline.profiling.run import is_labelled
+from sightline.profiling.statistics import STATISTICS
 from view.conftest import make_model, make_tokenizer
 
 from .conftest import texts

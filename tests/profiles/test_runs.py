@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import sightline
-from sightline.errors import CommandError
-from sightline.profile.job import Job
-from sightline.profile.shards import Shards
-from sightline.profile.signals import Interrupted
-from sightline.profile.statistics import STATISTICS
+from sightline.common.errors import CommandError
+from sightline.profiling.job import Job
+from sightline.profiling.shards import Shards
+from sightline.profiling.signals import Interrupted
+from sightline.profiling.statistics import STATISTICS
 
 from .conftest import texts
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_tasks import Losses, fit_in_parts, interrupt, make_run
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks import joined
 from sightline.tasks.processes import ElsewhereError
 from sightline.tasks.sentiment import Sentiment

@@ -17,7 +17,7 @@ from PIL import Image
 
 import sightline
 from sightline.cli import main
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks.images.augment import augmented
 from sightline.tasks.images.classification import ImageClassification
 from sightline.tasks.images.idx import read_idx

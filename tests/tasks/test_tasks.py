@@ -19,7 +19,7 @@ pytest.importorskip("tokenizers", reason="tasks need the [app] extra")
 pytest.importorskip("rich", reason="tasks need the [app] extra")
 
 from sightline.cli import main
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks import pipeline
 from sightline.tasks import precision as precisions
 from sightline.tasks.pairs import Translation

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import sightline
-from sightline.trace.tensor_file import HEADER_LIMIT, map_file, write_file
+from sightline.tracing.tensor_file import HEADER_LIMIT, map_file, write_file
 
 from .families import FAMILIES, make
 from .modules import HeadMasked, NanoGPT, SquaredReluAttention, ids

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import sightline
-import sightline.sdpa
+import sightline.call.sdpa
 
 from .families import FAMILIES, make
 
@@ -134,7 +134,7 @@ def test_models(name: str) -> None:
 def assert_over() -> None:
     override = sightline.sdpa_override()
     saved(Q, K, V)
-    assert override.calls == 0 and sightline.sdpa._open == 0
+    assert override.calls == 0 and sightline.call.sdpa._open == 0
     assert not torch._C._dispatch_has_kernel_for_dispatch_key("aten::scaled_dot_product_attention", "CPU")
 
 

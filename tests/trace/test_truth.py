@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import sightline
-from sightline.trace.verify import doubt
+from sightline.tracing.verify import doubt
 
 from .modules import CausalSelfAttention, HeadMasked, NanoGPT, SquaredReluAttention, ids
 

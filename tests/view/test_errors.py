@@ -188,7 +188,7 @@ def test_local_folder_asks_for_local_files_only(model_folder, monkeypatch):
 
 
 def test_an_error_while_writing_leaves_the_old_file(tmp_path):
-    from sightline.atomic import write_atomically
+    from sightline.common.atomic import write_atomically
 
     path = tmp_path / "page.html"
     path.write_text("old")

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks.language import Language
 from sightline.tasks.pairs import Translation
 from sightline.tasks.registry import save_task

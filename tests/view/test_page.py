@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from sightline.atomic import write_atomically
+from sightline.common.atomic import write_atomically
 from sightline.view import carried, modules, report
 from sightline.view.reading import Reading, Section
 from sightline.view.summary import Wish, summarize

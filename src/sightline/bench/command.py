@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from sightline.atomic import check_writable
 from sightline.bench.grid import Grid, grid
 from sightline.bench.markdown import check_page, write_page
 from sightline.bench.peers import HIDDEN, PEERS, load_peer
@@ -19,7 +18,8 @@ from sightline.bench.sections import SECTIONS, load_section
 from sightline.bench.session import OURS, Session, Settings
 from sightline.bench.terminal import Terminal
 from sightline.bench.timing import Budget
-from sightline.errors import CommandError
+from sightline.common.atomic import check_writable
+from sightline.common.errors import CommandError
 
 _FULL = Budget(seconds=3.0)
 _QUICK = Budget(seconds=0.4, most=15)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import sightline
-from sightline.backend import native
+from sightline.backends import native
 from sightline.bench.timing import Spent, clock
 
 # Of all processor flags, those that attention kernels care about.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sightline.atomic import check_writable, write_atomically
 from sightline.bench.grid import Grid
 from sightline.bench.report import Report
-from sightline.errors import CommandError
+from sightline.common.atomic import check_writable, write_atomically
+from sightline.common.errors import CommandError
 
 BEGIN = "<!-- sightline bench: begin (what stands between these marks is written by --markdown) -->"
 END = "<!-- sightline bench: end -->"

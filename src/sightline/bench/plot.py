@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline.atomic import check_writable
 from sightline.bench.report import Report
 from sightline.bench.session import OURS, Row
-from sightline.errors import CommandError
+from sightline.common.atomic import check_writable
+from sightline.common.errors import CommandError
 
 SECTIONS = ("forward", "backward")
 SUFFIXES = (".svg", ".png", ".pdf")

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sightline.atomic import write_atomically
 from sightline.bench.machine import describe_machine
 from sightline.bench.peers import HIDDEN, PEERS, load_peer
 from sightline.bench.sections.section import Section
 from sightline.bench.session import Row, Session
+from sightline.common.atomic import write_atomically
 
 FORMAT = 1
 

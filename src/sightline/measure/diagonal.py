@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.align import Align, positions
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.keys import at
 from sightline.measure.rows import counted, visible
 from sightline.measure.sources import CLARK_2019
 from sightline.measure.subject import subject
+from sightline.positions.align import Align, positions
 
 
 @catalogued(

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.align import Align
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rows import counted, visible
 from sightline.measure.sources import DOSOVITSKIY_2020
 from sightline.measure.subject import subject
 from sightline.measure.sweep import View, compute_dtype, sweep
+from sightline.positions.align import Align
 
 
 @catalogued(

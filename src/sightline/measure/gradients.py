@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.backend.readouts import Readout
+from sightline.backends.readouts import Readout
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rolling import Targets, one_hot, per_target, square

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from sightline.check import check_device, check_integers, fits
+from sightline.common.check import check_device, check_integers, fits
 from sightline.matrix import AttentionMatrix
 from sightline.measure.rows import visible
 

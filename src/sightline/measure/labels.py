@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.align import Align
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.diagonal import at_offset
@@ -20,6 +19,7 @@ from sightline.measure.sinks import learned
 from sightline.measure.sources import CLARK_2019, OLSSON_2022, VOITA_2019
 from sightline.measure.subject import subject
 from sightline.measure.sweep import sees
+from sightline.positions.align import Align
 
 
 @dataclass(frozen=True)

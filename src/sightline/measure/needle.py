@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.align import Align, positions
-from sightline.check import check_device, check_integers, fits
+from sightline.common.check import check_device, check_integers, fits
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.keys import Keys, chosen
 from sightline.measure.repeats import looked_up, token_ids
 from sightline.measure.subject import subject
+from sightline.positions.align import Align, positions
 
 
 @catalogued(

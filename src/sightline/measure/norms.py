@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.backend.readouts import Values
-from sightline.indexing import as_slice
+from sightline.backends.readouts import Values
 from sightline.matrix import AttentionMatrix
+from sightline.matrix.indexing import as_slice
 from sightline.measure.catalogue import catalogued
 from sightline.measure.subject import Subject, subject
 from sightline.measure.sweep import View, sweep

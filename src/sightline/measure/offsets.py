@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
-from sightline.align import Align
 from sightline.measure.catalogue import catalogued
 from sightline.measure.diagonal import at_offset
 from sightline.measure.rows import counted, visible
 from sightline.measure.sources import OLSSON_2022, VOITA_2019
 from sightline.measure.subject import subject
+from sightline.positions.align import Align
 
 
 @catalogued(

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.align import Align, positions
-from sightline.check import check_device, check_integers, fits
+from sightline.common.check import check_device, check_integers, fits
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rows import counted
 from sightline.measure.sources import OLSSON_2022
 from sightline.measure.subject import subject
 from sightline.measure.sweep import View, compute_dtype, part, sweep
+from sightline.positions.align import Align, positions
 
 
 @catalogued(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.check import check_device, check_integers
+from sightline.common.check import check_device, check_integers
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.subject import layers

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.check import check_device, fits
+from sightline.common.check import check_device, fits
 from sightline.matrix import AttentionMatrix
 from sightline.measure.sweep import only_ranges, seen_blocks
 

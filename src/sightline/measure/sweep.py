@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.backend.problem import Problem
-from sightline.backend.readouts import Part, Readout, View, run
-from sightline.backend.stages import (
+from sightline.backends.problem import Problem
+from sightline.backends.readouts import Part, Readout, View, run
+from sightline.backends.stages import (
     BLOCK_ENTRIES,
     Block,
     compute_dtype,

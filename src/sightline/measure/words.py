@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.check import check_device, check_integers, fits
+from sightline.common.check import check_device, check_integers, fits
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rows import visible

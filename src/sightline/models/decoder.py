@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.mask import Mask
+from sightline.masks import Mask
 from sightline.models.config import TransformerConfig
 from sightline.models.embedding import TokenEmbedding
 from sightline.models.generation import Generated, Running, generate

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from sightline.check import check_integers
+from sightline.common.check import check_integers
 from sightline.models.config import TransformerConfig
 from sightline.models.stacks import input_positions
 from sightline.nn.transformer_block import make_norm

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sightline.mask import Mask
+from sightline.masks import Mask
 from sightline.models.config import TransformerConfig
 from sightline.models.embedding import TokenEmbedding
 from sightline.models.heads import ClassificationHead, MaskedTokenHead, PositionHead

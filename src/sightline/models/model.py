@@ -9,8 +9,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from sightline.mask import Mask, as_mask
-from sightline.mask import lengths as lengths_mask
+from sightline.masks import Mask, as_mask
+from sightline.masks import lengths as lengths_mask
 from sightline.models.config import TransformerConfig
 
 

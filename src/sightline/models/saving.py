@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.atomic import replacing
-from sightline.errors import CommandError
+from sightline.common.atomic import replacing
+from sightline.common.errors import CommandError
 from sightline.models.config import TransformerConfig
 from sightline.models.model import Model
 

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from sightline.align import Align
-from sightline.bias import Bias
-from sightline.bias import alibi as alibi_bias
+from sightline.biases import Bias
+from sightline.biases import alibi as alibi_bias
 from sightline.nn.fixed import Fixed
+from sightline.positions.align import Align
 
 
 def alibi_slopes(heads: int) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sightline.check import check_integers, is_eager
+from sightline.common.check import check_integers, is_eager
 
 _FIRST_CAPACITY = 64
 

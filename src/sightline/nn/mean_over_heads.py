@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.like_tensor import LikeTensor
 from sightline.matrix import AttentionMatrix
+from sightline.matrix.like_tensor import LikeTensor
 
 
 class MeanOverHeads(LikeTensor):

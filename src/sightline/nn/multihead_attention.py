@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.attention import attention
-from sightline.check import is_eager
-from sightline.mask import Mask, as_mask, causal, ranges
+from sightline.call.attention import attention
+from sightline.common.check import is_eager
+from sightline.masks import Mask, as_mask, causal, ranges
 from sightline.matrix import AttentionMatrix
 from sightline.nn.mean_over_heads import MeanOverHeads
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sightline.check import is_eager
+from sightline.common.check import is_eager
 from sightline.nn.fixed import Fixed, rows_at
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from sightline.align import Align
-from sightline.bias import Alibi, Bias, Relative
-from sightline.mask import Both, Either, Mask, Window, as_mask, lengths
+from sightline.biases import Alibi, Bias, Relative
+from sightline.masks import Both, Either, Mask, Window, as_mask, lengths
 from sightline.nn.kv_cache import KVCache
+from sightline.positions.align import Align
 
 
 def check_aligned(

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sightline.align import Align
-from sightline.bias import Bias, relative
+from sightline.biases import Bias, relative
+from sightline.positions.align import Align
 
 
 class RelativePositions(nn.Module):

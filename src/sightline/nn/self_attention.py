@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from sightline.attention import attention
-from sightline.bias import Bias
-from sightline.mask import Mask
+from sightline.biases import Bias
+from sightline.call.attention import attention
+from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
 from sightline.nn.kv_cache import KVCache
 from sightline.nn.ragged import check_aligned, hide_padding

@@ -7,7 +7,7 @@ from typing import NamedTuple, Unpack
 
 from torch import Tensor, nn
 
-from sightline.mask import Mask, as_mask, causal, window
+from sightline.masks import Mask, as_mask, causal, window
 from sightline.matrix import AttentionMatrix
 from sightline.nn.alibi import Alibi
 from sightline.nn.decoder_cache import DecoderCache

@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
 from torch import Tensor, nn
 
-from sightline.bias import Bias
-from sightline.mask import Mask
+from sightline.biases import Bias
+from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
 from sightline.nn.feed_forward import Activation, FeedForward
 from sightline.nn.kv_cache import KVCache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks.registry import FILE
 
 _BOX = Path(__file__).parent.parent / "box"

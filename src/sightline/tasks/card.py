@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sightline._version import __version__
-from sightline.atomic import write_atomically
+from sightline.common.atomic import write_atomically
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.task import Data, Task
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sightline.atomic import replacing
-from sightline.errors import CommandError
+from sightline.common.atomic import replacing
+from sightline.common.errors import CommandError
 
 FILE = "checkpoint.safetensors"
 _KEY = "sightline_run"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks.card import write_card
 from sightline.tasks.checkpoint import forget_run
 from sightline.tasks.precision import notices_of_precision

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sightline.atomic import write_atomically
-from sightline.errors import CommandError
+from sightline.common.atomic import write_atomically
+from sightline.common.errors import CommandError
 from sightline.tasks.checkpoint import Progress
 
 FILE = "log.jsonl"

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 import sightline
-from sightline.atomic import write_atomically
-from sightline.errors import CommandError
+from sightline.common.atomic import write_atomically
+from sightline.common.errors import CommandError
 from sightline.tasks.task import Seen, Wish
 from sightline.view.reading import Reading
 from sightline.view.report import report_parts

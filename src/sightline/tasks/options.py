@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks.task import Source
 
 Valid = Annotated[Path | None, typer.Option(help="Validation data. Default: a part of --data.")]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks.box import box_folder, boxed
 from sightline.tasks.registry import TASKS, find_task, load_task
 

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 
 T = TypeVar("T")
 _WHILE_THE_FIRST_WORKS = timedelta(days=7)  # a process that dies is noticed at once, by its closed connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 
 _TRUTH = {"true": True, "false": False}
 

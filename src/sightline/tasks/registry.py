@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from sightline.atomic import write_atomically
-from sightline.errors import CommandError
+from sightline.common.atomic import write_atomically
+from sightline.common.errors import CommandError
 from sightline.models import Model, from_pretrained, load_tokenizer
 from sightline.tasks.checkpoint import FILE as UNFINISHED
 from sightline.tasks.images.classification import ImageClassification

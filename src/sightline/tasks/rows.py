@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 
 _TABLES = {".tsv": "\t", ".csv": ","}
 _JSON = {".jsonl", ".ndjson"}

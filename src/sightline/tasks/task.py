@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.models import Model
 from sightline.tasks.recipe import Recipe
 from sightline.view.source import read_source

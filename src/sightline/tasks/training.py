@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks.batches import batches_of
 from sightline.tasks.checkpoint import Progress, load_run, save_run
 from sightline.tasks.interrupt import Abandoned, Interrupts

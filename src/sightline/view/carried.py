@@ -17,7 +17,7 @@ from sightline.view.layers import part
 from sightline.view.tensors import TensorStore
 
 if TYPE_CHECKING:
-    from sightline.backend.problem import Problem
+    from sightline.backends.problem import Problem
     from sightline.matrix import AttentionMatrix
 
 TOLERANCE = 1e-3

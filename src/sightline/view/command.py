@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.atomic import check_writable, write_atomically
+from sightline.common.atomic import check_writable, write_atomically
 from sightline.view.errors import LookError
 from sightline.view.source import read_source
 

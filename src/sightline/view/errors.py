@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 
 
 class LookError(CommandError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.measure.sources import CAVEAT
 from sightline.view.colours import LIGHT, colour
 from sightline.view.errors import LookError
@@ -26,7 +26,7 @@ from sightline.view.traced import PAGE_LIMIT, least_bytes, reading_of, shown
 
 if TYPE_CHECKING:
     from sightline.matrix import AttentionMatrix
-    from sightline.trace.calls import Calls
+    from sightline.tracing.calls import Calls
 
 #: Queries or keys of what is shown whole, at most.
 TOKENS = 1024

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sightline.huggingface.load import LoadedModel
     from sightline.matrix import AttentionMatrix
-    from sightline.trace.media import Picture, Sound
+    from sightline.tracing.media import Picture, Sound
 
 _WRITTEN = 64  # tokens that an encoder-decoder writes at most when no target is given
 
@@ -153,7 +153,7 @@ def _read_pair(loaded: LoadedModel, text: str, pair: str | None, limit: int | No
 def _run(loaded: LoadedModel, inputs: dict[str, Any]) -> Any:
     import torch
 
-    from sightline.check import SettingError
+    from sightline.common.check import SettingError
 
     loaded.model.config.use_cache = False
     try:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sightline.trace.media import Picture
+from sightline.tracing.media import Picture
 from sightline.view.about import Start, about, page_tokens, side_lists
 from sightline.view.carried import carry, fixed_vectors
 from sightline.view.labels import labels_of

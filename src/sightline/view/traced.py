@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightline.atomic import write_atomically
-from sightline.errors import CommandError
-from sightline.trace.choice import Choice, Layers
+from sightline.common.atomic import write_atomically
+from sightline.common.errors import CommandError
+from sightline.tracing.choice import Choice, Layers
 from sightline.view.errors import LookError
 from sightline.view.reading import LayerFacts, Reading, Section, sees_first_only
 from sightline.view.report import report_parts
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sightline.matrix import AttentionMatrix
-    from sightline.trace.call import AttentionCall
-    from sightline.trace.calls import Calls
+    from sightline.tracing.call import AttentionCall
+    from sightline.tracing.calls import Calls
 
 PAGE_LIMIT = 200_000_000
 """Bytes of queries and keys that a page is made of at most: what browsers open without complaint."""

@@ -7,7 +7,7 @@ import torch
 
 import sightline
 from sightline import measure
-from sightline.backend import stages as stages_of_blocks
+from sightline.backends import stages as stages_of_blocks
 from sightline.view.reading import Section
 from sightline.view.server.cancel import Cancel, StoppedError
 from sightline.view.server.flow import relevance, rollout

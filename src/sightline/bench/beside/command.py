@@ -50,8 +50,8 @@ def beside(
     Both start from the same weights and see the same batches; each runs in a process of its own, in turn.
     Ctrl-C keeps the seeds that are finished.
     """
-    from sightline.atomic import check_writable
     from sightline.bench.beside.side import SIDES, Job
+    from sightline.common.atomic import check_writable
     from sightline.tasks.registry import find_task
 
     recipe = find_task(task).recipe.changed(set_ or [])
@@ -107,7 +107,7 @@ def _time(job: Job, steps: int, json: Path | None) -> None:
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
-    from sightline.atomic import write_atomically
     from sightline.bench.machine import describe_machine
+    from sightline.common.atomic import write_atomically
 
     write_atomically(path, [json_lines.dumps({"machine": describe_machine(), **found}, indent=2) + "\n"])

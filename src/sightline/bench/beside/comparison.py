@@ -13,7 +13,7 @@ from typing import Any
 from sightline.bench.beside.process import Runner
 from sightline.bench.beside.side import SIDES, Job
 from sightline.bench.grid import ABSENT, Grid
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.task import Source
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sightline.bench.beside.weights import torch_layers
-from sightline.mask import Mask, as_mask
+from sightline.masks import Mask, as_mask
 from sightline.models import TransformerConfig
 from sightline.nn import DecoderCache, TransformerDecoder, TransformerEncoder
 

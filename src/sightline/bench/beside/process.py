@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from sightline.bench.beside.side import Job, run_side
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks.progress import Shown
 from sightline.tasks.registry import find_task
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sightline.bench import resident
 from sightline.bench.beside.twin import comparable, torch_twin
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks.batches import batches_of
 from sightline.tasks.memory import keep_freed_memory
 from sightline.tasks.recipe import Recipe

@@ -9,7 +9,7 @@ from sightline.bench.case import Case, Inputs
 from sightline.bench.pattern import Causal, Documents, Lengths, Window
 from sightline.bench.peers.peer import Peer, Run
 from sightline.bench.peers.torch_run import torch_run
-from sightline.mask import Mask
+from sightline.masks import Mask
 
 
 class Sightline(Peer):

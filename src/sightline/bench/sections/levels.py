@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from sightline.backend import native
+from sightline.backends import native
 from sightline.bench.case import Case
 from sightline.bench.judge import verdict
 from sightline.bench.pattern import CAUSAL, FULL

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import sightline
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.models import TransformerConfig, VisionEncoder
 from sightline.tasks.images.augment import augmented
 from sightline.tasks.images.folder import images_in

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks.rows import DataError
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}

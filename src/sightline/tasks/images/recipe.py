@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks.recipe import Recipe
 
 

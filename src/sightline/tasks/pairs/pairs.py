@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.models import EncoderDecoder, TransformerConfig
 from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from itertools import zip_longest
 from typing import Any
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks.pairs.pairs import Pairs
 from sightline.tasks.pairs.recipe import PairRecipe
 from sightline.tasks.task import Data, Source

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.tasks.rows import DataError
 
 ENDINGS = (".wav", ".flac", ".ogg", ".mp3")

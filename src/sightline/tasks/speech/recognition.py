@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import sightline
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.models import SpeechEncoder, TransformerConfig
 from sightline.tasks.rows import DataError
 from sightline.tasks.speech.audio import need_packages

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sightline.backend import cpu
-from sightline.backend.cell_rows import cell_rows, runs_natively
-from sightline.backend.stages import weights_of
+from sightline.backends import cpu
+from sightline.backends.cell_rows import cell_rows, runs_natively
+from sightline.backends.stages import weights_of
 from sightline.matrix import AttentionMatrix
 
 #: Weights of one piece: two cores take 20 to 40 ms for them. Between two pieces a computation can stop.

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import CommandError
+from sightline.common.errors import CommandError
 from sightline.matrix import AttentionMatrix
-from sightline.trace import load_trace
-from sightline.trace.calls import Calls
+from sightline.tracing import load_trace
+from sightline.tracing.calls import Calls
 from sightline.view.about import Start, about, short_name, side_lists
 from sightline.view.errors import LookError
 from sightline.view.reading import Reading

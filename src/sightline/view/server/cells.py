@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sightline.backend import cpu
-from sightline.backend.grid import Grid
+from sightline.backends import cpu
+from sightline.backends.grid import Grid
 from sightline.matrix import AttentionMatrix
 from sightline.view.pyramid import Region
 from sightline.view.server.blocks import Piece, pieces, read

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
 
-from sightline.errors import CommandError
-from sightline.trace import trace
+from sightline.common.errors import CommandError
+from sightline.tracing import trace
 from sightline.view.reading import Reading
 from sightline.view.server.cancel import StoppedError
 from sightline.view.server.catalogue import Open, open_reading

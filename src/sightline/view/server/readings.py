@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.backend import cpu
-from sightline.backend.grid import Grid
-from sightline.backend.pool import cell_of
+from sightline.backends import cpu
+from sightline.backends.grid import Grid
+from sightline.backends.pool import cell_of
 from sightline.matrix import AttentionMatrix
 from sightline.view.labels import REPEATS, labels_of
 from sightline.view.reading import Section

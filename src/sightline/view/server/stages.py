@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.backend.problem import Problem
+from sightline.backends.problem import Problem
 from sightline.matrix import AttentionMatrix
 from sightline.view.server.readings import row
 

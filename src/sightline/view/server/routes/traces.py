@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sightline.trace.media import Picture
+from sightline.tracing.media import Picture
 from sightline.view.about import page_tokens
 from sightline.view.server.asked import RefusedError, find_trace, integer
 from sightline.view.server.catalogue import Open

@@ -1,0 +1,56 @@
+"""The lse of a matrix's rows, computed when first asked for and then kept; parts of the matrix share it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sightline.backends import chunked, cpu
+from sightline.backends.problem import Problem
+from sightline.backends.select import select_rows, strided
+from sightline.backends.stages import compute_dtype
+
+
+@dataclass(frozen=True)
+class RowLse:
+    """As much of an lse as is known.
+
+    Two threads may compute the same rows; they write the same numbers.
+
+    Attributes:
+        values: [B,H,N]; anything where not known.
+        known: [B,H,N] bool.
+    """
+
+    values: Tensor
+    known: Tensor
+
+    @classmethod
+    def of(cls, problem: Problem) -> RowLse:
+        """Nothing known yet. Pages that nobody asks for are never touched."""
+        shape, device = problem.query.shape[:3], problem.query.device
+        with torch.inference_mode(False):  # else it could not be written to outside of that mode
+            values = torch.empty(shape, dtype=compute_dtype(problem), device=device)
+            return cls(values, torch.zeros(shape, dtype=torch.bool, device=device))
+
+    def select(self, batch: slice, heads: slice) -> RowLse:
+        """That of some batch entries and heads: views of the same memory."""
+        return RowLse(self.values[batch, heads], self.known[batch, heads])
+
+    def missing(self, rows: slice) -> int:
+        """How many of the rows, over all batch entries and heads, are not known."""
+        known = self.known[:, :, rows]
+        return known.numel() - int(known.sum())
+
+    def fill(self, problem: Problem, rows: slice, native: bool) -> None:
+        """Makes the lse of some rows known, each of these natively or not."""
+        if self.missing(rows) == 0:
+            return
+        if native and not strided(problem, rows):
+            found = cpu.lse(select_rows(problem, rows))
+        else:
+            found = chunked.lse(problem, rows)
+        self.values[:, :, rows] = found
+        self.known[:, :, rows] = True

@@ -1,0 +1,126 @@
+"""Self-attention: check → lower → run."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from sightline.biases import Bias
+from sightline.call import operator
+from sightline.call.lower import lower
+from sightline.masks import Mask
+from sightline.matrix import AttentionMatrix
+
+
+@overload
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Mask | Tensor | None = None,
+    bias: Bias | Tensor | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    dropout: float = 0.0,
+    return_matrix: Literal[False] = False,
+) -> Tensor: ...
+
+
+@overload
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Mask | Tensor | None = None,
+    bias: Bias | Tensor | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    dropout: float = 0.0,
+    return_matrix: Literal[True],
+) -> tuple[Tensor, AttentionMatrix]: ...
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Mask | Tensor | None = None,
+    bias: Bias | Tensor | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    dropout: float = 0.0,
+    return_matrix: bool = False,
+) -> Tensor | tuple[Tensor, AttentionMatrix]:
+    """Exact self-attention with memory linear in the sequence.
+
+    ``context = softmax(mask(cap(scale · q·kᵀ) + bias)) · v``, where ``cap(x) = softcap · tanh(x / softcap)``.
+    The weights of a row sum to 1; with sinks to less, since ``exp(sink_h)`` joins the denominator only.
+
+    Args:
+        query: [B,H,N,D], float32, bfloat16, float16 or float64, on any device, with any strides.
+        key: [B,G,M,D] of the same dtype; query head h reads key/value head h // (H / G), nothing repeated.
+        value: [B,G,M,E].
+        mask: what may be looked at: :func:`causal`, :func:`window`, :func:`prefix`, :func:`lengths`,
+            :func:`documents`, :func:`dense`, combined with ``&`` and ``|``, or a bool tensor that
+            broadcasts to [B,H,N,M] (True = may look). Default: everything.
+        bias: added to the scores: :func:`alibi`, :func:`relative`, or a floating tensor that broadcasts to
+            [B,H,N,M]; -inf hides. Gradients reach slopes, tables and tensors. Default: none.
+        scale: what the scores are multiplied with. Default: 1/√D.
+        softcap: bounds the scaled scores to ±softcap. Default: none.
+        sinks: [H] logits, one per head. Default: none.
+        dropout: share of the weights that is zeroed, the others scaled by 1/(1 - dropout); drawn from
+            PyTorch's generator. Default: 0.
+        return_matrix: whether to return the attention matrix as well: lazy, detached, without dropout.
+
+    Returns:
+        The context vectors [B,H,N,E] in the query's dtype; with ``return_matrix`` also the
+        :class:`AttentionMatrix`. A query with nothing to look at gets a context of 0, never NaN. Causal
+        masks align to the bottom right: the last query sees the last key.
+
+    Raises:
+        ValueError: for shapes that do not fit, tensors on different devices, a scale or softcap that is no
+            finite number, a dropout outside [0, 1].
+        TypeError: for dtypes that differ or are not supported.
+
+    Sources: Vaswani et al. 2017, "Attention is all you need"; Rabe & Staats 2021, "Self-attention does not
+    need O(n²) memory"; Dao et al. 2022, "FlashAttention".
+
+    Example:
+        >>> import sightline, torch
+        >>> query, key, value = torch.randn(3, 1, 8, 100, 64)
+        >>> context, A = sightline.attention(query, key, value, mask=sightline.causal(), return_matrix=True)
+        >>> context.shape, A.shape
+        (torch.Size([1, 8, 100, 64]), torch.Size([1, 8, 100, 100]))
+    """
+    query, key, value = autocast(query, key, value)
+    problem = lower(
+        query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks, dropout=dropout
+    )
+    context, lse = operator.run(problem, want_lse=return_matrix)
+    if not return_matrix:
+        return context
+    return context, AttentionMatrix.of_problem(problem, lse)
+
+
+def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Under autocast, float32 and half tensors in the dtype that the region asks for, as SDPA has them."""
+    first = tensors[0]
+    if not isinstance(first, Tensor):
+        return tensors
+    kind = first.device.type
+    available = kind == "cpu" or torch.amp.is_autocast_available(kind)
+    if not available or not torch.is_autocast_enabled(kind):
+        return tensors
+    dtype = torch.get_autocast_dtype(kind)
+    return tuple(
+        t.to(dtype) if isinstance(t, Tensor) and t.is_floating_point() and t.dtype != torch.float64 else t
+        for t in tensors
+    )

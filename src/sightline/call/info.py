@@ -1,0 +1,41 @@
+"""What this installation can do on this machine."""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+import torch
+
+from sightline._version import __version__
+from sightline.backends import native
+
+
+def info() -> dict[str, str]:
+    """Versions, the native core's instruction-set levels and which one is active, and threads.
+
+    Raises:
+        ValueError: if SIGHTLINE_ISA names a level that does not exist or that this machine lacks.
+
+    Example:
+        >>> import sightline
+        >>> sightline.info()["sightline"] == sightline.__version__
+        True
+    """
+    found = {
+        "sightline": __version__,
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()} {platform.system()}",
+        "threads": str(torch.get_num_threads()),
+    }
+    missing = native.available()
+    if missing is not None:
+        return found | {"native core": f"not available: {missing}"}
+    built = native.built_levels()
+    return found | {
+        "native core": str(native.library()._name),
+        "levels built": ", ".join(built),
+        "levels here": ", ".join(native.levels()),
+        "level active": built[native.level()],
+    }

@@ -1,0 +1,143 @@
+"""From what the caller gave to what a backend gets: every check, then masks and biases lowered."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sightline.backends.problem import Problem
+from sightline.biases import Bias, LoweredBias, as_bias
+from sightline.common.check import check_device, is_eager
+from sightline.masks import Lowered, Mask, as_mask
+
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def lower(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | None,
+    *,
+    mask: Mask | Tensor | None = None,
+    bias: Bias | Tensor | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Problem:
+    """The checked and lowered problem; see :func:`sightline.attention` for the arguments and errors."""
+    _check_tensors(query, key, value)
+    _check_shapes(query, key, value)
+    shape = (*query.shape[:3], key.shape[2])
+    seen = Lowered(None, None) if mask is None else as_mask(mask).lower(shape, query.device)
+    weighed = LoweredBias() if bias is None else as_bias(bias).lower(shape, query.device)
+    check_dropout(dropout)
+    return Problem(
+        query,
+        key,
+        value,
+        scale=1 / math.sqrt(query.shape[3]) if scale is None else _finite("scale", scale),
+        softcap=None if softcap is None else _positive("softcap", softcap),
+        ranges=seen.ranges,
+        visible=seen.visible,
+        bias=weighed.bias,
+        slopes=weighed.slopes,
+        table=weighed.table,
+        offset=weighed.offset,
+        sinks=None if sinks is None else _checked_sinks(sinks, query),
+        dropout=float(dropout),
+        # Drawn from PyTorch's generator, so torch.manual_seed decides.
+        seed=torch.randint(2**62, (), device=query.device) if dropout > 0 else None,
+    )
+
+
+def _check_tensors(query: Tensor, key: Tensor, value: Tensor | None) -> None:
+    for name, tensor in (("query", query), ("key", key), ("value", value)):
+        if tensor is None and name == "value":
+            continue
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}.")
+        if tensor.dtype not in _DTYPES:
+            raise TypeError(
+                f"{name}: dtype {tensor.dtype} is not supported; "
+                "use float32, bfloat16, float16 or float64, for instance with .float()."
+            )
+        if tensor.dim() != 4:
+            axes = "[B,H,N,D]" if name == "query" else "[B,G,M,D]" if name == "key" else "[B,G,M,E]"
+            raise ValueError(
+                f"{name}: expected 4 axes {axes}, got shape {list(tensor.shape)}. "
+                "Add batch or head axes with tensor[None]."
+            )
+        if tensor.dtype != query.dtype:
+            raise TypeError(f"{name}: dtype {tensor.dtype} differs from the query's {query.dtype}.")
+        check_device(name, tensor, query.device)
+
+
+def _check_shapes(query: Tensor, key: Tensor, value: Tensor | None) -> None:
+    b, h, _, d = query.shape
+    if d == 0:
+        raise ValueError("query: width 0 (axis D, the last); a query needs at least one number.")
+    if key.shape[0] != b:
+        raise ValueError(f"key: batch {key.shape[0]} differs from the query's {b} (axis B, the first).")
+    if key.shape[3] != d:
+        raise ValueError(
+            f"key: width {key.shape[3]} differs from the query's {d} (axis D, the last). "
+            "Project both to the same width."
+        )
+    groups = key.shape[1]
+    if (groups == 0 and h > 0) or (groups and h % groups):
+        raise ValueError(
+            f"key: {groups} key/value heads (G, axis 1) do not divide the query's {h} heads (H, axis 1). "
+            "H must be a multiple of G."
+        )
+    if value is not None and value.shape[:3] != key.shape[:3]:
+        for axis, letter in enumerate("BGM"):
+            if value.shape[axis] != key.shape[axis]:
+                raise ValueError(
+                    f"value: {value.shape[axis]} entries along axis {letter} ({axis}) differ from the "
+                    f"key's {key.shape[axis]}. Keys and values belong in pairs."
+                )
+
+
+def _checked_sinks(sinks: Tensor, query: Tensor) -> Tensor:
+    if not isinstance(sinks, Tensor) or not sinks.is_floating_point():
+        kind = sinks.dtype if isinstance(sinks, Tensor) else type(sinks).__name__
+        raise TypeError(f"sinks: expected a floating tensor [H], got {kind}.")
+    if sinks.shape != (query.shape[1],):
+        raise ValueError(
+            f"sinks: shape {list(sinks.shape)} does not fit H={query.shape[1]} heads (axis H). "
+            "Give one logit per query head."
+        )
+    check_device("sinks", sinks, query.device)
+    return sinks
+
+
+def _finite(name: str, number: float) -> float:
+    number = _number(name, number)
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: must be finite, got {number}.")
+    return number
+
+
+def _positive(name: str, number: float) -> float:
+    number = _finite(name, number)
+    if number <= 0:
+        raise ValueError(f"{name}: must be above 0, got {number}. None leaves it out.")
+    return number
+
+
+def _number(name: str, number: float) -> float:
+    if isinstance(number, Tensor) and (number.numel() != 1 or not is_eager(number)):
+        raise TypeError(f"{name}: expected a number, got a tensor of shape {list(number.shape)}.")
+    try:
+        return float(number)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {type(number).__name__}.") from None
+
+
+def check_dropout(dropout: float) -> None:
+    """Refuses what is no share."""
+    if not 0 <= _number("dropout", dropout) <= 1:
+        raise ValueError(f"dropout: must lie between 0 and 1, got {dropout}.")

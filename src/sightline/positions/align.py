@@ -1,0 +1,54 @@
+"""Where query 0 stands among the keys: the one place that turns ``align`` into offsets."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sightline.common.check import check_device, check_integers
+
+Align = str | int | Tensor
+
+
+def check_align(name: str, align: Align) -> Align:
+    """The align as it is, or a clear error."""
+    if isinstance(align, str):
+        if align not in ("bottom-right", "top-left"):
+            raise ValueError(
+                f'{name}: align must be "bottom-right", "top-left", an integer offset or a [B] tensor of '
+                f"offsets, got {align!r}."
+            )
+    elif isinstance(align, Tensor):
+        check_integers(f"{name} align", align)
+        if align.dim() != 1:
+            raise ValueError(f"{name}: a tensor of offsets must be [B], got shape {list(align.shape)}.")
+    elif isinstance(align, bool) or not isinstance(align, int):
+        raise TypeError(f"{name}: align must be a string, an integer or a tensor, got {align!r}.")
+    return align
+
+
+def offsets(align: Align, batch: int, queries: int, keys: int, device: torch.device) -> Tensor:
+    """The position of query 0 for each batch entry: [1] or [B] int64."""
+    if isinstance(align, Tensor):
+        check_device("align", align, device)
+        if align.shape[0] not in (1, batch):
+            raise ValueError(
+                f"align: {align.shape[0]} offsets do not fit the batch B={batch} (axis B). Give [B] offsets."
+            )
+        return align.long()
+    return torch.full((1,), first_position(align, queries, keys), dtype=torch.int64, device=device)
+
+
+def positions(align: Align, batch: int, queries: int, keys: int, device: torch.device) -> Tensor:
+    """The positions of all queries for each batch entry: [1,N] or [B,N]."""
+    if isinstance(align, Tensor):
+        return torch.arange(queries, device=device) + offsets(align, batch, queries, keys, device)[:, None]
+    first = first_position(align, queries, keys)
+    return torch.arange(first, first + queries, dtype=torch.int32, device=device)[None]
+
+
+def first_position(align: str | int, queries: int, keys: int) -> int:
+    """The position of query 0."""
+    if align == "bottom-right":
+        return keys - queries
+    return 0 if align == "top-left" else int(align)

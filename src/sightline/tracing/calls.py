@@ -1,0 +1,219 @@
+"""Attention calls in the order in which they ran, and what can be asked of all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from sightline.tracing.call import AttentionCall
+from sightline.tracing.choice import Layers
+
+if TYPE_CHECKING:
+    from sightline.measure import HeadLabel
+    from sightline.tracing.media import Picture, Sound
+
+
+class Calls:
+    """Attention calls in the order in which they ran, found by place or by module name.
+
+    Attributes:
+        notices: what the user ought to know about this trace, as sentences.
+        model: the model's class or configuration name.
+        tokens: the tokens that were looked at, if somebody sets them.
+        medium: the image or sound whose patches or frames were looked at, if somebody sets it: a
+            :class:`sightline.Picture` or a :class:`sightline.Sound`.
+    """
+
+    def __init__(self, calls: Sequence[AttentionCall] = (), model: str = "") -> None:
+        self._calls = list(calls)
+        self.notices: list[str] = []
+        self.model = model
+        self.tokens: list[str] | None = None
+        self.medium: Picture | Sound | None = None
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[AttentionCall]:
+        return iter(tuple(self._calls))
+
+    def __getitem__(self, which: int | str) -> AttentionCall:
+        """A call by its place, or by the name of its module or of one around it.
+
+        Raises:
+            IndexError: for a place that there is not; KeyError: for a name without a call, or with several.
+        """
+        if isinstance(which, str):
+            return self._named(which)
+        if isinstance(which, bool) or not isinstance(which, int):
+            raise TypeError(f"trace[...]: takes a place or a module's name, got {which!r}.")
+        if not -len(self) <= which < len(self):
+            raise IndexError(f"trace[{which}]: there are {len(self)} calls.")
+        return self._calls[which]
+
+    def _named(self, name: str) -> AttentionCall:
+        inside = [call for call in self._calls if call.name == name]
+        inside = inside or [call for call in self._calls if call.name.startswith(f"{name}.")]
+        if len(inside) == 1:
+            return inside[0]
+        if not inside:
+            known = ", ".join(dict.fromkeys(repr(call.name) for call in self._calls)) or "none"
+            raise KeyError(f"trace[{name!r}]: no attention ran there. Calls: {known}.")
+        several = ", ".join(f"{call.index}: {call.name!r} ({call.kind})" for call in inside[:8])
+        raise KeyError(
+            f"trace[{name!r}]: {len(inside)} calls ran there ({several}). Ask for one by its place."
+        )
+
+    @property
+    def unverified(self) -> list[AttentionCall]:
+        """The calls whose matrix was not found to be the model's own; each has a reason."""
+        return [call for call in self._calls if not call.verified]
+
+    def heads(
+        self, tokens: Tensor | None = None, *, under: str = "", unverified: bool = False, **options: Any
+    ) -> dict[str, list[HeadLabel]]:
+        """What each head of every self-attention call does, in a word, by the name of the call's module.
+
+        Args:
+            tokens: [M] or [B,M] token ids, for induction and duplicate-token heads.
+            under: only calls in this module and inside it.
+            unverified: label calls that were not verified, too.
+            **options: as for :func:`sightline.measure.head_labels`, which has formulas and caveats.
+
+        Raises:
+            ValueError: where there is no such call; UnverifiedError: for an unverified one.
+        """
+        from sightline.measure import head_labels
+
+        found: dict[str, list[HeadLabel]] = {}
+        for call in self._selves(under):
+            name = call.name if call.name not in found else f"{call.name} (call {call.index})"
+            found[name] = head_labels(call, tokens, unverified=unverified, **options)
+        return found
+
+    def rollout(self, targets: int | Sequence[int], *, under: str = "", **options: Any) -> Tensor:
+        """How much each input position reaches the targets through all self-attention layers.
+
+        See :func:`sightline.measure.rollout` for formula, source, options and caveat.
+
+        Args:
+            targets: a position, or several; negative ones count from the end.
+            under: only calls in this module and inside it: ``"encoder"`` of an encoder–decoder model.
+
+        Returns:
+            [B,N] for one target, [B,T,N] for several.
+
+        Raises:
+            ValueError: where there is no such call, or the calls differ in length.
+        """
+        from sightline.measure import rollout
+
+        return rollout(self._selves(under), targets, **options)
+
+    def relevance(self, targets: int | Sequence[int], *, under: str = "", **options: Any) -> Tensor:
+        """How much each input position contributes to an output, by attention times its gradient.
+
+        Needs ``sightline.trace(model, gradients=True)`` and the backward pass of the output in question.
+        See :func:`sightline.measure.relevance` for formula, source, options and caveat.
+
+        Args:
+            targets: a position, or several; negative ones count from the end.
+            under: only calls in this module and inside it.
+
+        Returns:
+            [B,N] for one target, [B,T,N] for several.
+
+        Raises:
+            ValueError: where there is no such call, or a call has no gradient.
+        """
+        from sightline.measure import relevance
+
+        calls = self._selves(under)
+        missing = next((call for call in calls if call.gradient is None), None)
+        if missing is not None:
+            raise ValueError(
+                f"relevance: {missing.name or missing.index}: there is no gradient. "
+                "Trace with gradients=True, and run output.backward() before."
+            )
+        return relevance(calls, targets, **options)
+
+    def _selves(self, under: str) -> list[AttentionCall]:
+        """The self-attention calls in a module and inside it, in the order in which they ran."""
+        found = [
+            call
+            for call in self._calls
+            if call.kind == "self" and (not under or call.name == under or call.name.startswith(f"{under}."))
+        ]
+        if not found:
+            where = f" under {under!r}" if under else ""
+            raise ValueError(f"trace: there is no call of self-attention{where} among {len(self)} calls.")
+        return found
+
+    def save(self, path: str | Path) -> None:
+        """Writes all calls to a safetensors file; see :func:`sightline.load_trace`."""
+        from sightline.tracing.file import save
+
+        save(self, Path(path))
+
+    def report(
+        self,
+        path: str | Path,
+        *,
+        title: str | None = None,
+        layers: Layers | None = None,
+        tokens: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        batch: int = 0,
+        unverified: bool = False,
+    ) -> int:
+        """Writes a self-contained page in which any weight can be looked at; needs ``sightline[app]``.
+
+        The page holds queries and keys, not weights, and computes those as they are looked at, within 1e-3.
+        It is what ``sightline look --html`` writes, and loads nothing from a network.
+
+        Args:
+            path: the HTML file.
+            title: what to call the input. Default: its tokens, or the model.
+            layers: the calls to show: their places, as in ``trace[3]``, or names, globs or a function of the
+                name, as in :func:`sightline.trace`. Default: all.
+            tokens: strings, one for each position; or two lists, of a source and of a target. A single list
+                is the source's where both have its length. Default: ``trace.tokens``. Positions without
+                tokens (patches, frames) are numbered.
+            batch: which batch entry.
+            unverified: show calls that were not verified, too; the page names them.
+
+        Returns:
+            The size of the page in bytes.
+
+        Raises:
+            ValueError: where there is nothing to show, the page would grow too large (the message says what
+                to choose), the tokens fit no call, or the file cannot be written.
+
+        Example:
+            >>> import sightline, torch
+            >>> layer = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True).eval()
+            >>> with torch.no_grad(), sightline.trace(layer) as trace:
+            ...     output = layer(torch.randn(1, 5, 16))
+            >>> size = trace.report("/dev/null/x.html")
+            Traceback (most recent call last):
+                ...
+            ValueError: report: cannot write /dev/null/x.html: the folder /dev/null does not exist
+        """
+        # Late, and the one arrow that points up: the page is a convenience for whoever holds a trace.
+        from sightline.view.traced import write_report
+
+        return write_report(
+            self, Path(path), title=title, layers=layers, tokens=tokens, batch=batch, unverified=unverified
+        )
+
+    def __repr__(self) -> str:
+        doubt = f", {len(self.unverified)} unverified" if self.unverified else ""
+        return f"{type(self).__name__}({self.model or 'no model'}, {len(self)} calls{doubt})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the explorer of a short trace, pictures of some heads of a long one."""
+        from sightline.view.notebook import html_of_trace
+
+        return html_of_trace(self)

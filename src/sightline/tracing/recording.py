@@ -1,0 +1,321 @@
+"""The trace: a block in which a model's attention calls are caught."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.backends.problem import Problem
+from sightline.tracing import modules
+from sightline.tracing.call import AttentionCall
+from sightline.tracing.calls import Calls
+from sightline.tracing.choice import Choice, Layers
+from sightline.tracing.found import Found
+from sightline.tracing.keep import OFFLOADS, Keeper, problem_of
+from sightline.tracing.packed import unpack
+from sightline.tracing.recorder import Recorder, observing
+from sightline.tracing.stitch import Stitched
+from sightline.tracing.storage import address, is_plain
+from sightline.tracing.verify import doubt
+
+_CROSS = re.compile(r"cross|encoder_attn|encdec|multihead_attn", re.IGNORECASE)
+_ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
+
+_UNCOMPILED = (
+    "A compiled model ran uncompiled in this block: compiled code shows no operations. Its output "
+    "may differ from the compiled one's in the last bits."
+)
+_FLEX = (
+    "FlexAttention ran uncompiled in this block. Where the program compiles it, as Transformers does, the "
+    "output may differ from the compiled one's in the last bits."
+)
+
+
+class Trace(Calls):
+    """See :func:`sightline.trace`."""
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[..., Any] | None,
+        layers: Layers | None = None,
+        offload: str | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        gradients: bool = False,
+        stitch: bool = True,
+        on_call: Callable[[AttentionCall], object] | None = None,
+    ) -> None:
+        super().__init__(model=_name_of(model))
+        if offload not in OFFLOADS:
+            raise ValueError(f'offload: must be None, "cpu" or "disk", got {offload!r}.')
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise TypeError(f"dtype: must be a floating torch.dtype, got {dtype!r}.")
+        if gradients and on_call is not None:
+            raise ValueError("gradients: come after the calls are gone with on_call. Give one of the two.")
+        self._traced = model
+        self._stack = modules.ModuleStack(model)
+        self._choice = Choice(layers, self._stack.names.values())
+        self._keeper = Keeper(dtype, offload)
+        self._offload = offload
+        self._gradients, self._on_call = gradients, on_call
+        self._stitch = stitch and on_call is None and not gradients
+        self._stitched: dict[tuple[str, str], tuple[AttentionCall, Stitched]] = {}
+        self._in_step = False
+        self._seen = 0
+        self._pending: list[tuple[AttentionCall, Tensor, Callable[[Tensor], Tensor]]] = []
+        self._frames: list[tuple[nn.Module, int]] = []
+        self._known_attention = any(map(_is_attention, self._stack.classes))
+        self._simple: tuple[nn.Module, Tensor] | None = None
+        self._recorder: Recorder | None = None
+        self._used = False
+
+    # --- the block --------------------------------------------------------------------------------
+
+    def __enter__(self) -> Trace:
+        if self._used:
+            raise RuntimeError("trace: was used before; make a new one for each block.")
+        self._used = True
+        recorder = Recorder(self._weights(), self._stack.heads, self._on_found, self._on_failure)
+        recorder.__enter__()
+        self._recorder = recorder
+        modules.listen(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, where: object) -> None:
+        self.close()
+        if kind is None:
+            self._say_what_is_missing()
+
+    def close(self) -> None:
+        """Ends the block, without a word on what was not seen in it."""
+        recorder, self._recorder = self._recorder, None
+        assert recorder is not None
+        modules.stop_listening(self)
+        recorder.__exit__()
+        self._simple = None
+        self._hook_gradients()
+        self._stack.running.clear()
+        self._frames.clear()
+        for call, steps in self._stitched.values():
+            if len(steps) > 1:
+                call.set_problem(*self._offloaded(*steps.whole()))
+        self._stitched.clear()
+        self._keeper.close(self)
+
+    def _say_what_is_missing(self) -> None:
+        missing = self._choice.missing()
+        if missing is not None and self._seen:
+            raise ValueError(missing)
+        if not self._seen:
+            self.notices.append("No attention was seen to run in this block.")
+            warnings.warn(
+                f"sightline.trace: no attention was seen in {self.model or 'this block'}. It did not run, "
+                "or it runs in code of its own that PyTorch does not see (see docs/trace.md).",
+                stacklevel=3,
+            )
+
+    def _weights(self) -> set[int]:
+        if not isinstance(self._traced, nn.Module):
+            return set()
+        tensors = [
+            tensor
+            for module in self._traced.modules()
+            for held in (module._parameters, module._buffers)
+            for tensor in held.values()
+        ]
+        return {address(tensor) for tensor in tensors if tensor is not None and is_plain(tensor)}
+
+    # --- modules ----------------------------------------------------------------------------------
+
+    def entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module begins to run."""
+        recorder = self._recorder
+        if recorder is None:
+            return
+        if self._simple is not None:  # it was interrupted
+            self._wake(None)
+        if modules.is_simple(module) and self._rests(module, args, recorder):
+            return
+        running = self._stack.enter(module)
+        if running.name is not None and _is_attention(type(module)):
+            self._frames.append((module, self._seen))
+        recorder.tracking = bool(self._frames) or not self._known_attention
+        if type(module).__name__ == "OptimizedModule":
+            self._say(_UNCOMPILED)
+
+    def left(self, module: nn.Module, output: Any) -> None:
+        """A module has run; ``output`` is ``None`` where it failed."""
+        if self._pending:
+            self._hook_gradients()
+        if self._simple is not None and self._simple[0] is module:
+            self._wake(output)
+            return
+        if self._frames and self._frames[-1][0] is module:
+            _, before = self._frames.pop()
+            if self._seen == before and not torch._C._current_graph_task_id() + 1:
+                self._on_unseen(module)
+        self._stack.leave(module)
+        if self._recorder is not None and not self._frames:
+            self._recorder.tracking = not self._known_attention or not self._stack.running
+            self._recorder.let_go()
+
+    def _rests(self, module: nn.Module, args: tuple[Any, ...], recorder: Recorder) -> bool:
+        """Whether a module in which no attention can run is looked at as a whole: the common ones, mostly."""
+        if len(args) != 1 or not is_plain(args[0]) or id(module) not in self._stack.names:
+            return False
+        if recorder.follows(args[0]) or not recorder.rest():
+            return False
+        self._simple = (module, args[0])
+        return True
+
+    def _wake(self, output: Any) -> None:
+        assert self._simple is not None
+        assert self._recorder is not None
+        (module, source), self._simple = self._simple, None
+        self._recorder.wake(source, output, bool(modules.is_projection(module)))
+
+    def _say(self, notice: str) -> None:
+        """Adds a notice, once."""
+        if notice not in self.notices:
+            self.notices.append(notice)
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    def _on_unseen(self, module: nn.Module) -> None:
+        """A module that is called attention ran, and nothing was recognised in it."""
+        self._seen += 1
+        name = self._stack.names.get(id(module), "")
+        if not self._choice.takes(name, "self"):
+            return
+        reason = f"no attention was recognised in what this {type(module).__name__} computed"
+        self._add(AttentionCall(len(self._calls), name, "self", "unknown", None, reason))
+
+    def _on_failure(self, operation: str, error: Exception) -> None:
+        reason = f"{operation} could not be read: {type(error).__name__}: {error}"
+        self.notices.append(reason)
+        if "attention" not in operation and "softmax" not in operation:
+            return
+        self._seen += 1
+        self._add(AttentionCall(len(self._calls), self._stack.name, "self", operation, None, reason))
+
+    def _on_found(self, found: Found) -> None:
+        if self._stack.foreign:
+            return
+        self._seen += 1
+        name = ".".join(part for part in (self._stack.name, found.inside) if part)
+        if found.how == "flex_attention":
+            self._say(_FLEX)
+        with observing():
+            kind = self._kind(found, name)
+            unpack(found, self._stack.module)
+            if not self._choice.takes(name, kind):
+                return
+            call = self._call(found, name, kind)
+        if call is None:
+            return
+        if self._gradients and found.output is not None:
+            self._pending.append((call, *found.output))
+        self._add(call)
+
+    def _add(self, call: AttentionCall) -> None:
+        if self._on_call is None:
+            self._calls.append(call)
+        else:
+            self._on_call(call)
+
+    def _call(self, found: Found, name: str, kind: str) -> AttentionCall | None:
+        """A new call; ``None`` for a further step of one that is there."""
+        assert self._recorder is not None
+        index = len(self._calls) if self._on_call is None else self._seen - 1
+        try:
+            problem = problem_of(found, self._recorder.masks)
+            reason = found.doubt or doubt(problem, found.context, found.compare, found.eps)
+            if self._stitch and self._continues(problem, found.lse, name, kind, reason):
+                return None
+            kept = self._keeper.keep(problem)
+            call = AttentionCall(index, name, kind, found.how, None, reason)
+            call.set_problem(kept, found.lse)
+        except Exception as error:
+            what = str(error) if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+            return AttentionCall(index, name, kind, found.how, None, what)
+        if self._stitch:
+            self._stitched[name, kind] = (call, Stitched(kept, found.lse))
+        return call
+
+    def _continues(
+        self, problem: Problem, lse: Tensor | None, name: str, kind: str, reason: str | None
+    ) -> bool:
+        """Whether this was a further step of a call that is there; it is then part of it."""
+        known = self._stitched.get((name, kind))
+        start = None if known is None else known[1].continued(problem, kind == "cross", self._in_step)
+        if kind == "self":
+            self._in_step = start is not None
+        if known is None or start is None:
+            return False
+        call, steps = known
+        steps.append(self._keeper.keep(problem, to_disk=False), start, lse)
+        call.set_steps(steps)
+        if reason is not None and call.reason is None:
+            call.reason = f"step {len(steps) - 1}: {reason}"
+        return True
+
+    def _offloaded(self, problem: Problem, lse: Tensor | None) -> tuple[Problem, Tensor | None]:
+        return (self._keeper.keep(problem), lse) if self._offload == "disk" else (problem, lse)
+
+    def _kind(self, found: Found, name: str) -> str:
+        assert self._recorder is not None
+        if found.cross is not None:
+            return "cross" if found.cross else "self"
+        origins = self._recorder.origins
+        query, key = origins.get(found.query), origins.get(found.key)
+        if query and key:
+            return "self" if set(query) & set(key) else "cross"
+        if _CROSS.search(name):
+            return "cross"
+        _, _, queries, _ = found.query.shape
+        keys = found.key.shape[2]
+        return "self" if queries == keys or found.causal or queries == 1 else "cross"
+
+    # --- gradients --------------------------------------------------------------------------------
+
+    def _hook_gradients(self) -> None:
+        """Hooks the context tensors, which autograd has taken note of by now."""
+        for call, output, view in self._pending:
+            if output.requires_grad:
+                output.register_hook(_Receiver(call, view))
+        self._pending.clear()
+
+
+_attention_classes: dict[type, bool] = {}
+
+
+def _is_attention(kind: type) -> bool:
+    """Whether a module of this class is called attention."""
+    known = _attention_classes.get(kind)
+    if known is None:
+        known = _attention_classes[kind] = _ATTENTION.search(kind.__name__) is not None
+    return known
+
+
+class _Receiver:
+    """Puts the gradient of a context into its call."""
+
+    def __init__(self, call: AttentionCall, view: Callable[[Tensor], Tensor]) -> None:
+        self._call, self._view = call, view
+
+    def __call__(self, gradient: Tensor) -> None:
+        found = self._view(gradient.detach())
+        before = self._call.gradient
+        self._call.gradient = found.clone() if before is None else before + found
+
+
+def _name_of(model: Any) -> str:
+    model = getattr(model, "_orig_mod", model)
+    config = getattr(model, "config", None)
+    given = getattr(config, "name_or_path", "") or getattr(config, "_name_or_path", "")
+    return str(given) or ("" if model is None else type(model).__name__)

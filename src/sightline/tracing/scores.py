@@ -1,0 +1,152 @@
+"""What is known about scores on their way from q·kᵀ to the weighted sum: an expression, not numbers.
+
+The expression grows by one term with each operation that the model applies: scale, cap, bias, mask, sinks,
+softmax. What has no place in ``softmax(mask(cap(scale · q·kᵀ) + bias))`` makes it opaque: the weights are
+then taken as they are, densely.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sightline.tracing.layout import KEY, ROW, Axes, Heads, exchanged, find
+
+#: Scores at or below this are hidden: exp() of them is 0 next to any that is seen.
+HIDDEN = -1e4
+
+
+@dataclass(frozen=True)
+class Term:
+    """A tensor that was combined with the scores, and what the scores' axes ran over then.
+
+    Attributes:
+        tensor: as many axes as the scores had, of their size or 1.
+        sizes: the scores' shape then.
+        axes: what the scores' axes ran over.
+        factor: what the tensor was multiplied with since.
+        hides: whether the tensor is bool and says who may look, instead of being added.
+        inverted: of a tensor that hides: whether True means "may look" instead of "hidden".
+    """
+
+    tensor: Tensor
+    sizes: tuple[int, ...]
+    axes: Axes
+    factor: float = 1.0
+    hides: bool = False
+    inverted: bool = False
+
+
+@dataclass(frozen=True)
+class Scores:
+    """``softmax(cap · tanh(scale · q·kᵀ / cap) + terms)`` so far.
+
+    Attributes:
+        query: [L,N,D].
+        key: [L,M,D].
+        scale: what q·kᵀ is multiplied with.
+        cap: the soft cap; ``None`` for none.
+        terms: biases and masks, in order.
+        sinks: [...,1], what was put beside the scores as one more column.
+        given: (B, H), if a view of the scores told them apart.
+        heads: the leading axes at the softmax.
+        stage: "scores", "exp" or "weights".
+        opaque: why the expression says nothing about the scores; ``None`` if it does.
+        changed: what was done to the weights after the softmax; ``None`` for nothing.
+        dropout: whether weights were dropped at random.
+        eps: the coarsest rounding on the way, where it is known.
+    """
+
+    query: Tensor | None
+    key: Tensor | None
+    scale: float = 1.0
+    cap: float | None = None
+    terms: tuple[Term, ...] = ()
+    sinks: Term | None = None
+    given: tuple[int, int] | None = None
+    heads: Heads | None = None
+    stage: str = "scores"
+    opaque: str | None = None
+    changed: str | None = None
+    dropout: bool = False
+    eps: float = 0.0
+
+    def times(self, factor: float) -> Scores:
+        """Multiplied with a number."""
+        if self.stage != "scores" or not math.isfinite(factor):
+            return self.altered("multiplied")
+        if self.cap is not None and factor <= 0:
+            return self.unknown("a negative soft cap")
+        return replace(
+            self,
+            scale=self.scale * factor,
+            cap=None if self.cap is None else self.cap * factor,
+            terms=tuple(replace(t, factor=t.factor * factor) for t in self.terms),
+        )
+
+    def tanh(self) -> Scores:
+        """Under tanh: the middle of a soft cap."""
+        if self.terms or self.cap is not None or self.stage != "scores":
+            return self.unknown("tanh of biased scores")
+        return replace(self, cap=1.0)
+
+    def plus(self, term: Term) -> Scores:
+        """With a bias or a mask."""
+        return (
+            replace(self, terms=(*self.terms, term)) if self.stage == "scores" else self.altered("added to")
+        )
+
+    def unknown(self, why: str) -> Scores:
+        """Without an expression for the scores; what they were made of is let go."""
+        return replace(self, query=None, key=None, terms=(), sinks=None, opaque=self.opaque or why)
+
+    def altered(self, how: str) -> Scores:
+        """Changed in a way that the expression cannot say, at whatever stage."""
+        if self.stage == "weights":
+            return replace(self, changed=self.changed or how)
+        return self.unknown(f"scores that were {how}")
+
+    def rounded(self, to: Tensor) -> Scores:
+        """As numbers of another tensor's dtype."""
+        eps = torch.finfo(to.dtype).eps if to.is_floating_point() else 0.0
+        return replace(self, eps=eps) if eps > self.eps else self
+
+    def exchanged(self) -> Scores:
+        """With queries and keys exchanged, for a softmax along the other axis."""
+        return replace(
+            self,
+            query=self.key,
+            key=self.query,
+            terms=tuple(replace(t, axes=exchanged(t.axes)) for t in self.terms),
+        )
+
+
+def placed(term: Term, heads: Heads, batch: int, count: int) -> Tensor:
+    """The term's tensor as [1|B, 1|H, 1|N, 1|M], a view where possible."""
+    tensor = term.tensor[(None,) * (len(term.sizes) - term.tensor.dim())]
+    row, key = find(term.axes, ROW), find(term.axes, KEY)
+    lead = [d for d, axis in enumerate(term.axes) if d not in (row, key) and term.sizes[d] > 1]
+    lead.sort(key=lambda d: -term.axes[d].step)
+    ends = [d for d in (row, key) if d is not None]
+    ones = [d for d in range(tensor.dim()) if d not in lead and d not in ends]
+    sizes = [1 if d is None else tensor.shape[d] for d in (row, key)]
+    tensor = tensor.permute(*lead, *ends, *ones).reshape(*(tensor.shape[d] for d in lead), *sizes)
+    return _folded(tensor, [term.sizes[d] for d in lead], heads, batch, count)
+
+
+def _folded(tensor: Tensor, lead: list[int], heads: Heads, batch: int, count: int) -> Tensor:
+    """[l1, l2, ..., n, m] -> [1|B, 1|H, n, m], where the l are the sizes in ``lead`` or 1."""
+    rest = tensor.shape[len(lead) :]
+    if all(size == 1 for size in tensor.shape[: len(lead)]):
+        return tensor.reshape(1, 1, *rest)
+    cut = next((i for i in range(len(lead) + 1) if math.prod(lead[:i]) == batch), None)
+    in_order = list(heads.steps) == sorted(heads.steps, reverse=True)
+    if cut is not None and in_order and math.prod(lead) == batch * count:
+        groups = [(tensor.shape[:cut], lead[:cut]), (tensor.shape[cut : len(lead)], lead[cut:])]
+        if all(tuple(have) == tuple(full) or set(have) <= {1} for have, full in groups):
+            return tensor.reshape(*(math.prod(have) for have, _ in groups), *rest)
+    whole = tensor.expand(*lead, *rest).reshape(-1, *rest)
+    return heads.split(whole, batch, count)

@@ -1,0 +1,109 @@
+"""A trace never lies: the weights that it shows are those that made the model's own context.
+
+For some rows of every call, weights · value is computed from what was kept and compared with what the model
+computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sightline.backends.problem import Problem
+from sightline.backends.stages import Block, compute_dtype, logits, product
+
+_ROWS = 4
+_ALL = slice(None)
+#: Rounding steps of the dtype by which a score, and with it a weight, may differ; of half precision, where a
+#: model adds up in float32, fewer.
+_STEPS = 16
+_STEPS_OF_HALF = 2
+
+
+def sampled_rows(queries: int) -> slice:
+    """A few rows, the first and nearly the last among them, evenly apart."""
+    return slice(0, queries, max(1, (queries - 1) // (_ROWS - 1)))
+
+
+def doubt(
+    problem: Problem,
+    context: Tensor | None,
+    compare: Callable[[Tensor, slice], tuple[Tensor, Tensor]] | None = None,
+    eps: float = 0.0,
+) -> str | None:
+    """Why the problem does not explain what the model computed; ``None`` if it does.
+
+    Args:
+        problem: what was kept.
+        context: [B,H,N,E], the model's own.
+        compare: instead: from the recomputed context of some rows to (recomputed, real) rows of what the
+            model made of it.
+        eps: the coarsest rounding in what the model computed, if coarser than that of the query's dtype.
+    """
+    queries = problem.shape[2]
+    if 0 in problem.shape:
+        return None
+    rows = sampled_rows(queries)
+    mine, seen, largest = _context(problem, rows)
+    if compare is not None:
+        mine, real = compare(mine, rows)
+    else:
+        assert context is not None
+        real = context[:, :, rows].to(mine.dtype)
+    if mine.shape != real.shape:
+        return f"the context has shape {list(real.shape)}, weights·value has {list(mine.shape)}"
+    coarsest = max(eps, torch.finfo(problem.query.dtype).eps)
+    steps = (_STEPS_OF_HALF if coarsest > 1e-5 else _STEPS) * (4 + min(largest, 1e4))
+    worst, size = _difference(mine, real, seen)
+    allowed = steps * coarsest * size
+    if worst <= allowed:
+        return None
+    return f"weights·value differs from the model's context by {worst:.3g} (rounding explains {allowed:.1g})"
+
+
+def _difference(mine: Tensor, real: Tensor, seen: Tensor | None) -> tuple[float, float]:
+    """The largest difference, and the largest entry, of rows that see a key."""
+    difference = mine - real
+    worst = _largest(difference)
+    if seen is not None or math.isnan(worst):
+        # Rows that see nothing are 0 here; models give them the mean of all values, or NaN.
+        shown = torch.ones_like(mine, dtype=torch.bool) if seen is None else _rows_of(seen, mine)
+        shown = shown & ~(mine.isnan() & real.isnan())
+        worst = _largest(torch.where(shown, difference, 0.0))
+        mine = torch.where(shown, mine, 0.0)
+    return worst, _largest(mine)
+
+
+def _largest(tensor: Tensor) -> float:
+    """The largest magnitude; NaN if there is one."""
+    return float(torch.linalg.vector_norm(tensor, math.inf))
+
+
+def _rows_of(seen: Tensor, like: Tensor) -> Tensor:
+    return seen.any(1)[:, :, None] if like.dim() == 3 else seen[..., None]
+
+
+def _context(problem: Problem, rows: slice) -> tuple[Tensor, Tensor | None, float]:
+    """weights · value [B,H,n,E] of some rows, which of them see a key, [B,H,n], and the largest score.
+
+    The second is ``None`` if all of them do.
+    """
+    assert problem.value is not None
+    masked = logits(problem, Block(_ALL, rows, slice(0, problem.shape[3])))
+    top = masked.amax(-1)
+    largest = _largest(top)
+    seen = None
+    if not math.isfinite(largest):
+        seen = top != -math.inf
+        largest = _largest(torch.where(seen & ~top.isnan(), top, 0.0))
+    if problem.sinks is not None:
+        sinks = problem.sinks.to(masked.dtype)[None, :, None, None].expand(*masked.shape[:3], 1)
+        masked = torch.cat((masked, sinks), -1)
+    weights = masked.softmax(-1)[..., : problem.shape[3]]
+    if seen is not None:
+        weights = weights.masked_fill(~seen[..., None], 0)
+    value = problem.value.to(compute_dtype(problem))
+    return product(problem, weights, value), seen, largest
