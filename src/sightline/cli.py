@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     import typer
 
 COMMANDS: dict[str, str] = {
-    "look": "sightline.view.command:look",
-    "profile": "sightline.profiling.command:profile",
-    "serve": "sightline.view.server.command:serve",
-    "train": "sightline.tasks.command:train",
-    "run": "sightline.tasks.command:run",
-    "bench": "sightline.bench.command:bench",
-    "beside": "sightline.bench.beside.command:beside",
-    "info": "sightline.view.info:info",
+    "look": "sightline.commands.look:look",
+    "profile": "sightline.commands.profile:profile",
+    "serve": "sightline.commands.serve:serve",
+    "train": "sightline.commands.tasks:train",
+    "run": "sightline.commands.tasks:run",
+    "bench": "sightline.commands.bench:bench",
+    "beside": "sightline.commands.beside:beside",
+    "info": "sightline.commands.info:info",
 }
 """Name of a command to where its function is: ``module:function``. A new command is a new line here."""
 

@@ -17,7 +17,7 @@ pytest.importorskip("typer", reason="the command line needs the [app] extra")
 pytest.importorskip("rich", reason="the command line needs the [app] extra")
 
 from sightline import cli
-from sightline.bench import command, peers
+from sightline.bench import peers
 from sightline.bench.case import Case, inputs
 from sightline.bench.grid import grid, written
 from sightline.bench.host import PeerError, RemoteHost
@@ -31,6 +31,7 @@ from sightline.bench.sections import SECTIONS, load_section
 from sightline.bench.session import Session, Settings
 from sightline.bench.terminal import Terminal
 from sightline.bench.timing import Budget, Samples, Spent, take_turns
+from sightline.commands import bench as command
 
 IN_PROCESS = ("sdpa", "eager")
 INSTANT = Budget(0.0, least=2, most=2, sample=1e-6)

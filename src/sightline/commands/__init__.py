@@ -1,0 +1,1 @@
+"""What `sightline` does at a terminal: a file for each command."""
