@@ -11,6 +11,7 @@ from sightline.biases import Bias, alibi, relative
 from sightline.call.attention import attention
 from sightline.call.explain import Explanation, explain
 from sightline.call.info import info
+from sightline.common import slots
 from sightline.masks import Mask, causal, dense, documents, lengths, prefix, ranges, window
 from sightline.matrix import AttentionMatrix, Readouts
 from sightline.monitoring import monitor
@@ -52,11 +53,38 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sightline import measure as measure
     from sightline import models as models
     from sightline import nn as nn
     from sightline.call.sdpa import sdpa_override as sdpa_override
     from sightline.tasks import pipeline as pipeline
+    from sightline.tracing.calls import Calls
+
+
+def _html_of_matrix(matrix: AttentionMatrix) -> str:
+    from sightline.view.notebook import html_of_matrix
+
+    return html_of_matrix(matrix)
+
+
+def _html_of_trace(trace: Calls) -> str:
+    from sightline.view.notebook import html_of_trace
+
+    return html_of_trace(trace)
+
+
+def _write_report(trace: Calls, path: Path, **options: Any) -> int:
+    from sightline.view.traced import write_report
+
+    return write_report(trace, path, **options)
+
+
+# The view stands above the rooms that call it here; it is loaded when something is shown.
+slots.matrix_html.fill(_html_of_matrix)
+slots.trace_html.fill(_html_of_trace)
+slots.trace_report.fill(_write_report)
 
 # Loaded when first asked for, so that importing sightline stays quick.
 _LATER = {"measure", "models", "nn"}

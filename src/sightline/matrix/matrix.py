@@ -30,6 +30,7 @@ from sightline.backends.stages import STAGES, Block, logits, pair_logits
 from sightline.biases import Bias
 from sightline.call.lower import lower
 from sightline.common.check import check_device, check_integers, fits
+from sightline.common.slots import matrix_html
 from sightline.masks import Mask
 from sightline.matrix.indexing import ALL, as_slice, covering, one_per_axis
 from sightline.matrix.like_tensor import LikeTensor
@@ -154,10 +155,7 @@ class AttentionMatrix(LikeTensor):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the explorer of a small matrix, pictures of some heads of a large one."""
-        # Late, and an arrow that points up: a notebook asks whatever it holds.
-        from sightline.view.notebook import html_of_matrix
-
-        return html_of_matrix(self)
+        return matrix_html(self)
 
     def four_axes(self) -> AttentionMatrix:
         """The matrix as [B,H,N,M], with the axes that an integer index took away; still lazy.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from sightline.common.slots import trace_html, trace_report
 from sightline.tracing.call import AttentionCall
 from sightline.tracing.choice import Layers
 
@@ -201,10 +202,7 @@ class Calls:
                 ...
             ValueError: report: cannot write /dev/null/x.html: the folder /dev/null does not exist
         """
-        # Late, and the one arrow that points up: the page is a convenience for whoever holds a trace.
-        from sightline.view.traced import write_report
-
-        return write_report(
+        return trace_report(
             self, Path(path), title=title, layers=layers, tokens=tokens, batch=batch, unverified=unverified
         )
 
@@ -214,6 +212,4 @@ class Calls:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the explorer of a short trace, pictures of some heads of a long one."""
-        from sightline.view.notebook import html_of_trace
-
-        return html_of_trace(self)
+        return trace_html(self)

@@ -1,0 +1,34 @@
+"""Functions that a lower room calls and the top package provides, so that no arrow points upwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Slot(Generic[P, R]):
+    """A function to be filled in once, by ``sightline/__init__.py``, and called like any other."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._function: Callable[P, R] | None = None
+
+    def fill(self, function: Callable[P, R]) -> None:
+        """Sets the function; the latest one counts."""
+        self._function = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._function is None:
+            raise RuntimeError(f"{self._name}: nothing fills this slot. Import the package sightline first.")
+        return self._function(*args, **kwargs)
+
+
+#: What a notebook shows of an AttentionMatrix: (matrix) -> HTML.
+matrix_html: Slot[[Any], str] = Slot("matrix_html")
+#: What a notebook shows of the calls of a trace: (trace) -> HTML.
+trace_html: Slot[[Any], str] = Slot("trace_html")
+#: Writes the calls of a trace as a page: (trace, path, title=, layers=, ...) -> its size in bytes.
+trace_report: Slot[..., int] = Slot("trace_report")
