@@ -1,0 +1,88 @@
+// The C interface: checks arguments, and runs what they ask for.
+#include <cstring>
+
+#include "once/arguments.h"
+#include "once/runs/backward.h"
+#include "once/runs/forward.h"
+#include "once/runs/peak.h"
+#include "once/runs/readouts.h"
+
+using namespace sightline;
+
+extern "C" {
+
+int32_t sightline_abi(void) { return SIGHTLINE_ABI; }
+int32_t sightline_level_count(void) { return level_count(); }
+int32_t sightline_max_topk(void) { return kMaxTopk; }
+
+const char* sightline_level_name(int32_t level) {
+  const Level* found = level_at(level);
+  return found ? found->name : nullptr;
+}
+
+int32_t sightline_level_supported(int32_t level) {
+  const Level* found = level_at(level);
+  return found && found->supported();
+}
+
+int32_t sightline_forward(int32_t level, int32_t threads, const sightline_problem* problem, void* context,
+                          const int64_t context_stride[3], float* lse) {
+  const Kernels* kernels;
+  if (const auto status = find_kernels(level, &kernels)) return status;
+  if (const auto status = check_problem(problem, threads, context != nullptr)) return status;
+  if (context && !context_stride) return SIGHTLINE_INVALID_ARGUMENT;
+  if (!has_rows(*problem) || (!context && !lse)) return SIGHTLINE_OK;
+  ForwardOut out = {context, {0, 0, 0}, lse};
+  if (context) memcpy(out.context_stride, context_stride, sizeof out.context_stride);
+  return forward(*kernels, threads, *problem, out);
+}
+
+int32_t sightline_plan(int32_t level, int32_t threads, const sightline_problem* problem, int32_t context,
+                       sightline_plan_info* plan) {
+  const Kernels* kernels;
+  if (const auto status = find_kernels(level, &kernels)) return status;
+  if (!plan) return SIGHTLINE_INVALID_ARGUMENT;
+  if (const auto status = check_problem(problem, threads, context != 0)) return status;
+  *plan = has_rows(*problem) ? plan_forward(*kernels, threads, *problem, context != 0)
+                             : sightline_plan_info{SIGHTLINE_BLOCKS, 1, 0, 0};
+  return SIGHTLINE_OK;
+}
+
+int32_t sightline_backward(int32_t level, int32_t threads, const sightline_problem* problem,
+                           const sightline_gradients* gradients) {
+  const Kernels* kernels;
+  if (const auto status = find_kernels(level, &kernels)) return status;
+  if (const auto status = check_problem(problem, threads, true)) return status;
+  if (const auto status = check_gradients(*problem, gradients)) return status;
+  if (problem->kv_heads == 0) return SIGHTLINE_OK;
+  const MaskMap map(*problem, threads);
+  if (!map.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  return Backward(*kernels, map.problem(), *gradients, threads).run();
+}
+
+int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem, const float* lse,
+                          const sightline_readouts* out) {
+  const Kernels* kernels;
+  if (const auto status = find_kernels(level, &kernels)) return status;
+  if (const auto status = check_problem(problem, threads, false)) return status;
+  if (const auto status = check_readouts(*problem, out)) return status;
+  if (!has_rows(*problem)) {  // nobody looks: keys receive nothing
+    const int64_t sums = problem->batch * problem->heads * problem->keys;
+    if (out->received) memset(out->received, 0, sizeof(float) * sums);
+    return SIGHTLINE_OK;
+  }
+  if (!lse) return SIGHTLINE_INVALID_ARGUMENT;
+  return readout(*kernels, threads, *problem, lse, *out);
+}
+
+double sightline_peak_gflops(int32_t level, double seconds) {
+  const Kernels* kernels;
+  return find_kernels(level, &kernels) ? 0 : best_gflops(kernels->peak_burst, seconds);
+}
+
+double sightline_peak_dot_gflops(int32_t level, double seconds) {
+  const Kernels* kernels;
+  if (find_kernels(level, &kernels) || !kernels->peak_dot_burst) return 0;
+  return best_gflops(kernels->peak_dot_burst, seconds);
+}
+}

@@ -1,0 +1,41 @@
+// Runs the forward kernels: in blocks of queries, or as a decode where there are few.
+#pragma once
+
+#include "once/memory/mask_map.h"
+#include "once/memory/packed_heads.h"
+#include "once/runs/decode.h"
+
+namespace sightline {
+
+inline sightline_status forward(const Kernels& kernels, int32_t threads, const sightline_problem& given,
+                                const ForwardOut& out) {
+  if (decodes(kernels, given)) return decode(kernels, threads, given, out);
+  const MaskMap map(given, threads);
+  if (!map.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  const sightline_problem& p = map.problem();
+  const Schedule schedule(kernels, p, threads, out.context != nullptr, false);
+  const WorkerMemory scratch(schedule.workers, kernels.forward_scratch(p));
+  Packings packings(schedule);
+  if (!scratch.ok() || !packings.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  parallel_for(schedule.workers, schedule.parts(), [&](int worker, int64_t item) {
+    const Part part = schedule.part(item);
+    const PackedHead packed = packings.of(worker, part);
+    for (int64_t i = part.begin; i < part.end; i += kernels.block_rows) {
+      kernels.forward_block(p, packed, part.b, part.h, i, scratch.of(worker), out);
+    }
+  });
+  return SIGHTLINE_OK;
+}
+
+inline sightline_plan_info plan_forward(const Kernels& kernels, int32_t threads, const sightline_problem& p,
+                                        bool context) {
+  const int32_t pairs = kernels.pairs && p.dtype == SIGHTLINE_BFLOAT16;
+  if (decodes(kernels, p)) {
+    const DecodeSchedule schedule(p, threads, context);
+    return {SIGHTLINE_DECODE, schedule.workers, schedule.parts(), pairs};
+  }
+  const Schedule schedule(kernels, p, threads, context, false);
+  return {SIGHTLINE_BLOCKS, schedule.workers, schedule.parts(), pairs};
+}
+
+}  // namespace sightline

@@ -1,0 +1,179 @@
+// The backward pass of one block of queries, by recomputation, one patch of S^T after another:
+//
+//   weights      = 2^(masked - lse)                      dropout multiplies the weights that met the values
+//   grad_weights = value . grad_context^T                and their gradient
+//   grad_masked  = weights * (grad_weights - delta),     delta = sum_e context * grad_context - grad_lse
+//   grad_scores  = grad_masked * (1 - tanh^2)            where scores are capped; scale follows at the end
+//   grad_value  += weights . grad_context;  grad_key += grad_scores . query;  grad_query += key^T .
+//   grad_scores
+//
+// lse is known, so there is no running maximum and nothing is rescaled. What is summed over queries stays in
+// float32 sums that the caller keeps (KeySums, TermSums).
+#pragma once
+
+#include "per_level/backward/bias_gradients.h"
+#include "per_level/backward/products.h"
+#include "per_level/backward/rows.h"
+#include "per_level/backward/weights.h"
+
+namespace sightline {
+namespace {
+
+// Scores are products divided by the cap here, as the query was packed.
+inline void cap_keeping_slope(const Terms& terms, const Patch& patch, float* slope, float* scores) {
+  for_vectors(patch, scores, [&](int k, int v, Vec s) {
+    const Vec t = tanh(s);
+    store(slope + k * kSlabRows + v * kLanes, splat(1.0f) - t * t);
+    return splat(terms.cap) * t;
+  });
+}
+
+template <class Products, int vectors>
+void masked_patch(const BackwardBlock& x, const Patch& patch, const Place& place, const float* query_t,
+                  const uint8_t* visible) {
+  const BackwardScratch& s = x.scratch;
+  const WordRows& key = x.operands.key;
+  Vec unused[kSlabVectors] = {};
+  scores_product<vectors, Products>(key.row(place.key), key.stride, patch.keys, query_t,
+                                    words<Products>(x.block.width), s.weights, unused, x.ahead,
+                                    x.terms.query_factor);
+  if (!x.terms.any && !patch.edge) return;
+  Terms terms = x.terms;
+  if (terms.cap != 0) cap_keeping_slope(terms, patch, s.cap_slope, s.weights);
+  terms.cap = 0;
+  apply_stages(x.block, terms, s.ranges, patch, place, s.stages, s.weights, visible, unused);
+}
+
+// grad_masked -> gradients of the bias terms, and grad_scores in place.
+inline void pass_stages(const BackwardBlock& x, const Patch& patch, const Place& place) {
+  const BackwardScratch& s = x.scratch;
+  const TermSums& sums = x.term_sums;
+  const MaskedGradient grad = {patch, place, s.grad_scores, x.bias_alone};
+  if (sums.bias) add_bias_gradient(x.block, sums, grad);
+  if (sums.slopes || sums.table) add_position_gradients(x.block, x.terms, sums, grad, s.stages.strip);
+  if (x.terms.cap == 0) return;
+  for_vectors(patch, s.grad_scores,
+              [&](int k, int v, Vec g) { return g * load(s.cap_slope + k * kSlabRows + v * kLanes); });
+}
+
+template <class Products, int vectors>
+void weigh_patch(const BackwardBlock& x, const Patch& patch, const Place& place, int slab) {
+  const BackwardScratch& s = x.scratch;
+  const int64_t columns = words<Products>(x.block.value_width);
+  if (x.scores) {
+    Vec unused[kSlabVectors] = {};
+    const WordRows& value = x.operands.value;
+    scores_product<vectors, Products>(value.row(place.key), value.stride, patch.keys,
+                                      s.grad_context_t + slab * columns * kSlabRows + patch.vector * kLanes,
+                                      columns, s.grad_scores, unused, x.ahead);
+  }
+  with_keep(x.dropout, place, [&](const auto& keep) {
+    if constexpr (Products::kElements == 2) {
+      if (x.bare) return weigh_to_words<Products, vectors>(s, patch, place, keep);
+    }
+    if (x.scores) return weigh_gradients<vectors, true>(s, patch, place, keep);
+    weigh_gradients<vectors, false>(s, patch, place, keep);
+  });
+  if (x.bare) return;
+  if (x.scores) pass_stages(x, patch, place);
+  round_patch<Products, vectors>(x, patch);
+}
+
+template <class Products, int vectors>
+void backward_patch(const BackwardBlock& x, const Patch& patch, const Place& place, int slab,
+                    const uint8_t* visible) {
+  const int64_t columns = words<Products>(x.block.width);
+  masked_patch<Products, vectors>(
+      x, patch, place, x.scratch.query_t + slab * columns * kSlabRows + patch.vector * kLanes, visible);
+  weigh_patch<Products, vectors>(x, patch, place, slab);
+  add_key_gradients<Products>(x, patch, place);
+  if (x.query) add_query_gradient<Products, vectors>(x, patch, place, slab);
+}
+
+template <class Products>
+void backward_chunk(const BackwardBlock& x, Span chunk, bool last, int slab) {
+  const BackwardScratch& s = x.scratch;
+  Patch patches[kMaxPatches];
+  const int count =
+      make_patches(s.ranges, slab * kSlabVectors, slab_vectors(x.block, slab), chunk, last, patches);
+  for (int i = 0; i < count; i++) {
+    const Patch& patch = patches[i];
+    const Place place = place_of(x.block, patch, slab, chunk.begin);
+    uint8_t* visible = x.terms.visible.data ? s.stages.visible : nullptr;
+    if (visible && !fetch_visible(x.terms.visible, patch, place, visible)) continue;
+    with_vectors(patch.vectors,
+                 [&](auto n) { backward_patch<Products, n.value>(x, patch, place, slab, visible); });
+  }
+}
+
+// What the block after this one will be the first to read, and where this one will write.
+template <class Products>
+Ahead rows_ahead(const Block& block, const BackwardOperands& operands, const BackwardScratch& s,
+                 const sightline_gradients& g, const Rows& context, const Rows& grad_context) {
+  Ahead ahead;
+  const auto add = [&](const Rows& rows, int64_t count, int64_t width) {
+    ahead.add(rows.data, rows.bytes(rows.stride), count, rows.bytes(width));
+  };
+  const int64_t next = smaller<int64_t>(kBlockRows, block.problem->queries - block.first - block.count);
+  if (g.query) add(block_rows_of(block, g.query, g.query_stride), block.count, block.width);
+  add(block.query.from(block.count), next, block.width);
+  add(grad_context.from(block.count), next, block.value_width);
+  add(context.from(block.count), next, block.value_width);
+  const int64_t end = last_key(s.ranges), more = smaller<int64_t>(kBlockRows, block.keys - end);
+  const auto add_words = [&](const WordRows& rows, int64_t width) {
+    ahead.add(rows.row(end), rows.stride * sizeof(float), more, width * sizeof(float));
+  };
+  add_words(operands.key, words<Products>(block.width));
+  add_words(operands.value, words<Products>(block.value_width));
+  return ahead;
+}
+
+template <class Products>
+void backward_block_with(const sightline_problem& p, const float* packed, const sightline_gradients& g,
+                         int64_t b, int64_t h, int64_t first, void* memory, const KeySums& key_sums,
+                         const TermSums& term_sums) {
+  Scratch carver(memory);
+  BackwardScratch scratch = take_backward<Products>(p, carver);
+  const Block block = make_block(p, b, h, first);
+  const Terms terms = make_terms(block);
+  const BackwardOperands operands = find_backward_operands<Products>(block, packed);
+  read_ranges(block, scratch.ranges);
+  const Dropout dropout = make_dropout(block, scratch.streams);
+  const bool scores = g.query || key_sums.key || term_sums.bias || term_sums.slopes || term_sums.table;
+  const bool bias_alone = writes_bias_once(terms, scratch.ranges, term_sums);
+  const bool bare = scores && terms.cap == 0 && !term_sums.bias && !term_sums.slopes && !term_sums.table;
+  const Rows grad_context = block_rows_of(block, g.grad_context, g.grad_context_stride);
+  const Rows context = block_rows_of(block, g.context, g.context_stride);
+  Ahead ahead = rows_ahead<Products>(block, operands, scratch, g, context, grad_context);
+  const BackwardBlock x = {block, terms,      operands,           scratch, dropout, key_sums, term_sums,
+                           ahead, bias_alone, g.query != nullptr, scores,  bare};
+  with_element(p.dtype, [&](auto e) { sum_delta(block, context, grad_context, e, scratch.delta); });
+  start_lse(block, g, scratch);
+  if (term_sums.sinks) add_sink_gradient(block, scratch, term_sums.sinks);
+  if (term_sums.bias && term_sums.clear_bias && !bias_alone) clear_bias_rows(block, term_sums);
+  if (!scores && !key_sums.value) return;
+  load_block<Products>(x, grad_context);
+  for_chunks(scratch.ranges, [&](Span chunk, bool last) {
+    for (int slab = 0; slab < slabs(block); slab++) backward_chunk<Products>(x, chunk, last, slab);
+  });
+  if (g.query) write_grad_query(block, g, scratch);
+}
+
+size_t backward_scratch(const sightline_problem& p) {
+  return with_products(p.dtype, [&](auto products) {
+    Scratch counter(nullptr);
+    take_backward<decltype(products)>(p, counter);
+    return counter.used();
+  });
+}
+
+void backward_block(const sightline_problem& p, const float* packed, const sightline_gradients& g, int64_t b,
+                    int64_t h, int64_t first, void* memory, const KeySums& key_sums,
+                    const TermSums& term_sums) {
+  with_products(p.dtype, [&](auto products) {
+    backward_block_with<decltype(products)>(p, packed, g, b, h, first, memory, key_sums, term_sums);
+  });
+}
+
+}  // namespace
+}  // namespace sightline

@@ -1,0 +1,82 @@
+// What the backward products read of a head's keys and values: rows of words (products/words.h).
+//
+//   key, value:  row j holds key or value j by its columns, to meet queries and grad_context
+//   key_columns: row j holds, column by column, keys j * kElements and on, to meet grad_scores
+//
+// Rows that are that already are read in place; the others are packed, once per head.
+#pragma once
+
+#include "per_level/products/operands.h"
+
+namespace sightline {
+namespace {
+
+struct BackwardOperands {
+  WordRows key, value, key_columns;
+};
+
+template <class Products>
+bool words_in_place(const void* rows, const int64_t (&stride)[3], int32_t dtype, int64_t width) {
+  const bool far = stride[2] * element_bytes(dtype) >= kFarStride && stride[2] > width;
+  if (Products::kElements == 1) return dtype == SIGHTLINE_FLOAT32 && !far;
+  const int64_t odd = width | stride[0] | stride[1] | stride[2];
+  return odd % 2 == 0 && reinterpret_cast<uintptr_t>(rows) % sizeof(float) == 0 && !far;
+}
+
+// Where packed words lie, in floats; negative: not packed.
+struct BackwardPacking {
+  int64_t key = -1, value = -1, key_columns = -1, total = 0;
+
+  void take(int64_t& place, int64_t count) {
+    place = total;
+    total += (count + 15) / 16 * 16;
+  }
+};
+
+template <class Products>
+BackwardPacking backward_packing(const sightline_problem& p) {
+  BackwardPacking packing;
+  if (!words_in_place<Products>(p.key, p.key_stride, p.dtype, p.width)) {
+    packing.take(packing.key, p.keys * words<Products>(p.width));
+  }
+  if (!words_in_place<Products>(p.value, p.value_stride, p.dtype, p.value_width)) {
+    packing.take(packing.value, p.keys * words<Products>(p.value_width));
+  }
+  if (Products::kElements > 1) packing.take(packing.key_columns, words<Products>(p.keys) * p.width);
+  return packing;
+}
+
+int64_t backward_words(const sightline_problem& p) {
+  return with_products(p.dtype, [&](auto products) { return backward_packing<decltype(products)>(p).total; });
+}
+
+void pack_backward(const sightline_problem& p, int64_t b, int64_t g, float* to) {
+  with_products(p.dtype, [&](auto products) {
+    const BackwardPacking packing = backward_packing<decltype(products)>(p);
+    const Rows key = head_rows(p.key, p.key_stride, p.dtype, b, g, 0);
+    if (packing.key >= 0) pack_keys(products, key, p.keys, p.width, to + packing.key);
+    if (packing.value >= 0) {
+      pack_keys(products, head_rows(p.value, p.value_stride, p.dtype, b, g, 0), p.keys, p.value_width,
+                to + packing.value);
+    }
+    if (packing.key_columns >= 0) pack_values(products, key, p.keys, p.width, to + packing.key_columns);
+  });
+}
+
+template <class Products>
+BackwardOperands find_backward_operands(const Block& block, const float* packed) {
+  const BackwardPacking packing = backward_packing<Products>(*block.problem);
+  const auto rows = [&](const Rows& given, int64_t place, int64_t width) -> WordRows {
+    if (place >= 0) return {packed + place, words<Products>(width)};
+    return {given.at<float>(0), given.stride / Products::kElements};
+  };
+  BackwardOperands operands;
+  operands.key = rows(block.key, packing.key, block.width);
+  operands.value = rows(block.value, packing.value, block.value_width);
+  operands.key_columns = operands.key;
+  if (packing.key_columns >= 0) operands.key_columns = {packed + packing.key_columns, block.width};
+  return operands;
+}
+
+}  // namespace
+}  // namespace sightline

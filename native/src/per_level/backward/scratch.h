@@ -1,0 +1,69 @@
+// What the backward pass of one block works in and on.
+#pragma once
+
+#include "per_level/backward/operands.h"
+#include "per_level/memory/ahead.h"
+#include "per_level/stages/dropout.h"
+#include "per_level/stages/patch.h"
+
+namespace sightline {
+namespace {
+
+struct BackwardScratch {
+  Ranges ranges;
+  StageScratch stages;
+  float *query_t, *grad_context_t;        // [slab][word of d or e][slab row]
+  float *query_rows, *grad_context_rows;  // [word of block rows][padded width]
+  float* grad_query_t;                    // [slab][d][slab row]
+  float* grad_query;                      // [kBlockRows][padded width]
+  float *lse, *delta;                     // [kBlockRows]; lse in units of log 2
+  float* weights;                         // [key][slab row]: scores, then weights, then rows of words
+  float* grad_scores;                     // the same: grad_weights, then grad_masked, grad_scores
+  float* key_words;                       // [word of keys][slab row]: grad_scores
+  float* cap_slope;                       // [key][slab row]: 1 - tanh^2
+  uint64_t* streams;                      // of the dropout pattern
+};
+
+template <class Products>
+BackwardScratch take_backward(const sightline_problem& p, Scratch& scratch) {
+  const int64_t width = padded_width(p.width), value_width = padded_width(p.value_width);
+  constexpr int64_t kTile = kMaxChunkKeys * kSlabRows;
+  BackwardScratch backward = {};
+  backward.ranges = take_ranges(p, scratch);
+  backward.stages = take_stages(p, scratch);
+  backward.query_t = scratch.take<float>(words<Products>(p.width) * kBlockRows);
+  backward.grad_context_t = scratch.take<float>(words<Products>(p.value_width) * kBlockRows);
+  backward.query_rows = scratch.take<float>(width * words<Products>(kBlockRows));
+  backward.grad_context_rows = scratch.take<float>(value_width * words<Products>(kBlockRows));
+  backward.grad_query_t = scratch.take<float>(p.width * kBlockRows);
+  backward.grad_query = scratch.take<float>(width * kBlockRows);
+  backward.lse = scratch.take<float>(kBlockRows);
+  backward.delta = scratch.take<float>(kBlockRows);
+  backward.weights = scratch.take<float>(kTile);
+  backward.grad_scores = scratch.take<float>(kTile + 2 * kLanes);
+  if (backward.grad_scores) backward.grad_scores += kLanes;  // sum_diagonals reads on both sides
+  backward.key_words = backward.grad_scores;
+  if (Products::kElements > 1) backward.key_words = scratch.take<float>(kTile / Products::kElements);
+  if (p.softcap > 0) backward.cap_slope = scratch.take<float>(kTile);
+  backward.streams = take_streams(p, scratch);
+  return backward;
+}
+
+// One block in work: what does not change from patch to patch.
+struct BackwardBlock {
+  const Block& block;
+  const Terms& terms;
+  const BackwardOperands& operands;
+  const BackwardScratch& scratch;
+  const Dropout& dropout;
+  const KeySums& key_sums;
+  const TermSums& term_sums;
+  Ahead& ahead;
+  bool bias_alone;  // each entry of the bias' gradient is written once and by nobody else
+  bool query;       // wanted
+  bool scores;      // the gradient of scores is wanted, for whatever lies behind it
+  bool bare;        // it is, and no stage or bias term stands between weights and scores
+};
+
+}  // namespace
+}  // namespace sightline

@@ -1,0 +1,54 @@
+// All kernels, for the level named by SIGHTLINE_LEVEL: this file is compiled once per level, with that
+// level's flags.
+#include "shared/kernels.h"
+
+#include "per_level/backward/block.h"
+#include "per_level/decode/merge.h"
+#include "per_level/decode/part.h"
+#include "per_level/forward/block.h"
+#include "per_level/peak.h"
+#include "per_level/readouts/block.h"
+
+#define SL_JOIN_(a, b) a##b
+#define SL_JOIN(a, b) SL_JOIN_(a, b)
+
+namespace sightline {
+namespace {
+
+bool in_place(const sightline_problem& p, Side side) {
+  return with_products(p.dtype, [&](auto products) {
+    typedef decltype(products) Products;
+    return side == Side::kKey ? keys_in_place<Products>(p) : values_in_place<Products>(p);
+  });
+}
+
+int64_t packed_words(const sightline_problem& p, Side side) {
+  return with_products(p.dtype, [&](auto products) {
+    typedef decltype(products) Products;
+    return side == Side::kKey ? packed_key_words<Products>(p, p.keys)
+                              : packed_value_words<Products>(p, p.keys);
+  });
+}
+
+void pack_head(const sightline_problem& p, Side side, int64_t b, int64_t g, float* to) {
+  with_products(p.dtype, [&](auto products) {
+    if (side == Side::kKey) {
+      pack_keys(products, head_rows(p.key, p.key_stride, p.dtype, b, g, 0), p.keys, p.width, to);
+    } else {
+      pack_values(products, head_rows(p.value, p.value_stride, p.dtype, b, g, 0), p.keys, p.value_width, to);
+    }
+  });
+}
+
+}  // namespace
+
+// The one symbol of a level that the linker sees.
+extern const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL);
+const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL) = {
+    kBlockRows,        in_place,       packed_words,    pack_head,     forward_scratch, forward_block,
+    readout_scratch,   readout_block,  received_floats, fold_received, kDecodeQueries,  kPairs,
+    decode_row_floats, decode_scratch, decode_part,     decode_merge,  backward_words,  pack_backward,
+    backward_scratch,  backward_block, store_rows,      peak_burst,    peak_dot_burst,
+};
+
+}  // namespace sightline

@@ -1,0 +1,156 @@
+// Keys and values as the products read them: rows of words.
+//
+//   keys:   row j holds key j
+//   values: row j holds, column by column, the values of keys j * kElements to (j + 1) * kElements - 1
+//
+// Where the caller's rows are that already they are read in place. Else they are packed (converted to
+// float32; or, for products of bfloat16, values paired up and odd ends filled with zeros): a whole head at a
+// time where several blocks of queries will read it and there is room, or each chunk of keys before it is
+// used.
+#pragma once
+
+#include "per_level/blocks/block.h"
+#include "per_level/blocks/ranges.h"
+#include "per_level/products/transpose.h"
+
+namespace sightline {
+namespace {
+
+// --- Packing ---
+
+// Each row as floats.
+template <class Element>
+SL_INLINE void convert_rows(const Element* from, int64_t stride, int64_t rows, int64_t width, float* to) {
+  const int rest = (int)(width % kLanes);
+  for (int64_t j = 0; j < rows; j++, from += stride, to += width) {
+    for (int64_t c = 0; c + kLanes <= width; c += kLanes) store(to + c, load(from + c));
+    if (rest) store_part(to + width - rest, load_part(from + width - rest, rest), rest);
+  }
+}
+
+inline void pack_floats(const Rows& from, int64_t rows, int64_t width, float* to) {
+  with_element(from.dtype, [&](auto element) {
+    convert_rows(from.at<decltype(element)>(0), from.stride, rows, width, to);
+  });
+}
+inline void pack_keys(Float32Products, const Rows& key, int64_t keys, int64_t width, float* to) {
+  pack_floats(key, keys, width, to);
+}
+inline void pack_values(Float32Products, const Rows& value, int64_t keys, int64_t width, float* to) {
+  pack_floats(value, keys, width, to);
+}
+
+#if defined(SL_BFLOAT16_PRODUCTS)
+
+// Each row's elements by twos.
+inline void pack_keys(Bfloat16Products, const Rows& key, int64_t keys, int64_t width, float* to) {
+  const int64_t row_words = words<Bfloat16Products>(width);
+  for (int64_t j = 0; j < keys; j++, to += row_words) {
+    if (width % 2) to[row_words - 1] = 0;
+    memcpy(to, key.at<Bfloat16>(j), sizeof(Bfloat16) * width);
+  }
+}
+
+// Rows by twos, column by column; `high` null: zeros.
+inline void pair_rows(const Bfloat16* low, const Bfloat16* high, int64_t width, float* to) {
+  int64_t c = 0;
+  for (; c + kPairLanes <= width; c += kPairLanes) {
+    const PairVec a = load_pairs(low + c), b = high ? load_pairs(high + c) : PairVec{};
+    store_pairs(to + c, interleave_low(a, b));
+    store_pairs(to + c + kLanes, interleave_high(a, b));
+  }
+  for (; c < width; c++) {
+    const Bfloat16 pair[2] = {low[c], high ? high[c] : Bfloat16{0}};
+    memcpy(to + c, pair, sizeof pair);
+  }
+}
+inline void pack_values(Bfloat16Products, const Rows& value, int64_t keys, int64_t width, float* to) {
+  for (int64_t j = 0; j < keys; j += 2, to += width) {
+    pair_rows(value.at<Bfloat16>(j), j + 1 < keys ? value.at<Bfloat16>(j + 1) : nullptr, width, to);
+  }
+}
+
+#endif
+
+// Words that packed keys or values take.
+template <class Products>
+int64_t packed_key_words(const sightline_problem& p, int64_t keys) {
+  return keys * words<Products>(p.width);
+}
+template <class Products>
+int64_t packed_value_words(const sightline_problem& p, int64_t keys) {
+  return words<Products>(keys) * p.value_width;
+}
+
+// --- Reading ---
+
+template <class Products>
+bool keys_in_place(const sightline_problem& p) {
+  if (Products::kElements == 1) return p.dtype == SIGHTLINE_FLOAT32;
+  const int64_t odd = p.width | p.key_stride[0] | p.key_stride[1] | p.key_stride[2];
+  return odd % 2 == 0 && reinterpret_cast<uintptr_t>(p.key) % sizeof(float) == 0;
+}
+template <class Products>
+bool values_in_place(const sightline_problem& p) {
+  return Products::kElements == 1 && p.dtype == SIGHTLINE_FLOAT32;
+}
+
+struct WordRows {
+  const float* data;
+  int64_t stride;
+  SL_INLINE const float* row(int64_t i) const { return data + i * stride; }
+};
+
+// Where one head's words are. A null `data` says that they have to be packed chunk by chunk, into `room`.
+struct Operand {
+  WordRows rows;
+  float* room;
+};
+struct Operands {
+  Operand key, value;
+};
+
+template <class Products>
+Operands take_operands(const sightline_problem& p, Scratch& scratch) {
+  Operands operands = {};
+  if (!keys_in_place<Products>(p)) {
+    operands.key.room = scratch.take<float>(packed_key_words<Products>(p, kMaxChunkKeys));
+  }
+  if (!values_in_place<Products>(p)) {
+    operands.value.room = scratch.take<float>(packed_value_words<Products>(p, kMaxChunkKeys));
+  }
+  return operands;
+}
+
+template <class Products>
+void find_operands(const Block& block, const PackedHead& packed, Operands& operands) {
+  const sightline_problem& p = *block.problem;
+  if (packed.key) {
+    operands.key.rows = {packed.key, words<Products>(p.width)};
+  } else if (keys_in_place<Products>(p)) {
+    operands.key.rows = {block.key.at<float>(0), block.key.stride / Products::kElements};
+  }
+  if (packed.value) {
+    operands.value.rows = {packed.value, p.value_width};
+  } else if (values_in_place<Products>(p)) {
+    operands.value.rows = {block.value.at<float>(0), block.value.stride};
+  }
+}
+
+// The words of a chunk of keys; row 0 is the chunk's first, which is even.
+template <class Products>
+WordRows read_keys(const Block& block, const Operand& key, Span chunk) {
+  if (key.rows.data) return {key.rows.row(chunk.begin), key.rows.stride};
+  pack_keys(Products(), block.key.from(chunk.begin), chunk.end - chunk.begin, block.width, key.room);
+  return {key.room, words<Products>(block.width)};
+}
+template <class Products>
+WordRows read_values(const Block& block, const Operand& value, Span chunk) {
+  if (value.rows.data) return {value.rows.row(chunk.begin / Products::kElements), value.rows.stride};
+  pack_values(Products(), block.value.from(chunk.begin), chunk.end - chunk.begin, block.value_width,
+              value.room);
+  return {value.room, block.value_width};
+}
+
+}  // namespace
+}  // namespace sightline

@@ -1,0 +1,99 @@
+// biased: ALiBi slopes, relative tables and the dense bias, added to one patch of S^T.
+#pragma once
+
+#include "per_level/products/transpose.h"
+#include "per_level/stages/terms.h"
+
+namespace sightline {
+namespace {
+
+// Slopes and tables depend on j - i only: their values form a strip in which the lanes of one key (rows i,
+// i + 1, ...) are neighbours. strip[u] belongs to j - i = newest - u.
+inline void make_strip(const Block& block, const Terms& terms, const Place& place, int length, int64_t newest,
+                       float* strip) {
+  const int64_t d0 = newest - (block.first + place.row) - terms.offset + place.key;
+  for (int u = 0; u < length; u++) {
+    const int64_t d = d0 - u;
+    strip[u] = -terms.slope * (float)(d < 0 ? -d : d);
+  }
+  if (!terms.table) return;
+  for (int u = 0; u < length; u++) {
+    const int64_t d = larger(-terms.radius, smaller(terms.radius, d0 - u));
+    strip[u] += terms.table[d + terms.radius] * kLog2e;
+  }
+}
+
+inline void add_positions(const Block& block, const Terms& terms, const Patch& patch, const Place& place,
+                          float* strip, float* scores) {
+  const int last = patch.keys - 1;
+  make_strip(block, terms, place, patch.keys + patch.vectors * kLanes, last, strip);
+  for_vectors(patch, scores, [&](int k, int v, Vec s) { return s + load(strip + (last - k) + v * kLanes); });
+}
+
+// Changing units must not turn a large finite bias (torch.finfo.min, a common way to hide) into -infinity.
+SL_INLINE Vec bias_to_log2(Vec bias) {
+  const Vec product = max_of(splat(-kFloatMax), bias * splat(kLog2e));
+  return select(equal(bias, splat(-kInfinity)), bias, product);
+}
+
+// s + bias_to_log2(bias), with an operation or two less.
+SL_INLINE Vec plus_bias(Vec s, Vec bias) {
+  const Vec sum = max_of(splat(-kFloatMax), fma(bias, splat(kLog2e), s));
+  return select(equal(bias, splat(-kInfinity)), bias, sum);
+}
+
+// One tile of a bias with contiguous rows: turned in registers, and added to S^T at once.
+template <class Element>
+SL_INLINE void add_bias_tile(const Element* from, int64_t row_stride, int rows, int keys, float* scores) {
+  Vec tile[kLanes];
+  SL_UNROLL for (int r = 0; r < kLanes; r++) {
+    const Element* row = from + r * row_stride;
+    tile[r] = r >= rows ? Vec{} : keys == kLanes ? load(row) : load_part(row, keys);
+    // What the row holds for the next chunk: the rows are far apart and too many for the hardware to follow.
+    // Without asking ahead a bias costs half as much again.
+    if (r < rows) __builtin_prefetch(row + kChunkKeys, 0, 2);
+  }
+  transpose(tile);
+  if (keys == kLanes) {
+    SL_UNROLL for (int k = 0; k < kLanes; k++) {
+      store(scores + k * kSlabRows, plus_bias(load(scores + k * kSlabRows), tile[k]));
+    }
+  } else {
+    for (int k = 0; k < keys; k++) {
+      store(scores + k * kSlabRows, plus_bias(load(scores + k * kSlabRows), tile[k]));
+    }
+  }
+}
+
+template <class Element>
+void add_bias(const Plane<Element>& plane, const Patch& patch, const Place& place, float* scores) {
+  const Element* from = plane.data + place.row * plane.row_stride + place.key * plane.key_stride;
+  if (plane.row_stride == 0) {
+    for_vectors(patch, scores, [&](int k, int, Vec s) {
+      return s + bias_to_log2(splat(to_float(from + k * plane.key_stride)));
+    });
+    return;
+  }
+  if (plane.key_stride == 1) {
+    for (int v = 0; v < patch.vectors; v++) {
+      for (int k = 0; k < patch.keys; k += kLanes) {
+        add_bias_tile(from + v * kLanes * plane.row_stride + k, plane.row_stride,
+                      smaller(kLanes, place.rows - v * kLanes), smaller(kLanes, patch.keys - k),
+                      scores + k * kSlabRows + v * kLanes);
+      }
+    }
+    return;
+  }
+  float row[kSlabRows] = {};
+  for (int k = 0; k < patch.keys; k++) {
+    for (int r = 0; r < place.rows; r++)
+      row[r] = to_float(from + r * plane.row_stride + k * plane.key_stride);
+    for (int v = 0; v < patch.vectors; v++) {
+      float* s = scores + k * kSlabRows + v * kLanes;
+      store(s, plus_bias(load(s), load(row + v * kLanes)));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sightline

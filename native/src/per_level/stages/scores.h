@@ -1,0 +1,111 @@
+// The masked scores of one chunk of keys for one slab of queries: what forward pass and readouts share.
+#pragma once
+
+#include "per_level/products/operands.h"
+#include "per_level/products/tiles.h"
+#include "per_level/stages/patch.h"
+
+namespace sightline {
+namespace {
+
+struct ScoreScratch {
+  float* query_t;  // [slab][word of d][slab row]
+  float* scores;   // [key][slab row]
+  Operands operands;
+  Ranges ranges;
+  StageScratch stages;
+  Ahead* ahead;
+};
+
+template <class Products>
+ScoreScratch take_scores(const sightline_problem& p, Scratch& scratch) {
+  ScoreScratch scores;
+  scores.query_t = scratch.take<float>(words<Products>(p.width) * kBlockRows);
+  scores.operands = take_operands<Products>(p, scratch);
+  scores.scores = scratch.take<float>(kMaxChunkKeys * kSlabRows);
+  scores.ranges = take_ranges(p, scratch);
+  scores.stages = take_stages(p, scratch);
+  scores.ahead = nullptr;
+  return scores;
+}
+
+// Calls body(rows), where rows.read() reads queries from `row` on as words, times the factor if the products
+// want it there.
+template <class Products, class Body>
+SL_INLINE void with_query_rows(const Block& block, const Terms& terms, int row, const Body& body) {
+  const Rows& query = block.query;
+  if constexpr (Products::kElements == 2) {
+    body(PairedRows{query.at<Bfloat16>(row), query.stride, block.width});
+  } else {
+    with_element(query.dtype, [&](auto e) {
+      typedef decltype(e) Element;
+      body(ScaledRows<Element>{query.at<Element>(row), query.stride, terms.query_factor});
+    });
+  }
+}
+
+// Q^T.
+template <class Products>
+void pack_query(const Block& block, const Terms& terms, float* query_t) {
+  const int64_t columns = words<Products>(block.width);
+  for (int slab = 0; slab < slabs(block); slab++) {
+    const int row = slab * kSlabRows;
+    with_query_rows<Products>(block, terms, row, [&](const auto& rows) {
+      transpose_in(rows, smaller(kSlabRows, block.count - row), columns, slab_vectors(block, slab),
+                   query_t + slab * columns * kSlabRows, kSlabRows);
+    });
+  }
+}
+
+struct ChunkScores {
+  Patch patches[kMaxPatches];
+  int count;
+  Vec highest[kSlabVectors];  // per lane, over all patches; starts from -infinity
+};
+
+SL_INLINE float* scores_of(const ScoreScratch& scratch, const Patch& patch) {
+  return scratch.scores + patch.key * kSlabRows + patch.vector * kLanes;
+}
+
+template <class Products>
+void score_patch(const Block& block, const Terms& terms, const ScoreScratch& scratch, const WordRows& key,
+                 Span chunk, int slab, const Patch& patch, const uint8_t* visible, Vec* highest) {
+  const int64_t columns = words<Products>(block.width);
+  const float* query_t = scratch.query_t + slab * columns * kSlabRows + patch.vector * kLanes;
+  float* scores = scores_of(scratch, patch);
+  const bool staged = terms.any || patch.edge;
+  Vec unstaged[kSlabVectors] = {};
+  with_vectors(patch.vectors, [&](auto n) {
+    scores_product<n.value, Products>(key.row(patch.key), key.stride, patch.keys, query_t, columns, scores,
+                                      staged ? unstaged : highest, *scratch.ahead, terms.query_factor);
+  });
+  if (!staged) return;
+  apply_stages(block, terms, scratch.ranges, patch, place_of(block, patch, slab, chunk.begin), scratch.stages,
+               scores, visible, highest);
+}
+
+// Fills scratch.scores; the result lists the patches that were computed. The rest of the chunk is hidden.
+// `key` holds the chunk's keys.
+template <class Products>
+void score_chunk(const Block& block, const Terms& terms, const ScoreScratch& scratch, const WordRows& key,
+                 Span chunk, bool last, int slab, ChunkScores& out) {
+  SL_UNROLL for (int v = 0; v < kSlabVectors; v++) out.highest[v] = splat(-kInfinity);
+  Patch patches[kMaxPatches];
+  const int count =
+      make_patches(scratch.ranges, slab * kSlabVectors, slab_vectors(block, slab), chunk, last, patches);
+  out.count = 0;
+  for (int i = 0; i < count; i++) {
+    const Patch& patch = patches[i];
+    uint8_t* visible = nullptr;
+    if (terms.visible.data && masks(scratch.ranges, slab * kSlabVectors, patch, chunk.begin)) {
+      visible = scratch.stages.visible + patch.key * kSlabRows + patch.vector * kLanes;
+      if (!fetch_visible(terms.visible, patch, place_of(block, patch, slab, chunk.begin), visible)) continue;
+    }
+    score_patch<Products>(block, terms, scratch, key, chunk, slab, patch, visible,
+                          out.highest + patch.vector);
+    out.patches[out.count++] = patch;
+  }
+}
+
+}  // namespace
+}  // namespace sightline

@@ -1,0 +1,64 @@
+// What a level offers to the code that drives it. Plain data only: this header is seen by files compiled
+// for different instruction sets.
+#pragma once
+
+#include <cstddef>
+
+#include "shared/work.h"
+
+namespace sightline {
+
+// Work comes in blocks of `block_rows` consecutive queries of one head. A block needs `scratch` bytes,
+// 64-byte aligned, that it may leave in any state.
+struct Kernels {
+  int block_rows;
+
+  // Whether the products can read a problem's keys or values where they lie. Those that they cannot are
+  // packed chunk by chunk, by every block anew, unless the head was packed before: pack_head writes
+  // packed_words floats.
+  bool (*in_place)(const sightline_problem&, Side);
+  int64_t (*packed_words)(const sightline_problem&, Side);
+  void (*pack_head)(const sightline_problem&, Side, int64_t b, int64_t g, float* to);
+
+  size_t (*forward_scratch)(const sightline_problem&);
+  void (*forward_block)(const sightline_problem&, const PackedHead&, int64_t b, int64_t h,
+                        int64_t first_query, void* scratch, const ForwardOut&);
+
+  // Readouts per query go straight to `out`; what each key received is added to `received`, which holds
+  // received_floats(M) floats, all 0 at first, and is folded into M sums in place at the end.
+  size_t (*readout_scratch)(const sightline_problem&, const sightline_readouts&);
+  void (*readout_block)(const sightline_problem&, const PackedHead&, int64_t b, int64_t h,
+                        int64_t first_query, void* scratch, const float* lse, const sightline_readouts& out,
+                        float* received);
+  size_t (*received_floats)(int64_t keys);
+  void (*fold_received)(float* received, int64_t keys);
+
+  // Decode: each part leaves decode_row_floats for each of its rows in `partial`; the partials of all parts
+  // of the same rows, one after another in the order of their keys, are merged into `out`.
+  int decode_queries;  // up to so many queries per head it is faster than blocks
+  bool pairs;          // whether bfloat16 is multiplied in pairs
+  int64_t (*decode_row_floats)(const sightline_problem&);
+  size_t (*decode_scratch)(const sightline_problem&, int rows);
+  void (*decode_part)(const sightline_problem&, const DecodePart&, bool context, void* scratch,
+                      float* partial);
+  void (*decode_merge)(const sightline_problem&, const DecodePart& rows, float* partials, int64_t parts,
+                       const ForwardOut& out);
+
+  // The backward pass reads a head's keys and values where they lie as far as it can; pack_backward copies
+  // the rest, once per head, to backward_words floats. Gradients of a block's queries go straight to their
+  // place; all else is added to sums, whose rows of keys or values store_rows writes in the end, times a
+  // factor.
+  int64_t (*backward_words)(const sightline_problem&);
+  void (*pack_backward)(const sightline_problem&, int64_t b, int64_t g, float* to);
+  size_t (*backward_scratch)(const sightline_problem&);
+  void (*backward_block)(const sightline_problem&, const float* packed, const sightline_gradients&, int64_t b,
+                         int64_t h, int64_t first_query, void* scratch, const KeySums&, const TermSums&);
+  void (*store_rows)(const float* from, float factor, int64_t rows, int64_t columns, void* to, int32_t dtype,
+                     int64_t stride);
+
+  // One burst of multiply-adds in registers; returns the floating-point operations done.
+  double (*peak_burst)();
+  double (*peak_dot_burst)();  // of bfloat16 dot products; null where the level has none
+};
+
+}  // namespace sightline

@@ -1,0 +1,51 @@
+// What is handed to a kernel besides the problem: where to write, which keys, what was packed.
+#pragma once
+
+#include "shared/sizes.h"
+
+namespace sightline {
+
+// Where the forward pass writes; null pointers are not wanted.
+struct ForwardOut {
+  void* context;
+  int64_t context_stride[3];
+  float* lse;
+};
+
+// Rows [first, first + rows) of those that read key/value head g, counted head by head, and keys [begin,
+// end).
+struct DecodePart {
+  int64_t b, g, first;
+  int rows;
+  int64_t begin, end;
+};
+
+enum class Side { kKey, kValue };
+
+// One head's keys and values in the form that the products read; null: see Kernels::in_place.
+struct PackedHead {
+  const float* key;
+  const float* value;
+};
+
+// Gradients of one key/value head, summed over queries in float32: rows of padded_width() floats. Null: not
+// wanted.
+struct KeySums {
+  float* key;  // still without the scale
+  float* value;
+};
+
+// What blocks add the gradients of sinks and bias terms to; null: not wanted. A stride is 0 along an axis
+// that is summed.
+struct TermSums {
+  float* bias;
+  int64_t bias_stride[4];
+  bool clear_bias;  // each block clears its own rows first
+  double* slopes;
+  int64_t slope_stride[2];
+  double* table;
+  int64_t table_stride;
+  double* sinks;  // [H]
+};
+
+}  // namespace sightline
