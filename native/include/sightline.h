@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Bumped whenever a struct or a signature changes; the Python side refuses a library of another number. */
-#define SIGHTLINE_ABI 3
+#define SIGHTLINE_ABI 4
 
 typedef enum {
   SIGHTLINE_OK = 0,
@@ -40,55 +40,52 @@ typedef enum { SIGHTLINE_FLOAT32 = 0, SIGHTLINE_BFLOAT16 = 1, SIGHTLINE_FLOAT16 
 
 /* One attention problem, already checked and lowered by the caller.
  *
- *   scaled = scale * (query . key)
- *   capped = softcap > 0 ? softcap * tanh(scaled / softcap) : scaled
- *   biased = capped + bias[b,h,i,j] - slope[b,h] * |i + offset[b] - j|
- *                   + table[h, clip(j - i - offset[b], -radius, radius) + radius]
- *   masked = -inf unless j lies in one of the row's ranges and visible[b,h,i,j] != 0
- *   weights = softmax(masked, with exp(sink[h]) added to the denominator)
+ *   scores  = query . key
+ *   scaled  = scale * scores
+ *   capped  = softcap > 0 ? softcap * tanh(scaled / softcap) : scaled
+ *   biased  = capped + bias[b,h,i,j] - slopes[b,h] * |i + offset[b] - j|
+ *                    + table[h, clip(j - i - offset[b], -radius, radius) + radius]
+ *   masked  = -inf unless j lies in one of the row's ranges and visible[b,h,i,j] != 0
+ *   weights = softmax(masked, with exp(sinks[h]) added to the denominator)
  *   context = weights . value
  *
- * A pointer that is null leaves its term out.
+ * Sizes, tensors, numbers, and the core's own notes. A tensor is a pointer and the strides of the axes named
+ * beside it; a pointer that is null leaves its term out.
  */
 typedef struct {
   int64_t batch, heads, kv_heads, queries, keys, width, value_width;
+  int64_t range_count; /* key ranges per row */
+  int64_t radius;      /* of the table */
+
   const void* query;
   int64_t query_stride[3]; /* b, h, i */
   const void* key;
-  int64_t key_stride[3]; /* b, g, j */
-  const void* value;     /* may be null: only lse and readouts can be asked for then */
-  int64_t value_stride[3];
-
-  int32_t dtype; /* a sightline_dtype */
-  float scale;
-  float softcap; /* 0: none */
+  int64_t key_stride[3];   /* b, g, j */
+  const void* value;       /* may be null: only lse and readouts can be asked for then */
+  int64_t value_stride[3]; /* b, g, j */
 
   /* Per row, range_count half-open key ranges [lo, hi) as int32 pairs, contiguous, sorted, disjoint,
    * within [0, keys]. Empty ones have lo >= hi and may stand anywhere. Null: every key may be seen. */
   const int32_t* ranges;
-  int64_t range_stride[3]; /* b, h, i; in int32 elements */
-  int64_t range_count;
-
+  int64_t ranges_stride[3];  /* b, h, i; in int32 elements */
   const uint8_t* visible;    /* one byte per entry, 0 = hidden */
   int64_t visible_stride[4]; /* b, h, i, j */
-  /* The core's own notes on `visible`, made in each call; leave them null and 0. */
-  const uint8_t* visible_map;
-  int64_t visible_map_stride[3]; /* b, h, 64 queries */
 
-  const void* bias;   /* natural units; -inf hides */
-  int32_t bias_dtype; /* a sightline_dtype */
-  int64_t bias_stride[4];
-
-  const float* slopes;     /* ALiBi */
-  int64_t slope_stride[2]; /* b, h */
-  const float* table;      /* relative positions, 2 * radius + 1 contiguous entries per head */
-  int64_t table_stride;    /* h */
-  int64_t radius;
-  const int64_t* offset; /* position of query 0, for slopes and table; null: 0 */
-  int64_t offset_stride; /* b */
-
+  const void* bias;         /* natural units; -inf hides */
+  int64_t bias_stride[4];   /* b, h, i, j */
+  const float* slopes;      /* ALiBi */
+  int64_t slopes_stride[2]; /* b, h */
+  const float* table;       /* relative positions, 2 * radius + 1 contiguous entries per head */
+  int64_t table_stride[1];  /* h */
+  const int64_t* offset;    /* position of query 0, for slopes and table; null: 0 */
+  int64_t offset_stride[1]; /* b */
   const float* sinks;
-  int64_t sink_stride; /* h */
+  int64_t sinks_stride[1]; /* h */
+
+  float scale;
+  float softcap;      /* 0: none */
+  int32_t dtype;      /* a sightline_dtype */
+  int32_t bias_dtype; /* a sightline_dtype */
 
   /* Weight (b,h,i,j) is kept, times keep_scale, where a hash of (seed,b,h,i,j) is below keep_threshold, and
    * is 0 elsewhere. The hash has 24 bits, so a threshold of 2^24 keeps all and one of 0 none. keep_scale 0:
@@ -96,6 +93,10 @@ typedef struct {
   uint64_t seed;
   uint32_t keep_threshold;
   float keep_scale;
+
+  /* The core's own notes on `visible`, made in each call; leave them null and 0. */
+  const uint8_t* visible_map;
+  int64_t visible_map_stride[3]; /* b, h, 64 queries */
 } sightline_problem;
 
 /* What the backward pass is given besides the problem, and what it fills. Strides as in the problem; the
@@ -117,12 +118,12 @@ typedef struct {
   int64_t value_stride[3];
   float* bias; /* same strides as the problem's bias where it does not broadcast; 0 where it is summed */
   int64_t bias_stride[4];
-  float* slopes; /* strides slope_stride of the problem */
-  float* table;  /* table_stride of the problem */
+  float* slopes; /* with slopes_stride of the problem */
+  float* table;  /* with table_stride of the problem */
   float* sinks;  /* contiguous [H] */
 } sightline_gradients;
 
-/* What a readout pass writes; null pointers are not computed. All are contiguous. */
+/* What a readout pass writes, and what it needs to. All are contiguous; null pointers are not computed. */
 typedef struct {
   float* entropy;        /* [B,H,N] nats: -sum w ln w */
   float* received;       /* [B,H,M] sum over queries of w */
@@ -131,19 +132,18 @@ typedef struct {
   float* max_score;      /* [B,H,N] largest masked logit, natural units; -inf where nothing is visible */
   float* topk_weights;   /* [B,H,N,k] descending; 0 where fewer than k keys are visible */
   int64_t* topk_indices; /* [B,H,N,k]; -1 there; ties: the lower key first */
-  int64_t k;             /* 1 <= k <= sightline_max_topk() */
+  float* distance;       /* [B,H,N] sum over keys of w |i + position[b] - j| */
+  float* cell_sum;       /* [B,H,N,cell_count] sum of w */
+  float* cell_max;       /* [B,H,N,cell_count] largest w; -1 where nothing is visible */
+  float* cell_seen;      /* [B,H,N,cell_count] visible keys */
 
-  float* distance; /* [B,H,N] sum over keys of w |i + position[b] - j| */
-  const int64_t* position;
+  int64_t k;               /* 1 <= k <= sightline_max_topk() */
+  const int64_t* position; /* null: 0 */
   int64_t position_stride; /* b */
-
   /* Key j of batch entry b belongs to cell cells[b,j], 0 <= cells < cell_count. */
   const int32_t* cells; /* contiguous along j */
   int64_t cell_stride;  /* b */
   int64_t cell_count;
-  float* cell_sum;  /* [B,H,N,cell_count] sum of w */
-  float* cell_max;  /* [B,H,N,cell_count] largest w; -1 where nothing is visible */
-  float* cell_seen; /* [B,H,N,cell_count] visible keys */
 } sightline_readouts;
 
 /* How sightline_forward runs a problem. */
@@ -167,6 +167,19 @@ SIGHTLINE_API int32_t sightline_level_count(void);
 SIGHTLINE_API const char* sightline_level_name(int32_t level);  /* null: no such level */
 SIGHTLINE_API int32_t sightline_level_supported(int32_t level); /* 1: this machine can run it */
 SIGHTLINE_API int32_t sightline_max_topk(void);
+
+/* How the structs lie in memory, for callers that cannot include this header: name, offset and size in bytes
+ * of one field, counted from 0 in the order above, arrays as a whole. Field -1 is the struct itself: its
+ * name, 0 and its size. SIGHTLINE_INVALID_ARGUMENT past the last field, and for no such struct. */
+typedef enum {
+  SIGHTLINE_LAYOUT_PROBLEM = 0,
+  SIGHTLINE_LAYOUT_GRADIENTS = 1,
+  SIGHTLINE_LAYOUT_READOUTS = 2,
+  SIGHTLINE_LAYOUT_PLAN = 3
+} sightline_layout_struct;
+
+SIGHTLINE_API int32_t sightline_layout(int32_t struct_id, int32_t field, const char** name, int64_t* offset,
+                                       int64_t* size);
 
 /* context: [B,H,N,E] with strides b, h, i (null: lse only); lse: contiguous [B,H,N], natural logarithm,
  * sinks included, -inf for a row with nothing to look at (null: not wanted). A row with nothing to look at

@@ -42,7 +42,7 @@ struct TermSums {
   int64_t bias_stride[4];
   bool clear_bias;  // each block clears its own rows first
   double* slopes;
-  int64_t slope_stride[2];
+  int64_t slopes_stride[2];
   double* table;
   int64_t table_stride;
   double* sinks;  // [H]

@@ -16,8 +16,8 @@ class TermMemory {
         grads_(g),
         shares_(shares),
         bias_direct_(shares == 1 || each_row_once()),
-        slopes_(g.slopes ? (p.slope_stride[0] ? p.batch : 1) * p.heads : 0),
-        table_(g.table ? (p.table_stride ? p.heads : 1) * entries() : 0),
+        slopes_(g.slopes ? (p.slopes_stride[0] ? p.batch : 1) * p.heads : 0),
+        table_(g.table ? (p.table_stride[0] ? p.heads : 1) * entries() : 0),
         sinks_(g.sinks ? p.heads : 0),
         bias_(g.bias && !bias_direct_ ? bias_extent(0) * bias_extent(1) * bias_extent(2) * bias_extent(3)
                                       : 0),
@@ -31,9 +31,9 @@ class TermMemory {
     if (slopes_) sums.slopes = doubles;
     if (table_) sums.table = doubles + slopes_;
     if (sinks_) sums.sinks = doubles + slopes_ + table_;
-    sums.slope_stride[0] = problem_.slope_stride[0] ? problem_.heads : 0;
-    sums.slope_stride[1] = 1;
-    sums.table_stride = problem_.table_stride ? entries() : 0;
+    sums.slopes_stride[0] = problem_.slopes_stride[0] ? problem_.heads : 0;
+    sums.slopes_stride[1] = 1;
+    sums.table_stride = problem_.table_stride[0] ? entries() : 0;
     sums.bias = bias_ ? reinterpret_cast<float*>(doubles + slopes_ + table_ + sinks_) : grads_.bias;
     int64_t stride = 1;
     for (int axis = 3; axis >= 0; axis--) {
@@ -103,11 +103,11 @@ class TermMemory {
   void write_positions(const TermSums& total) const {
     const sightline_problem& p = problem_;
     for (int64_t i = 0; i < slopes_; i++) {
-      grads_.slopes[i / p.heads * p.slope_stride[0] + i % p.heads * p.slope_stride[1]] =
+      grads_.slopes[i / p.heads * p.slopes_stride[0] + i % p.heads * p.slopes_stride[1]] =
           (float)total.slopes[i];
     }
     for (int64_t i = 0; i < table_; i++) {
-      grads_.table[i / entries() * p.table_stride + i % entries()] = (float)total.table[i];
+      grads_.table[i / entries() * p.table_stride[0] + i % entries()] = (float)total.table[i];
     }
   }
 

@@ -73,13 +73,13 @@ class BackwardSchedule {
     const sightline_problem& p = problem_;
     if (!p.ranges) return (double)p.keys + kBlockCost;
     const int64_t rows = p.queries - item.first < block_rows_ ? p.queries - item.first : (int64_t)block_rows_;
-    const int32_t* ranges =
-        p.ranges + item.b * p.range_stride[0] + item.h * p.range_stride[1] + item.first * p.range_stride[2];
+    const int32_t* ranges = p.ranges + item.b * p.ranges_stride[0] + item.h * p.ranges_stride[1] +
+                            item.first * p.ranges_stride[2];
     double keys = 0;
     for (int64_t slot = 0; slot < p.range_count; slot++) {
       int32_t lo = INT32_MAX, hi = 0;
       for (int64_t row = 0; row < rows; row = row + 8 < rows || row == rows - 1 ? row + 8 : rows - 1) {
-        const int32_t* range = ranges + row * p.range_stride[2] + 2 * slot;
+        const int32_t* range = ranges + row * p.ranges_stride[2] + 2 * slot;
         if (range[0] >= range[1]) continue;
         if (range[0] < lo) lo = range[0];
         if (range[1] > hi) hi = range[1];

@@ -141,7 +141,7 @@ inline void add_position_gradients(const Block& block, const Terms& terms, const
       const int64_t d = newest - u;
       sum -= (double)(d < 0 ? -d : d) * strip[u];
     }
-    sums.slopes[block.b * sums.slope_stride[0] + block.h * sums.slope_stride[1]] += sum;
+    sums.slopes[block.b * sums.slopes_stride[0] + block.h * sums.slopes_stride[1]] += sum;
   }
   if (!sums.table) return;
   double* table = sums.table + block.h * sums.table_stride + terms.radius;

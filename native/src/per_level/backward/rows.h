@@ -76,7 +76,7 @@ inline void start_lse(const Block& block, const sightline_gradients& g, const Ba
 // exp(sink - lse) is the sink's own weight, and it has no value: its gradient is -weight * delta.
 inline void add_sink_gradient(const Block& block, const BackwardScratch& s, double* sinks) {
   const sightline_problem& p = *block.problem;
-  const float sink = to_log2(p.sinks[block.h * p.sink_stride]);
+  const float sink = to_log2(p.sinks[block.h * p.sinks_stride[0]]);
   for (int row = 0; row < block.count; row++) {
     if (s.lse[row] != kInfinity) sinks[block.h] -= (double)exp2f(sink - s.lse[row]) * s.delta[row];
   }

@@ -71,8 +71,8 @@ inline void read_ranges(const Block& block, Ranges& ranges) {
     for (int v = 0; v < kBlockVectors; v++) hulls[v] = Hull();
     for (int row = 0; row < block.vectors() * kLanes; row++) {
       const int64_t i = block.first + smaller(row, block.count - 1);
-      const int32_t* range = p.ranges + block.b * p.range_stride[0] + block.h * p.range_stride[1] +
-                             i * p.range_stride[2] + 2 * slot;
+      const int32_t* range = p.ranges + block.b * p.ranges_stride[0] + block.h * p.ranges_stride[1] +
+                             i * p.ranges_stride[2] + 2 * slot;
       ranges.lo[slot * kBlockRows + row] = range[0];
       ranges.hi[slot * kBlockRows + row] = range[1];
       hulls[row / kLanes].add(range[0], range[1]);

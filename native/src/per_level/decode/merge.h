@@ -26,7 +26,7 @@ void write_elements(const float* context, int64_t width, Element* to) {
 inline void merge_row(const sightline_problem& p, float* partial, int64_t parts, int64_t part_floats,
                       const DecodeRow& row, int64_t b, const ForwardOut& out) {
   // A sink is a key without a value.
-  const float sink = p.sinks ? p.sinks[row.h * p.sink_stride] : -kInfinity;
+  const float sink = p.sinks ? p.sinks[row.h * p.sinks_stride[0]] : -kInfinity;
   float highest = to_log2(sink);
   for (int64_t part = 0; part < parts; part++) highest = larger(highest, partial[part * part_floats]);
   const float shift = highest == -kInfinity ? 0.0f : highest;

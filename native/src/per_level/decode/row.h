@@ -24,16 +24,16 @@ SL_INLINE DecodeRow make_row(const sightline_problem& p, int64_t b, int64_t g, i
   row.h = g * (p.heads / p.kv_heads) + index / p.queries;
   row.i = index % p.queries;
   if (p.ranges) {
-    row.ranges = p.ranges + b * p.range_stride[0] + row.h * p.range_stride[1] + row.i * p.range_stride[2];
+    row.ranges = p.ranges + b * p.ranges_stride[0] + row.h * p.ranges_stride[1] + row.i * p.ranges_stride[2];
   }
   if (p.visible) {
     row.visible =
         p.visible + b * p.visible_stride[0] + row.h * p.visible_stride[1] + row.i * p.visible_stride[2];
   }
   row.bias = b * p.bias_stride[0] + row.h * p.bias_stride[1] + row.i * p.bias_stride[2];
-  if (p.slopes) row.slope = p.slopes[b * p.slope_stride[0] + row.h * p.slope_stride[1]] * kLog2e;
-  if (p.table) row.table = p.table + row.h * p.table_stride;
-  row.position = row.i + (p.offset ? p.offset[b * p.offset_stride] : 0);
+  if (p.slopes) row.slope = p.slopes[b * p.slopes_stride[0] + row.h * p.slopes_stride[1]] * kLog2e;
+  if (p.table) row.table = p.table + row.h * p.table_stride[0];
+  row.position = row.i + (p.offset ? p.offset[b * p.offset_stride[0]] : 0);
   return row;
 }
 

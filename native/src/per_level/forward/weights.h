@@ -36,7 +36,7 @@ ForwardScratch take_forward(const sightline_problem& p, Scratch& scratch) {
 // A sink is a key without a value: it stands in the sum before any other does.
 inline void start_rows(const Block& block, const ForwardScratch& scratch) {
   const sightline_problem& p = *block.problem;
-  const float sink = p.sinks ? p.sinks[block.h * p.sink_stride] : -kInfinity;
+  const float sink = p.sinks ? p.sinks[block.h * p.sinks_stride[0]] : -kInfinity;
   for (int row = 0; row < kBlockRows; row++) {
     scratch.highest[row] = to_log2(sink);
     scratch.sum[row] = sink == -kInfinity ? 0.0f : 1.0f;

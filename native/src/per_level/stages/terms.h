@@ -36,11 +36,11 @@ inline Terms make_terms(const Block& block) {
   const bool capped = p.softcap > 0;
   terms.query_factor = capped ? p.scale / p.softcap : (float)((double)p.scale * 1.4426950408889634);
   terms.cap = capped ? p.softcap * kLog2e : 0.0f;
-  if (p.slopes) terms.slope = p.slopes[block.b * p.slope_stride[0] + block.h * p.slope_stride[1]] * kLog2e;
-  if (p.table) terms.table = p.table + block.h * p.table_stride;
+  if (p.slopes) terms.slope = p.slopes[block.b * p.slopes_stride[0] + block.h * p.slopes_stride[1]] * kLog2e;
+  if (p.table) terms.table = p.table + block.h * p.table_stride[0];
   terms.positions = p.slopes || p.table;
   terms.radius = p.radius;
-  terms.offset = p.offset ? p.offset[block.b * p.offset_stride] : 0;
+  terms.offset = p.offset ? p.offset[block.b * p.offset_stride[0]] : 0;
   terms.visible = plane_of<uint8_t>(block, p.visible, p.visible_stride);
   terms.any = capped || terms.positions || p.bias || (p.visible && !p.visible_map);
   return terms;
