@@ -76,7 +76,7 @@ def _html_of_trace(trace: Calls) -> str:
 
 
 def _write_report(trace: Calls, path: Path, **options: Any) -> int:
-    from sightline.view.traced import write_report
+    from sightline.view.trace_page import write_report
 
     return write_report(trace, path, **options)
 

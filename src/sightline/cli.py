@@ -1,6 +1,6 @@
 """The command line: ``sightline look``, ``serve``, ``profile`` and whatever else COMMANDS lists.
 
-A command is a plain function with typer annotations. It raises ``LookError`` (or any subclass of
+A command is a plain function with typer annotations. It raises ``InputError`` (or any subclass of
 ``CommandError``) for what the user can put right; this file turns that into one line and an exit code:
 1 for an error, 2 for wrong usage, 130 after Ctrl-C.
 """

@@ -164,7 +164,7 @@ def test_hub_name_without_a_network(sightline_command, monkeypatch):
     def refuse(*_args, **_options):
         raise OSError("We couldn't connect to the hub\nand more lines")
 
-    monkeypatch.setattr(model, "from_pretrained", refuse)
+    monkeypatch.setattr(model, "load_pretrained", refuse)
     check_error(
         sightline_command("look", TEXT, "--model", "someone/something"),
         "someone/something",
@@ -176,13 +176,13 @@ def test_local_folder_asks_for_local_files_only(model_folder, monkeypatch):
     from sightline.huggingface import load as model
 
     asked = []
-    plain = model.from_pretrained
+    plain = model.load_pretrained
 
     def listen(kind, where, local, **options):
         asked.append(local)
         return plain(kind, where, local, **options)
 
-    monkeypatch.setattr(model, "from_pretrained", listen)
+    monkeypatch.setattr(model, "load_pretrained", listen)
     model.load_model(str(model_folder("bert")))
     assert asked == [True, True, True]
 
@@ -205,9 +205,9 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path):
 def test_dense_bias_beyond_the_limit(monkeypatch):
     import torch
 
+    from sightline.reading.errors import InputError
     from sightline.view import carried
-    from sightline.view.errors import LookError
 
     monkeypatch.setattr(carried, "DENSE_LIMIT", 100)
-    with pytest.raises(LookError, match=r"the bias of layer 3 is dense, 2 x 5 x 5 \(0 MB\).*--max-tokens"):
+    with pytest.raises(InputError, match=r"the bias of layer 3 is dense, 2 x 5 x 5 \(0 MB\).*--max-tokens"):
         carried._bias(torch.randn(2, 5, 5), "layer 3")

@@ -7,13 +7,13 @@ import json
 import pytest
 import torch
 
+from sightline.commands.opening import open_model
 from sightline.common.errors import CommandError
 from sightline.tasks.language import Language
 from sightline.tasks.pairs import Translation
 from sightline.tasks.registry import save_task
 from sightline.tasks.sentiment import Sentiment
 from sightline.tasks.tokenizing import train_characters, train_pieces, train_words
-from sightline.view.opened import open_model
 
 TEXT = "one two three"
 SMALL = ["width=16", "layers=2", "heads=2", "context=8", "dropout=0"]

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from sightline.common.atomic import write_atomically
+from sightline.reading.reading import Reading, Section
+from sightline.reading.tokens import tokens_of_places
 from sightline.view import carried, modules, report
-from sightline.view.reading import Reading, Section
-from sightline.view.summary import Wish, summarize
+from sightline.view.summary import Selection, summarize
 from sightline.view.tensors import TensorStore
-from sightline.view.tokens import tokens_of_places
 
 from .test_numbers import IDS, TEXT, close, ids
 
@@ -66,7 +66,7 @@ def test_nothing_comes_from_outside(page):
 @pytest.mark.parametrize("model", ["bert", "gpt2", "llama"])
 def test_it_carries_the_queries_and_keys(page, model_folder, model):
     from sightline.huggingface.load import load_model
-    from sightline.view.reading import read
+    from sightline.reading.published import read
 
     text = page(TEXT, model=model)
     layers = meta_of(text)["layers"]
@@ -322,7 +322,7 @@ def test_numbers_are_means_over_rows(page, eager):
 def test_labels_and_induction_are_the_measures(page, model_folder):
     from sightline import measure
     from sightline.huggingface.load import load_model
-    from sightline.view.reading import read
+    from sightline.reading.published import read
 
     words = "the cat sat on mat " * 3
     layers = meta_of(page(words, model="gpt2"))["layers"]
@@ -471,7 +471,7 @@ def test_every_term_of_the_score_is_carried(tmp_path, weights_in_page, options):
     path = tmp_path / "page.html"
     sides = tuple(tokens_of_places(n) for n in (7, 9))
     reading = Reading("a layer", (), (Section("cross", *sides, (matrix,), False, False),), ())
-    write_atomically(path, report.report_parts(summarize(reading, Wish())))
+    write_atomically(path, report.report_parts(summarize(reading, Selection())))
     found = weights_in_page(path.read_text(encoding="utf-8"))
     check_weights(found["cross"], (matrix.dense(),))
 

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from sightline.huggingface.load import load_model
 from sightline.measure.sources import CAVEAT
-from sightline.view.reading import read
-from sightline.view.summary import Wish, summarize
+from sightline.reading.published import read
+from sightline.view.summary import Selection, summarize
 from sightline.view.terminal import render
 
 from .test_numbers import TEXT
@@ -69,8 +69,8 @@ def test_text_file(look, tmp_path):
     assert "5 queries, 5 keys" in look(path).out
 
 
-def rendered(model_folder, text, width=100, **wish):
-    summary = summarize(read(load_model(str(model_folder("bert"))), text), Wish(**wish))
+def rendered(model_folder, text, width=100, **selection):
+    summary = summarize(read(load_model(str(model_folder("bert"))), text), Selection(**selection))
     console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=width)
     console.print(render(summary, width))
     return console.file.getvalue()
@@ -131,7 +131,7 @@ def test_one_token(look):
 
 
 def test_sixteen_colours_get_emphasis_instead(model_folder):
-    summary = summarize(read(load_model(str(model_folder("bert"))), TEXT), Wish(query="cat"))
+    summary = summarize(read(load_model(str(model_folder("bert"))), TEXT), Selection(query="cat"))
     console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=100)
     console.print(render(summary, 100, colours=False))
     out = console.file.getvalue()

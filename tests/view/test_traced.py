@@ -10,8 +10,9 @@ import torch
 from torch.nn import functional
 
 import sightline
-from sightline.view import traced
-from sightline.view.tokens import places_of, tokens_of_strings
+from sightline.reading import traced
+from sightline.reading.tokens import places_of, tokens_of_strings
+from sightline.view import page_size
 
 from .test_page import check_weights, meta_of, needs_node, weights_in_page  # noqa: F401  (a fixture)
 
@@ -205,7 +206,7 @@ def test_errors(tmp_path, monkeypatch):
         trace.report(path, layers=[True])
     with pytest.raises(ValueError, match="the folder .* does not exist"):
         trace.report(tmp_path / "no" / "x.html")
-    monkeypatch.setattr(traced, "PAGE_LIMIT", 10)
+    monkeypatch.setattr(page_size, "PAGE_LIMIT", 10)
     with pytest.raises(ValueError, match=r"2 calls of up to 9 keys .* limit .* choose some with layers="):
         trace.report(path)
     assert not path.exists()

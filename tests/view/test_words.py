@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sightline.view.tokens import Token
+from sightline.reading.tokens import Token
 from sightline.view.words import merge, merge_tokens, word_numbers
 
 from .test_numbers import IDS, TEXT, close, ids
@@ -51,8 +51,8 @@ def test_look_by_words(look_json, eager):
 def test_blocks_of_words_agree(model_folder, monkeypatch):
     """However few rows are merged at a time, the readouts are the same."""
     from sightline.huggingface.load import load_model
+    from sightline.reading.published import read
     from sightline.view import words
-    from sightline.view.reading import read
 
     reading = read(load_model(str(model_folder("bert"))), TEXT)
     whole = [layer.readouts(4) for layer in words.by_word(reading.sections[0]).layers]

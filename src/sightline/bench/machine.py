@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import sightline
 from sightline.backends import native
 from sightline.bench.timing import Spent, clock
+from sightline.call.info import info
 
 # Of all processor flags, those that attention kernels care about.
 _FLAGS = (
@@ -29,7 +29,7 @@ def describe_machine() -> dict[str, Any]:
         "memory": _memory(),
         "system": platform.platform(),
     }
-    facts = sightline.info()
+    facts = info()
     found |= {name: facts[name] for name in ("python", "torch", "sightline", "level active") if name in facts}
     return {name: value for name, value in found.items() if value}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 def info() -> None:
     """Show versions, the native levels of this machine, and which one is active."""
-    import sightline
+    from sightline.call.info import info as gather
 
-    facts: dict[str, str] = sightline.info()
+    facts = gather()
     width = max(map(len, facts), default=0)
     for name, fact in facts.items():
         print(f"{name:<{width}}  {fact}")

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from sightline.common.atomic import check_writable, write_atomically
-from sightline.view.errors import LookError
-from sightline.view.source import read_source
+from sightline.reading.errors import InputError
+from sightline.reading.source import read_source
 
 
 def look(
@@ -47,17 +47,17 @@ def look(
     first = read_source(text)
     second = None if pair is None else read_source(pair)
     with _progress("Loading") as step:
+        from sightline.commands.opening import open_model
         from sightline.view.json_export import json_parts
-        from sightline.view.opened import open_model
         from sightline.view.report import report_parts
-        from sightline.view.summary import Wish, summarize
+        from sightline.view.summary import Selection, summarize
 
         step(f"Loading {model or 'the default model'}")
         loaded = open_model(model)
         step("Running the model")
         reading = loaded.read(first, second, max_tokens)
         step("Reading the attention matrices")
-        summary = summarize(reading, Wish(section, layer, head, query, top, words, special))
+        summary = summarize(reading, Selection(section, layer, head, query, top, words, special))
         written = []
         if json is not None:
             step(f"Writing {json}")
@@ -75,13 +75,13 @@ def _check(
 ) -> None:
     """What can be told before anything is loaded."""
     if top < 1:
-        raise LookError(f"--top {top}: at least 1")
+        raise InputError(f"--top {top}: at least 1")
     if max_tokens is not None and max_tokens < 1:
-        raise LookError(f"--max-tokens {max_tokens}: at least 1")
+        raise InputError(f"--max-tokens {max_tokens}: at least 1")
     if text == "-" and pair == "-":
-        raise LookError("standard input can be one of the two texts, not both")
+        raise InputError("standard input can be one of the two texts, not both")
     if html is not None and html == json:
-        raise LookError(f"--html and --json both name {html}")
+        raise InputError(f"--html and --json both name {html}")
     for path in (html, json):
         if path is not None:
             check_writable(path)

@@ -118,7 +118,7 @@ def profile(
 def _job(model: str, documents: Corpus, shards: Shards, threads: int | None, **options: Any) -> Job:
     import torch
 
-    from sightline.huggingface.load import quiet
+    from sightline.common.pretrained import quiet
     from sightline.profiling.job import Job
 
     if threads is not None:

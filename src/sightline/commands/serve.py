@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightline.reading.source import read_source
 from sightline.view.server.catalogue import ServeError, open_files
-from sightline.view.source import read_source
 
 if TYPE_CHECKING:
     from sightline.view.server.service import Service
@@ -119,9 +119,10 @@ def _add_reader(
     offload: str | None,
 ) -> None:
     """A model that reads what the page sends, and the first text now."""
+    from sightline.commands.opening import open_model
     from sightline.view.server.reader import Reader
 
-    reader = service.reader = Reader(model, service.add, max_tokens)
+    reader = service.reader = Reader(model, open_model, service.add, max_tokens)
     if text is None:
         return
     first, second = read_source(text), None if pair is None else read_source(pair)

@@ -24,6 +24,7 @@ from sightline.tasks.options import (
 )
 
 if TYPE_CHECKING:
+    from sightline.tasks.pipelines import Pipeline
     from sightline.tasks.processes import Processes
 
 
@@ -118,11 +119,23 @@ def run(
     for one, found in zip(given, answers, strict=True):
         print(_json_line(one, found) if json else _line(one, found), flush=True)
     if look is not None:
-        from sightline.tasks.looking import write_page
-        from sightline.tasks.task import Wish
+        _write_page(pipe, given[0], look)
 
-        size = write_page(pipe.task.look(pipe.model, given[0], pipe.recipe, Wish()), pipe.name, look)
-        print(f"wrote {look} ({size / 1e6:.1f} MB)", file=sys.stderr)
+
+def _write_page(pipe: Pipeline, given: Any, path: Path) -> None:
+    """The page of what the model attended to in one input."""
+    from sightline.common.atomic import write_atomically
+    from sightline.tasks.looking import reading_of_seen
+    from sightline.tasks.task import LookOptions
+    from sightline.view.page_size import check_page_size
+    from sightline.view.report import report_parts
+    from sightline.view.summary import Selection, summarize
+
+    seen = pipe.task.look(pipe.model, given, pipe.recipe, LookOptions())
+    check_page_size([call.matrix for call in seen.trace])
+    reading = reading_of_seen(seen, pipe.name)
+    size = write_atomically(path, report_parts(summarize(reading, Selection())))
+    print(f"wrote {path} ({size / 1e6:.1f} MB)", file=sys.stderr)
 
 
 def _line(given: Any, found: Any) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import sightline
+from sightline.call.attention import attention
 from sightline.huggingface.range_mask import RangeMask, as_sightline
-from sightline.masks import Mask
+from sightline.masks import Mask, causal, dense
 
 try:
     from transformers.utils import output_capturing
@@ -76,8 +76,9 @@ def sightline_attention(
         key, value, attention_mask, s_aux = _kept(key), _kept(value), _kept(attention_mask), _kept(s_aux)
     batch = max(query.shape[0], key.shape[0])  # learned queries may come once for the whole batch
     query, key, value = (tensor.expand(batch, -1, -1, -1) for tensor in (query, key, value))
-    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    mask, bias = _mask_and_bias(attention_mask, position_bias, query, causal)
+    if is_causal is None:
+        is_causal = getattr(module, "is_causal", True)
+    mask, bias = _mask_and_bias(attention_mask, position_bias, query, is_causal)
     if indices is not None:
         chosen = _only(indices, key.shape[2])
         mask = chosen if mask is None else mask & chosen
@@ -90,24 +91,24 @@ def sightline_attention(
         "dropout": dropout if module.training else 0.0,
     }
     if asked:
-        context, matrix = sightline.attention(query, key, value, **terms, return_matrix=True)
+        context, matrix = attention(query, key, value, **terms, return_matrix=True)
     else:
-        context, matrix = sightline.attention(query, key, value, **terms), None
+        context, matrix = attention(query, key, value, **terms), None
     return context.transpose(1, 2).contiguous(), matrix
 
 
 def _mask_and_bias(
-    attention_mask: Tensor | None, position_bias: Tensor | None, query: Tensor, causal: bool
+    attention_mask: Tensor | None, position_bias: Tensor | None, query: Tensor, is_causal: bool
 ) -> tuple[Mask | None, Tensor | None]:
     """What Transformers passes as one mask, told apart: who may look, and how it is weighed."""
     if attention_mask is None:
         # As under sdpa: one query is a decoding step and sees all; more start at the first key.
-        mask = sightline.causal(align="top-left") if causal and query.shape[2] > 1 else None
+        mask = causal(align="top-left") if is_causal and query.shape[2] > 1 else None
         return mask, position_bias
     if isinstance(attention_mask, RangeMask):
         return as_sightline(attention_mask), position_bias
     if attention_mask.dtype == torch.bool:
-        return sightline.dense(attention_mask), position_bias
+        return dense(attention_mask), position_bias
     if attention_mask.is_floating_point():
         return None, attention_mask if position_bias is None else position_bias + attention_mask
     raise TypeError(
@@ -120,7 +121,7 @@ def _only(indices: Tensor, keys: int) -> Mask:
     """[B,1,N,M]: True at the K keys that are listed for a query."""
     b, n, _ = indices.shape
     seen = torch.zeros((b, n, keys), dtype=torch.bool, device=indices.device)
-    return sightline.dense(seen.scatter(-1, indices.long(), True)[:, None])
+    return dense(seen.scatter(-1, indices.long(), True)[:, None])
 
 
 def _asked_for_weights(module: nn.Module, kwargs: dict[str, Any]) -> bool:

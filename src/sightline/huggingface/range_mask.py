@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-import sightline
-from sightline.masks import Mask
+from sightline.masks import Mask, dense, ranges
 
 aten = torch.ops.aten
 _SUMS = (aten.add, aten.add_, aten.sub, aten.sub_)
@@ -81,8 +80,8 @@ class RangeMask(Tensor):
 def as_sightline(mask: RangeMask) -> Mask:
     """The same set in Sightline's own terms."""
     # Not a method: torch.compile takes methods of tensors for tensor operations.
-    ranges = sightline.ranges(mask.low[:, None], mask.high[:, None])
-    return ranges if mask.keys is None else ranges & sightline.dense(mask.keys[:, None, None])
+    of_rows = ranges(mask.low[:, None], mask.high[:, None])
+    return of_rows if mask.keys is None else of_rows & dense(mask.keys[:, None, None])
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from sightline.models import Decoder, TransformerConfig
 from sightline.tasks.looking import look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError
-from sightline.tasks.task import Data, Seen, Source, Task, Wish
+from sightline.tasks.task import Data, LookOptions, Seen, Source, Task
 from sightline.tasks.tokenizing import train_bytes, train_characters
 
 CHARACTERS = 512  # a vocabulary of up to so many: every character is a token
@@ -133,10 +133,10 @@ class Language(Task):
         """A list of several texts gives a list of lists."""
         return found if alone else [[each] for each in found]
 
-    def look(self, model: Decoder, given: str, recipe: Recipe, wish: Wish) -> Seen:
+    def look(self, model: Decoder, given: str, recipe: Recipe, options: LookOptions) -> Seen:
         """All of the text: a position looks no further back than the context, however long the text is."""
-        wish.refuse_target(self.name)
-        ids, notices = shortened(self._ids(given).tolist(), wish.limit, "the text", "--max-tokens")
+        options.refuse_target(self.name)
+        ids, notices = shortened(self._ids(given).tolist(), options.limit, "the text", "--max-tokens")
         trace, tokens = look_at(model, self.tokenizer, ids)
         return Seen(trace, (given,), tokens, notices)
 

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-import sightline
-from sightline.common.atomic import write_atomically
 from sightline.common.errors import CommandError
-from sightline.tasks.task import Seen, Wish
-from sightline.view.reading import Reading
-from sightline.view.report import report_parts
-from sightline.view.summary import Wish as Choice
-from sightline.view.summary import summarize
-from sightline.view.traced import reading_of
+from sightline.reading.reading import Reading
+from sightline.reading.traced import reading_of
+from sightline.tasks.task import LookOptions, Seen
+from sightline.tracing import trace
 
 
 def look_at(model: Any, tokenizer: Any, *sides: list[int]) -> tuple[Any, list[list[str]]]:
     """The trace of a model over its ids, source and target if it takes both, and their tokens' strings."""
-    with torch.no_grad(), sightline.trace(model) as trace:
+    with torch.no_grad(), trace(model) as calls:
         model(*(torch.tensor([ids]) for ids in sides))
-    return trace, [[tokenizer.id_to_token(i) for i in ids] for ids in sides]
+    return calls, [[tokenizer.id_to_token(i) for i in ids] for ids in sides]
 
 
 def shortened(ids: list[int], limit: int | None, what: str, whose: str) -> tuple[list[int], tuple[str, ...]]:
@@ -42,10 +37,10 @@ def shortened(ids: list[int], limit: int | None, what: str, whose: str) -> tuple
     )
 
 
-def limit_of(context: int, wish: Wish) -> tuple[int, str]:
+def limit_of(context: int, options: LookOptions) -> tuple[int, str]:
     """(how many tokens of a text count, whose limit that is)."""
-    if wish.limit is not None and wish.limit < context:
-        return wish.limit, "--max-tokens"
+    if options.limit is not None and options.limit < context:
+        return options.limit, "--max-tokens"
     return context, "the model's limit"
 
 
@@ -53,12 +48,7 @@ def reading_of_seen(seen: Seen, name: str) -> Reading:
     """As views take it; ``name`` is the model's.
 
     Raises:
-        CommandError: there is nothing to show, or it is too long for a page.
+        CommandError: there is nothing to show.
     """
     reading = reading_of(seen.trace, tokens=seen.tokens)
     return replace(reading, model=name, texts=seen.texts, notices=(*seen.notices, *reading.notices))
-
-
-def write_page(seen: Seen, name: str, path: Path) -> int:
-    """Writes the explorer's page; returns its bytes."""
-    return write_atomically(path, report_parts(summarize(reading_of_seen(seen, name), Choice())))

@@ -15,7 +15,7 @@ from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError, Rows, read_label_folder, read_rows
 from sightline.tasks.splitting import fold, split
-from sightline.tasks.task import Data, Seen, Source, Task, Wish, padded
+from sightline.tasks.task import Data, LookOptions, Seen, Source, Task, padded
 from sightline.tasks.tokenizing import PAD, UNKNOWN, train_words
 
 
@@ -142,10 +142,10 @@ class Sentiment(Task):
             found.append({"label": self.labels[int(at)], "score": float(score)})
         return found
 
-    def look(self, model: Encoder, given: str, recipe: Recipe, wish: Wish) -> Seen:
+    def look(self, model: Encoder, given: str, recipe: Recipe, options: LookOptions) -> Seen:
         """The text's beginning, as far as the context goes."""
-        wish.refuse_target(self.name)
-        limit, whose = limit_of(recipe.context, wish)
+        options.refuse_target(self.name)
+        limit, whose = limit_of(recipe.context, options)
         ids, notices = shortened(self.tokenizer.encode(given).ids, limit, "the text", whose)
         trace, tokens = look_at(model, self.tokenizer, ids)
         return Seen(trace, (given,), tokens, notices)

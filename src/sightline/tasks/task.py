@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sightline.common.errors import CommandError
 from sightline.models import Model
+from sightline.reading.source import read_source
 from sightline.tasks.recipe import Recipe
-from sightline.view.source import read_source
 
 
 @dataclass
@@ -92,7 +92,7 @@ def _files(path: Path) -> list[tuple[str, Path]]:
     return sorted((str(each.relative_to(path)), each) for each in path.rglob("*") if each.is_file())
 
 
-class Wish(NamedTuple):
+class LookOptions(NamedTuple):
     """How an input is to be looked at.
 
     Attributes:
@@ -213,7 +213,7 @@ class Task(ABC):
         return found
 
     @abstractmethod
-    def look(self, model: Any, given: Any, recipe: Recipe, wish: Wish) -> Seen:
+    def look(self, model: Any, given: Any, recipe: Recipe, options: LookOptions) -> Seen:
         """Runs the model over an input, and keeps what it attended to.
 
         Raises:

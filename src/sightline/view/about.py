@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightline._version import __version__
 from sightline.measure.sources import CAVEAT
+from sightline.reading.reading import Reading, Section
+from sightline.reading.tokens import Token, are_places
 from sightline.view.pyramid import coarse_level, top_level
-from sightline.view.reading import Reading, Section
-from sightline.view.tokens import Token, are_places
 
 ROLLOUT = (
     "Rollout multiplies the attention of all layers, half of each kept in place for the residual: it "
@@ -43,8 +44,6 @@ def about(reading: Reading, identity: str, title: str, start: Start | None = Non
         title: what people call it.
         start: what to show first. Default: the first head of ``Reading.section(None)``.
     """
-    from sightline._version import __version__
-
     sides = side_lists(reading)
     shown = start or Start(reading.section(None).name)
     return {

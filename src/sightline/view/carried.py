@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sightline.view.errors import LookError
+from sightline.reading.errors import InputError
 from sightline.view.layers import part
 from sightline.view.tensors import TensorStore
 
@@ -35,7 +35,7 @@ def carry(matrix: AttentionMatrix, store: TensorStore, where: str, values: bool 
     """Put one layer's matrix [1,H,N,M] into ``store``; the result describes it (a Layer of the page).
 
     Raises:
-        LookError: a dense mask or bias is too large and has no smaller form.
+        InputError: a dense mask or bias is too large and has no smaller form.
     """
     problem = matrix.problem
     _, heads, queries, keys = problem.shape
@@ -172,7 +172,7 @@ def _bias(bias: Tensor, where: str) -> tuple[str, Tensor, str]:
 
 def _check_size(size: int, what: str, shape: torch.Size) -> None:
     if size > DENSE_LIMIT:
-        raise LookError(
+        raise InputError(
             f"{what} is dense, {' x '.join(map(str, shape))} ({size / 1e6:.0f} MB): a page carries at most "
             f"{DENSE_LIMIT / 1e6:.0f} MB of it; take a shorter text (--max-tokens)"
         )

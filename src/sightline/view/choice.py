@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sightline.view.errors import LookError
+from sightline.reading.errors import InputError
+from sightline.reading.tokens import Token
 from sightline.view.layers import Layer, Readouts, Units
-from sightline.view.tokens import Token
 
 _TINY = 1e-9
 
@@ -106,7 +106,7 @@ def choose(units: Units, found: Focus, layer: int | None, head: int | None, quer
     """Take what the user named; fill in the rest with the most telling.
 
     Raises:
-        LookError: layer or head out of range, or no such query; the message says what there is.
+        InputError: layer or head out of range, or no such query; the message says what there is.
     """
     layers = range(len(units.layers)) if layer is None else [_within("--layer", layer, len(units.layers))]
     if head is not None:
@@ -141,7 +141,7 @@ def find_query(units: Units, query: str) -> tuple[int, str]:
     """(index, a remark) of the query that ``query`` names: a word, a token, or ``#3``.
 
     Raises:
-        LookError: there is none; the message lists near matches.
+        InputError: there is none; the message lists near matches.
     """
     tokens = units.queries
     if re.fullmatch(r"#-?\d+", query):
@@ -154,7 +154,7 @@ def find_query(units: Units, query: str) -> tuple[int, str]:
         if _same(word, query) and len(places) > 1:
             more = f"#{places[0]} to #{places[-1]}"
             return places[0], f"{word!r} is {len(places)} tokens, {more}: the first is shown; --words merges"
-    raise LookError(f"--query {query!r}: {_nearest(tokens, [word for _, word in words], query)}")
+    raise InputError(f"--query {query!r}: {_nearest(tokens, [word for _, word in words], query)}")
 
 
 def _spelled(tokens: Sequence[Token], query: str) -> list[int]:
@@ -211,5 +211,5 @@ def _nearest(tokens: Sequence[Token], words: Sequence[str], query: str) -> str:
 
 def _within(name: str, value: int, count: int) -> int:
     if not -count <= value < count:
-        raise LookError(f"{name} {value} is out of range: 0 to {count - 1}".replace("# ", "#"))
+        raise InputError(f"{name} {value} is out of range: 0 to {count - 1}".replace("# ", "#"))
     return value % count

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from sightline._version import __version__
 from sightline.measure.sources import CAVEAT
+from sightline.reading.tokens import Token
 from sightline.view.layers import Readouts
 from sightline.view.summary import Summary
-from sightline.view.tokens import Token
 
 FORMAT = "sightline.look/1"
 
@@ -28,12 +29,10 @@ def json_parts(summary: Summary) -> Iterator[str]:
 
 
 def _head(summary: Summary) -> dict[str, Any]:
-    import sightline
-
     units, choice = summary.units, summary.choice
     return {
         "format": FORMAT,
-        "sightline": sightline.__version__,
+        "sightline": __version__,
         "caveat": CAVEAT,
         "model": summary.reading.model,
         "texts": list(summary.reading.texts),
@@ -59,7 +58,7 @@ def _head(summary: Summary) -> dict[str, Any]:
             "weights": _numbers(summary.row),
             "top": [{"key": key, "weight": _number(float(summary.row[key]))} for key in summary.keys],
         },
-        "special_included": summary.wish.special,
+        "special_included": summary.selection.special,
         "pairs": [
             {
                 "query": pair.query,
@@ -87,8 +86,8 @@ def _one_head(head: int, readout: Readouts, summary: Summary) -> dict[str, Any]:
         "received": _numbers(readout.received[head]),
         # Special keys are not left out here: these are each query's largest weights, whatever they fall on.
         "topk": {
-            "keys": readout.keys[head, :, : summary.wish.top].tolist(),
-            "weights": [_numbers(row) for row in readout.weights[head, :, : summary.wish.top]],
+            "keys": readout.keys[head, :, : summary.selection.top].tolist(),
+            "weights": [_numbers(row) for row in readout.weights[head, :, : summary.selection.top]],
         },
     }
     if summary.units.is_self:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from sightline.view.tokens import text_numbers
+from sightline.reading.tokens import text_numbers
 
 if TYPE_CHECKING:
     from sightline.matrix import AttentionMatrix
-    from sightline.view.reading import Section
+    from sightline.reading.reading import Section
 
 #: Tokens up to which repeated tokens are looked for: it takes passes in plain PyTorch.
 REPEATS = 2048

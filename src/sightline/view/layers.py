@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from sightline.view.reading import Section
-from sightline.view.tokens import Token
+from sightline.reading.reading import Section
+from sightline.reading.tokens import Token
 
 if TYPE_CHECKING:
     from sightline.matrix import AttentionMatrix

@@ -12,17 +12,18 @@ from torch import Tensor
 
 from sightline.common.errors import CommandError
 from sightline.measure.sources import CAVEAT
+from sightline.reading.errors import InputError
+from sightline.reading.reading import LayerFacts, Reading, Section, sees_first_only
+from sightline.reading.tokens import tokens_of_places
+from sightline.reading.traced import reading_of, shown
 from sightline.view.colours import LIGHT, colour
-from sightline.view.errors import LookError
+from sightline.view.page_size import PAGE_LIMIT, least_bytes
 from sightline.view.png import indexed_png
-from sightline.view.reading import LayerFacts, Reading, Section, sees_first_only
 from sightline.view.report import report_parts
 from sightline.view.server.blocks import AT_ONCE, sampling_step, work
 from sightline.view.server.cancel import Cancel
 from sightline.view.server.readings import pictures
-from sightline.view.summary import Wish, summarize
-from sightline.view.tokens import tokens_of_places
-from sightline.view.traced import PAGE_LIMIT, least_bytes, reading_of, shown
+from sightline.view.summary import Selection, summarize
 
 if TYPE_CHECKING:
     from sightline.matrix import AttentionMatrix
@@ -136,8 +137,8 @@ def _frame(reading: Reading, what: str, more: str) -> str | None:
     matrices = [matrix for section in reading.sections for matrix in section.layers]
     left = PAGE - _EMPTY_PAGE - sum(map(least_bytes, matrices))
     try:
-        page = "".join(report_parts(summarize(reading, Wish()), int(left * 3 / 4)))
-    except LookError:
+        page = "".join(report_parts(summarize(reading, Selection()), int(left * 3 / 4)))
+    except InputError:
         return None  # a dense mask or bias is too large for any page
     if len(page) > PAGE:
         return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sightline.measure.sources import CAVEAT
+from sightline.reading.tokens import Token
 from sightline.view.summary import Summary
-from sightline.view.tokens import Token
 
 _WIDTH = 18  # longest token text in a column
 
@@ -46,13 +46,13 @@ def special_remark(summary: Summary) -> str:
     if not names:
         return "special tokens: none"
     shown = ", ".join(short(name) for name in names[:4]) + (", …" if len(names) > 4 else "")
-    state = "included" if summary.wish.special else "left out below; --special includes them"
+    state = "included" if summary.selection.special else "left out below; --special includes them"
     return f"special tokens ({shown}) take {summary.special_share:.1%} of this head's weight; {state}"
 
 
 def pairs_scope(summary: Summary) -> str:
     """Over which heads the top pairs were sought."""
-    layer, head = summary.wish.layer, summary.wish.head
+    layer, head = summary.selection.layer, summary.selection.head
     if layer is not None and head is not None:
         return f"layer {summary.choice.layer} head {summary.choice.head}"
     if layer is not None:

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from sightline.reading.reading import Reading, Section
 from sightline.tracing.media import Picture
 from sightline.view.about import Start, about, page_tokens, side_lists
 from sightline.view.carried import carry, fixed_vectors
 from sightline.view.labels import labels_of
 from sightline.view.layers import Readouts, TokenLayer, by_token
 from sightline.view.modules import inline, names, source
-from sightline.view.reading import Reading, Section
 from sightline.view.summary import Summary
 from sightline.view.tensors import TensorStore
 
@@ -42,7 +42,7 @@ def report_parts(summary: Summary, value_limit: int | None = None) -> Iterator[s
             ``VALUE_LIMIT``.
 
     Raises:
-        LookError: a layer's mask or bias cannot be carried in the page.
+        InputError: a layer's mask or bias cannot be carried in the page.
     """
     store = TensorStore()
     meta = page_meta(summary, store, VALUE_LIMIT if value_limit is None else value_limit)
@@ -72,7 +72,7 @@ def page_meta(summary: Summary, store: TensorStore, value_limit: int) -> dict[st
     """What the page knows besides the tensors that it puts into ``store``; source/carried.js reads it."""
     reading, choice = summary.reading, summary.choice
     query = summary.units.queries[choice.query].index if summary.units.unit == "token" else None
-    start = Start(summary.units.name, choice.layer, choice.head, query, summary.wish.words)
+    start = Start(summary.units.name, choice.layer, choice.head, query, summary.selection.words)
     told = about(reading, "page", _clip((*reading.texts, reading.model)[0], 60), start)
     extras = _extras(reading, value_limit)
     layers = [layer for section in reading.sections for layer in _layers(section, summary, store, extras)]

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sightline.reading.reading import Reading
 from sightline.view.choice import Choice, Focus, choose, focus, ordinary
 from sightline.view.layers import Readouts, Units, by_token
-from sightline.view.reading import Reading
 from sightline.view.words import by_word
 
 _MOST_SPECIAL = 64  # special keys that a row may rank above its ordinary ones before pairs could be missed
 
 
 @dataclass(frozen=True)
-class Wish:
+class Selection:
     """What the user asked for; ``None`` where Sightline chooses."""
 
     section: str | None = None
@@ -46,7 +46,7 @@ class Summary:
 
     Attributes:
         reading: the reading itself.
-        wish: what was asked for.
+        selection: what was asked for.
         units: the chosen section, in tokens or words.
         readouts: one per layer.
         focus: how selective each head is, and what special units take.
@@ -57,7 +57,7 @@ class Summary:
     """
 
     reading: Reading
-    wish: Wish
+    selection: Selection
     units: Units
     readouts: tuple[Readouts, ...]
     focus: Focus
@@ -92,23 +92,23 @@ def units_of(reading: Reading, section: str | None, words: bool) -> Units:
     return by_word(chosen) if words else by_token(chosen)
 
 
-def summarize(reading: Reading, wish: Wish) -> Summary:
+def summarize(reading: Reading, selection: Selection) -> Summary:
     """Compute what is shown.
 
     Raises:
-        LookError: the wish names a section, layer, head or query that is not there.
+        InputError: the selection names a section, layer, head or query that is not there.
     """
-    units = units_of(reading, wish.section, wish.words)
+    units = units_of(reading, selection.section, selection.words)
     specials = sum(token.special for token in units.keys)
-    depth = wish.top + (0 if wish.special else min(specials, _MOST_SPECIAL))
+    depth = selection.top + (0 if selection.special else min(specials, _MOST_SPECIAL))
     readouts = tuple(layer.readouts(depth) for layer in units.layers)
     found = focus(units, readouts)
-    choice = choose(units, found, wish.layer, wish.head, wish.query)
+    choice = choose(units, found, selection.layer, selection.head, selection.query)
     row = units.layers[choice.layer].row(choice.head, choice.query)
-    allowed = torch.ones(len(units.keys), dtype=torch.bool) if wish.special else ordinary(units.keys)
-    keys = _top_keys(row, allowed, wish.top)
-    pairs = _top_pairs(units, readouts, wish, choice)
-    return Summary(reading, wish, units, readouts, found, choice, row, keys, pairs)
+    allowed = torch.ones(len(units.keys), dtype=torch.bool) if selection.special else ordinary(units.keys)
+    keys = _top_keys(row, allowed, selection.top)
+    pairs = _top_pairs(units, readouts, selection, choice)
+    return Summary(reading, selection, units, readouts, found, choice, row, keys, pairs)
 
 
 def _top_keys(row: Tensor, allowed: Tensor, top: int) -> tuple[int, ...]:
@@ -117,22 +117,24 @@ def _top_keys(row: Tensor, allowed: Tensor, top: int) -> tuple[int, ...]:
     return tuple(key for key in order if float(seen[key]) > 0)
 
 
-def _top_pairs(units: Units, readouts: Sequence[Readouts], wish: Wish, choice: Choice) -> tuple[Pair, ...]:
+def _top_pairs(
+    units: Units, readouts: Sequence[Readouts], selection: Selection, choice: Choice
+) -> tuple[Pair, ...]:
     """The largest weights over the heads in question, found among each row's largest."""
     queries, keys = ordinary(units.queries), ordinary(units.keys)
     pairs: list[Pair] = []
     for at, readout in enumerate(readouts):
-        if wish.layer is not None and at != choice.layer:
+        if selection.layer is not None and at != choice.layer:
             continue
         weights = readout.weights.clone()
         places = readout.keys.clamp_min(0)
-        if not wish.special:
+        if not selection.special:
             weights = weights * keys[places] * queries[:, None]
-        if wish.head is not None:
+        if selection.head is not None:
             only = torch.zeros(len(weights), dtype=torch.bool)
             only[choice.head] = True
             weights = weights * only[:, None, None]
-        count = min(wish.top, weights.numel())
+        count = min(selection.top, weights.numel())
         for flat in weights.flatten().topk(count).indices.tolist():
             head, rest = divmod(flat, weights.shape[1] * weights.shape[2])
             query, slot = divmod(rest, weights.shape[2])
@@ -140,4 +142,4 @@ def _top_pairs(units: Units, readouts: Sequence[Readouts], wish: Wish, choice: C
             if weight > 0:
                 pairs.append(Pair(query, int(places[head, query, slot]), weight, at, head))
     pairs.sort(key=lambda pair: (-pair.weight, pair.layer, pair.head, pair.query, pair.key))
-    return tuple(pairs[: wish.top])
+    return tuple(pairs[: selection.top])

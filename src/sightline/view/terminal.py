@@ -66,7 +66,7 @@ def _shaded_text(summary: Summary, colours: bool) -> Text:
         elif key and units.keys[key].space:
             text.append(" ")
         token = units.keys[key]
-        look = _style(float(summary.row[key]), most, token.special and not summary.wish.special, colours)
+        look = _style(float(summary.row[key]), most, token.special and not summary.selection.special, colours)
         if units.is_self and key == choice.query:
             look += Style(bold=True, underline=True)
         text.append(short(token.text, 40), style=look)

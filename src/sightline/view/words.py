@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sightline.reading.reading import Section
+from sightline.reading.tokens import Token
 from sightline.view.layers import Readouts, Units, part
-from sightline.view.reading import Section
-from sightline.view.tokens import Token
 
 if TYPE_CHECKING:
     from sightline.matrix import AttentionMatrix

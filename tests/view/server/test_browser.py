@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import sightline
+from sightline.commands.opening import open_model
 from sightline.measure import head_labels, induction
 from sightline.view.server.reader import Reader
 from sightline.view.server.uploads import Uploads
@@ -124,7 +125,7 @@ def test_relevance_and_labels_of_a_saved_trace(open_tab, service, tmp_path):
 
 def test_from_nothing_to_a_typed_text(open_tab, service, model_folder, saved):
     service.traces.clear()
-    service.reader = Reader(str(model_folder("bert")), service.add)
+    service.reader = Reader(str(model_folder("bert")), open_model, service.add)
     service.uploads = Uploads()
     tab = open_tab()
     assert "Nothing is open yet" in tab.inner_text("#empty")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from sightline.commands.opening import open_model
 from sightline.view.server.app import create_app
 from sightline.view.server.reader import Reader, ReadJob
 from sightline.view.server.routes import incoming as routes
@@ -27,7 +28,7 @@ def open_service(model_folder):
 
     def make(model="bert"):
         service = Service([])
-        service.reader = Reader(str(model_folder(model)), service.add)
+        service.reader = Reader(str(model_folder(model)), open_model, service.add)
         service.uploads = Uploads(1)
         services.append(service)
         return service, TestClient(create_app(service, None), headers={"origin": "http://testserver"})
@@ -73,9 +74,10 @@ def test_a_reading_can_be_stopped(open_service, monkeypatch):
     load = Reader._load
 
     def slow(self, job):
-        load(self, job)
+        opened = load(self, job)
         begun.set()
         gate.wait(30)
+        return opened
 
     monkeypatch.setattr(Reader, "_load", slow)
     job = client.post("/api/read", json={"text": "the cat"}).json()["job"]
@@ -89,8 +91,8 @@ def test_a_reading_can_be_stopped(open_service, monkeypatch):
 
 def test_a_reading_is_stopped_in_the_models_midst(open_service):
     service, client = open_service()
-    service.reader._load(ReadJob())
-    layers, begun, gate = service.reader._loaded.model.encoder.layer, threading.Event(), threading.Event()
+    opened = service.reader._load(ReadJob())
+    layers, begun, gate = opened.model.encoder.layer, threading.Event(), threading.Event()
     ran = []
     layers[0].register_forward_hook(lambda *_: (begun.set(), gate.wait(30), None)[-1])
     layers[1].register_forward_hook(lambda *_: ran.append(1))
@@ -158,7 +160,7 @@ def test_a_text_is_bounded_and_an_unreadable_one_is_told(open_service, monkeypat
     assert client.post("/api/read", json={"text": "x" * 60}).status_code == 413
     told = wait(client, client.post("/api/read", json={"text": "cat", "pair": "a"}).json()["job"])
     assert told["error"] is None
-    reader = Reader("no/such/model", lambda opened: None)
+    reader = Reader("no/such/model", open_model, lambda opened: None)
     assert reader.start("the cat", None)
     reader._thread.shutdown(wait=True)
     assert "no/such/model" in next(iter(reader._jobs.values())).error

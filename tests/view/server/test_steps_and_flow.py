@@ -8,11 +8,11 @@ import torch
 import sightline
 from sightline import measure
 from sightline.backends import stages as stages_of_blocks
-from sightline.view.reading import Section
+from sightline.reading.reading import Section
+from sightline.reading.tokens import tokens_of_places
 from sightline.view.server.cancel import Cancel, StoppedError
 from sightline.view.server.flow import relevance, rollout
 from sightline.view.server.stages import stages
-from sightline.view.tokens import tokens_of_places
 
 
 def make(length=40, values=True):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
-import sightline
+from sightline._version import __version__
 from sightline.bench.case import Case, Inputs
 from sightline.bench.pattern import Causal, Documents, Lengths, Window
 from sightline.bench.peers.peer import Peer, Run
 from sightline.bench.peers.torch_run import torch_run
-from sightline.masks import Mask
+from sightline.call.attention import attention
+from sightline.masks import Mask, causal, documents, lengths, window
 
 
 class Sightline(Peer):
@@ -18,13 +19,11 @@ class Sightline(Peer):
     title = "Sightline"
 
     def version(self) -> str:
-        return sightline.__version__
+        return __version__
 
     def prepare(self, case: Case, given: Inputs, threads: int) -> Run:
         mask = mask_of(case)
-        return torch_run(
-            case, given, lambda q, k, v, bias: sightline.attention(q, k, v, mask=mask, bias=bias)
-        )
+        return torch_run(case, given, lambda q, k, v, bias: attention(q, k, v, mask=mask, bias=bias))
 
 
 def mask_of(case: Case) -> Mask | torch.Tensor | None:
@@ -35,11 +34,11 @@ def mask_of(case: Case) -> Mask | torch.Tensor | None:
     if case.form == "key mask":
         return pattern.dense(batch, 1, keys).contiguous()
     if isinstance(pattern, Causal):
-        return sightline.causal()
+        return causal()
     if isinstance(pattern, Window):
-        return sightline.window(pattern.left, 0)
+        return window(pattern.left, 0)
     if isinstance(pattern, Lengths):
-        return sightline.lengths(list(pattern.kept))
+        return lengths(list(pattern.kept))
     if isinstance(pattern, Documents):
-        return sightline.documents(torch.arange(queries) // pattern.length)
+        return documents(torch.arange(queries) // pattern.length)
     return None

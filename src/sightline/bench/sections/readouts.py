@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-import sightline
 from sightline.bench.case import Case, Inputs, inputs
 from sightline.bench.pattern import CAUSAL, FULL, Pattern
 from sightline.bench.sections.section import CASE, DTYPE, MS, SPREAD, Column, Section
 from sightline.bench.session import Row, Session, figures
 from sightline.bench.timing import clock, take_turns
+from sightline.call.attention import attention
+from sightline.masks import causal
+from sightline.matrix import AttentionMatrix
 
 Parts = dict[str, Tensor]
 WORST = "received + entropy + top-8"
@@ -24,12 +26,12 @@ WORST = "received + entropy + top-8"
 class Reading(NamedTuple):
     """One thing to read off the matrix, in parts by name: by ours, and from the dense weights [B,H,N,M]."""
 
-    ours: Callable[[sightline.AttentionMatrix, Tensor], Parts]
+    ours: Callable[[AttentionMatrix, Tensor], Parts]
     eager: Callable[[Tensor, Tensor], Parts]
 
 
 def _readouts(*names: str, topk: int | None = None, mass: int | None = None) -> Reading:
-    def ours(A: sightline.AttentionMatrix, value: Tensor) -> Parts:
+    def ours(A: AttentionMatrix, value: Tensor) -> Parts:
         segments = None if mass is None else _segments(A.shape[-1], mass)
         found = vars(A.readouts(*names, topk=topk, segments=segments))
         return {name: part[0] if isinstance(part, tuple) else part for name, part in found.items()}
@@ -113,9 +115,9 @@ def _measured(session: Session, case: Case, ascending: bool = False) -> Iterator
         sets = {WORST: SETS[WORST]}
     title = f"{case}, keys in ascending order" if ascending else str(case)
     session.progress(title)
-    mask = None if case.pattern == FULL else sightline.causal()
-    context, A = sightline.attention(*given[:3], mask=mask, return_matrix=True)
-    calls: dict[str, Any] = {"forward": lambda: sightline.attention(*given[:3], mask=mask)}
+    mask = None if case.pattern == FULL else causal()
+    context, A = attention(*given[:3], mask=mask, return_matrix=True)
+    calls: dict[str, Any] = {"forward": lambda: attention(*given[:3], mask=mask)}
     for name, reading in sets.items():
         calls[name] = partial(reading.ours, A, given.value)
         calls[_eager_name(name)] = partial(_eager, reading, given, case.pattern)

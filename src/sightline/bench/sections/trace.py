@@ -19,6 +19,7 @@ import torch
 from sightline.bench.sections.section import CASE, MS, Column, Section
 from sightline.bench.session import Row, Session, figures
 from sightline.bench.timing import Budget, clock, take_turns
+from sightline.tracing import trace as tracing
 
 #: glibc gives memory back and takes it again as blocks happen to lie: page faults, in one contender or the
 #: other, that cost more than what is measured.
@@ -113,16 +114,14 @@ def measure_in_child() -> None:
 
 
 def _measured(case: Traced, budget: Budget) -> dict[str, Any]:
-    import sightline
-
     model, step = _model(case)
 
     def streamed() -> None:
-        with sightline.trace(model, on_call=lambda call: None):
+        with tracing(model, on_call=lambda call: None):
             step()
 
     def kept() -> None:
-        with sightline.trace(model):
+        with tracing(model):
             step()
 
     contenders: dict[str, Callable[[], object]] = {
@@ -130,7 +129,7 @@ def _measured(case: Traced, budget: Budget) -> dict[str, Any]:
     }  # fmt: skip
     with getattr(torch, case.mode)():
         before = step()
-        with sightline.trace(model) as trace:
+        with tracing(model) as trace:
             after = step()
         if not torch.equal(before, after):
             raise RuntimeError("the traced model computed other numbers")

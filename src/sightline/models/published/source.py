@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sightline.common.pretrained import load_pretrained, quiet
 from sightline.models.config import TransformerConfig
 from sightline.models.decoder import Decoder
 from sightline.models.encoder import Encoder
@@ -80,13 +81,11 @@ def _opened(source: str | Path) -> Any:
     """The model of Transformers, with the architecture that its configuration names."""
     import transformers
 
-    from sightline.huggingface.load import from_pretrained, quiet
-
     folder = Path(source).expanduser()
     local = folder.is_dir()
     where = str(folder) if local else str(source)
     with quiet():
-        config = from_pretrained(transformers.AutoConfig, where, local)
+        config = load_pretrained(transformers.AutoConfig, where, local)
         names = getattr(config, "architectures", None) or ["AutoModel"]
         kind = getattr(transformers, names[0], transformers.AutoModel)
-        return from_pretrained(kind, where, local, use_safetensors=True).eval()
+        return load_pretrained(kind, where, local, use_safetensors=True).eval()

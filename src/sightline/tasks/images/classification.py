@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import sightline
 from sightline.common.errors import CommandError
 from sightline.models import TransformerConfig, VisionEncoder
 from sightline.tasks.images.augment import augmented
@@ -20,7 +19,9 @@ from sightline.tasks.images.reading import Labelled, read_images
 from sightline.tasks.images.recipe import ImageRecipe
 from sightline.tasks.rows import DataError
 from sightline.tasks.splitting import split
-from sightline.tasks.task import Data, Seen, Source, Task, Wish
+from sightline.tasks.task import Data, LookOptions, Seen, Source, Task
+from sightline.tracing import trace
+from sightline.tracing.media import Picture
 
 _AT_ONCE = 200  # images that the model sees together when it does not learn
 _TOP = 5
@@ -132,18 +133,18 @@ class ImageClassification(Task):
         """For one image its list, for several a list of lists."""
         return found[0] if alone else found
 
-    def look(self, model: VisionEncoder, given: Any, recipe: Any, wish: Wish) -> Seen:
+    def look(self, model: VisionEncoder, given: Any, recipe: Any, options: LookOptions) -> Seen:
         """The image in its patches, as the model sees it, and what they looked at."""
-        wish.refuse_target(self.name)
+        options.refuse_target(self.name)
         pixels = self._pixels(given)
-        with torch.no_grad(), sightline.trace(model) as trace:
+        with torch.no_grad(), trace(model) as calls:
             logits = model(self._normalised(pixels[None]))
         shown = pixels.permute(1, 2, 0).expand(-1, -1, 3)
         side = recipe.image_size // recipe.patch
-        trace.medium = sightline.Picture(shown, rows=side, columns=side, first=1)
+        calls.medium = Picture(shown, rows=side, columns=side, first=1)
         name = Path(given).name if isinstance(given, (str, Path)) else "image"
         patches = [f"{row + 1}·{column + 1}" for row in range(side) for column in range(side)]
-        return Seen(trace, (f"{name} → {self.labels[int(logits.argmax())]}",), [["[class]", *patches]])
+        return Seen(calls, (f"{name} → {self.labels[int(logits.argmax())]}",), [["[class]", *patches]])
 
     def _pixels(self, given: Any) -> Tensor:
         """A path or an image of Pillow as the model's bytes."""

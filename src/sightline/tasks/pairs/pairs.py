@@ -16,7 +16,7 @@ from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import read_rows
 from sightline.tasks.splitting import fold, split
-from sightline.tasks.task import Data, Seen, Source, Task, Wish, padded
+from sightline.tasks.task import Data, LookOptions, Seen, Source, Task, padded
 from sightline.tasks.tokenizing import END, PAD, START, train_pieces
 
 _VALID = 2000  # sources that validation takes at most
@@ -216,18 +216,18 @@ class Pairs(Task):
                 f"truncation=True (--truncate) reads its beginning"
             )
 
-    def look(self, model: EncoderDecoder, given: str, recipe: Recipe, wish: Wish) -> Seen:
+    def look(self, model: EncoderDecoder, given: str, recipe: Recipe, options: LookOptions) -> Seen:
         """A source, its target, and what the target looked at."""
-        limit, whose = limit_of(recipe.context, wish)
+        limit, whose = limit_of(recipe.context, options)
         end = self.tokenizer.token_to_id(END)
         source, notices = shortened(self.tokenizer.encode(given).ids, limit - 1 or 1, "the source", whose)
         source = [*source, end]
-        if wish.target is None:
+        if options.target is None:
             target = self._generated(model, torch.tensor([source]), None, limit, self.beams)[0]
             text = self.text_of(target)
             notices += ("no target given: the model wrote one itself",)
         else:
-            text = wish.target
+            text = options.target
             target, cut = shortened(self.tokenizer.encode(text).ids, limit, "the target", whose)
             notices += cut
         assert model.config.start is not None

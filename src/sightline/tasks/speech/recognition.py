@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import sightline
 from sightline.common.errors import CommandError
 from sightline.models import SpeechEncoder, TransformerConfig
 from sightline.tasks.rows import DataError
@@ -24,7 +23,9 @@ from sightline.tasks.speech.reading import Said, read_said
 from sightline.tasks.speech.recipe import SpeechRecipe
 from sightline.tasks.speech.words import Bigrams
 from sightline.tasks.splitting import split
-from sightline.tasks.task import Data, Seen, Source, Task, Wish
+from sightline.tasks.task import Data, LookOptions, Seen, Source, Task
+from sightline.tracing import trace
+from sightline.tracing.media import Sound
 
 _WEIGHTS, _BONUSES = (0.0, 0.3, 0.6, 1.0, 1.5), (0.0, 1.0, 2.0)  # of the word search
 _BATCH = 16
@@ -236,19 +237,17 @@ class SpeechRecognition(Task):
         """The dictionary by itself for a recording that was given alone."""
         return found[0] if alone else found
 
-    def look(self, model: SpeechEncoder, given: Any, recipe: Any, wish: Wish) -> Seen:
+    def look(self, model: SpeechEncoder, given: Any, recipe: Any, options: LookOptions) -> Seen:
         """A recording: the trace has its sound, and a position the letter that it gave."""
-        wish.refuse_target(self.name)
+        options.refuse_target(self.name)
         frames = self._given(given, recipe)
-        with torch.no_grad(), sightline.trace(model) as trace:
+        with torch.no_grad(), trace(model) as calls:
             scores = model(normalised(frames)[None]).log_softmax(-1)[0]
         # Whole positions: the last one's frames may be fewer.
         whole = torch.cat([frames, frames[-1:].expand(-len(frames) % recipe.subsampling, -1)])
-        trace.medium = sightline.Sound(
-            self.features.energies(whole), seconds=len(whole) / SECOND, count=len(scores)
-        )
+        calls.medium = Sound(self.features.energies(whole), seconds=len(whole) / SECOND, count=len(scores))
         heard = [self.labels[at].replace(BOUNDARY, "▁") or "·" for at in scores.argmax(-1).tolist()]
-        return Seen(trace, (self.write([scores], self.settings["search"])[0],), [heard])
+        return Seen(calls, (self.write([scores], self.settings["search"])[0],), [heard])
 
 
 def error_rates(texts: Sequence[str], written: Sequence[str]) -> dict[str, float]:

@@ -10,14 +10,14 @@ from typing import Any
 
 from sightline.common.errors import CommandError
 from sightline.matrix import AttentionMatrix
+from sightline.reading.errors import InputError
+from sightline.reading.reading import Reading
+from sightline.reading.tokens import Token
+from sightline.reading.traced import reading_of
 from sightline.tracing import load_trace
 from sightline.tracing.calls import Calls
 from sightline.view.about import Start, about, short_name, side_lists
-from sightline.view.errors import LookError
-from sightline.view.reading import Reading
-from sightline.view.summary import Wish, summarize
-from sightline.view.tokens import Token
-from sightline.view.traced import reading_of
+from sightline.view.summary import Selection, summarize
 
 #: Up to so many tokens every head is read to find the most telling one, which the page then shows first.
 TELLING = 512
@@ -68,8 +68,8 @@ def _start(reading: Reading) -> Start:
     if max(section.layers[0].shape[3] for section in reading.sections) > TELLING:
         return first
     try:
-        summary = summarize(reading, Wish())
-    except LookError:
+        summary = summarize(reading, Selection())
+    except InputError:
         return first
     choice = summary.choice
     return Start(summary.units.name, choice.layer, choice.head, choice.query)
@@ -108,8 +108,8 @@ def open_calls(calls: Calls, title: str, identity: str | None = None, batch: int
         ServeError: it holds no attention, or not that batch entry.
     """
     try:
-        reading = reading_of(calls, batch=batch, unverified=True, sized=False)
-    except LookError as error:
+        reading = reading_of(calls, batch=batch, unverified=True)
+    except InputError as error:
         raise ServeError(f"{title}: {error}") from None
     return open_reading(reading, title, identity)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from sightline.matrix import AttentionMatrix
 from sightline.measure.gradients import relevance_step
 from sightline.measure.sweep import View
-from sightline.view.reading import Section
+from sightline.reading.reading import Section
 from sightline.view.server.cancel import Cancel
 
 #: The share that the residual connection keeps in place, as measure/rolling.py has it.

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
 
+from torch import nn
+
 from sightline.common.errors import CommandError
+from sightline.reading.opened import OpenedModel
+from sightline.reading.reading import Reading
 from sightline.tracing import trace
-from sightline.view.reading import Reading
 from sightline.view.server.cancel import StoppedError
 from sightline.view.server.catalogue import Open, open_reading
 
@@ -50,16 +53,21 @@ class Reader:
     """Runs a model over texts.
 
     Args:
-        model: its name or folder; ``None`` for the default model. It is loaded when the first text comes.
+        model: its name or folder; ``None`` for the default model.
+        open_model: opens it, when the first text comes.
         take: is given every reading, as an open trace.
         max_tokens: tokens of a text that are used at most.
     """
 
     def __init__(
-        self, model: str | None, take: Callable[[Open], None], max_tokens: int | None = None
+        self,
+        model: str | None,
+        open_model: Callable[[str | None], OpenedModel],
+        take: Callable[[Open], None],
+        max_tokens: int | None = None,
     ) -> None:
-        self.model, self.take, self.max_tokens = model, take, max_tokens
-        self._loaded: Any = None
+        self.model, self.open_model, self.take, self.max_tokens = model, open_model, take, max_tokens
+        self._opened: OpenedModel | None = None
         self._jobs: OrderedDict[str, ReadJob] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, "reader")
 
@@ -97,10 +105,10 @@ class Reader:
         if offload is None:
             reading = self._read(ReadJob(), text, pair)
             return open_reading(reading, _title(reading))
-        self._load(ReadJob())
-        if self._loaded.encoder_decoder:
+        opened = self._load(ReadJob())
+        if opened.encoder_decoder:
             raise CommandError("--offload: not for models with a decoder of their own; leave it out")
-        with trace(self._loaded.model, offload=offload) as caught:
+        with trace(opened.model, offload=offload) as caught:
             reading = self._read(ReadJob(), text, pair)
         section = reading.sections[0]
         kept = replace(section, layers=tuple(call.matrix for call in caught))
@@ -125,22 +133,20 @@ class Reader:
     def _read(self, job: ReadJob, text: str, pair: str | None) -> Reading:
         if job.cancel.is_set():
             raise StoppedError
-        self._load(job)
-        job.what = f"{self._loaded.name} reads"
-        with _watched(self._loaded.model, job):
-            reading: Reading = self._loaded.read(text, pair, self.max_tokens)
-            return reading
+        opened = self._load(job)
+        job.what = f"{opened.name} reads"
+        with _watched(opened.model, job):
+            return opened.read(text, pair, self.max_tokens)
 
-    def _load(self, job: ReadJob) -> None:
-        from sightline.view.opened import open_model
-
-        if self._loaded is None:
+    def _load(self, job: ReadJob) -> OpenedModel:
+        if self._opened is None:
             job.what = f"loading {self.model or 'the default model'}"
-            self._loaded = open_model(self.model)
+            self._opened = self.open_model(self.model)
+        return self._opened
 
 
 @contextmanager
-def _watched(model: Any, job: ReadJob) -> Iterator[None]:
+def _watched(model: nn.Module, job: ReadJob) -> Iterator[None]:
     """Counts modules as they run, and raises in the model's midst once the job is not wanted any more."""
     modules = list(model.modules())
     ran = 0

@@ -14,7 +14,7 @@ from sightline.backends.grid import Grid
 from sightline.backends.pool import cell_of
 from sightline.matrix import AttentionMatrix
 from sightline.view.labels import REPEATS, labels_of
-from sightline.view.reading import Section
+from sightline.reading.reading import Section
 from sightline.view.server.blocks import (
     AT_ONCE,
     Piece,

@@ -8,13 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sightline._version import __version__
+from sightline.reading.tokens import Token, places_of
 from sightline.tracing.media import Picture
 from sightline.view.about import page_tokens
 from sightline.view.server.asked import RefusedError, find_trace, integer
 from sightline.view.server.catalogue import Open
 from sightline.view.server.responses import NEVER, floats_answer, json_answer
 from sightline.view.server.service import Service
-from sightline.view.tokens import Token, places_of
 
 #: Tokens of one page of tokens at most.
 PAGE = 4096
@@ -35,8 +36,6 @@ class TraceRoutes:
         ]
 
     async def traces(self, request: Request) -> Response:
-        from sightline._version import __version__
-
         found = [trace.summary() for trace in self.service.traces.values()]
         can = {"read": self.service.reader is not None, "upload": self.service.uploads is not None}
         return json_answer({"version": __version__, "can": can, "traces": found})

@@ -1,101 +1,43 @@
-"""One run of a model over a text: its tokens, and the attention matrices of every layer."""
+"""Texts read by a model of Transformers: its tokens, and the attention matrices that it gives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
-from sightline.view.errors import LookError
-from sightline.view.tokens import Encoded, Token, encode, tokens_of_ids
+import torch
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from sightline.huggingface.load import LoadedModel
-    from sightline.matrix import AttentionMatrix
-    from sightline.tracing.media import Picture, Sound
+from sightline.common.check import SettingError
+from sightline.common.pretrained import quiet
+from sightline.huggingface.load import LoadedModel, load_model
+from sightline.matrix import AttentionMatrix
+from sightline.reading.errors import InputError
+from sightline.reading.reading import Reading, Section, sees_first_only
+from sightline.reading.tokens import Encoded, Token, encode, tokens_of_ids
 
 _WRITTEN = 64  # tokens that an encoder-decoder writes at most when no target is given
 
 
-@dataclass(frozen=True)
-class LayerFacts:
-    """What is known of a layer besides its matrix: the module's name, and whether the matrix was verified."""
+class PublishedModel:
+    """A model of Hugging Face's Transformers, as an :class:`OpenedModel`."""
 
-    name: str = ""
-    verified: bool = True
-    reason: str = ""
+    def __init__(self, name: str) -> None:
+        self._loaded = load_model(name)
+        self.name, self.model = self._loaded.name, self._loaded.model
+        self.encoder_decoder = self._loaded.encoder_decoder
 
-
-@dataclass(frozen=True)
-class Section:
-    """The attention of one stack: ``encoder``, ``decoder``, ``cross`` (decoder queries, encoder keys), ...
-
-    Attributes:
-        name: which stack.
-        queries: the tokens that look; N of them.
-        keys: the tokens that are looked at; M of them.
-        layers: one AttentionMatrix [1,H,N,M] per layer.
-        is_self: whether queries and keys are the same tokens.
-        is_causal: whether a query sees no later token.
-        facts: of every layer; none where nothing is known.
-        gradients: dL/dcontext [1,H,N,E] of every layer, for relevance; none where some are not known.
-    """
-
-    name: str
-    queries: tuple[Token, ...]
-    keys: tuple[Token, ...]
-    layers: tuple[AttentionMatrix, ...]
-    is_self: bool
-    is_causal: bool
-    facts: tuple[LayerFacts, ...] = ()
-    gradients: tuple[Tensor, ...] = ()
-
-    def facts_of(self, layer: int) -> LayerFacts:
-        """What is known of a layer."""
-        return self.facts[layer] if self.facts else LayerFacts()
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a model made of a text, or of an image or a sound: everything that is shown follows from it.
-
-    Attributes:
-        model: the model's name.
-        texts: the text, or the pair, or else what to call the input; none if that is not known.
-        sections: one for an encoder or a decoder; three for an encoder-decoder.
-        notices: what the user ought to know (tokens dropped, a target that the model wrote).
-        medium: the image or the sound whose patches or frames are the positions.
-    """
-
-    model: str
-    texts: tuple[str, ...]
-    sections: tuple[Section, ...]
-    notices: tuple[str, ...]
-    medium: Picture | Sound | None = None
-
-    def section(self, name: str | None) -> Section:
-        """The section of that name; by default ``cross`` where there is one, else the only one.
-
-        Raises:
-            LookError: there is none of that name.
-        """
-        names = [section.name for section in self.sections]
-        wanted = name or ("cross" if "cross" in names else names[0])
-        if wanted not in names:
-            raise LookError(f"--section {wanted}: this model has {', '.join(names)}")
-        return self.sections[names.index(wanted)]
+    def read(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> Reading:
+        """See :class:`OpenedModel`."""
+        return read(self._loaded, text, pair, max_tokens)
 
 
 def read(loaded: LoadedModel, text: str, pair: str | None = None, max_tokens: int | None = None) -> Reading:
     """Run the model over ``text`` (and ``pair``) and keep its attention matrices.
 
     Raises:
-        LookError: the text has no tokens, or the model gives no attention matrices.
+        InputError: the text has no tokens, or the model gives no attention matrices.
     """
-    from sightline.huggingface.load import quiet
-
     limit = min((n for n in (loaded.limit, max_tokens) if n is not None), default=None)
     reason = (
         "--max-tokens" if limit is not None and limit == max_tokens != loaded.limit else "the model's limit"
@@ -151,10 +93,6 @@ def _read_pair(loaded: LoadedModel, text: str, pair: str | None, limit: int | No
 
 
 def _run(loaded: LoadedModel, inputs: dict[str, Any]) -> Any:
-    import torch
-
-    from sightline.common.check import SettingError
-
     loaded.model.config.use_cache = False
     try:
         with torch.inference_mode(False), torch.no_grad():
@@ -163,13 +101,13 @@ def _run(loaded: LoadedModel, inputs: dict[str, Any]) -> Any:
         raise
     except (IndexError, RuntimeError, ValueError, TypeError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise LookError(f"the model {loaded.name} does not take this text: {line}") from error
+        raise InputError(f"the model {loaded.name} does not take this text: {line}") from error
 
 
 def _write(loaded: LoadedModel, inputs: dict[str, Any]) -> list[int]:
     """The target that the model writes itself: decoder input ids, without the end token."""
     if not hasattr(loaded.model, "generate") or loaded.model.get_output_embeddings() is None:
-        raise LookError(f"the model {loaded.name} cannot write a target text; give one as the second text")
+        raise InputError(f"the model {loaded.name} cannot write a target text; give one as the second text")
     ids: list[int] = loaded.model.generate(
         **inputs, do_sample=False, num_beams=1, max_new_tokens=_WRITTEN, decoder_start_token_id=_start(loaded)
     )[0].tolist()
@@ -186,7 +124,7 @@ def _start(loaded: LoadedModel) -> int:
     ):
         if isinstance(number := getattr(place, name, None), int):
             return number
-    raise LookError(f"the model {loaded.name} does not say with which token its target begins")
+    raise InputError(f"the model {loaded.name} does not say with which token its target begins")
 
 
 def _after_start(start: tuple[Token, ...], tokens: tuple[Token, ...]) -> tuple[Token, ...]:
@@ -198,7 +136,7 @@ def _matrices(loaded: LoadedModel, outputs: Any, name: str) -> tuple[AttentionMa
     found: Sequence[Any] = getattr(outputs, name, None) or ()
     if not found or any(not hasattr(matrix, "readouts") for matrix in found):
         kind = getattr(loaded.model.config, "model_type", "?")
-        raise LookError(f"the model {loaded.name} (type {kind}) gives no attention matrices to look into")
+        raise InputError(f"the model {loaded.name} (type {kind}) gives no attention matrices to look into")
     return tuple(found)
 
 
@@ -212,14 +150,7 @@ def _is_causal(loaded: LoadedModel, layers: Sequence[AttentionMatrix]) -> bool:
     return sees_first_only(layers[0])
 
 
-def sees_first_only(matrix: AttentionMatrix) -> bool:
-    """Whether the first query has no weight beyond the first key."""
-    return not bool((matrix[0, :, 0:1, 1 : matrix.shape[3]] != 0).any())
-
-
 def _tensors(inputs: dict[str, Any]) -> dict[str, Any]:
-    import torch
-
     return {name: torch.tensor(value) for name, value in inputs.items()}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sightline.view.errors import LookError
+from sightline.reading.errors import InputError
 
 _SPECIAL = re.compile(r"\[[A-Z]+\d*\]|</?[\w ]+>|<\|.*\|>")
 _SPACE_MARKS = ("Ġ", "▁", " ", "\u2581")
@@ -47,7 +47,7 @@ def encode(tokenizer: Any, text: str, pair: str | None, limit: int | None) -> En
     """Cut ``text`` (and ``pair``) into tokens, at most ``limit`` of them.
 
     Raises:
-        LookError: no token is left.
+        InputError: no token is left.
     """
     whole = len(tokenizer(text, pair, truncation=False)["input_ids"])
     cut = limit is not None and whole > limit
@@ -62,10 +62,10 @@ def encode(tokenizer: Any, text: str, pair: str | None, limit: int | None) -> En
             return_offsets_mapping=fast,
         )
     except Exception as error:
-        raise LookError(f"the text cannot be cut to {limit} tokens: {error}") from None
+        raise InputError(f"the text cannot be cut to {limit} tokens: {error}") from None
     ids = encoding["input_ids"]
     if not ids:
-        raise LookError("the text has no token that the model knows: there is nothing to look at")
+        raise InputError("the text has no token that the model knows: there is nothing to look at")
     inputs = {name: [encoding[name]] for name in tokenizer.model_input_names if name in encoding}
     return Encoded(_tokens(tokenizer, encoding, (text, pair or ""), fast), inputs, whole - len(ids))
 

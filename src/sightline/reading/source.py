@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sightline.view.errors import LookError
+from sightline.reading.errors import InputError
 
 
 def read_source(argument: str) -> str:
@@ -14,7 +14,7 @@ def read_source(argument: str) -> str:
     Anything else is the text itself.
 
     Raises:
-        LookError: the text is empty, the file cannot be read, or it is not UTF-8.
+        InputError: the text is empty, the file cannot be read, or it is not UTF-8.
     """
     if argument == "-":
         text, where = _decode(sys.stdin.buffer.read(), "standard input"), "standard input"
@@ -23,7 +23,7 @@ def read_source(argument: str) -> str:
     else:
         text, where = argument, "the text"
     if not text.strip():
-        raise LookError(f"{where} is empty: there is nothing to look at")
+        raise InputError(f"{where} is empty: there is nothing to look at")
     return text
 
 
@@ -34,13 +34,13 @@ def _as_path(argument: str) -> Path | None:
         if path.is_file():
             return path
         if path.is_dir() and "/" in argument.replace("\\", "/"):
-            raise LookError(f"{argument} is a folder; give a text, a text file, or - for standard input")
+            raise InputError(f"{argument} is a folder; give a text, a text file, or - for standard input")
         exists = path.exists()
     except (OSError, ValueError):  # too long for a name, or a character that no name has: a text
         return None
     # Nobody means the text "notes.txt": a path with a slip in it deserves to be told, not analysed.
     if not exists and len(argument.split()) == 1 and path.suffix.lower() in {".txt", ".md"}:
-        raise LookError(f"no such file: {argument}")
+        raise InputError(f"no such file: {argument}")
     return path if exists and not path.is_dir() else None
 
 
@@ -48,13 +48,13 @@ def _read_file(path: Path) -> str:
     try:
         return _decode(path.read_bytes(), str(path))
     except OSError as error:
-        raise LookError(f"cannot read {path}: {error.strerror or error}") from None
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def _decode(data: bytes, where: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise LookError(
+        raise InputError(
             f"{where} is not UTF-8 text (byte {error.start} is {data[error.start]:#04x})"
         ) from None

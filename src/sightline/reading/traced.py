@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightline.common.atomic import write_atomically
-from sightline.common.errors import CommandError
+from sightline.reading.errors import InputError
+from sightline.reading.reading import LayerFacts, Reading, Section, sees_first_only
+from sightline.reading.tokens import Token, tokens_of_places, tokens_of_strings
 from sightline.tracing.choice import Choice, Layers
-from sightline.view.errors import LookError
-from sightline.view.reading import LayerFacts, Reading, Section, sees_first_only
-from sightline.view.report import report_parts
-from sightline.view.summary import Wish, summarize
-from sightline.view.tokens import Token, tokens_of_places, tokens_of_strings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,31 +18,9 @@ if TYPE_CHECKING:
     from sightline.tracing.call import AttentionCall
     from sightline.tracing.calls import Calls
 
-PAGE_LIMIT = 200_000_000
-"""Bytes of queries and keys that a page is made of at most: what browsers open without complaint."""
-
 Lists = Sequence[tuple[Token, ...]]
 
-_BASE64 = 4 / 3
 _STACK = re.compile(r"encoder|decoder|text|vision|audio", re.IGNORECASE)
-
-
-def write_report(
-    trace: Calls,
-    path: Path,
-    *,
-    title: str | None,
-    layers: Layers | None,
-    tokens: Sequence[str] | Sequence[Sequence[str]] | None,
-    batch: int,
-    unverified: bool,
-) -> int:
-    """Writes the page of a trace; see ``Calls.report``."""
-    try:
-        reading = reading_of(trace, title, layers, tokens, batch, unverified)
-        return write_atomically(path, report_parts(summarize(reading, Wish())))
-    except CommandError as error:
-        raise ValueError(f"report: {error}") from None
 
 
 def reading_of(
@@ -57,21 +30,26 @@ def reading_of(
     tokens: Sequence[str] | Sequence[Sequence[str]] | None = None,
     batch: int = 0,
     unverified: bool = False,
-    sized: bool = True,
 ) -> Reading:
-    """What a trace saw, as views take it; ``sized``: no more than a page can carry.
+    """What a trace saw, as views take it.
+
+    Args:
+        trace: the calls.
+        title: what to call the input. Default: its tokens, or the model.
+        layers: the calls to take; see ``Calls.report``. Default: all.
+        tokens: strings, one for each position; or two lists, of a source and of a target.
+        batch: which batch entry.
+        unverified: take calls that were not verified, too.
 
     Raises:
-        LookError: nothing is left to show, it is too long for a page, or the tokens fit nothing.
+        InputError: nothing is left to show, or the tokens fit nothing.
     """
     calls, notices = shown(trace, layers, unverified)
     size = calls[0].matrix.shape[0]
     if not 0 <= batch < size:
-        raise LookError(f"batch={batch}: the trace has {size} batch entries, 0 to {size - 1}")
+        raise InputError(f"batch={batch}: the trace has {size} batch entries, 0 to {size - 1}")
     if size > 1:
         notices.append(f"batch entry {batch} of {size}")
-    if sized:
-        _check_size(calls)
     stacks = _stacks(calls)
     given = _given(trace.tokens if tokens is None else tokens)
     sides = _sides(trace, given)
@@ -82,7 +60,7 @@ def reading_of(
     if tokens is not None and not known:
         counts = ", ".join(str(len(each)) for each in given)
         lengths = ", ".join(f"{s.name} {len(s.queries)} × {len(s.keys)}" for s in sections)
-        raise LookError(f"tokens: there are {counts}, but the calls have {lengths}")
+        raise InputError(f"tokens: there are {counts}, but the calls have {lengths}")
     if not known:
         notices.append("no tokens of these lengths are known: queries and keys are shown by their places")
     texts = (title,) if title else tuple(_text(each) for each in given if id(each) in known)
@@ -97,9 +75,9 @@ def shown(trace: Calls, layers: Layers | None, unverified: bool) -> tuple[list[A
     left = [call for call in chosen if call not in found]
     if not found:
         if not left:
-            raise LookError("the trace holds no attention call (none ran, or on_call took them)")
+            raise InputError("the trace holds no attention call (none ran, or on_call took them)")
         first = left[0]
-        raise LookError(
+        raise InputError(
             f"none of its {len(left)} calls can be shown; {first.name or first.index}: "
             f"{first.reason or 'it is empty'} (unverified=True shows matrices that were not verified)"
         )
@@ -115,14 +93,14 @@ def _chosen(trace: Calls, layers: Layers) -> list[AttentionCall]:
     if callable(layers):
         found = [call for call in trace if layers(call.name)]
         if not found:
-            raise LookError(f"layers: the function takes none of the {len(trace)} calls")
+            raise InputError(f"layers: the function takes none of the {len(trace)} calls")
         return found
     wanted = [layers] if isinstance(layers, (str, int)) else list(layers)
     others = [one for one in wanted if isinstance(one, bool) or not isinstance(one, int)]
     places = [one for one in wanted if isinstance(one, int) and not isinstance(one, bool)]
     wrong = next((at for at in places if not -len(trace) <= at < len(trace)), None)
     if wrong is not None:
-        raise LookError(f"layers: there is no call {wrong}; the trace has {len(trace)} calls")
+        raise InputError(f"layers: there is no call {wrong}; the trace has {len(trace)} calls")
     numbers = {at % len(trace) for at in places}
     # What is neither, and an empty choice, is refused there.
     names = Choice(others, ()) if others or not places else None
@@ -133,28 +111,8 @@ def _chosen(trace: Calls, layers: Layers) -> list[AttentionCall]:
     ]
     missing = names.missing() if names is not None else None
     if missing is not None:
-        raise LookError(missing)
+        raise InputError(missing)
     return found
-
-
-def _check_size(calls: Sequence[AttentionCall]) -> None:
-    """Refuse a page that no browser opens."""
-    sizes = [least_bytes(call.matrix) for call in calls]
-    if sum(sizes) > PAGE_LIMIT:
-        longest = max(call.matrix.shape[3] for call in calls)
-        raise LookError(
-            f"{len(calls)} calls of up to {longest} keys make a page of at least "
-            f"{sum(sizes) / 1e6:.0f} MB, over the limit of {PAGE_LIMIT / 1e6:.0f} MB; choose some with "
-            f"layers=[...] (one takes up to {max(sizes) / 1e6:.0f} MB), or trace a shorter input"
-        )
-
-
-def least_bytes(matrix: AttentionMatrix) -> float:
-    """What one batch entry of a matrix takes in a page at least: its queries, keys and rows."""
-    problem = matrix.problem
-    b, h, n, _ = problem.shape
-    numbers = (problem.query.numel() + problem.key.numel()) // b
-    return (numbers * 2 + h * n * 8) * _BASE64
 
 
 def _stacks(calls: Sequence[AttentionCall]) -> dict[str, list[AttentionCall]]:
@@ -225,7 +183,7 @@ def _given(tokens: Sequence[str] | Sequence[Sequence[str]] | None) -> list[tuple
     )
     wrong = next((token for each in several for token in each if not isinstance(token, str)), None)
     if wrong is not None:
-        raise LookError(f"tokens: a list of strings, or two such lists, source and target; got {wrong!r}")
+        raise InputError(f"tokens: a list of strings, or two such lists, source and target; got {wrong!r}")
     return [tokens_of_strings([str(t) for t in each]) for each in several]
 
 

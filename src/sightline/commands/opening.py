@@ -1,0 +1,32 @@
+"""Which model a name on the command line means, opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sightline.reading.opened import OpenedModel
+
+DEFAULT = "translation"
+"""The task whose model, of those that come with Sightline, reads where none is named."""
+
+
+def open_model(name: str | None) -> OpenedModel:
+    """Of a folder (Sightline's or Transformers'), a task with a model in the box, or a Hugging Face name.
+
+    Raises:
+        CommandError: there is no such model, or it does not load.
+    """
+    from sightline.tasks.box import box_folder, boxed
+    from sightline.tasks.opened import TaskModel
+    from sightline.tasks.registry import FILE
+
+    name = name or DEFAULT
+    folder = Path(name).expanduser()
+    if (folder / FILE).is_file():
+        return TaskModel(folder, name)
+    if name in boxed() and not folder.exists():
+        return TaskModel(box_folder(name), f"Sightline's model for {name}")
+
+    from sightline.reading.published import PublishedModel
+
+    return PublishedModel(name)
