@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args, get_type_hints
 
 from sightline.nn.feed_forward import Activation
-from sightline.nn.transformer_block import Norm
+from sightline.nn.norm import Norm
 
 Head = Literal["none", "masked-token", "classification", "token-classification", "ctc"]
 Positions = Literal["learned", "sinusoidal", "sinusoidal-halves", "rotary", "alibi", "relative", "none"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sightline.common.check import check_integers
 from sightline.models.config import TransformerConfig
 from sightline.models.stacks import input_positions
-from sightline.nn.transformer_block import make_norm
+from sightline.nn.norm import make_norm
 
 
 class TokenEmbedding(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sightline.models.config import Pooling, TransformerConfig
 from sightline.nn.feed_forward import ACTIVATIONS
-from sightline.nn.transformer_block import make_norm
+from sightline.nn.norm import make_norm
 
 
 class TokenHead(nn.Module):

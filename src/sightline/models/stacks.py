@@ -9,8 +9,9 @@ from sightline.nn.alibi import Alibi
 from sightline.nn.positions import LearnedPositions, SinusoidalPositions
 from sightline.nn.relative import RelativePositions
 from sightline.nn.rotary import Rotary
-from sightline.nn.stack import TransformerDecoder, TransformerEncoder
 from sightline.nn.transformer_block import BlockOptions
+from sightline.nn.transformer_decoder import TransformerDecoder
+from sightline.nn.transformer_encoder import TransformerEncoder
 
 
 def encoder_stack(config: TransformerConfig) -> TransformerEncoder:

@@ -2,6 +2,7 @@
 
 from sightline.nn.alibi import Alibi, alibi_slopes
 from sightline.nn.convolution import ConvolutionModule
+from sightline.nn.cross_attention import CrossAttention
 from sightline.nn.decoder_cache import DecoderCache
 from sightline.nn.feed_forward import FeedForward
 from sightline.nn.kv_cache import KVCache
@@ -10,9 +11,10 @@ from sightline.nn.multihead_attention import MultiheadAttention
 from sightline.nn.positions import LearnedPositions, SinusoidalPositions, sinusoidal
 from sightline.nn.relative import RelativePositions
 from sightline.nn.rotary import Rotary
-from sightline.nn.self_attention import CrossAttention, SelfAttention
-from sightline.nn.stack import DecoderMatrices, TransformerDecoder, TransformerEncoder
+from sightline.nn.self_attention import SelfAttention
 from sightline.nn.transformer_block import BlockMatrices, BlockOptions, TransformerBlock
+from sightline.nn.transformer_decoder import DecoderMatrices, TransformerDecoder
+from sightline.nn.transformer_encoder import TransformerEncoder
 
 __all__ = [
     "Alibi",

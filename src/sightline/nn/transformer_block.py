@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypedDict, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, overload
 
 from torch import Tensor, nn
 
 from sightline.biases import Bias
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
+from sightline.nn.cross_attention import CrossAttention
 from sightline.nn.feed_forward import Activation, FeedForward
 from sightline.nn.kv_cache import KVCache
+from sightline.nn.norm import Norm, make_norm
 from sightline.nn.rotary import Rotary
-from sightline.nn.self_attention import CrossAttention, SelfAttention
+from sightline.nn.self_attention import SelfAttention
 
-Norm = Literal["layer", "rms"]
+_Attend = Callable[[Tensor], tuple[Tensor, AttentionMatrix | None]]
+_Block = tuple[Tensor, AttentionMatrix | None, AttentionMatrix | None]
 
 
 class BlockOptions(TypedDict, total=False):
@@ -44,7 +48,9 @@ class BlockMatrices(NamedTuple):
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention if asked for, and a feed-forward layer, each with residual and norm.
 
-    Pre-norm (GPT-2, ViT): ``x + dropout(f(norm(x)))``; post-norm (BERT): ``norm(x + dropout(f(x)))``.
+    Pre-norm (GPT-2, ViT): ``h = x + attention(norm(x))``, ``out = h + feed_forward(norm(h))``; post-norm
+    (BERT): ``h = norm(x + attention(x))``, ``out = norm(h + feed_forward(h))``. x and out are [B,N,C], and
+    dropout applies to what is added.
 
     Args:
         width: C.
@@ -116,6 +122,36 @@ class TransformerBlock(nn.Module):
         self.feed_forward_norm = make_norm(norm, width, norm_eps)
         self.dropout = nn.Dropout(dropout)
 
+    @overload
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        *,
+        mask: Mask | Tensor | None = None,
+        bias: Bias | Tensor | None = None,
+        memory_mask: Mask | Tensor | None = None,
+        cache: KVCache | None = None,
+        memory_cache: KVCache | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+        return_matrix: Literal[False] = False,
+    ) -> Tensor: ...
+
+    @overload
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        *,
+        mask: Mask | Tensor | None = None,
+        bias: Bias | Tensor | None = None,
+        memory_mask: Mask | Tensor | None = None,
+        cache: KVCache | None = None,
+        memory_cache: KVCache | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+        return_matrix: Literal[True],
+    ) -> tuple[Tensor, BlockMatrices]: ...
+
     def forward(
         self,
         x: Tensor,
@@ -141,51 +177,58 @@ class TransformerBlock(nn.Module):
         Raises:
             ValueError: for a memory without cross-attention, or the other way round.
         """
-        if (memory is None) is not (self.cross_attention is None):
-            has = "no cross-attention" if self.cross_attention is None else "cross-attention, which needs one"
-            raise ValueError(
-                f"memory: {'none was' if memory is None else 'was'} given, but this block has {has}."
-            )
-        matrices: list[AttentionMatrix | None] = []
-
-        def kept(found: Any) -> Tensor:
-            output, matrix = found if return_matrix else (found, None)
-            matrices.append(matrix)
-            return output  # type: ignore[no-any-return]
-
-        def look(x: Tensor) -> Tensor:
-            return kept(
-                self.self_attention(
-                    x, mask=mask, bias=bias, cache=cache, lengths=lengths, return_matrix=return_matrix
-                )
-            )
-
-        def look_at_memory(x: Tensor) -> Tensor:
-            return kept(
-                self.cross_attention(  # type: ignore[misc]
-                    x, memory, mask=memory_mask, cache=memory_cache, return_matrix=return_matrix
-                )
-            )
-
-        x = self._residual(x, self.self_attention_norm, look)
+        self._check(memory)
+        attend: _Attend = partial(
+            self._attended, self.self_attention, return_matrix,
+            mask=mask, bias=bias, cache=cache, lengths=lengths,
+        )  # fmt: skip
+        recall: _Attend | None = None
         if self.cross_attention is not None:
-            x = self._residual(x, self.cross_attention_norm, look_at_memory)
-        x = self._residual(x, self.feed_forward_norm, self.feed_forward)
-        if not return_matrix:
-            return x
-        return x, BlockMatrices(*matrices, *[None] * (2 - len(matrices)))  # type: ignore[arg-type]
+            recall = partial(
+                self._attended, self.cross_attention, return_matrix,
+                memory=memory, mask=memory_mask, cache=memory_cache,
+            )  # fmt: skip
+        block = self._pre_norm if self.norm_first else self._post_norm
+        out, own, across = block(x, attend, recall)
+        return out if own is None else (out, BlockMatrices(own, across))
 
-    def _residual(self, x: Tensor, norm: nn.Module, layer: Callable[[Tensor], Tensor]) -> Tensor:
-        added: Tensor
-        if not self.norm_first:
-            added = norm(x + self.dropout(layer(x)))
-            return added
-        added = self.dropout(layer(norm(x)))
-        return x + added
+    if TYPE_CHECKING:  # nn.Module's own call takes and returns Any
+        __call__ = forward
 
+    def _pre_norm(self, x: Tensor, attend: _Attend, recall: _Attend | None) -> _Block:
+        context, own = attend(self.self_attention_norm(x))
+        h, across = x + context, None
+        if recall is not None:
+            context, across = recall(self.cross_attention_norm(h))
+            h = h + context
+        out = h + self._fed_forward(self.feed_forward_norm(h))
+        return out, own, across
 
-def make_norm(norm: Norm, width: int, eps: float) -> nn.Module:
-    """The layer norm or RMS norm of that width."""
-    if norm not in get_args(Norm):
-        raise ValueError(f"norm: there is no {norm!r}; known: {', '.join(get_args(Norm))}.")
-    return nn.LayerNorm(width, eps=eps) if norm == "layer" else nn.RMSNorm(width, eps=eps)
+    def _post_norm(self, x: Tensor, attend: _Attend, recall: _Attend | None) -> _Block:
+        context, own = attend(x)
+        h, across = self.self_attention_norm(x + context), None
+        if recall is not None:
+            context, across = recall(h)
+            h = self.cross_attention_norm(h + context)
+        out = self.feed_forward_norm(h + self._fed_forward(h))
+        return out, own, across
+
+    def _attended(
+        self, layer: nn.Module, return_matrix: bool, x: Tensor, **given: Any
+    ) -> tuple[Tensor, AttentionMatrix | None]:
+        """What an attention layer adds to the residual stream, and its matrix if asked for."""
+        output = layer(x, **given, return_matrix=return_matrix)
+        context, matrix = output if return_matrix else (output, None)
+        return self.dropout(context), matrix
+
+    def _fed_forward(self, x: Tensor) -> Tensor:
+        """What the feed-forward layer adds to the residual stream."""
+        added: Tensor = self.dropout(self.feed_forward(x))
+        return added
+
+    def _check(self, memory: Tensor | None) -> None:
+        if (memory is None) is (self.cross_attention is None):
+            return
+        if memory is None:
+            raise ValueError("memory: none was given, but this block has cross-attention, which needs one.")
+        raise ValueError("memory: was given, but this block has no cross-attention.")

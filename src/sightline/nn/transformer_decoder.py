@@ -1,0 +1,115 @@
+"""A stack of blocks in which each position sees itself and those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Unpack
+
+from torch import Tensor
+
+from sightline.masks import Mask, causal, window
+from sightline.matrix import AttentionMatrix
+from sightline.nn.alibi import Alibi
+from sightline.nn.decoder_cache import DecoderCache
+from sightline.nn.relative import RelativePositions
+from sightline.nn.stack import Stack, both
+from sightline.nn.transformer_block import BlockMatrices, BlockOptions
+
+
+class DecoderMatrices(NamedTuple):
+    """The attention matrices of a decoder, one for each block; without cross-attention an empty list."""
+
+    self_attention: list[AttentionMatrix]
+    cross_attention: list[AttentionMatrix]
+
+    @classmethod
+    def of_blocks(cls, blocks: Sequence[BlockMatrices]) -> DecoderMatrices:
+        """Those of its blocks, by kind."""
+        crossed = [block.cross_attention for block in blocks if block.cross_attention is not None]
+        return cls([block.self_attention for block in blocks], crossed)
+
+
+class TransformerDecoder(Stack):
+    """Blocks in which each position sees itself and those before it, and a memory if there is one.
+
+    Args:
+        layers: how many blocks.
+        width: C.
+        heads: H.
+        cross_attention: whether positions also look at a memory. Default: False.
+        positions: :class:`Alibi` or :class:`RelativePositions`, which bias every block. Default: none.
+        window: how many keys a position sees, itself included. Default: all before it.
+        **block: as for :class:`TransformerBlock`; one ``rotary`` serves all.
+
+    Raises:
+        ValueError: for a window below 1, and as :class:`TransformerBlock`.
+
+    Sources: Vaswani et al. 2017, "Attention is all you need"; Radford et al. 2019, "Language models are
+    unsupervised multitask learners".
+
+    Example:
+        >>> import torch
+        >>> from sightline.nn import Rotary, TransformerDecoder
+        >>> decoder = TransformerDecoder(2, 16, heads=2, cross_attention=True, rotary=Rotary(8))
+        >>> x, matrices = decoder(torch.randn(1, 4, 16), torch.randn(1, 7, 16), return_matrices=True)
+        >>> x.shape, matrices.cross_attention[0].shape
+        (torch.Size([1, 4, 16]), torch.Size([1, 2, 4, 7]))
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        width: int,
+        heads: int,
+        *,
+        cross_attention: bool = False,
+        positions: Alibi | RelativePositions | None = None,
+        window: int | None = None,
+        **block: Unpack[BlockOptions],
+    ) -> None:
+        super().__init__(
+            layers, width, heads, cross_attention=cross_attention, positions=positions, window=window, **block
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        *,
+        mask: Mask | Tensor | None = None,
+        memory_mask: Mask | Tensor | None = None,
+        cache: DecoderCache | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+        return_matrices: bool = False,
+    ) -> Tensor | tuple[Tensor, DecoderMatrices]:
+        """x [B,N,C] → [B,N,C]; with ``return_matrices`` also the :class:`DecoderMatrices`.
+
+        Args:
+            x: [B,N,C].
+            memory: [B,M,Cm], for the cross-attention.
+            mask: what may be looked at besides being causal, packed documents for instance.
+            memory_mask: which rows of the memory may be looked at.
+            cache: keys and values of the steps before; entries may differ in length.
+            lengths: with a cache, how many rows of each entry count, padded on the right.
+            return_matrices: whether to return the matrices as well.
+
+        Raises:
+            ValueError: as :class:`TransformerBlock`.
+        """
+        start = 0 if cache is None else cache.start
+        back = causal(start) if self.window is None else window(self.window - 1, 0, start)
+        mask = both(back, mask)
+        bias = None if self.positions is None else self.positions(start)
+        of_blocks: list[BlockMatrices] = []
+        for i, block in enumerate(self.blocks):
+            x = block(
+                x, memory, mask=mask, bias=bias, memory_mask=memory_mask, lengths=lengths,
+                cache=None if cache is None else cache.self_attention[i],
+                memory_cache=None if cache is None or memory is None else cache.cross_attention[i],
+                return_matrix=return_matrices,
+            )  # fmt: skip
+            if return_matrices:
+                x, of_block = x
+                of_blocks.append(of_block)
+        x = self.norm(x)
+        return (x, DecoderMatrices.of_blocks(of_blocks)) if return_matrices else x

@@ -1,0 +1,85 @@
+"""A stack of blocks in which every position sees every other one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Unpack
+
+from torch import Tensor
+
+from sightline.masks import Mask, window
+from sightline.matrix import AttentionMatrix
+from sightline.nn.alibi import Alibi
+from sightline.nn.relative import RelativePositions
+from sightline.nn.stack import Stack, both
+from sightline.nn.transformer_block import BlockOptions
+
+
+class TransformerEncoder(Stack):
+    """Blocks in which every position sees every other one, with a final norm where they are pre-norm.
+
+    Args:
+        layers: how many blocks.
+        width: C.
+        heads: H.
+        positions: :class:`Alibi` or :class:`RelativePositions`, which bias every block. Default: none.
+        window: how many keys before and after itself a position sees. Default: all.
+        **block: as for :class:`TransformerBlock`; one ``rotary`` serves all.
+
+    Raises:
+        ValueError: for a window below 1, and as :class:`TransformerBlock`.
+
+    Source: Vaswani et al. 2017, "Attention is all you need".
+
+    Example:
+        >>> import sightline, torch
+        >>> from sightline.nn import TransformerEncoder
+        >>> encoder = TransformerEncoder(2, 16, heads=2)
+        >>> x, matrices = encoder(torch.randn(2, 5, 16), mask=sightline.lengths([5, 3]), return_matrices=True)
+        >>> x.shape, [A.shape for A in matrices]
+        (torch.Size([2, 5, 16]), [torch.Size([2, 2, 5, 5]), torch.Size([2, 2, 5, 5])])
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        width: int,
+        heads: int,
+        *,
+        positions: Alibi | RelativePositions | None = None,
+        window: int | None = None,
+        **block: Unpack[BlockOptions],
+    ) -> None:
+        super().__init__(
+            layers, width, heads, cross_attention=False, positions=positions, window=window, **block
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        mask: Mask | Tensor | None = None,
+        return_matrices: bool = False,
+        behind: Sequence[Callable[[Tensor], Tensor]] = (),
+    ) -> Tensor | tuple[Tensor, list[AttentionMatrix]]:
+        """x [B,N,C] → [B,N,C]; with ``return_matrices`` also the matrix of each block.
+
+        Args:
+            x: [B,N,C].
+            mask: what may be looked at besides the window. Default: everything.
+            return_matrices: whether to return the attention matrices as well.
+            behind: a layer for each block, which takes what the block gives. Default: none.
+        """
+        if self.window is not None:
+            mask = both(window(self.window, self.window), mask)
+        bias = None if self.positions is None else self.positions()
+        matrices: list[AttentionMatrix] = []
+        for i, block in enumerate(self.blocks):
+            x = block(x, mask=mask, bias=bias, return_matrix=return_matrices)
+            if return_matrices:
+                x, of_block = x
+                matrices.append(of_block.self_attention)
+            if behind:
+                x = behind[i](x)
+        x = self.norm(x)
+        return (x, matrices) if return_matrices else x
