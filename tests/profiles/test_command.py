@@ -28,8 +28,8 @@ def test_files_and_summary(run, corpus, tmp_path):
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert {row["measure"] for row in rows} >= {"entropy", "sink_mass", "received_max", "attention_distance"}
     assert len(rows) == 3 * 4 * len({row["measure"] for row in rows})
-    found = sightline.load_profile(table)
-    assert found.values("entropy").shape == (3, 4) and found.rows[0].count == 12
+    heads = sightline.load_profile(table)
+    assert heads.values("entropy").shape == (3, 4) and heads.rows[0].count == 12
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.txt", "x.csv", "x.svg"]
 
 
@@ -106,7 +106,7 @@ def test_kinds_of_corpora(tmp_path):
         ("x.txt.gz", gzip.compress(b"word " * 5000, mtime=0)[:-20], {}, r"cannot read "),
         ("x.txt", b"a", {"field": "text"}, r"--field text: .* is plain text"),
         ("x.txt", b"a", {"split": "word"}, r"--split word: must be one of line, blank, file"),
-        ("x.jsonl", b"", {"split": "line"}, r"has a document in each record already"),
+        ("x.jsonl", b"", {"split": "line"}, r"already has one document in each record"),
         ("x.json", b"[]", {}, r"a corpus is JSON lines"),
     ],
 )
@@ -132,7 +132,7 @@ def test_bad_documents_are_passed_over(tmp_path):
         (("-o", "x.csv", "--batch", 0), "--batch 0: at least 1"),
         (("-o", "x.csv", "--dtype", "int8"), "--dtype int8: must be one of"),
         (("-o", "x.csv", "--layer", "encoder.layr"), "the model has no module 'encoder.layr'"),
-        (("-o", "x.csv", "--resume"), "nothing to go on from"),
+        (("-o", "x.csv", "--resume"), "nothing to continue"),
     ],
 )
 def test_bad_options(run, corpus, tmp_path, monkeypatch, options, words):

@@ -13,9 +13,9 @@ import torch
 
 from sightline.profiling.bins import BINS, LOGITS, POSITIONS, SHARE, quantile
 from sightline.profiling.exact import ExactSums
-from sightline.profiling.tally import Call, Column, Tally
+from sightline.profiling.tally import CallKey, MeasureKey, Tally
 
-CALL = Call(0, "layer", "self", 0)
+CALL = CallKey(0, "layer", "self", 0)
 
 
 def floats(count, seed=0):
@@ -62,17 +62,17 @@ def test_a_tally_is_right_and_does_not_depend_on_order_or_parts():
     values = torch.rand(200, 3, dtype=torch.float64)
     values[17, 1] = math.nan
     values[:, 2] = math.inf
-    column = Column(CALL, "sink_mass")
+    key = MeasureKey(CALL, "sink_mass")
     whole, back, merged = Tally(), Tally(), Tally()
-    whole.add({column: values})
+    whole.add({key: values})
     for row in values.flip(0):
-        back.add({column: row[None]})
+        back.add({key: row[None]})
     for part in (values[:50], values[50:]):
         tally = Tally()
-        tally.add({column: part})
+        tally.add({key: part})
         merged.add_json(json.loads(json.dumps(tally.to_json())))
     assert whole.to_json() == back.to_json() == merged.to_json()
-    first, second, third = whole.summed()[column]
+    first, second, third = whole.summed()[key]
     rounded = values.float().double()
     assert first.count == 200 and second.count == 199 and third.count == 0
     assert first.mean == float(exact(rounded[:, 0]) / 200)
@@ -90,9 +90,9 @@ def test_quantiles_are_right_to_a_bin(scale, draw):
     values = [draw(torch.rand(()).item()) for _ in range(1000)]
     tally = Tally()
     name = {SHARE: "sink_mass", LOGITS: "max_logit", POSITIONS: "attention_distance"}[scale]
-    tally.add({Column(CALL, name): torch.tensor(values)[:, None]})
-    found = tally.summed()[Column(CALL, name)][0]
-    for share, value in ((0.1, found.p10), (0.5, found.median), (0.9, found.p90)):
+    tally.add({MeasureKey(CALL, name): torch.tensor(values)[:, None]})
+    figures = tally.summed()[MeasureKey(CALL, name)][0]
+    for share, value in ((0.1, figures.p10), (0.5, figures.median), (0.9, figures.p90)):
         right = sorted(values)[int(1000 * share)]
         place = next(k for k in range(BINS) if right < scale.edge(k + 1) or k == BINS - 1)
         assert abs(value - right) <= scale.edge(place + 1) - scale.edge(place)

@@ -72,8 +72,8 @@ def dense(name, one, causal):
     if name == "entropy":
         return entropy.mean(-1)
     if name in ("entropy_normalized", "entropy_collapse"):
-        found = (entropy / seen.clamp(min=2).log())[:, seen > 1]
-        return (found if name == "entropy_normalized" else (found < 0.05).double()).mean(-1)
+        shares = (entropy / seen.clamp(min=2).log())[:, seen > 1]
+        return (shares if name == "entropy_normalized" else (shares < 0.05).double()).mean(-1)
     if name == "max_logit":
         return one.scores[..., :m].amax((1, 2))
     if name == "learned_sink_mass":
@@ -89,8 +89,8 @@ def dense(name, one, causal):
     if name == "sink_mass":
         return w[..., 0].mean(-1)
     if name in ("previous_token", "next_token"):
-        found = w.diagonal(-1 if name == "previous_token" else 1, 1, 2)
-        return found.mean(-1) if n > 1 else nothing
+        neighbours = w.diagonal(-1 if name == "previous_token" else 1, 1, 2)
+        return neighbours.mean(-1) if n > 1 else nothing
     if name == "local_mass":
         return (w * ((rows - cols).abs() <= 5)).sum(-1).mean(-1)
     apart = (rows - cols).abs().double()
@@ -111,10 +111,10 @@ def dense(name, one, causal):
     raise KeyError(name)
 
 
-def assert_dense(found, per_document, causal_stacks):
+def assert_dense(profile, per_document, causal_stacks):
     """Every mean, extreme and count of a profile is that of the documents' dense numbers."""
-    assert found.stacks == list(per_document[0])
-    for stack, name in itertools.product(found.stacks, found.measures):
+    assert profile.stacks == list(per_document[0])
+    for stack, name in itertools.product(profile.stacks, profile.measures):
         if stack == "cross" and "cross" not in STATISTICS[name].kinds:
             continue
         wanted = torch.stack(
@@ -128,7 +128,7 @@ def assert_dense(found, per_document, causal_stacks):
             ("count", (~wanted.isnan()).sum(0).double()),
         ):
             torch.testing.assert_close(
-                found.values(name, statistic, stack),
+                profile.values(name, statistic, stack),
                 expected,
                 rtol=2e-4,
                 atol=2e-5,
@@ -149,13 +149,13 @@ def assert_dense(found, per_document, causal_stacks):
 def test_against_dense_weights(model_folder, kind, batch):
     tokenizer = make_tokenizer(kind if kind in ("bert", "t5") else "plain")
     rows = [tokenizer(text)["input_ids"] for text in TEXTS]
-    found = sightline.profile(str(model_folder(kind)), TEXTS, batch=batch, measures=list(STATISTICS))
-    assert found.info["documents"] == len(TEXTS) and found.info["tokens"] == sum(map(len, rows))
-    assert set(found.measures) == set(STATISTICS) - {"learned_sink_mass"}
+    profile = sightline.profile(str(model_folder(kind)), TEXTS, batch=batch, measures=list(STATISTICS))
+    assert profile.info["documents"] == len(TEXTS) and profile.info["tokens"] == sum(map(len, rows))
+    assert set(profile.measures) == set(STATISTICS) - {"learned_sink_mass"}
     model = make_model(kind).double().eval()
     model.set_attn_implementation("eager")
     per_document = [dense_layers(model, ids, [0, *ids[:-1]] if kind == "t5" else None) for ids in rows]
-    assert_dense(found, per_document, ["decoder self"] if kind == "t5" else ["self"] * (kind != "bert"))
+    assert_dense(profile, per_document, ["decoder self"] if kind == "t5" else ["self"] * (kind != "bert"))
 
 
 def test_learned_sinks_and_labels():
@@ -166,14 +166,14 @@ def test_learned_sinks_and_labels():
     torch.manual_seed(0)
     model = transformers.GptOssModel(config).eval()
     documents = [torch.randint(1, 40, (length,)).tolist() for length in (3, 9, 9, 12)]
-    found = sightline.profile(model, documents, measures=["sink_mass", "learned_sink_mass"], labels=True)
-    assert found.measures == ["sink_mass", "learned_sink_mass"]
-    assert all(row.label and 0 < row.label_share <= 1 for row in found.rows)
+    profile = sightline.profile(model, documents, measures=["sink_mass", "learned_sink_mass"], labels=True)
+    assert profile.measures == ["sink_mass", "learned_sink_mass"]
+    assert all(row.label and 0 < row.label_share <= 1 for row in profile.rows)
     assert not any(row.label for row in sightline.profile(model, documents, measures=["entropy"]).rows)
     exact = model.double()
     exact.set_attn_implementation("eager")
     exact.set_experts_implementation("eager")  # the grouped product takes no float64
-    assert_dense(found, [dense_layers(exact, ids) for ids in documents], ["self"])
+    assert_dense(profile, [dense_layers(exact, ids) for ids in documents], ["self"])
 
 
 def test_few_units_are_labelled():

@@ -8,13 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import sightline
 from sightline.common.errors import CommandError
-from sightline.profiling.job import Job
+from sightline.profiling.corpus import Corpus
+from sightline.profiling.job import ProfileJob
+from sightline.profiling.loading import load_profiled_model
+from sightline.profiling.options import ProfileOptions
 from sightline.profiling.shards import Shards
 from sightline.profiling.signals import Interrupted
 from sightline.profiling.statistics import STATISTICS
@@ -39,20 +43,24 @@ class Collected(Shards):
         super().__init__(rank, world)
         self.before = before
 
-    def gathered(self, found):
-        if isinstance(found, dict) and "tally" in found:
-            self.before.append(json.loads(json.dumps(found)))
+    def gather(self, part):
+        if isinstance(part, dict) and "tally" in part:
+            self.before.append(json.loads(json.dumps(part)))
             return list(reversed(self.before))
-        return [found]
+        return [part]
+
+
+def job_of(model, documents, options, shards=None, **ways):
+    corpus = Corpus(documents) if isinstance(documents, Path) else documents
+    return ProfileJob(load_profiled_model(model, **ways), corpus, ProfileOptions(**options), shards)
 
 
 def test_three_shards(whole, model_folder, corpus, tmp_path):
     before = []
     for rank in range(3):
-        job = Job(str(model_folder("bert")), corpus, shards=Collected(rank, 3, before), **OPTIONS)
-        found = job.run()
+        profile = job_of(str(model_folder("bert")), corpus, OPTIONS, Collected(rank, 3, before)).run()
     assert len({part["documents"] for part in before}) <= 3 and all(part["documents"] < 40 for part in before)
-    found.save(tmp_path / "shards.csv")
+    profile.save(tmp_path / "shards.csv")
     assert (tmp_path / "shards.csv").read_bytes() == whole
 
 
@@ -72,11 +80,11 @@ def test_interrupted_and_resumed(whole, model_folder, corpus, tmp_path, number):
             )
         assert checkpoint.exists()
     assert documents == sorted(set(documents)) and len(documents) == 3
-    found = sightline.profile(
+    profile = sightline.profile(
         str(model_folder("bert")), corpus, checkpoint=checkpoint, resume=True, **OPTIONS
     )
     assert not checkpoint.exists()
-    found.save(tmp_path / "resumed.csv")
+    profile.save(tmp_path / "resumed.csv")
     assert (tmp_path / "resumed.csv").read_bytes() == whole
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -107,21 +115,21 @@ def test_other_settings_are_refused(model_folder, corpus, tmp_path):
     checkpoint = tmp_path / "x.partial"
     interrupted(model_folder, corpus, checkpoint)
     model = str(model_folder("bert"))
-    with pytest.raises(CommandError, match=r"saved under other settings: batch was 2, now 3\. .*--restart"):
+    with pytest.raises(CommandError, match=r"saved with other settings: batch was 2, now 3\. .*--restart"):
         sightline.profile(model, corpus, checkpoint=checkpoint, **(OPTIONS | {"batch": 3}))
     with pytest.raises(CommandError, match="measures was .*, now "):
         sightline.profile(model, corpus, checkpoint=checkpoint, batch=2)
     corpus.write_text(corpus.read_text().replace("the", "teh", 1))
     with pytest.raises(CommandError, match="corpus was "):
         sightline.profile(model, corpus, checkpoint=checkpoint, **OPTIONS)
-    found = sightline.profile(model, corpus, checkpoint=checkpoint, resume=False, **OPTIONS)
-    assert found.info["documents"] == 40
+    profile = sightline.profile(model, corpus, checkpoint=checkpoint, resume=False, **OPTIONS)
+    assert profile.info["documents"] == 40
 
 
 def test_other_numbers_of_processes_are_refused(model_folder, corpus, tmp_path):
     checkpoint = tmp_path / "x.partial"
     (tmp_path / "x.partial.2-of-3").write_text("{}")
-    with pytest.raises(CommandError, match=r"2-of-3 is of a run with 3 process"):
+    with pytest.raises(CommandError, match=r"2-of-3 comes from a run with 3 process"):
         sightline.profile(str(model_folder("bert")), corpus, checkpoint=checkpoint, **OPTIONS)
 
 
@@ -131,23 +139,23 @@ def test_other_numbers_of_processes_are_refused(model_folder, corpus, tmp_path):
 def test_a_damaged_checkpoint(model_folder, corpus, tmp_path, text):
     checkpoint = tmp_path / "x.partial"
     checkpoint.write_text(text)
-    with pytest.raises(CommandError, match=r"cannot be read \(.*--restart begins anew"):
+    with pytest.raises(CommandError, match=r"cannot be read \(.*--restart starts over"):
         sightline.profile(str(model_folder("bert")), corpus, checkpoint=checkpoint, **OPTIONS)
 
 
 def test_nothing_to_resume(model_folder, corpus, tmp_path):
-    with pytest.raises(CommandError, match="nothing to go on from"):
+    with pytest.raises(CommandError, match="nothing to continue"):
         sightline.profile(str(model_folder("bert")), corpus, checkpoint=tmp_path / "x", resume=True)
 
 
 def test_a_full_disk(model_folder, tmp_path, monkeypatch):
-    found = sightline.profile(str(model_folder("bert")), texts(3), **OPTIONS)
+    profile = sightline.profile(str(model_folder("bert")), texts(3), **OPTIONS)
     monkeypatch.setattr(
         os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     for name in ("x.csv", "x.parquet", "x.png"):
         with pytest.raises(CommandError, match="cannot write .*No space left on device"):
-            found.plot(tmp_path / name) if name == "x.png" else found.save(tmp_path / name)
+            profile.plot(tmp_path / name) if name == "x.png" else profile.save(tmp_path / name)
     assert os.listdir(tmp_path) == []
 
 
@@ -155,22 +163,23 @@ def test_memory_does_not_grow_with_documents(tmp_path):
     torch.manual_seed(0)
     layer = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True).eval()
     model = torch.nn.Sequential(torch.nn.Embedding(50, 16), layer)
-    checkpoint, found = tmp_path / "x.partial", []
+    checkpoint, sizes = tmp_path / "x.partial", []
 
     def note(progress):
         if progress.documents in (16, 32, 48):
             gc.collect()
             kinds = [type(one) for one in gc.get_objects()]
             tensors = sum(issubclass(kind, torch.Tensor) for kind in kinds)
-            found.append((len(kinds), tensors, len(json.dumps(job._work.state.to_json()))))
+            sizes.append((len(kinds), tensors, len(json.dumps(job._state.to_json()))))
 
     # Ever new lengths: whatever kept something for each of them would grow.
     documents = ([k % 50 for k in range(3 + i)] for i in range(49))
-    job = Job(model, documents, run=lambda ids, real: model(ids), batch=1, measures=list(STATISTICS))
+    options = {"batch": 1, "measures": list(STATISTICS)}
+    job = job_of(model, documents, options, run=lambda ids, real: model(ids))
     job.run(checkpoint, progress=note)
-    objects, tensors, sizes = zip(*found, strict=True)
-    assert objects[2] - objects[1] < 16 and tensors[2] - tensors[1] < 5, found
-    assert sizes[2] - sizes[1] < 0.1 * sizes[0], found  # longer numbers, histograms' bins that were empty
+    objects, tensors, states = zip(*sizes, strict=True)
+    assert objects[2] - objects[1] < 16 and tensors[2] - tensors[1] < 5, sizes
+    assert states[2] - states[1] < 0.1 * states[0], sizes  # longer numbers, histograms' bins that were empty
 
 
 @pytest.mark.slow

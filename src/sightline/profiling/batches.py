@@ -1,7 +1,7 @@
-"""From documents to batches: units of documents, cut to tokens, those of like length together.
+"""From documents to batches: units of documents, and in each unit those of similar length together.
 
-What a batch holds depends on the corpus and the options alone, not on who runs it or what ran before: so its
-numbers are the same in every run, and the whole batch belongs to one process.
+What a batch holds depends on the corpus and the options alone, not on who runs it or on what ran before. So
+its numbers are the same in every run, and a whole batch belongs to one process.
 """
 
 from __future__ import annotations
@@ -13,41 +13,40 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from sightline.common.errors import CommandError
 from sightline.profiling.corpus import Document
 
-# A unit is so many batches' documents, or fewer if they are long: what is tokenized at once.
-_BATCHES = 4
-_CHARACTERS = 1 << 20
-# A batch's tokens, padding and all: beyond, larger batches run no faster.
-_TOKENS = 4096
-# How much longer than its shortest document a batch's longest may be.
+# A unit is what is tokenized at once: this many batches of documents, or fewer characters than these.
+_UNIT_BATCHES = 4
+_UNIT_CHARACTERS = 1 << 20
+# The most tokens of a batch, padding included: larger batches run no faster.
+_BATCH_TOKENS = 4096
+# How much longer than its shortest document the longest one of a batch may be: a factor, and some tokens.
 _LONGER, _SLACK = 1.25, 4
 
 
 class Item(NamedTuple):
-    """A document as the model takes it: its ids, and those that the decoder reads, if another."""
+    """A document as the model takes it: its ids, and those that a decoder reads."""
 
     ids: Sequence[int]
     target: Sequence[int] | None = None
 
 
-class Encoded(NamedTuple):
-    """A document's items (several for windows, none without a token), and whether it lost its end."""
+class EncodedDocument(NamedTuple):
+    """A document's items (several for windows, none without a token), and whether its end was cut off."""
 
     items: list[Item]
     cut: bool
 
 
-class Encoder(Protocol):
+class DocumentEncoder(Protocol):
     """Turns documents into ids."""
 
-    def __call__(self, documents: Sequence[Any]) -> list[Encoded]:
-        """One answer for each document."""
+    def __call__(self, documents: Sequence[Any]) -> list[EncodedDocument]:
+        """One result for each document."""
 
 
-class Side(NamedTuple):
-    """Ids [B,N], and which of them are no padding, bool [B,N]."""
+class PaddedIds(NamedTuple):
+    """Ids [B,N], and which of them are real: bool [B,N], False at padding."""
 
     ids: Tensor
     real: Tensor
@@ -55,10 +54,10 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Documents that run together; ``target`` is what a decoder reads, if the model has an encoder, too."""
+    """Documents that run together; ``target`` is what the decoder of an encoder–decoder reads."""
 
-    source: Side
-    target: Side | None
+    source: PaddedIds
+    target: PaddedIds | None
 
     @property
     def documents(self) -> int:
@@ -85,13 +84,13 @@ class Unit:
 
 
 def units(documents: Iterable[Any], batch: int, limit: int | None) -> Iterator[Unit]:
-    """The documents, at most ``limit``, in units: of so many documents, or of fewer long ones."""
+    """The documents, ``limit`` of them at most, in units: 4 · ``batch`` documents, or fewer long ones."""
     held: list[Any] = []
     number = size = 0
     for count, document in enumerate(documents, 1):
         held.append(document)
         size += _size(document)
-        if len(held) >= _BATCHES * batch or size >= _CHARACTERS:
+        if len(held) >= _UNIT_BATCHES * batch or size >= _UNIT_CHARACTERS:
             yield Unit(number, held)
             held, size, number = [], 0, number + 1
         if count == limit:
@@ -106,119 +105,44 @@ def _size(document: Any) -> int:
     return 4 * len(document)
 
 
-def batches(encoded: Sequence[Encoded], batch: int, pad: int = 0) -> list[Batch]:
-    """The items of a unit, sorted by length (in their order where equal), those of like length together.
+def batches(encoded: Sequence[EncodedDocument], batch: int, pad: int = 0) -> list[Batch]:
+    """The items of a unit, sorted by length (stably), those of similar length together.
 
     Args:
-        batch: documents that a batch holds at most.
-        pad: the id that shorter ones are filled up with.
+        encoded: the unit's documents.
+        batch: the most documents of a batch.
+        pad: the id that fills up shorter ones.
     """
     items = [item for one in encoded for item in one.items]
     items.sort(key=lambda item: (len(item.ids), len(item.target or ())))
-    found: list[list[Item]] = []
+    groups: list[list[Item]] = []
     for item in items:
-        if not found or not _fits(found[-1], item, batch):
-            found.append([])
-        found[-1].append(item)
-    return [_batch(group, pad) for group in found]
+        if not groups or not _fits(groups[-1], item, batch):
+            groups.append([])
+        groups[-1].append(item)
+    return [_padded_batch(group, pad) for group in groups]
 
 
 def _fits(group: list[Item], item: Item, batch: int) -> bool:
-    def alike(first: Sequence[int] | None, other: Sequence[int] | None) -> bool:
+    def similar(first: Sequence[int] | None, other: Sequence[int] | None) -> bool:
         short, long = sorted((len(first or ()), len(other or ())))
         return long <= _LONGER * short + _SLACK
 
-    if len(group) >= batch or (len(group) + 1) * len(item.ids) > _TOKENS:
+    if len(group) >= batch or (len(group) + 1) * len(item.ids) > _BATCH_TOKENS:
         return False
-    return alike(group[0].ids, item.ids) and alike(group[0].target, item.target)
+    return similar(group[0].ids, item.ids) and similar(group[0].target, item.target)
 
 
-def _batch(group: list[Item], pad: int) -> Batch:
+def _padded_batch(group: list[Item], pad: int) -> Batch:
     targets = [item.target for item in group if item.target is not None]
     return Batch(_padded([item.ids for item in group], pad), _padded(targets, pad) if targets else None)
 
 
-def _padded(rows: Sequence[Sequence[int]], pad: int) -> Side:
+def _padded(rows: Sequence[Sequence[int]], pad: int) -> PaddedIds:
     """Padding on the right, where it changes no position of a real token."""
     ids = torch.full((len(rows), max(map(len, rows))), pad)
     real = torch.zeros_like(ids, dtype=torch.bool)
     for b, row in enumerate(rows):
         ids[b, : len(row)] = torch.as_tensor(row)
         real[b, : len(row)] = True
-    return Side(ids, real)
-
-
-@dataclass(frozen=True)
-class TextEncoder:
-    """Texts into ids, by a tokenizer.
-
-    Attributes:
-        tokenizer: of Transformers.
-        limit: tokens that a document may have; longer ones are cut.
-        windows: cut them into documents of that length, instead of dropping the rest.
-        start: the id that a decoder's text begins with; ``None`` where there is no decoder beside an encoder.
-    """
-
-    tokenizer: Any
-    limit: int | None
-    windows: bool
-    start: int | None = None
-
-    def __call__(self, documents: Sequence[Document]) -> list[Encoded]:
-        """The documents' ids, with the tokenizer's special tokens around them."""
-        sources = self._encode([document.text for document in documents])
-        if self.start is None:
-            return sources
-        # A decoder reads what it is to write, one place later.
-        given = [document.target for document in documents]
-        targets = sources if not any(given) else self._encode([text or "" for text in given])
-        return [_paired(*pair, self.start) for pair in zip(sources, targets, strict=True)]
-
-    def _encode(self, texts: list[str]) -> list[Encoded]:
-        found = self.tokenizer(texts, return_special_tokens_mask=True, verbose=False)
-        out = []
-        for text, ids, special in zip(texts, found["input_ids"], found["special_tokens_mask"], strict=True):
-            if all(special):
-                out.append(Encoded([], False))
-            elif self.limit is not None and len(ids) > self.limit:
-                out.append(Encoded(self._cut(text), not self.windows))
-            else:
-                out.append(Encoded([Item(ids)], False))
-        return out
-
-    def _cut(self, text: str) -> list[Item]:
-        try:
-            found = self.tokenizer(
-                [text],
-                truncation=True,
-                max_length=self.limit,
-                return_overflowing_tokens=self.windows,
-                verbose=False,
-            )
-        except Exception as error:
-            raise CommandError(f"a document cannot be cut to {self.limit} tokens: {error}") from None
-        return [Item(ids) for ids in found["input_ids"]]
-
-
-def _paired(source: Encoded, target: Encoded, start: int) -> Encoded:
-    pairs = zip(source.items, target.items, strict=False)
-    items = [Item(one.ids, [start, *other.ids[:-1]]) for one, other in pairs]
-    return Encoded(items, source.cut or target.cut)
-
-
-@dataclass(frozen=True)
-class IdEncoder:
-    """Documents that are ids already."""
-
-    limit: int | None
-    windows: bool
-
-    def __call__(self, documents: Sequence[Sequence[int] | Tensor]) -> list[Encoded]:
-        """The ids, cut to the limit."""
-        return [self._cut(document) for document in documents]
-
-    def _cut(self, ids: Sequence[int] | Tensor) -> Encoded:
-        row = ids.tolist() if isinstance(ids, Tensor) else list(ids)
-        limit = self.limit or max(1, len(row))
-        pieces = [Item(row[first : first + limit]) for first in range(0, len(row), limit)]
-        return Encoded(pieces if self.windows else pieces[:1], len(pieces) > 1 and not self.windows)
+    return PaddedIds(ids, real)

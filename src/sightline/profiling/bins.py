@@ -1,4 +1,4 @@
-"""Histograms with fixed bins, from which quantiles are read: equal in every process, so that they add up."""
+"""Histograms with fixed bins, from which quantiles are read: the same in every process, so they add up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BINS = 128
 
 @dataclass(frozen=True)
 class Scale:
-    """How a measure's numbers are put into ``BINS`` bins; what lies beyond the ends goes into the last ones.
+    """How a measure's numbers are put into ``BINS`` bins; numbers beyond an end go into its last bin.
 
     Attributes:
         low, high: the ends, in the measure's unit.
@@ -50,28 +50,28 @@ class Binning:
         self._low, self._per_unit, self._log = torch.empty(0), torch.empty(0), torch.empty(0).bool()
 
     def extend(self, scale: Scale, count: int) -> None:
-        """So many more columns of a scale."""
+        """Adds ``count`` columns with this scale."""
         low, high = scale.ends
         self._low = torch.cat((self._low, torch.full((count,), low)))
         self._per_unit = torch.cat((self._per_unit, torch.full((count,), BINS / (high - low))))
         self._log = torch.cat((self._log, torch.full((count,), scale.log)))
 
     def of(self, values: Tensor, places: Tensor) -> Tensor:
-        """The bin of each number of ``values`` [B,t], of the columns at ``places`` [t]."""
+        """The bin of each number in ``values`` [B,t], whose columns are those at ``places`` [t]."""
         at = torch.where(self._log[places], values.clamp(min=0).log1p(), values)
         return ((at - self._low[places]) * self._per_unit[places]).long().clamp(0, BINS - 1)
 
 
 def quantile(counts: Sequence[int], share: float, scale: Scale, low: float, high: float) -> float:
-    """The number that ``share`` of a histogram lies below, between the least and the largest number.
+    """The number below which ``share`` of a histogram lies, between its least and its largest number.
 
-    Inside of a bin numbers count as evenly spread: the answer is right to a bin's width.
+    Numbers count as evenly spread within a bin: the result is right to a bin's width.
     """
     wanted, below = share * sum(counts), 0.0
     for place, count in enumerate(counts):
         if count and below + count >= wanted:
             inside = max(0.0, wanted - below) / count
-            # Where the bin reaches beyond what there is, it ends there.
+            # A bin that reaches beyond the extremes ends at them.
             first, last = max(low, scale.edge(place)), min(high, scale.edge(place + 1))
             return min(high, max(low, first + (last - first) * inside))
         below += count

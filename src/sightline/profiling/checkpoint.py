@@ -1,4 +1,4 @@
-"""The file that a profile goes on from: JSON, written whole or not at all, bound to its settings."""
+"""The file from which a profile continues: JSON, written whole or not at all, bound to its settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sightline.common.errors import CommandError
 from sightline.profiling.state import State
 
 _FORMAT = "sightline profile checkpoint 1"
-# Writing may take this share of the time, and comes at most so often.
+# Writing may take this share of the time, and happens at most once in this many seconds.
 _SHARE = 0.02
 _SECONDS = 5.0
 
@@ -21,8 +21,8 @@ class Checkpoint:
     """The checkpoint of one shard.
 
     Args:
-        path: where the profile's checkpoint lies; a shard's has its number behind.
-        settings: what must be the same for the numbers to be.
+        path: where the profile's checkpoint lies; a shard's file has its number appended.
+        settings: what must be the same for the numbers to be the same.
         rank, world: which shard, of how many.
     """
 
@@ -32,46 +32,47 @@ class Checkpoint:
         self._due = time.monotonic() + _SECONDS
 
     def load(self) -> State | None:
-        """The state that was saved; ``None`` if none was.
+        """The saved state; ``None`` if none was saved.
 
         Raises:
             CommandError: if it was saved under other settings, by another number of processes, or cannot be
                 read; the message says what differs.
         """
-        self._refuse_other_worlds()
+        self._check_world()
         if not self.path.exists():
             return None
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-            if found["format"] != _FORMAT:
+            saved = json.loads(self.path.read_text(encoding="utf-8"))
+            if saved["format"] != _FORMAT:
                 raise ValueError("another format")
-            differs = _differences(found["settings"], self._settings)
-            if not differs:
-                return State.of_json(found["state"])
+            differences = _differences(saved["settings"], self._settings)
+            if not differences:
+                return State.of_json(saved["state"])
         except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             kind = type(error).__name__
-            raise CommandError(f"{self.path} cannot be read ({kind}); --restart begins anew") from None
+            raise CommandError(f"{self.path} cannot be read ({kind}); --restart starts over") from None
         raise CommandError(
-            f"{self.path} was saved under other settings: {differs}. Use the same again, or --restart"
+            f"{self.path} was saved with other settings: {differences}. Use the same again, or --restart"
         )
 
-    def _refuse_other_worlds(self) -> None:
+    def _check_world(self) -> None:
+        """Raises if another number of processes saved a checkpoint of this profile."""
         for other in self._all():
             count = int(other.name.rpartition("-of-")[2]) if other != self._base else 1
             if count != self._world:
                 raise CommandError(
-                    f"{other} is of a run with {count} process(es), this one has {self._world}. "
+                    f"{other} comes from a run with {count} process(es), this one has {self._world}. "
                     "Use as many again, or --restart"
                 )
 
     def _all(self) -> list[Path]:
-        """The checkpoints of this profile, however many processes made them."""
+        """The checkpoints of this profile, however many processes wrote them."""
         shards = self._base.parent.glob(f"{self._base.name}.*-of-*")
         numbered = [one for one in shards if one.name.rpartition("-of-")[2].isdecimal()]
         return [self._base] * self._base.exists() + sorted(numbered)
 
     def restart(self) -> None:
-        """Forgets what was saved, by this shard and by runs with another number of processes."""
+        """Deletes what this shard saved, and what runs with another number of processes saved."""
         for other in self._all():
             if other == self.path or (other == self._base) != (self._world == 1):
                 other.unlink(missing_ok=True)
@@ -89,7 +90,7 @@ class Checkpoint:
         self._due = now + max(_SECONDS, (now - begin) / _SHARE)
 
     def save_if_due(self, state: State) -> None:
-        """Writes the state if the last time is some seconds past."""
+        """Writes the state, unless it was written a few seconds ago."""
         if time.monotonic() >= self._due:
             self.save(state)
 

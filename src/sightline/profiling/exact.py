@@ -1,8 +1,9 @@
 """Sums that do not depend on the order of what is summed.
 
 A float is a whole number times a power of two, so a sum of floats is one large whole number. Each sum is kept
-as such, in limbs of 32 bits, as a tensor: adding is some integer arithmetic on all sums at once, nothing is
-rounded, and the same numbers give the same sum in any order, on any number of processes, interrupted or not.
+that way, in limbs of 32 bits, all of them in one tensor: adding takes some integer arithmetic on all sums at
+once, nothing is rounded, and the same numbers give the same sum in any order, on any number of processes,
+interrupted or not.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-# Sums are whole multiples of 2^-352. What is added is a float32 or the square of one: below 2^256, and 2^-298
-# at least, which is 2^52 · 2^-350 as a float64's whole number and power.
+# Sums are whole multiples of 2^-352. What is added is a float32 or the square of one: below 2^256, and at
+# least 2^-298, which is 2^52 · 2^-350 as a float64's whole number and power.
 _BIAS = 352
 _LIMBS = 21
 _MASK = (1 << 32) - 1
-# A limb takes two numbers below 2^32 from each float: so many floats fit before carrying.
+# A limb takes two numbers below 2^32 from each float: this many floats fit before it must carry.
 _BEFORE_CARRY = 1 << 29
 
 
@@ -37,7 +38,7 @@ class ExactSums:
         return self._limbs.shape[0]
 
     def extend(self, count: int) -> None:
-        """Adds so many sums, each 0."""
+        """Appends ``count`` sums of 0."""
         self._limbs = torch.cat((self._limbs, self._limbs.new_zeros((count, _LIMBS))))
 
     def add(self, values: Tensor, places: Tensor) -> None:
@@ -47,7 +48,7 @@ class ExactSums:
         self._since_carry += values.shape[0]
         fraction, exponent = torch.frexp(values)
         whole = (fraction * 2.0**53).long()
-        # The power's place; zeros have none and may go anywhere.
+        # The place of the power of two; zeros have none and may go anywhere.
         place = (exponent.long() + (_BIAS - 53)).clamp(min=0)
         first = places * _LIMBS
         self._add_whole(whole & ((1 << 27) - 1), place, first)
@@ -62,7 +63,7 @@ class ExactSums:
         flat.scatter_add_(0, index + 1, (shifted >> 32).flatten())
 
     def _carry(self) -> None:
-        """Every limb but the last between 0 and 2^32: the one way to write these sums."""
+        """Brings every limb but the last between 0 and 2^32: the one canonical form of a sum."""
         for k in range(_LIMBS - 1):
             self._limbs[:, k + 1] += self._limbs[:, k] >> 32
             self._limbs[:, k] &= _MASK
@@ -74,10 +75,10 @@ class ExactSums:
         return [sum(limb << (32 * k) for k, limb in enumerate(row)) for row in self._limbs.tolist()]
 
     def add_wholes(self, wholes: Sequence[int], places: Sequence[int]) -> None:
-        """Adds sums that were given as whole multiples of 2^-352.
+        """Adds sums given as whole multiples of 2^-352.
 
         Raises:
-            ValueError: for one that no sum can be.
+            ValueError: for one that is out of range.
         """
         rows = []
         for whole in wholes:

@@ -4,171 +4,123 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from sightline.call.info import info
 from sightline.common.errors import CommandError
-from sightline.profiling.batches import Encoder, IdEncoder, TextEncoder
+from sightline.profiling.batches import DocumentEncoder, EncodedDocument
 from sightline.profiling.checkpoint import Checkpoint
 from sightline.profiling.corpus import Corpus, Document
-from sightline.profiling.run import Progress, Wish, Work
+from sightline.profiling.counted_rows import counted_rows
+from sightline.profiling.encoders import IdEncoder, TextEncoder
+from sightline.profiling.options import ProfileOptions
+from sightline.profiling.plan import ProfilePlan
+from sightline.profiling.profiled_model import ProfiledModel
+from sightline.profiling.run import ProfileProgress, ShardRun
 from sightline.profiling.shards import Shards
 from sightline.profiling.state import State
-from sightline.profiling.statistics import chosen
-from sightline.profiling.subject import Runner, Subject
-from sightline.profiling.table import Profile, profile_of
-from sightline.tracing.choice import Layers
-
-__all__ = ["Job", "Progress"]
-
-#: The model name that stands for the one that comes as a package.
-DEFAULT = "default"
+from sightline.profiling.table import Profile
 
 
-@dataclass
-class _Model:
-    """A model with what is known of it."""
-
-    name: str
-    model: nn.Module
-    tokenizer: Any
-    limit: int | None
-
-
-class Job:
-    """A profile that is to be made; arguments as for :func:`sightline.profile`.
+class ProfileJob:
+    """A profile to be made.
 
     Args:
-        dtype: of a model that is given by name.
-        shards: this process among others; found out by default.
+        model: the model.
+        documents: a corpus; or texts, or token ids.
+        options: what is measured, and on how much of the corpus.
+        shards: this process among others; default: as ``torchrun`` started it.
     """
 
     def __init__(
         self,
-        model: str | nn.Module,
-        documents: Path | Corpus | Iterable[Any],
-        *,
-        tokenizer: Any = None,
-        measures: Sequence[str] | None = None,
-        layers: Layers | None = None,
-        max_tokens: int | None = None,
-        windows: bool = False,
-        batch: int = 16,
-        limit: int | None = None,
-        unverified: bool = False,
-        labels: bool | None = None,
-        run: Runner | None = None,
-        dtype: str = "float32",
+        model: ProfiledModel,
+        documents: Corpus | Iterable[Any],
+        options: ProfileOptions,
         shards: Shards | None = None,
     ) -> None:
-        for name, value in (("batch", batch), ("limit", limit), ("max_tokens", max_tokens)):
-            if value is not None and value < 1:
-                raise CommandError(f"{name}: must be 1 or more, got {value}")
-        statistics = chosen(measures)
-        self._documents = Corpus(documents) if isinstance(documents, Path) else documents
+        self._model, self._documents = model, documents
+        self._corpus = documents if isinstance(documents, Corpus) else None
         self._shards = shards or Shards.joined()
-        self._model = _loaded(model, tokenizer, dtype)
-        self._subject = Subject(self._model.model, run)
-        known = [one for one in (max_tokens, self._model.limit) if one is not None]
-        self._limit, self._windows = min(known, default=None), windows
-        pad = getattr(self._model.tokenizer, "pad_token_id", None) or 0
-        labels = measures is None if labels is None else labels
-        self._wish = Wish(statistics, layers, batch, limit, pad, unverified, labels)
-        self._work: Work | None = None
+        self._plan = ProfilePlan.of(options, model)
+        self._checkpoint: Checkpoint | None = None
+        self._state = State()
 
     def settings(self) -> dict[str, Any]:
         """Everything that the numbers depend on, by the name of the option that sets it."""
         facts = info()
-        transformers = sys.modules.get("transformers")
-        corpus = self._documents.identity() if isinstance(self._documents, Corpus) else "given in Python"
-        reading = self._documents if isinstance(self._documents, Corpus) else None
-        wish = self._wish
         return {
-            "model": self._subject.identity(),
-            "corpus": corpus,
-            "split": reading and reading.split,
-            "field": reading and reading.field,
-            "target": reading and reading.target,
-            "skip-bad": reading and reading.skip_bad,
-            "measures": [one.name for one in wish.statistics],
-            "layers": "by a function" if callable(wish.layers) else wish.layers,
-            "max-tokens": self._limit,
-            "windows": self._windows,
-            "batch": wish.batch,
-            "limit": wish.limit,
-            "unverified": wish.unverified,
-            "labels": wish.labels,
-            "dtype": str(next(self._model.model.parameters()).dtype).removeprefix("torch."),
+            "model": self._model.identity(),
+            **(_NO_CORPUS if self._corpus is None else self._corpus.settings()),
+            **self._plan.settings(),
+            "dtype": self._model.dtype,
             "threads": facts["threads"],
             "instructions": facts.get("level active"),
             "sightline": facts["sightline"],
             "torch": facts["torch"],
-            "transformers": getattr(transformers, "__version__", None),
+            "transformers": getattr(sys.modules.get("transformers"), "__version__", None),
         }
 
     def run(
         self,
         checkpoint: Path | None = None,
         resume: bool | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Callable[[ProfileProgress], None] | None = None,
     ) -> Profile:
-        """Measures, together with the other shards if there are any; every one gets the whole profile.
+        """Measures, together with the other shards if there are any; each of them gets the whole profile.
 
         Raises:
             Interrupted, CommandError: as :func:`sightline.profile`.
         """
         settings = self.settings()
-        self._agree(settings)
-        self._work = work = Work(self._subject, self._encoder, self._wish, self._shards)
-        if progress is not None:
-            work.progress = progress
+        self._check_agreement(settings)
         if checkpoint is not None:
-            work.checkpoint = Checkpoint(checkpoint, settings, self._shards.rank, self._shards.world)
-            work.state = _begun(work.checkpoint, resume)
-        work.run(self._documents)
+            self._checkpoint = Checkpoint(checkpoint, settings, self._shards.rank, self._shards.world)
+            self._state = _initial_state(self._checkpoint, resume)
+        run = ShardRun(
+            self._model, self._encode, self._plan, self._state, self._shards, self._checkpoint, progress
+        )
+        run.run(self._documents)
         whole = State()
-        for part in self._shards.gathered(work.state.to_json()):
+        for part in self._shards.gather(self._state.to_json()):
             whole.add_json(part)
-        return profile_of(whole, self._info(whole, settings))
+        if not whole.documents:
+            raise CommandError(f"there is nothing to measure: {self._why_nothing(whole)}")
+        return Profile(counted_rows(whole), self._facts(whole, settings))
 
     def done(self) -> None:
-        """Deletes the checkpoint, when the profile is where it should be."""
-        self._shards.gathered(None)
-        if self._work is not None and self._work.checkpoint is not None:
-            self._work.checkpoint.remove()
+        """Deletes the checkpoint, once the profile is where it should be."""
+        self._shards.gather(None)
+        if self._checkpoint is not None:
+            self._checkpoint.remove()
         self._shards.leave()
 
-    def _encoder(self, documents: Sequence[Any]) -> Any:
-        """Texts by the tokenizer, ids as they are; the first document says which."""
-        return self._encoder_for(documents[0])(
-            [Document(one) if isinstance(one, str) else one for one in documents]
-        )
+    def _encode(self, documents: Sequence[Any]) -> list[EncodedDocument]:
+        """Texts by the tokenizer, ids as they are; the first document decides which."""
+        encoder = self._encoder_for(documents[0])
+        return encoder([Document(one) if isinstance(one, str) else one for one in documents])
 
-    def _encoder_for(self, document: Any) -> Encoder:
-        if not isinstance(document, (str, Document)):
-            return IdEncoder(self._limit, self._windows)
-        if self._model.tokenizer is None:
+    def _encoder_for(self, document: Any) -> DocumentEncoder:
+        plan, tokenizer = self._plan, self._model.tokenizer
+        if not isinstance(document, str | Document):
+            return IdEncoder(plan.max_tokens, plan.windows)
+        if tokenizer is None:
             raise CommandError("tokenizer: texts need one; give tokenizer=, or documents as token ids")
-        start = _start(self._model) if self._subject.two_sided else None
-        return TextEncoder(self._model.tokenizer, self._limit, self._windows, start)
+        start = self._model.first_target_id() if self._model.two_sided else None
+        return TextEncoder(tokenizer, plan.max_tokens, plan.windows, start)
 
-    def _agree(self, settings: dict[str, Any]) -> None:
-        """Refuses to share work with processes that do something else."""
-        for rank, other in enumerate(self._shards.gathered(settings)):
-            differs = [key for key in settings if settings[key] != other.get(key)]
-            if differs:
+    def _check_agreement(self, settings: dict[str, Any]) -> None:
+        """Raises unless all processes do the same."""
+        for rank, other in enumerate(self._shards.gather(settings)):
+            differing = [key for key in settings if settings[key] != other.get(key)]
+            if differing:
                 raise CommandError(
-                    f"process {rank} and process {self._shards.rank} differ in {', '.join(differs)}: "
+                    f"process {rank} and process {self._shards.rank} differ in {', '.join(differing)}: "
                     "all must have the same model, corpus and options"
                 )
 
-    def _info(self, state: State, settings: dict[str, Any]) -> dict[str, Any]:
-        if not state.documents:
-            raise CommandError(f"there is nothing to measure: {self._why_nothing(state)}")
+    def _facts(self, state: State, settings: dict[str, Any]) -> dict[str, Any]:
         return {
             "model": self._model.name,
             "documents": state.documents,
@@ -180,58 +132,36 @@ class Job:
     def _why_nothing(self, state: State) -> str:
         if state.empty:
             return f"the {state.empty} documents of the corpus have no tokens"
-        bad = self._documents.bad if isinstance(self._documents, Corpus) else 0
+        bad = self._corpus.bad if self._corpus is not None else 0
         return f"none of the {bad} documents could be read" if bad else "the corpus is empty"
 
     def _notices(self, state: State) -> list[str]:
-        found = []
+        notices = []
         if state.cut:
-            found.append(f"{state.cut:,} documents were cut to {self._limit} tokens (--windows takes all)")
+            most = self._plan.max_tokens
+            notices.append(f"{state.cut:,} documents were cut to {most} tokens (--windows takes all)")
         if state.empty:
-            found.append(f"{state.empty:,} documents without a token were passed over")
-        if isinstance(self._documents, Corpus) and self._documents.bad:
-            found.append(f"{self._documents.bad:,} documents could not be read and were passed over")
-        if self._subject.two_sided and getattr(self._documents, "target", None) is None:
-            found.append("the decoder read the same documents as the encoder; --target names other ones")
-        if self._wish.unverified:
-            found.append("calls that were not verified were measured, too")
-        return found
+            notices.append(f"{state.empty:,} documents without a token were passed over")
+        if self._corpus is not None and self._corpus.bad:
+            notices.append(f"{self._corpus.bad:,} documents could not be read and were passed over")
+        if self._model.two_sided and getattr(self._corpus, "target", None) is None:
+            notices.append("the decoder read the same documents as the encoder; --target names others")
+        if self._plan.unverified:
+            notices.append("calls that were not verified were measured, too")
+        return notices
 
 
-def _begun(checkpoint: Checkpoint, resume: bool | None) -> State:
+_NO_CORPUS = {
+    "corpus": "given in Python", "split": None, "field": None, "target": None, "skip-bad": None,
+}  # fmt: skip
+
+
+def _initial_state(checkpoint: Checkpoint, resume: bool | None) -> State:
+    """Where to start: at the checkpoint if there is one and it is wanted."""
     if resume is False:
         checkpoint.restart()
         return State()
     state = checkpoint.load()
     if state is None and resume:
-        raise CommandError(f"there is nothing to go on from: no {checkpoint.path}")
+        raise CommandError(f"there is nothing to continue: no {checkpoint.path}")
     return state or State()
-
-
-def _loaded(model: str | nn.Module, tokenizer: Any, dtype: str) -> _Model:
-    if not isinstance(model, str):
-        config = getattr(model, "config", None)
-        limit = None
-        if tokenizer is not None and config is not None:
-            from sightline.huggingface.load import position_limit
-
-            limit = position_limit(config, tokenizer)
-        name = getattr(config, "name_or_path", "") or type(model).__name__
-        return _Model(str(name), model, tokenizer, limit)
-    from sightline.huggingface.load import load_model
-
-    found = load_model(None if model == DEFAULT else model, dtype, body=True)
-    return _Model(found.name, found.model, tokenizer or found.tokenizer, found.limit)
-
-
-def _start(model: _Model) -> int:
-    """The id that a decoder's text begins with."""
-    config = model.model.config
-    for place, name in (
-        (config, "decoder_start_token_id"),
-        (model.tokenizer, "bos_token_id"),
-        (model.tokenizer, "pad_token_id"),
-    ):
-        if isinstance(number := getattr(place, name, None), int):
-            return number
-    raise CommandError(f"the model {model.name} does not say with which token its decoder begins")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import importlib.util
 import math
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from sightline.common.atomic import check_writable, replacing
 from sightline.common.errors import CommandError
-from sightline.profiling.statistics import STATISTICS, Statistic
-from sightline.profiling.table import INSTALL, Profile
+from sightline.profiling.requirement import INSTALL
+from sightline.profiling.statistics import Statistic
 
 SUFFIXES = (".png", ".svg", ".pdf")
 _COLUMNS = 4
@@ -22,10 +22,10 @@ _ABSENT = "#e4e4e4"
 
 
 def check_plot(path: Path) -> None:
-    """Refuses early what cannot be drawn.
+    """Raises early if nothing can be drawn to a file of this name.
 
     Raises:
-        CommandError: another suffix, a place that cannot be written, or no matplotlib.
+        CommandError: for another suffix, a place that cannot be written, or without matplotlib.
     """
     if path.suffix not in SUFFIXES:
         raise CommandError(f"cannot write {path}: the plot's name must end in {', '.join(SUFFIXES)}")
@@ -34,34 +34,51 @@ def check_plot(path: Path) -> None:
     check_writable(path)
 
 
-def write_plot(path: Path, profile: Profile) -> None:
-    """Draws the means; see :meth:`Profile.plot`."""
+class Panel(NamedTuple):
+    """One map.
+
+    Attributes:
+        statistic: what it shows.
+        values: [L,H], NaN where there is no number.
+        stacks: the stacks of layers in it, from the top: name and number of layers.
+    """
+
+    statistic: Statistic
+    values: Tensor
+    stacks: list[tuple[str, int]]
+
+
+def write_plot(path: Path, heading: str, panels: Sequence[Panel]) -> None:
+    """Draws the panels under a heading, four in a row.
+
+    Raises:
+        CommandError: as :func:`check_plot`; if there are no panels; or if the file cannot be written.
+    """
     check_plot(path)
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    maps = {name: _stacked(profile, name) for name in profile.measures}
-    if not maps:
+    if not panels:
         raise CommandError(f"cannot draw {path}: the profile is empty")
-    columns = min(_COLUMNS, len(maps))
-    rows = math.ceil(len(maps) / columns)
-    width, height = _panel(max(one.shape for one, _ in maps.values()))
+    columns = min(_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    width, height = _panel_size(max(panel.values.shape for panel in panels))
     figure = Figure(figsize=(columns * width, rows * height + 0.7), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(_heading(profile), fontsize=11, x=0.01, ha="left")
+    figure.suptitle(heading, fontsize=11, x=0.01, ha="left")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axis, (name, (values, stacks)) in zip(axes, maps.items(), strict=False):
-        _draw(axis, STATISTICS[name], values, stacks)
-    for axis in axes[len(maps) :]:
+    for axis, panel in zip(axes, panels, strict=False):
+        _draw(axis, panel)
+    for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    # Names of elements in an SVG are drawn at random unless salted.
+    # Without a salt the ids of elements in an SVG are random.
     with matplotlib.rc_context({"svg.hashsalt": "sightline"}):
         _save(figure, path)
 
 
 def _save(figure: Any, path: Path) -> None:
-    # No dates: the same profile gives the same file.
+    # Without dates, so that the same profile gives the same file.
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
     try:
         with replacing(path) as file:
@@ -70,38 +87,21 @@ def _save(figure: Any, path: Path) -> None:
         raise CommandError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _stacked(profile: Profile, measure: str) -> tuple[Tensor, list[tuple[str, int]]]:
-    """All stacks' means below each other, [L,H], and each stack's name and number of layers."""
-    names = [s for s in profile.stacks if any(r.stack == s and r.measure == measure for r in profile.rows)]
-    maps = [profile.values(measure, stack=name) for name in names]
-    heads = max(one.shape[1] for one in maps)
-    padded = [torch.nn.functional.pad(one, (0, heads - one.shape[1]), value=math.nan) for one in maps]
-    return torch.cat(padded), [(name, one.shape[0]) for name, one in zip(names, maps, strict=True)]
-
-
-def _panel(shape: tuple[int, ...]) -> tuple[float, float]:
-    """Inches for a map of so many layers and heads, with its title, caveat and colour bar."""
+def _panel_size(shape: tuple[int, ...]) -> tuple[float, float]:
+    """Width and height in inches of a map [L,H] with its title, caveat and colour bar."""
     layers, heads = shape
     cell = min(0.42, max(0.09, 3.2 / max(layers, heads)))
     return max(3.3, heads * cell + 1.2), max(0.9, layers * cell) + 1.25
 
 
-def _heading(profile: Profile) -> str:
-    parts = [str(profile.info.get("model", "head statistics"))]
-    if "documents" in profile.info:
-        parts.append(f"{profile.info['documents']:,} documents, {profile.info['tokens']:,} tokens")
-    return ": means over ".join(parts)
-
-
-def _draw(axis: Any, statistic: Statistic, values: Tensor, stacks: list[tuple[str, int]]) -> None:
+def _draw(axis: Any, panel: Panel) -> None:
     from matplotlib import colormaps
 
-    tall = values.shape[0] / values.shape[1]
-    colours = colormaps["viridis"].with_extremes(bad=_ABSENT)
+    statistic, values, stacks = panel
     low, high = _ends(statistic, values)
     image = axis.imshow(
         values.masked_fill(~values.isfinite(), math.nan).numpy(),
-        cmap=colours,
+        cmap=colormaps["viridis"].with_extremes(bad=_ABSENT),
         vmin=low,
         vmax=high,
         aspect="auto",
@@ -113,10 +113,7 @@ def _draw(axis: Any, statistic: Statistic, values: Tensor, stacks: list[tuple[st
     _ticks(axis, values.shape[1], stacks)
     for row, column in (~values.isfinite()).nonzero().tolist():
         axis.text(column, row, "×", ha="center", va="center", fontsize=5, color="#888888")
-    bar = axis.figure.colorbar(image, ax=axis, fraction=0.05, pad=0.02, aspect=20 * max(1, tall))
-    bar.set_label(statistic.unit, fontsize=7)
-    bar.ax.tick_params(labelsize=7)
-    bar.outline.set_visible(False)
+    _colour_bar(axis, image, statistic.unit, tall=values.shape[0] / values.shape[1])
     caveat = "\n".join(textwrap.wrap(statistic.caveat, 58))
     axis.annotate(
         caveat, (0, 0), (0, -30), xycoords="axes fraction", textcoords="offset points",
@@ -126,8 +123,15 @@ def _draw(axis: Any, statistic: Statistic, values: Tensor, stacks: list[tuple[st
         side.set_visible(False)
 
 
+def _colour_bar(axis: Any, image: Any, unit: str, tall: float) -> None:
+    bar = axis.figure.colorbar(image, ax=axis, fraction=0.05, pad=0.02, aspect=20 * max(1, tall))
+    bar.set_label(unit, fontsize=7)
+    bar.ax.tick_params(labelsize=7)
+    bar.outline.set_visible(False)
+
+
 def _ends(statistic: Statistic, values: Tensor) -> tuple[float, float]:
-    """The colour scale: the measure's own range where it has one, else from the data, from 0 where it may."""
+    """The colour scale's ends: those of the measure's range where finite, else those of the data."""
     low, high = statistic.range
     if math.isfinite(low) and math.isfinite(high):
         return low, high
@@ -140,7 +144,9 @@ def _ends(statistic: Statistic, values: Tensor) -> tuple[float, float]:
 def _ticks(axis: Any, heads: int, stacks: list[tuple[str, int]]) -> None:
     """Some head numbers; some layer numbers of each stack, with a line between stacks."""
     axis.set_xticks(range(0, heads, _step(heads)))
-    places, labels, first = [], [], 0
+    places: list[int] = []
+    labels: list[str] = []
+    first = 0
     step = _step(sum(count for _, count in stacks))
     for name, count in stacks:
         for layer in range(0, count, step):

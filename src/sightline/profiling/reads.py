@@ -1,4 +1,4 @@
-"""What is read of one attention call: one pass over its matrix for everything that needs one."""
+"""What is read of one attention call: a single pass over its matrix serves everything that needs one."""
 
 from __future__ import annotations
 
@@ -6,65 +6,68 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from sightline.backends.readouts import Values
-from sightline.matrix import AttentionMatrix
+from sightline.matrix import AttentionMatrix, Readouts, Values
 from sightline.measure.rows import Visible, head_mean, visible
 
 TOP = 8
 
 
 class Reads:
-    """A call's matrix without the padding's rows, and what was read off it in one pass.
+    """A call's matrix, padding left out, and what was read off it in one pass.
 
     Args:
         matrix: [B,H,N,M].
         real: bool [B,N], False for queries that are padding; ``None`` where there are none.
         tokens: [B,M], the keys' ids; ``None`` where they are not known, and for cross-attention.
-        needs: names of readouts.
+        needs: the names of the readouts that will be used.
     """
 
     def __init__(
         self, matrix: AttentionMatrix, real: Tensor | None, tokens: Tensor | None, needs: Sequence[str]
     ) -> None:
-        # A matrix of its own: whether an unverified one is taken has been decided before.
+        # A matrix of its own: whether to accept an unverified one was decided before.
         bare = AttentionMatrix.of_problem(matrix.problem, matrix.lse)
         self.matrix = bare if real is None else without_padding(bare, real)
         self.tokens, self._needs = tokens, tuple(needs)
 
     @functools.cached_property
-    def _found(self) -> Any:
+    def _readouts(self) -> Readouts:
         top = min(TOP, self.matrix.problem.shape[3]) if "topk" in self._needs else None
         return self.matrix.readouts(*self._needs, topk=top)
 
     @property
     def entropy(self) -> Tensor:
         """[B,H,N]"""
-        return self._found.entropy  # type: ignore[no-any-return]
+        entropy: Tensor = self._readouts.entropy
+        return entropy
 
     @property
     def max_score(self) -> Tensor:
         """[B,H,N]"""
-        return self._found.max_score  # type: ignore[no-any-return]
+        max_score: Tensor = self._readouts.max_score
+        return max_score
 
     @property
     def topk(self) -> Values:
         """The 8 largest weights of each row, or all where there are fewer keys: [B,H,N,k]."""
-        return self._found.topk  # type: ignore[no-any-return]
+        topk: Values = self._readouts.topk
+        return topk
 
     @property
     def distance(self) -> Tensor:
         """[B,H,N]"""
-        return self._found.distance  # type: ignore[no-any-return]
+        distance: Tensor = self._readouts.distance
+        return distance
 
     @property
     def received(self) -> Tensor:
         """[B,H,M]"""
-        return self._found.received  # type: ignore[no-any-return]
+        received: Tensor = self._readouts.received
+        return received
 
     @functools.cached_property
     def seen(self) -> Visible:
@@ -82,7 +85,7 @@ class Reads:
 
 
 def without_padding(matrix: AttentionMatrix, real: Tensor) -> AttentionMatrix:
-    """The matrix with nothing to look at for queries that are padding: they neither give nor count.
+    """The matrix with empty rows for queries that are padding: they give no weight and do not count.
 
     Args:
         real: bool [B,N], False for padding.

@@ -1,4 +1,4 @@
-"""Several processes, on one machine or many, each with its share of the units: what ``torchrun`` starts."""
+"""Several processes, on one machine or many, each with its share of the units, started by ``torchrun``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from sightline.common.errors import CommandError
 
-# Shards need not finish together. Who has died is noticed at once, by its closed connection.
+# Shards need not finish together. One that has died is noticed at once, by its closed connection.
 _PATIENCE = datetime.timedelta(days=30)
 
 
@@ -29,7 +29,7 @@ class Shards:
 
     @classmethod
     def joined(cls) -> Shards:
-        """This process, in connection with the others if ``torchrun`` started several."""
+        """This process, connected with the others if ``torchrun`` started several."""
         world = int(os.environ.get("WORLD_SIZE", "1"))
         if world == 1:
             return cls()
@@ -37,11 +37,18 @@ class Shards:
             dist.init_process_group("gloo", timeout=_PATIENCE)
         return cls(dist.get_rank(), dist.get_world_size())
 
-    def gathered(self, found: Any) -> list[Any]:
-        """What every process gives, in the order of their ranks, as JSON; every process gets it."""
+    def gather(self, part: Any) -> list[Any]:
+        """The parts of all processes, in the order of their ranks; every process gets them.
+
+        Args:
+            part: what this process gives; it travels as JSON.
+
+        Raises:
+            CommandError: if another process has ended.
+        """
         if self.world == 1:
-            return [found]
-        data = torch.frombuffer(bytearray(json.dumps(found).encode()), dtype=torch.uint8)
+            return [part]
+        data = torch.frombuffer(bytearray(json.dumps(part).encode()), dtype=torch.uint8)
         try:
             sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
             dist.all_gather(sizes, torch.tensor([data.numel()]))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, heard between two batches."""
+"""Ctrl-C and SIGTERM, heeded between two batches."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM came; the message says how to go on."""
+    """Ctrl-C or SIGTERM came, and what was done so far is saved."""
 
 
 class Patience:
     """While open, the first Ctrl-C or SIGTERM only sets ``asked``; a second one stops at once.
 
-    Outside of the main thread, where Python hears no signals, it does nothing.
+    Outside the main thread, where Python delivers no signals, it does nothing.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""How far a shard has come and what it has counted: all that must outlive an interruption."""
+"""How far a shard has come and what it has counted: all that must survive an interruption."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from sightline.measure import HeadLabel
-from sightline.profiling.tally import Call, Tally
+from sightline.profiling.tally import CallKey, Tally
 
 
 class State:
-    """Where to go on, and everything counted so far.
+    """Where to continue, and everything counted so far.
 
     Attributes:
-        unit: the first unit that is not done; batch: how many of its batches are.
-        documents, tokens: measured. Windows of a document count as documents.
-        empty: documents without a token, passed over; cut: documents that lost their end.
+        unit: the first unit that is not done.
+        batch: how many of its batches are done.
+        documents, tokens: how many were measured; windows of a document count as documents.
+        empty: how many documents had no token and were passed over.
+        cut: how many documents lost their end.
         tally: the numbers.
         labels: for each call and head, how often it got each label.
     """
@@ -27,16 +29,16 @@ class State:
         self.unit = self.batch = 0
         self.documents = self.tokens = self.empty = self.cut = 0
         self.tally = Tally()
-        self.labels: dict[Call, list[Counter[str]]] = {}
+        self.labels: dict[CallKey, list[Counter[str]]] = {}
 
-    def count_labels(self, call: Call, found: Sequence[HeadLabel]) -> None:
+    def count_labels(self, call: CallKey, labels: Sequence[HeadLabel]) -> None:
         """Adds the labels of one document."""
-        heads = self.labels.setdefault(call, [Counter() for _ in found])
-        for counter, one in zip(heads, found, strict=True):
+        heads = self.labels.setdefault(call, [Counter() for _ in labels])
+        for counter, one in zip(heads, labels, strict=True):
             counter[one.label] += 1
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as JSON takes it."""
+        """Everything, as values that JSON can hold."""
         return {
             "unit": self.unit,
             "batch": self.batch,
@@ -45,24 +47,24 @@ class State:
             "labels": [[list(call), [dict(one) for one in heads]] for call, heads in self.labels.items()],
         }
 
-    def add_json(self, given: dict[str, Any]) -> None:
-        """Adds what another state counted.
+    def add_json(self, state: dict[str, Any]) -> None:
+        """Adds what another state counted, as its ``to_json`` returned it.
 
         Raises:
-            ValueError, TypeError, KeyError: for what no state is.
+            ValueError, TypeError, KeyError: for anything else.
         """
         for name in self._COUNTERS:
-            setattr(self, name, getattr(self, name) + int(given[name]))
-        self.tally.add_json(given["tally"])
-        for call, heads in given["labels"]:
-            own = self.labels.setdefault(Call(*call), [Counter() for _ in heads])
+            setattr(self, name, getattr(self, name) + int(state[name]))
+        self.tally.add_json(state["tally"])
+        for call, heads in state["labels"]:
+            own = self.labels.setdefault(CallKey(*call), [Counter() for _ in heads])
             for counter, one in zip(own, heads, strict=True):
                 counter.update(one)
 
     @classmethod
-    def of_json(cls, given: dict[str, Any]) -> State:
-        """The state that ``to_json`` described; raises as ``add_json``."""
+    def of_json(cls, saved: dict[str, Any]) -> State:
+        """The state that ``to_json`` described; raises as :meth:`add_json` does."""
         state = cls()
-        state.unit, state.batch = int(given["unit"]), int(given["batch"])
-        state.add_json(given)
+        state.unit, state.batch = int(saved["unit"]), int(saved["batch"])
+        state.add_json(saved)
         return state

@@ -1,17 +1,17 @@
-"""What is measured of each head in each document: one number, most of them from one common pass."""
+"""What is measured of each head in each document: one number each, most of them from one common pass."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sightline import measure
 from sightline.common.errors import CommandError
+from sightline.matrix import AttentionMatrix
 from sightline.measure.rows import viewers
 from sightline.profiling.bins import LOGITS, NATS, POSITIONS, SHARE, Scale
 from sightline.profiling.reads import Reads
@@ -27,16 +27,16 @@ class Statistic:
 
     Attributes:
         name: as in ``--measures`` and in the table.
-        title: for people.
+        title: its name in words.
         formula: with w_ij for the weight of query i and key j, N queries that see a key.
         unit: of its numbers.
         range: the least and the largest value it can take.
         source, caveat: as in :class:`sightline.measure.Measure`.
         scale: the bins of its histogram.
-        kinds: "self" and "cross": the attention that it means something for.
+        kinds: "self", "cross" or both: the attention for which it is meaningful.
         needs: the readouts that it takes from the common pass.
-        compute: from what was read of a call to [B,H]; ``None`` where the call has no such thing.
-        standard: whether it is measured if nobody chooses.
+        compute: [B,H] from what was read of a call; ``None`` where the call has no such number.
+        standard: whether it is measured by default.
     """
 
     name: str
@@ -56,21 +56,25 @@ class Statistic:
 STATISTICS: dict[str, Statistic] = {}
 
 
-def chosen(names: Sequence[str] | None) -> tuple[Statistic, ...]:
-    """The statistics of these names, in the catalogue's order; the standard ones for ``None``.
+def check_measures(names: Sequence[str]) -> None:
+    """Raises unless there is at least one name, and each names a statistic.
 
     Raises:
-        CommandError: for a name that is not there.
+        CommandError: for an unknown name, or none at all.
     """
-    for name in names or ():
+    for name in names:
         if name not in STATISTICS:
             raise CommandError(f"measures: there is no measure {name!r}; known: {', '.join(STATISTICS)}")
-    if names is not None and not names:
+    if not names:
         raise CommandError("measures: none is given")
+
+
+def choose(names: Sequence[str] | None) -> tuple[Statistic, ...]:
+    """The statistics with these names, in the catalogue's order; the standard ones for ``None``."""
     return tuple(one for one in STATISTICS.values() if (one.standard if names is None else one.name in names))
 
 
-def _measured(
+def _add(
     name: str,
     title: str,
     scale: Scale,
@@ -85,7 +89,7 @@ def _measured(
     needs: tuple[str, ...] = (),
     standard: bool = True,
 ) -> None:
-    """Enters a statistic; what is not given is that of the measure ``of``, by default the one of its name."""
+    """Adds a statistic to the catalogue; what is not given comes from the measure ``of`` or ``name``."""
     base = measure.about(of or name)
     STATISTICS[name] = Statistic(
         name,
@@ -128,27 +132,27 @@ def _received_max(reads: Reads) -> Tensor:
 def _received_entropy(reads: Reads) -> Tensor:
     shares = _shares(reads)
     keys = (viewers(reads.matrix) > 0).sum(-1)
-    found = -torch.xlogy(shares, shares).sum(-1) / keys.clamp(min=2).to(shares.dtype).log()
-    return torch.where(keys > 1, found, math.nan)
+    spread = -torch.xlogy(shares, shares).sum(-1) / keys.clamp(min=2).to(shares.dtype).log()
+    return torch.where(keys > 1, spread, math.nan)
 
 
 def _received_gini(reads: Reads) -> Tensor:
-    # Keys that nobody may see receive 0 and stand first when sorted; ranks begin behind them.
+    # Keys that no query may see receive 0 and come first when sorted; ranks begin after them.
     shares = _shares(reads).sort(-1).values
     keys = (viewers(reads.matrix) > 0).sum(-1)
     rank = torch.arange(1, shares.shape[-1] + 1) - (shares.shape[-1] - keys)[..., None]
-    found = (2 * (rank * shares).sum(-1) - (keys + 1)) / keys
-    return torch.where(keys > 0, found.clamp(min=0), math.nan)
+    gini = (2 * (rank * shares).sum(-1) - (keys + 1)) / keys
+    return torch.where(keys > 0, gini.clamp(min=0), math.nan)
 
 
 def _next_token(reads: Reads) -> Tensor:
-    # Not the last row of a document, whose next key is padding.
+    # Without the last row of a document, whose next key is padding.
     weights = measure.next_token(reads.matrix, per_query=True)
     return reads.mean(weights[..., :-1], reads.rows[..., :-1] & reads.rows[..., 1:])
 
 
-def _repeated(function: Callable[[Any, Tensor], Tensor]) -> Callable[[Reads], Tensor | None]:
-    """A measure that looks at the tokens; absent where they are not known."""
+def _of_tokens(function: Callable[[AttentionMatrix, Tensor], Tensor]) -> Callable[[Reads], Tensor | None]:
+    """A measure that compares tokens; absent where they are not known."""
     return lambda reads: None if reads.tokens is None else function(reads.matrix, reads.tokens)
 
 
@@ -158,8 +162,8 @@ def _shares(reads: Reads) -> Tensor:
     return received / received.sum(-1, keepdim=True)
 
 
-_measured("entropy", "entropy", NATS, lambda reads: reads.mean(reads.entropy), needs=("entropy",))
-_measured(
+_add("entropy", "entropy", NATS, lambda reads: reads.mean(reads.entropy), needs=("entropy",))
+_add(
     "entropy_normalized",
     "normalized entropy",
     SHARE,
@@ -170,8 +174,8 @@ _measured(
     range=(0, 1),
     needs=("entropy",),
 )
-_measured("max_logit", "largest logit", LOGITS, _max_logit, needs=("max_score",))
-_measured(
+_add("max_logit", "largest logit", LOGITS, _max_logit, needs=("max_score",))
+_add(
     "max_weight",
     "largest weight",
     SHARE,
@@ -182,7 +186,7 @@ _measured(
     range=(0, 1),
     needs=("topk",),
 )
-_measured(
+_add(
     "top8_mass",
     "weight on the 8 largest",
     SHARE,
@@ -194,10 +198,10 @@ _measured(
     caveat="Rows that see 8 keys or fewer read 1 whatever they do: short documents look selective.",
     needs=("topk",),
 )
-_measured("sink_mass", "weight on the first key", SHARE, lambda reads: measure.sink_mass(reads.matrix))
-_measured("learned_sink_mass", "weight on the learned sink", SHARE, _learned_sink)
-_measured("previous_token", "previous token", SHARE, lambda r: measure.previous_token(r.matrix), kinds=_SELF)
-_measured(
+_add("sink_mass", "weight on the first key", SHARE, lambda reads: measure.sink_mass(reads.matrix))
+_add("learned_sink_mass", "weight on the learned sink", SHARE, _learned_sink)
+_add("previous_token", "previous token", SHARE, lambda r: measure.previous_token(r.matrix), kinds=_SELF)
+_add(
     "attention_distance",
     "attention distance",
     POSITIONS,
@@ -205,7 +209,7 @@ _measured(
     kinds=_SELF,
     needs=("distance",),
 )
-_measured(
+_add(
     "received_max",
     "received by the top key",
     SHARE,
@@ -217,7 +221,7 @@ _measured(
     caveat=_SINK,
     needs=("received",),
 )
-_measured(
+_add(
     "received_entropy",
     "spread of received weight",
     SHARE,
@@ -229,7 +233,7 @@ _measured(
     caveat=_SINK,
     needs=("received",),
 )
-_measured(
+_add(
     "received_gini",
     "inequality of received weight",
     SHARE,
@@ -246,11 +250,11 @@ for _name, _title, _compute in (
     ("next_token", "next token", _next_token),
     ("local_mass", "weight within 5 tokens", lambda r: measure.local_mass(r.matrix)),
     ("diagonality", "diagonality", lambda r: measure.diagonality(r.matrix)),
-    ("duplicate_token", "duplicate token", _repeated(measure.duplicate_token)),
-    ("induction", "induction", _repeated(measure.induction)),
+    ("duplicate_token", "duplicate token", _of_tokens(measure.duplicate_token)),
+    ("induction", "induction", _of_tokens(measure.induction)),
 ):
-    _measured(_name, _title, SHARE, _compute, kinds=_SELF, standard=False)
-_measured(
+    _add(_name, _title, SHARE, _compute, kinds=_SELF, standard=False)
+_add(
     "entropy_collapse",
     "collapsed rows",
     SHARE,

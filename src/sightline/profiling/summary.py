@@ -1,4 +1,4 @@
-"""The summary in the terminal: how much was read, each measure's extreme heads, and the labels."""
+"""The summary in the terminal: how much was read, the extreme heads of each measure, and the labels."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sightline.measure.sources import CAVEAT
+from sightline.profiling.row import ProfileRow
 from sightline.profiling.statistics import STATISTICS
-from sightline.profiling.table import Profile, Row
+from sightline.profiling.table import Profile
 
 
-class Line(NamedTuple):
+class SummaryLine(NamedTuple):
     """A measure: its mean over all heads, and the heads with the smallest and the largest mean."""
 
     measure: str
@@ -24,23 +25,24 @@ class Line(NamedTuple):
 def heading(profile: Profile) -> list[str]:
     """What was read."""
     info = profile.info
-    lines = []
-    if info:
-        lines.append(f"{info['model']}: {info['documents']:,} documents, {info['tokens']:,} tokens")
-    return lines + [str(notice) for notice in info.get("notices", ())]
+    if not info:
+        return []
+    title = f"{info['model']}: {info['documents']:,} documents, {info['tokens']:,} tokens"
+    return [title, *map(str, info.get("notices", ()))]
 
 
-def lines(profile: Profile) -> Iterator[Line]:
+def lines(profile: Profile) -> Iterator[SummaryLine]:
     """A line for each measure."""
     for name in profile.measures:
         rows = [row for row in profile.rows if row.measure == name and row.count]
         if not rows:
-            yield Line(name, "absent", "", "", STATISTICS[name].unit)
+            yield SummaryLine(name, "absent", "", "", STATISTICS[name].unit)
             continue
         low, high = min(rows, key=lambda row: row.mean), max(rows, key=lambda row: row.mean)
         mean = sum(row.mean for row in rows) / len(rows)
         stacks = len(profile.stacks) > 1
-        yield Line(name, f"{mean:.3g}", _head(low, stacks), _head(high, stacks), STATISTICS[name].unit)
+        unit = STATISTICS[name].unit
+        yield SummaryLine(name, f"{mean:.3g}", _head(low, stacks), _head(high, stacks), unit)
 
 
 def labels(profile: Profile) -> str:
@@ -49,7 +51,7 @@ def labels(profile: Profile) -> str:
     return ", ".join(f"{count} {label}" for label, count in Counter(heads.values()).most_common())
 
 
-def _head(row: Row, stacks: bool) -> str:
+def _head(row: ProfileRow, stacks: bool) -> str:
     where = f"{row.stack} " if stacks else ""
     return f"{row.mean:.3g} ({where}layer {row.layer} head {row.head})"
 
@@ -60,8 +62,8 @@ def show(profile: Profile) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
-    found = labels(profile)
-    tail = ([f"heads: {found}"] if found else []) + [CAVEAT]
+    counts = labels(profile)
+    tail = ([f"heads: {counts}"] if counts else []) + [CAVEAT]
     if not console.is_terminal:
         print(*heading(profile), "\t".join(("measure", "mean", "smallest", "largest", "unit")), sep="\n")
         print(*("\t".join(line) for line in lines(profile)), *tail, sep="\n", flush=True)

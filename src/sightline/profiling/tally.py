@@ -18,11 +18,11 @@ from sightline.profiling.statistics import STATISTICS
 QUANTILES = (0.1, 0.5, 0.9)
 
 
-class Call(NamedTuple):
-    """An attention call of the model, the same in every document.
+class CallKey(NamedTuple):
+    """Identifies an attention call of the model, the same way in every document.
 
     Attributes:
-        place: where its module stands among the model's modules.
+        place: the module's place among the model's modules.
         layer: the module's qualified name.
         kind: "self" or "cross".
         turn: which call of this module it is, from 0; above 0 only where layers share a module.
@@ -34,10 +34,10 @@ class Call(NamedTuple):
     turn: int
 
 
-class Column(NamedTuple):
-    """A measure of a call; it has a number for each head."""
+class MeasureKey(NamedTuple):
+    """Identifies a measure of a call; it has a number for each head."""
 
-    call: Call
+    call: CallKey
     measure: str
 
 
@@ -58,30 +58,25 @@ class Summed:
 class Tally:
     """Counts, exact sums and sums of squares, extremes and histograms of one number for each document.
 
-    Numbers are rounded to float32 when they come, so that their squares are exact in float64. What is added
-    in another order, or added up of several tallies, is the same to the last bit.
+    Numbers are rounded to float32 on arrival, so that their squares are exact in float64. The result is the
+    same to the last bit in any order, and however many tallies were added up.
     """
 
     def __init__(self) -> None:
-        self._columns: dict[Column, slice] = {}
+        self._slices: dict[MeasureKey, slice] = {}
         self._binning = Binning()
         self._sums, self._squares = ExactSums(), ExactSums()
         self._count = torch.zeros(0, dtype=torch.int64)
         self._low, self._high = (torch.zeros(0, dtype=torch.float64) for _ in range(2))
         self._histogram = torch.zeros((0, BINS), dtype=torch.int64)
-        self._known: tuple[tuple[Column, ...], Tensor] = ((), torch.zeros(0, dtype=torch.int64))
+        self._latest: tuple[tuple[MeasureKey, ...], Tensor] = ((), torch.zeros(0, dtype=torch.int64))
 
-    @property
-    def columns(self) -> dict[Column, int]:
-        """How many heads each column has."""
-        return {column: place.stop - place.start for column, place in self._columns.items()}
-
-    def add(self, found: Mapping[Column, Tensor]) -> None:
-        """Adds a batch of documents: [B,H] for each column. What is not finite is absent."""
-        if not found:
+    def add(self, numbers: Mapping[MeasureKey, Tensor]) -> None:
+        """Adds a batch of documents: [B,H] for each measure. What is not finite counts as absent."""
+        if not numbers:
             return
-        places = self._places(found)
-        values = torch.cat([one.float() for one in found.values()], dim=1).double()
+        places = self._places(numbers)
+        values = torch.cat([one.float() for one in numbers.values()], dim=1).double()
         there = values.isfinite()
         values = values.masked_fill(~there, 0.0)
         self._count.index_add_(0, places, there.sum(0))
@@ -94,53 +89,54 @@ class Tally:
         bins = (places * BINS + self._binning.of(values, places)).flatten()
         self._histogram.view(-1).scatter_add_(0, bins, there.long().flatten())
 
-    def _places(self, found: Mapping[Column, Tensor]) -> Tensor:
-        columns = tuple(found)
-        if columns != self._known[0]:
-            slices = [self._slice(column, values.shape[1]) for column, values in found.items()]
-            self._known = columns, torch.cat([torch.arange(one.start, one.stop) for one in slices])
-        return self._known[1]
+    def _places(self, numbers: Mapping[MeasureKey, Tensor]) -> Tensor:
+        """The place of each head of each measure; those of the latest batch are usually the same."""
+        keys = tuple(numbers)
+        if keys != self._latest[0]:
+            slices = [self._slice(key, values.shape[1]) for key, values in numbers.items()]
+            self._latest = keys, torch.cat([torch.arange(one.start, one.stop) for one in slices])
+        return self._latest[1]
 
-    def _slice(self, column: Column, heads: int) -> slice:
-        """Where a column lies; a new one gets a place."""
-        place = self._columns.get(column)
+    def _slice(self, key: MeasureKey, heads: int) -> slice:
+        """Where a measure's heads lie; those of a new one get a place."""
+        place = self._slices.get(key)
         if place is None:
-            place = self._columns[column] = slice(len(self._sums), len(self._sums) + heads)
+            place = self._slices[key] = slice(len(self._sums), len(self._sums) + heads)
             self._sums.extend(heads)
             self._squares.extend(heads)
-            self._binning.extend(STATISTICS[column.measure].scale, heads)
+            self._binning.extend(STATISTICS[key.measure].scale, heads)
             self._count = torch.cat((self._count, self._count.new_zeros(heads)))
             self._low = torch.cat((self._low, self._low.new_full((heads,), math.inf)))
             self._high = torch.cat((self._high, self._high.new_full((heads,), -math.inf)))
             self._histogram = torch.cat((self._histogram, self._histogram.new_zeros((heads, BINS))))
         elif place.stop - place.start != heads:
-            raise ValueError(f"{column.call.layer}: {heads} heads, before {place.stop - place.start}")
+            raise ValueError(f"{key.call.layer}: {heads} heads, {place.stop - place.start} before")
         return place
 
-    # --- what it comes to ---------------------------------------------------------------------------
+    # --- what it adds up to -------------------------------------------------------------------------
 
-    def summed(self) -> dict[Column, list[Summed]]:
-        """For each column the heads' numbers: means correctly rounded, deviations from exact variances."""
+    def summed(self) -> dict[MeasureKey, list[Summed]]:
+        """For each measure the heads' numbers: correctly rounded means, deviations from exact variances."""
         sums, squares = self._sums.fractions(), self._squares.fractions()
         counts, histogram = self._count.tolist(), self._histogram.tolist()
         low, high = self._low.tolist(), self._high.tolist()
         return {
-            column: [
-                _summed(counts[k], sums[k], squares[k], low[k], high[k], histogram[k], column.measure)
+            key: [
+                _summed(counts[k], sums[k], squares[k], low[k], high[k], histogram[k], key.measure)
                 for k in range(place.start, place.stop)
             ]
-            for column, place in self._columns.items()
+            for key, place in self._slices.items()
         }
 
     # --- as JSON, and together ----------------------------------------------------------------------
 
     def to_json(self) -> list[Any]:
-        """Everything, as lists and strings: sums as whole numbers in hexadecimal."""
+        """Everything, as lists and strings; sums as whole numbers in hexadecimal."""
         sums, squares = self._sums.wholes(), self._squares.wholes()
         low, high = self._low.tolist(), self._high.tolist()
         return [
             [
-                [*column.call, column.measure],
+                [*key.call, key.measure],
                 self._count[place].tolist(),
                 [f"{whole:x}" for whole in sums[place]],
                 [f"{whole:x}" for whole in squares[place]],
@@ -148,17 +144,17 @@ class Tally:
                 [value.hex() for value in high[place]],
                 [[[b, n] for b, n in enumerate(row) if n] for row in self._histogram[place].tolist()],
             ]
-            for column, place in self._columns.items()
+            for key, place in self._slices.items()
         ]
 
-    def add_json(self, given: list[Any]) -> None:
-        """Adds what ``to_json`` of another tally gave.
+    def add_json(self, tally: list[Any]) -> None:
+        """Adds another tally, as its ``to_json`` returned it.
 
         Raises:
-            ValueError, TypeError, KeyError: for what it cannot have given.
+            ValueError, TypeError, KeyError: for anything else.
         """
-        for (*call, measure), counts, sums, squares, low, high, histogram in given:
-            place = self._slice(Column(Call(*call), measure), len(counts))
+        for (*call, measure), counts, sums, squares, low, high, histogram in tally:
+            place = self._slice(MeasureKey(CallKey(*call), measure), len(counts))
             places = list(range(place.start, place.stop))
             self._count[place] += torch.tensor(counts)
             self._sums.add_wholes([int(text, 16) for text in sums], places)

@@ -1,0 +1,3 @@
+"""What .parquet files and plots need beyond Sightline itself."""
+
+INSTALL = 'pip install "sightline[profile]"'
