@@ -12,6 +12,9 @@ from torch import Tensor
 import sightline
 from sightline import reference
 
+#: What the engine's tests run on: its two wings, and a third one that the tests add (engine/third_wing.py).
+BACKENDS = ("cpu", "chunked", "definition")
+
 
 @dataclass
 class Case:

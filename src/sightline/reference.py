@@ -87,7 +87,7 @@ def attention(
     if sinks is not None:
         joined = torch.cat((masked, sinks.double()[:, None, None].expand(b, h, n, 1)), dim=-1)
     lse = joined.logsumexp(-1) if joined.shape[-1] else masked.new_full((b, h, n), -math.inf)
-    # exp(-inf - -inf) would be NaN: a row with nothing to look at has weights 0.
-    weights = torch.exp(masked - lse.masked_fill(lse == -math.inf, 0)[..., None])
+    # A row with nothing to look at has weights 0, where a softmax has NaN.
+    weights = joined.softmax(-1)[..., :m].masked_fill(lse[..., None] == -math.inf, 0)
     context = (weights if kept is None else weights * kept.double()) @ value
     return Stages(scores, scaled, capped, biased, masked, weights, context, lse)

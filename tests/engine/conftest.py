@@ -3,6 +3,11 @@
 import pytest
 import torch
 
+from engine.third_wing import Definition
+from sightline.backends.wings import WINGS
+
+WINGS.append(Definition())
+
 
 @pytest.fixture
 def torch_threads():

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import sightline
-from sightline.backends import native
+from sightline.backends.native import library
 
 
 def errors(found, wanted):
@@ -27,7 +27,7 @@ def compare(n, d, causal, stretch, dtype=torch.float32):
     assert ours[1] < BOUND[dtype] * (max(1, stretch) if dtype == torch.float32 else 1)
 
 
-LEVELS = native.levels() if native.available() is None else []
+LEVELS = library.levels() if library.available() is None else []
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 # Relative, over the whole context.
 BOUND = {torch.float32: 1e-6, torch.bfloat16: 5e-3, torch.float16: 5e-4}
@@ -65,7 +65,7 @@ def gradients(attend, inputs, upstream):
     return torch.autograd.grad(attend(*leaves), leaves, upstream)
 
 
-@pytest.mark.parametrize("level", native.levels() if native.available() is None else [])
+@pytest.mark.parametrize("level", library.levels() if library.available() is None else [])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("n, d", [(64, 64), (1024, 64), (1000, 128)])

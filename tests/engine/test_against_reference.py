@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sightline
-from cases import Case, biases, cases, close, masks
-from sightline.backends import native
+from cases import BACKENDS, Case, biases, cases, close, masks
+from sightline.backends.native import library
 from sightline.positions.key_ranges import contains
 
 
-@pytest.mark.parametrize("backend", ["cpu", "chunked"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @given(case=cases(empty=True))
 def test_context_and_lse(backend, case):
     wanted = case.reference()
@@ -41,7 +41,7 @@ def test_other_dtypes(dtype, tolerance):
     check()
 
 
-@pytest.mark.parametrize("level", native.levels() if native.available() is None else [])
+@pytest.mark.parametrize("level", library.levels() if library.available() is None else [])
 def test_every_level_of_this_machine(level, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_ISA", level)
     assert sightline.info()["level active"] == level
@@ -58,7 +58,7 @@ def test_every_level_of_this_machine(level, monkeypatch):
     check()
 
 
-@pytest.mark.parametrize("backend", ["cpu", "chunked"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @given(case=cases())
 def test_readouts(backend, case):
     wanted = case.reference()

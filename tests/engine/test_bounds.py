@@ -8,15 +8,16 @@ import sys
 import pytest
 import torch
 
-from sightline.backends import cpu, native, products
+from sightline.backends.contract import Cells
+from sightline.backends.native import kernels, library, products
 from sightline.backends.problem import Problem
 
 pytestmark = [
-    pytest.mark.skipif(native.available() is not None, reason="no native core"),
+    pytest.mark.skipif(library.available() is not None, reason="no native core"),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mprotect"),
 ]
 
-LEVELS = native.levels() if native.available() is None else []
+LEVELS = library.levels() if library.available() is None else []
 NO_ACCESS = 0  # PROT_NONE
 kept = []  # mappings, which tensors don't keep alive
 
@@ -53,11 +54,11 @@ def compute(dtype, n, m, d, e):
     placed = {name: at_a_page_end(tensor) for name, tensor in tensors.items()}
     for chosen in (placed, {name: placed[name] for name in ("query", "key", "value")}):
         problem = Problem(**chosen, scale=0.5)
-        _, lse = cpu.forward(problem)
-        cells = cpu.Cells(at_a_page_end(torch.arange(m, dtype=torch.int32)[None] // 2), (m + 1) // 2)
+        _, lse = kernels.forward(problem)
+        cells = Cells(at_a_page_end(torch.arange(m, dtype=torch.int32)[None] // 2), (m + 1) // 2)
         position = at_a_page_end(torch.tensor([m - n]))
         read = ["entropy", "distance", "cell_sum", "cell_max", "cell_seen"]
-        cpu.readouts(problem, at_a_page_end(lse), read, position=position, cells=cells)
+        kernels.readouts(problem, at_a_page_end(lse), read, position=position, cells=cells)
         products.product(problem, at_a_page_end(torch.randn(1, h, m, e)))
         products.transposed_product(problem, lse, at_a_page_end(torch.randn(1, h, n, e)))
 
@@ -67,7 +68,7 @@ def compute(dtype, n, m, d, e):
 @pytest.mark.parametrize("n", [1, 2, 5, 20])
 def test_nothing_beyond_the_tensors_is_read(level, dtype, n, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_ISA", level)
-    native.library()
+    library.library()
     child = os.fork()
     if child == 0:  # a fault ends the child only
         try:

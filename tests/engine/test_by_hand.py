@@ -6,8 +6,7 @@ import pytest
 import torch
 
 import sightline
-
-BACKENDS = ["cpu", "chunked"]
+from cases import BACKENDS
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 import sightline
 from cases import Case, biases, close, laid_out, masks
-from sightline.backends import cpu, native
-from sightline.call.lower import lower
+from sightline.backends.native import kernels, library
+from sightline.backends.native.pack import pack
+from sightline.backends.native.plan import Schedule, schedule_of
+from sightline.lowering import lower
 
-pytestmark = pytest.mark.skipif(native.available() is not None, reason="no native core")
+pytestmark = pytest.mark.skipif(library.available() is not None, reason="no native core")
 
-LEVELS = native.levels() if native.available() is None else []
+LEVELS = library.levels() if library.available() is None else []
 TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 # 64 keys are a chunk, 512 a part.
 KEYS = [1, 2, 5, 15, 16, 17, 63, 64, 65, 129, 511, 512, 513, 1100]
@@ -56,8 +58,8 @@ def problem_of(case):
 def decoded(case):
     """(context, lse) from the decode kernels."""
     problem = problem_of(case)
-    assert cpu.plan(problem).path == "decode"
-    return cpu.forward(problem)
+    assert schedule_of(problem).path == "decode"
+    return kernels.forward(problem)
 
 
 def by_blocks(case):
@@ -80,8 +82,8 @@ def by_blocks(case):
     options["mask"] = F.pad(visible, (0, 0, 0, more))
     options["bias"] = F.pad(bias, (0, 0, 0, more))
     problem = lower(F.pad(case.query, (0, 0, 0, more)), case.key, case.value, **options)
-    assert cpu.plan(problem).path == "blocks"
-    context, lse = cpu.forward(problem)
+    assert schedule_of(problem).path == "blocks"
+    context, lse = kernels.forward(problem)
     return context[:, :, :n], lse[:, :, :n]
 
 
@@ -97,7 +99,7 @@ def test_against_float64(level, dtype, monkeypatch):
         context, lse = decoded(case)
         close(context, wanted.context, TOLERANCE[dtype])
         close(lse, wanted.lse, 5e-6)
-        close(cpu.lse(problem_of(case)), wanted.lse, 5e-6)
+        close(kernels.row_lse(problem_of(case)), wanted.lse, 5e-6)
         assert context.dtype == dtype and lse.dtype == torch.float32
 
     check()
@@ -156,7 +158,7 @@ def test_a_cache_with_spare_room_is_read_in_place_and_no_further(dtype):
     room[:, :, :600, :64] = torch.randn(2, 2, 600, 64).to(dtype)
     cache = room[:, :, :600, :64]
     query = torch.randn(2, 8, 1, 64).to(dtype)
-    struct, _ = cpu.pack(lower(query, cache, cache))
+    struct, _ = pack(lower(query, cache, cache))
     assert struct.key == struct.value == room.data_ptr()
     context, _ = decoded(Case(query, cache, cache))
     assert not context.isnan().any()
@@ -212,13 +214,13 @@ def test_plan_of_decode(level, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_ISA", level)
     query, cache = torch.zeros(2, 8, 1, 64), torch.zeros(2, 2, 1200, 64)
     with thread_count(2):
-        found = cpu.plan(lower(query, cache, cache))
-    assert found == cpu.Plan(level, "decode", workers=2, parts=12, products="float32")
-    assert cpu.plan(lower(query[:, :, :, :4], cache[:, :, :5, :4], None)).workers == 1
+        found = schedule_of(lower(query, cache, cache))
+    assert found == Schedule(level, "decode", workers=2, parts=12, products="float32")
+    assert schedule_of(lower(query[:, :, :, :4], cache[:, :, :5, :4], None)).workers == 1
     half = [x.bfloat16() for x in (query, cache, cache)]
     wanted = "bfloat16 pairs" if level == "avx512_bf16" else "float32"
-    assert cpu.plan(lower(*half)).products == wanted
-    assert cpu.plan(lower(query.expand(2, 8, 64, 64), cache, cache)).path == "blocks"
+    assert schedule_of(lower(*half)).products == wanted
+    assert schedule_of(lower(query.expand(2, 8, 64, 64), cache, cache)).path == "blocks"
 
 
 def test_many_parts_and_many_rows():
@@ -226,6 +228,6 @@ def test_many_parts_and_many_rows():
     key, value = torch.randn(2, 3, 8, 3000, 8)
     query = torch.randn(3, 256, 4, 8)
     case = Case(query, key, value, {"mask": sightline.causal() & sightline.window(2500, None)})
-    plan = cpu.plan(problem_of(case))
+    plan = schedule_of(problem_of(case))
     assert plan.parts > 3 * 8 * 2
     close(decoded(case)[0], case.reference().context, 5e-6)

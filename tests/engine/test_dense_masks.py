@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 import sightline
 from cases import LENGTHS, Case, close
-from sightline.backends import native
+from sightline.backends.native import library
 
-LEVELS = native.levels() if native.available() is None else []
+LEVELS = library.levels() if library.available() is None else []
 
 
 @st.composite

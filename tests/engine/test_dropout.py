@@ -3,7 +3,7 @@
 import torch
 
 import sightline
-from sightline.backends import stages
+from sightline.backends import schedule
 
 
 def one_hot_values(n):
@@ -53,7 +53,7 @@ def test_patterns_of_rows_and_heads_are_independent():
 def test_blocks_do_not_change_the_pattern(monkeypatch):
     q, k, v = one_hot_values(50)
     whole = dropped(q, k, v, 0.5)
-    monkeypatch.setattr(stages, "BLOCK_ENTRIES", 700)
+    monkeypatch.setattr(schedule, "BLOCK_ENTRIES", 700)
     torch.testing.assert_close(dropped(q, k, v, 0.5), whole)
 
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 import sightline
 from cases import Case, cases, close
 from engine.test_against_reference import check_readouts
-from sightline.backends import native
+from sightline.backends.native import library
 
-LEVELS = native.levels() if native.available() is None else []
+LEVELS = library.levels() if library.available() is None else []
 HALVES = [torch.bfloat16, torch.float16]
 # Of the context: what rounding weights and result to the dtype leaves. Everything else is float32.
 TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 1.5e-2, torch.float16: 2e-3}

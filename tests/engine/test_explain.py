@@ -4,10 +4,11 @@ import pytest
 import torch
 
 import sightline
-from sightline.backends import cpu, native
-from sightline.call.lower import lower
+from sightline.backends.native import kernels, library
+from sightline.backends.native.plan import schedule_of
+from sightline.lowering import lower
 
-LEVELS = native.levels() if native.available() is None else []
+LEVELS = library.levels() if library.available() is None else []
 
 
 def tensors(n=200, m=200, dtype=torch.float32):
@@ -38,7 +39,7 @@ def test_nothing_to_complain_about(one_thread):
 def test_it_agrees_with_the_plan_of_the_call():
     for n, m in ((200, 200), (1, 3000)):
         q, k, v = tensors(n, m)
-        plan, found = cpu.plan(lower(q, k, v)), sightline.explain(q, k, v)
+        plan, found = schedule_of(lower(q, k, v)), sightline.explain(q, k, v)
         assert (found.forward.path, found.forward.level) == (plan.path, plan.level)
         assert (found.forward.threads, found.forward.arithmetic) == (plan.workers, plan.products)
 
@@ -72,13 +73,13 @@ def test_a_forced_backend_is_named(monkeypatch):
 
 def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setenv("SIGHTLINE_NATIVE", "/nowhere/_native.so")
-    native.library.cache_clear()
+    library.library.cache_clear()
     try:
         (reason,) = sightline.explain(*tensors()).reasons
         assert "/nowhere/_native.so" in reason and "sightline.info()" in reason
     finally:
         monkeypatch.undo()
-        native.library.cache_clear()
+        library.library.cache_clear()
 
 
 @pytest.mark.skipif(len(LEVELS) < 2, reason="one level only")
@@ -144,9 +145,9 @@ def test_it_draws_and_changes_nothing():
 def test_readouts_of_a_matrix():
     q, k, _ = tensors()
     A = sightline.AttentionMatrix(q, k)
-    found = A.explain("entropy", "topk", "distance", topk=cpu.max_topk() + 1)
+    found = A.explain("entropy", "topk", "distance", topk=kernels.max_topk() + 1)
     assert found["entropy"] == "native"
-    assert found["topk"] == f"plain PyTorch: k={cpu.max_topk() + 1} is above {cpu.max_topk()}"
+    assert found["topk"] == f"plain PyTorch: k={kernels.max_topk() + 1} is above {kernels.max_topk()}"
     assert found["distance"] == "native"
     wanted = sightline.AttentionMatrix(q.requires_grad_(), k, detach=False).explain("entropy")
     assert "gradients are wanted" in wanted["entropy"]

@@ -17,13 +17,13 @@ from torch import Tensor
 import sightline
 from cases import LENGTHS, Case, biases, close, laid_out, masks
 from sightline import reference
-from sightline.backends import native
+from sightline.backends.native import library
 
 # What float32 sums of inputs of each dtype are held to; results rounded to a half dtype, to its precision.
 CONTEXT = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 GRADIENT = {torch.float32: 4e-4, torch.bfloat16: 1.5e-1, torch.float16: 3e-2}
 LSE = 1e-5
-LEVELS = native.levels() if native.available() is None else []
+LEVELS = library.levels() if library.available() is None else []
 
 
 class Fuzzed(NamedTuple):

@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 import sightline
 from cases import cases, close
 from sightline import reference
-from sightline.backends import dropout, native
+from sightline.backends import dropout
+from sightline.backends.native import kernels, library
 from sightline.backends.problem import GRADIENTS
-from sightline.backends.stages import Block
+from sightline.backends.schedule import Place
 from sightline.biases import Alibi, DenseBias, Relative
-from sightline.call.lower import lower
+from sightline.lowering import lower
 
-pytestmark = pytest.mark.skipif(native.available() is not None, reason="the native core is not built")
+pytestmark = pytest.mark.skipif(library.available() is not None, reason="the native core is not built")
 
 TERMS = ("term", "bias", "slopes", "table")
-LEVELS = native.levels() if native.available() is None else []
+LEVELS = library.levels() if library.available() is None else []
 
 
 def term_of(case):
@@ -73,7 +74,7 @@ def pattern_of(case, seed, rate):
     torch.manual_seed(seed)
     problem = lower(case.query, case.key, case.value, dropout=rate)
     b, _, n, m = problem.shape
-    return dropout.kept(problem, Block(slice(0, b), slice(0, n), slice(0, m)))
+    return dropout.kept(problem, Place(slice(0, b), slice(0, n), slice(0, m)))
 
 
 def wanted_gradients(case, upstream, kept=None):
@@ -221,15 +222,16 @@ def test_only_some_gradients(case, data):
 @settings(max_examples=30)
 @given(case=cases())
 def test_the_gradient_of_lse(case):
+    from sightline.backends.plain.backward import backward
+
     problem = lower(case.query, case.key, case.value, **case.options)
     names = [name for name in GRADIENTS if getattr(problem, name) is not None]
     b, h, n, _ = problem.shape
     upstream, grad_lse = upstream_of(case), torch.randn(b, h, n)
-    from sightline.backends import chunked, cpu
 
-    context, lse = cpu.forward(problem)
-    found = cpu.backward(problem, context, lse, upstream, grad_lse, names)
-    wanted = chunked.backward(problem, context, lse, upstream, grad_lse, names)
+    context, lse = kernels.forward(problem)
+    found = kernels.backward(problem, context, lse, upstream, grad_lse, names)
+    wanted = backward(problem, context, lse, upstream, grad_lse, names)
     check_all(found, {name: grad.double() for name, grad in wanted.items()}, 2e-5, spread_of(case))
 
 

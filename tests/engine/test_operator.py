@@ -7,9 +7,9 @@ import torch
 from torch.library import opcheck
 
 import sightline
-from cases import close
-from sightline.backends.select import tensors as tensor_fields
-from sightline.call.lower import lower
+from cases import BACKENDS, close
+from sightline.backends import tensors as tensor_fields
+from sightline.lowering import lower
 
 OPTIONS = {
     "plain": lambda: {},
@@ -31,7 +31,7 @@ def tensors(n=5, m=6):
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-@pytest.mark.parametrize("backend", ["cpu", "chunked"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_opcheck(name, backend):
     for query_layout in (lambda q: q, lambda q: q.detach().transpose(1, 2).contiguous().transpose(1, 2)):
         q, k, v = tensors()

@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from sightline.backends import cpu, native
-from sightline.call.lower import lower
+from sightline.backends.native import library
+from sightline.backends.native.plan import Schedule, schedule_of
+from sightline.lowering import lower
 
-pytestmark = pytest.mark.skipif(native.available() is not None, reason="no native core")
+pytestmark = pytest.mark.skipif(library.available() is not None, reason="no native core")
 
 
 def plan_of(b, h, g, n, m, d, **options):
-    return cpu.plan(lower(torch.zeros(b, h, n, d), *torch.zeros(2, b, g, m, d), **options))
+    return schedule_of(lower(torch.zeros(b, h, n, d), *torch.zeros(2, b, g, m, d), **options))
 
 
 def test_plan_of_blocks(monkeypatch):
@@ -19,7 +20,7 @@ def test_plan_of_blocks(monkeypatch):
     try:
         torch.set_num_threads(1)
         found = plan_of(1, 2, 2, 130, 200, 16)
-        assert found == cpu.Plan("generic", "blocks", workers=1, parts=6, products="float32")
+        assert found == Schedule("generic", "blocks", workers=1, parts=6, products="float32")
         torch.set_num_threads(2)
         assert plan_of(1, 2, 2, 2048, 2048, 64).workers == 2
     finally:
@@ -33,4 +34,4 @@ def test_plan_without_rows():
 
 def test_plan_without_values():
     problem = lower(torch.zeros(1, 1, 70, 4), torch.zeros(1, 1, 9, 4), None)
-    assert cpu.plan(problem).parts == 2
+    assert schedule_of(problem).parts == 2

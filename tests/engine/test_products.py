@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 import sightline
 from cases import cases, close
-from sightline.backends import cpu, native, native_pool, products
+from sightline.backends.contract import Cells
+from sightline.backends.native import kernels, library, pool, products
 from sightline.positions.align import offsets
 
-pytestmark = pytest.mark.skipif(native.available() is not None, reason="no native core")
+pytestmark = pytest.mark.skipif(library.available() is not None, reason="no native core")
 
-LEVELS = native.levels() if native.available() is None else []
+LEVELS = library.levels() if library.available() is None else []
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
@@ -57,7 +58,7 @@ def compute(A, x, y, options, region):
 
 
 def test_any_problem_at_every_level(monkeypatch):
-    monkeypatch.setattr(native_pool, "_BAND", 1)  # bands of 64 rows, which cut cells
+    monkeypatch.setattr(pool, "_BAND", 1)  # bands of 64 rows, which cut cells
 
     @settings(max_examples=settings().max_examples // 2)  # each is computed at every level, in many ways
     @given(dtype=st.sampled_from(DTYPES), data=st.data())
@@ -201,7 +202,7 @@ def test_gradients_still_flow(monkeypatch):
     detached = sightline.AttentionMatrix(q, k)
     (gradient,) = torch.autograd.grad((detached @ x).sum(), x)
     close(gradient, detached.dense().sum((0, 1, 2))[:, None].expand(6, 3).double(), 1e-5)
-    monkeypatch.setattr(cpu, "readouts", refuse)
+    monkeypatch.setattr(kernels, "readouts", refuse)
     A = sightline.AttentionMatrix(q.requires_grad_(), k, detach=False)
     for made in (A @ x.detach(), A.T @ x.detach(), A.distance(), A.pool(2, 2), A.mass(torch.arange(6) % 2)):
         assert torch.autograd.grad(made.square().sum(), q, retain_graph=True)[0].abs().sum() > 0
@@ -220,6 +221,6 @@ def test_empty_regions(size):
 @pytest.mark.parametrize("bad", [-1, 3])
 def test_a_stray_cell_is_refused_not_written(bad):
     A = sightline.AttentionMatrix(*torch.randn(2, 1, 1, 9, 4))
-    cells = cpu.Cells(torch.tensor([[0, 1, 2, 0, 1, 2, 0, 1, bad]]), 3)
+    cells = Cells(torch.tensor([[0, 1, 2, 0, 1, 2, 0, 1, bad]]), 3)
     with pytest.raises(RuntimeError, match="readouts: the native core reports: invalid argument"):
-        cpu.readouts(A.problem, A.lse, ["cell_sum"], cells=cells)
+        kernels.readouts(A.problem, A.lse, ["cell_sum"], cells=cells)

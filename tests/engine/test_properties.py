@@ -6,7 +6,7 @@ from hypothesis import assume, given
 
 import sightline
 from cases import cases, close
-from sightline.backends import stages
+from sightline.backends import schedule
 
 
 @given(case=cases())
@@ -72,7 +72,7 @@ def test_block_sizes_agree(case):
     with sightline.backend("chunked"), pytest.MonkeyPatch.context() as patch:
         whole, A = case.attention(return_matrix=True)
         found = A.readouts("entropy", "received", topk=1)
-        patch.setattr(stages, "BLOCK_ENTRIES", 300)
+        patch.setattr(schedule, "BLOCK_ENTRIES", 300)
         context, A = case.attention(return_matrix=True)
         again = A.readouts("entropy", "received", topk=1)
         close(context, whole, 5e-6)

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import sightline
-from sightline.backends import cpu, native
-from sightline.call.lower import lower
+from sightline.backends.native import kernels, library
+from sightline.backends.native.plan import schedule_of
+from sightline.lowering import lower
 
-pytestmark = pytest.mark.skipif(native.available() is not None, reason="no native core")
+pytestmark = pytest.mark.skipif(library.available() is not None, reason="no native core")
 
 
 @pytest.fixture(autouse=True)
@@ -44,30 +45,30 @@ def mixed_problems():
 def test_the_forward_result_does_not_depend_on_the_threads(threads):
     for p in mixed_problems():
         torch.set_num_threads(1)
-        context, lse = cpu.forward(p)
+        context, lse = kernels.forward(p)
         torch.set_num_threads(threads)
-        assert cpu.plan(p).workers > 1
-        again, lse_again = cpu.forward(p)
+        assert schedule_of(p).workers > 1
+        again, lse_again = kernels.forward(p)
         assert torch.equal(context, again) and torch.equal(lse, lse_again)
 
 
 def test_work_too_short_to_share_stays_here():
     torch.set_num_threads(4)
-    assert cpu.plan(problem(1, 77)).workers == 1
-    assert cpu.plan(problem(20, 20)).workers == 1
-    assert cpu.plan(problem(1, 20000)).workers == 4
-    assert cpu.plan(problem(1000, 1000)).workers == 4
+    assert schedule_of(problem(1, 77)).workers == 1
+    assert schedule_of(problem(20, 20)).workers == 1
+    assert schedule_of(problem(1, 20000)).workers == 4
+    assert schedule_of(problem(1000, 1000)).workers == 4
 
 
 def test_callers_on_eight_threads():
     torch.set_num_threads(4)
     problems = mixed_problems()
-    wanted = [cpu.forward(p)[0] for p in problems]
+    wanted = [kernels.forward(p)[0] for p in problems]
     found = [[] for _ in problems]
 
     def call(i):
         for _ in range(15):
-            found[i].append(cpu.forward(problems[i])[0])
+            found[i].append(kernels.forward(problems[i])[0])
 
     callers = [threading.Thread(target=call, args=(i,)) for i in range(len(problems))]
     for caller in callers:
@@ -98,36 +99,36 @@ def in_child(compute):
 def test_a_forked_child_computes():
     torch.set_num_threads(3)
     p = problem(2, 5000)
-    context, _ = cpu.forward(p)  # the helpers are there
+    context, _ = kernels.forward(p)  # the helpers are there
 
     def compute():
         for _ in range(5):
-            found, _ = cpu.forward(p)
+            found, _ = kernels.forward(p)
         return found.numpy().tobytes()
 
-    assert cpu.plan(p).workers == 3
+    assert schedule_of(p).workers == 3
     assert in_child(compute) == context.numpy().tobytes()
     assert in_child(lambda: in_child(compute)) == context.numpy().tobytes()
-    assert torch.equal(cpu.forward(p)[0], context)
+    assert torch.equal(kernels.forward(p)[0], context)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_child_forked_while_others_compute():
     torch.set_num_threads(3)
     p = problem(2, 5000)
-    wanted = cpu.forward(p)[0].numpy().tobytes()
+    wanted = kernels.forward(p)[0].numpy().tobytes()
     stop = threading.Event()
 
     def keep_computing():
         while not stop.is_set():
-            cpu.forward(p)
+            kernels.forward(p)
 
     callers = [threading.Thread(target=keep_computing) for _ in range(2)]
     for caller in callers:
         caller.start()
     try:
         for _ in range(5):
-            assert in_child(lambda: cpu.forward(p)[0].numpy().tobytes()) == wanted
+            assert in_child(lambda: kernels.forward(p)[0].numpy().tobytes()) == wanted
     finally:
         stop.set()
         for caller in callers:
@@ -135,14 +136,14 @@ def test_a_child_forked_while_others_compute():
 
 
 def put_context(queue, p):
-    queue.put(cpu.forward(p)[0].tolist())
+    queue.put(kernels.forward(p)[0].tolist())
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
 def test_multiprocessing_by_fork():
     torch.set_num_threads(2)
     p = problem(1, 4000)
-    wanted = cpu.forward(p)[0]
+    wanted = kernels.forward(p)[0]
     processes = multiprocessing.get_context("fork")
     queue = processes.Queue()
     children = [processes.Process(target=put_context, args=(queue, p)) for _ in range(2)]
@@ -160,10 +161,10 @@ def test_helpers_sleep_after_the_call_and_are_not_started_anew():
     torch.set_num_threads(3)
     p = problem(2, 5000)
     for _ in range(3):
-        cpu.forward(p)
+        kernels.forward(p)
     before = set(os.listdir("/proc/self/task"))
     for _ in range(50):
-        cpu.forward(p)
+        kernels.forward(p)
     assert set(os.listdir("/proc/self/task")) == before
     spent = sum(os.times()[:2])
     threading.Event().wait(0.3)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sightline.backends.problem import Problem
-from sightline.backends.stages import Block, compute_dtype
+from sightline.backends.problem import Problem, compute_dtype
+from sightline.backends.schedule import Place
 
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX1 = 0xBF58476D1CE4E5B9 - (1 << 64)
@@ -20,15 +20,15 @@ _MIX2 = 0x94D049BB133111EB - (1 << 64)
 _BITS = 24
 
 
-def kept(problem: Problem, block: Block) -> Tensor:
+def kept(problem: Problem, place: Place) -> Tensor:
     """[b,H,n,m]: 0 where a weight is dropped, 1 / (1 - dropout) where it is kept."""
     assert problem.seed is not None
     device = problem.query.device
     b, h, n, m = problem.shape
-    batch = torch.arange(b, device=device)[block.batch, None, None]
-    row = torch.arange(n, device=device)[block.rows]
+    batch = torch.arange(b, device=device)[place.batch, None, None]
+    row = torch.arange(n, device=device)[place.rows]
     row = (batch * h + torch.arange(h, device=device)[:, None]) * n + row
-    key = torch.arange(block.cols.start, block.cols.stop, device=device)
+    key = torch.arange(place.cols.start, place.cols.stop, device=device)
     stream = _mix(problem.seed + (row + 1) * _GAMMA)
     draw = _shift(_mix(stream[..., None] + (key + 1) * _GAMMA), 64 - _BITS)
     threshold, scale = keeping(problem.dropout)

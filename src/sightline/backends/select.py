@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, replace
-from typing import Any
-
 from torch import Tensor
 
-from sightline.backends.problem import Problem
-from sightline.backends.stages import part
-
-# Which axis of each tensor field is the batch's and which the query heads'.
-_BATCH = dict.fromkeys(("query", "key", "value", "ranges", "visible", "bias", "slopes", "offset"), 0)
-_HEADS = {"query": 1, "ranges": 1, "visible": 1, "bias": 1, "slopes": 1, "table": 0, "sinks": 0}
-# Those with an axis of queries or of keys along which they may broadcast.
-_ROWS = ("ranges", "visible", "bias")
-_COLS = ("visible", "bias")
+from sightline.backends.problem import FIELDS, Problem, tensors_in_order, with_tensors
 
 
-def tensors(problem: Problem) -> dict[str, Tensor]:
-    """The tensor fields that are there, by name."""
-    found = {field.name: getattr(problem, field.name) for field in fields(problem)}
-    return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+def part(tensor: Tensor, axis: int, index: slice) -> Tensor:
+    """``index`` along ``axis``, unless that axis broadcasts."""
+    return tensor if tensor.shape[axis] == 1 else tensor[(slice(None),) * axis + (index,)]
 
 
-def with_tensors(problem: Problem, changed: Mapping[str, Any]) -> Problem:
-    """The problem with some of its tensor fields replaced."""
-    return replace(problem, **changed)
+def along(problem: Problem, letter: str, index: slice) -> dict[str, Tensor]:
+    """By name, ``index`` of every tensor that has an axis of that letter; one that broadcasts stays whole."""
+    chosen = {}
+    for field, tensor in zip(FIELDS, tensors_in_order(problem), strict=True):
+        if tensor is None or letter not in field.axes:
+            continue
+        axis = field.axes.index(letter)
+        whole = letter in field.broadcasts and tensor.shape[axis] == 1
+        chosen[field.name] = tensor if whole else tensor[(slice(None),) * axis + (index,)]
+    return chosen
 
 
 def select_batch(problem: Problem, index: slice) -> Problem:
     """The problem of some batch entries."""
-    found = tensors(problem)
-    return with_tensors(problem, {n: part(found[n], axis, index) for n, axis in _BATCH.items() if n in found})
+    return with_tensors(problem, along(problem, "B", index))
 
 
 def select_heads(problem: Problem, index: slice) -> Problem:
     """The problem of some query heads, with the key/value heads that they read."""
-    found = tensors(problem)
     heads = range(problem.shape[1])[index]
-    changed = {n: part(found[n], axis, index) for n, axis in _HEADS.items() if n in found}
-    changed |= {n: _key_heads(found[n], heads, problem.group) for n in ("key", "value") if n in found}
+    changed = along(problem, "H", index)
+    for field, tensor in zip(FIELDS, tensors_in_order(problem), strict=True):
+        if tensor is not None and "G" in field.axes:
+            changed[field.name] = _key_heads(tensor, heads, problem.group)
     return with_tensors(problem, changed)
 
 
@@ -52,9 +46,7 @@ def strided(problem: Problem, rows: slice) -> bool:
 
 def select_rows(problem: Problem, rows: slice) -> Problem:
     """The problem of some queries; neighbouring ones, where it has an offset."""
-    found = tensors(problem)
-    changed = {n: part(found[n], 2, rows) for n in _ROWS if n in found}
-    changed["query"] = problem.query[:, :, rows]
+    changed = along(problem, "N", rows)
     if problem.offset is not None:
         changed["offset"] = problem.offset + rows.indices(problem.shape[2])[0]
     return with_tensors(problem, changed)
@@ -63,9 +55,7 @@ def select_rows(problem: Problem, rows: slice) -> Problem:
 def select_cols(problem: Problem, cols: slice) -> Problem:
     """The problem of some neighbouring keys; the lse of its rows is another than in the whole matrix."""
     first, last, _ = cols.indices(problem.shape[3])
-    found = tensors(problem)
-    changed = {n: part(found[n], 3, cols) for n in _COLS if n in found}
-    changed |= {n: found[n][:, :, cols] for n in ("key", "value") if n in found}
+    changed = along(problem, "M", cols)
     if problem.ranges is not None:
         changed["ranges"] = problem.ranges.clamp(first, max(first, last)) - first
     if problem.offset is not None:

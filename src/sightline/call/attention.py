@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, overload
 
-import torch
 from torch import Tensor
 
 from sightline.biases import Bias
 from sightline.call import operator
-from sightline.call.lower import lower
+from sightline.lowering import autocast, lower
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
 
@@ -108,19 +107,3 @@ def attention(
     if not return_matrix:
         return context
     return context, AttentionMatrix.of_problem(problem, lse)
-
-
-def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Under autocast, float32 and half tensors in the dtype that the region asks for, as SDPA has them."""
-    first = tensors[0]
-    if not isinstance(first, Tensor):
-        return tensors
-    kind = first.device.type
-    available = kind == "cpu" or torch.amp.is_autocast_available(kind)
-    if not available or not torch.is_autocast_enabled(kind):
-        return tensors
-    dtype = torch.get_autocast_dtype(kind)
-    return tuple(
-        t.to(dtype) if isinstance(t, Tensor) and t.is_floating_point() and t.dtype != torch.float64 else t
-        for t in tensors
-    )

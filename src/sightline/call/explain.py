@@ -7,43 +7,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sightline.backends import cpu, decide, native
-from sightline.backends.problem import Problem
-from sightline.backends.share import computed_share
-from sightline.backends.stages import compute_dtype
+from sightline.backends import Problem, decide
+from sightline.backends.contract import Pass
 from sightline.biases import Bias
-from sightline.call.attention import autocast
-from sightline.call.lower import check_dropout, lower
+from sightline.lowering import autocast, check_dropout, lower
 from sightline.masks import Mask
 
 
 @dataclass(frozen=True)
-class Pass:
-    """How one pass, forward or backward, runs.
-
-    Attributes:
-        backend: "cpu" (native kernels) or "chunked" (plain PyTorch).
-        path: "blocks" (64 queries of one head at a time), "decode" (few queries, many keys: each key and
-            value is read once for all query heads of its group) or "rows" (chunked: blocks of full rows).
-        level: the instruction-set level of the native core; ``None`` for PyTorch's own.
-        threads: that take part; for a backward pass and for PyTorch's own: at most.
-        arithmetic: what is multiplied; sums are float32, or float64 for float64.
-    """
-
-    backend: str
-    path: str
-    level: str | None
-    threads: int
-    arithmetic: str
-
-    def __str__(self) -> str:
-        code = "plain PyTorch" if self.level is None else f"native, {self.level}"
-        return f"{code}, {self.path}, {self.threads} thread{'s' * (self.threads != 1)}, {self.arithmetic}"
-
-
-@dataclass(frozen=True)
 class Explanation:
-    """What :func:`explain` found.
+    """What :func:`explain` says.
 
     Attributes:
         forward, backward: how each pass runs.
@@ -107,55 +80,12 @@ def explain(
 
 def explain_problem(problem: Problem) -> Explanation:
     """The same for a lowered problem."""
-    name, reason = decide(problem)
-    passes = _native if name == "cpu" else _chunked
-    forward, backward, reasons = passes(problem)
-    if reason is not None:
-        reasons = [f"Plain PyTorch instead of the native kernels: {reason}.", *reasons]
-    return Explanation(
-        forward, backward, _mask(problem), computed_share(problem, name), (*reasons, *_dense(problem))
-    )
-
-
-def _chunked(problem: Problem) -> tuple[Pass, Pass, list[str]]:
-    arithmetic = str(compute_dtype(problem)).removeprefix("torch.")
-    found = Pass("chunked", "rows", None, torch.get_num_threads(), arithmetic)
-    return found, found, []
-
-
-def _native(problem: Problem) -> tuple[Pass, Pass, list[str]]:
-    plan = cpu.plan(problem)
-    forward = Pass("cpu", plan.path, plan.level, plan.workers, plan.products)
-    backward = Pass("cpu", "blocks", plan.level, torch.get_num_threads(), plan.products)
-    return forward, backward, [*_level(plan), *_threads(plan), *_copies(problem)]
-
-
-def _level(plan: cpu.Plan) -> list[str]:
-    here, built = native.levels(), native.built_levels()
-    if plan.level != here[-1]:
-        return [
-            f"Level {plan.level}, although this machine can run {here[-1]}: SIGHTLINE_ISA says so. Unset it."
-        ]
-    if plan.level != built[-1]:
-        missing = ", ".join(built[built.index(plan.level) + 1 :])
-        return [f"Level {plan.level} is this machine's best; the build also has {missing}, which it lacks."]
-    return []
-
-
-def _threads(plan: cpu.Plan) -> list[str]:
-    allowed = torch.get_num_threads()
-    if plan.workers >= allowed:
-        return []
-    if plan.parts <= plan.workers:
-        pieces = f"{plan.parts} piece{'s' * (plan.parts != 1)}"
-        why = f"the work comes in {pieces}. Larger batches have more"
-    else:
-        why = "the call is too short: waking more would cost more than it saves. Larger batches use more"
-    return [f"{plan.workers} of {allowed} threads: {why}."]
-
-
-def _copies(problem: Problem) -> list[str]:
-    return [f"{name}: copied in every call, because {why}." for name, why in cpu.copied(problem).items()]
+    backend, reason = decide(problem)
+    plan = backend.plan(problem)
+    title = backend.title[0].upper() + backend.title[1:]
+    slower = () if reason is None else (f"{title} instead of the native kernels: {reason}.",)
+    reasons = (*slower, *plan.reasons, *_dense(problem))
+    return Explanation(plan.forward, plan.backward, _mask(problem), plan.computed, reasons)
 
 
 def _mask(problem: Problem) -> str:

@@ -8,7 +8,7 @@ import sys
 import torch
 
 from sightline._version import __version__
-from sightline.backends import native
+from sightline.backends.wings import WINGS
 
 
 def info() -> dict[str, str]:
@@ -22,20 +22,13 @@ def info() -> dict[str, str]:
         >>> sightline.info()["sightline"] == sightline.__version__
         True
     """
-    found = {
+    facts = {
         "sightline": __version__,
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "machine": f"{platform.machine()} {platform.system()}",
         "threads": str(torch.get_num_threads()),
     }
-    missing = native.available()
-    if missing is not None:
-        return found | {"native core": f"not available: {missing}"}
-    built = native.built_levels()
-    return found | {
-        "native core": str(native.library()._name),
-        "levels built": ", ".join(built),
-        "levels here": ", ".join(native.levels()),
-        "level active": built[native.level()],
-    }
+    for wing in WINGS:
+        facts |= wing.facts()
+    return facts

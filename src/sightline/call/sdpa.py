@@ -21,13 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import sightline
 from sightline.biases import Bias
+from sightline.call.attention import attention
 from sightline.common.check import is_eager
-from sightline.masks import Mask
+from sightline.lowering import DTYPES
+from sightline.masks import Mask, causal
 
 _OPERATOR = torch.ops.aten.scaled_dot_product_attention.default
-_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 class sdpa_override:  # noqa: N801  (a context manager, in the manner of torch.no_grad)
@@ -178,7 +178,7 @@ def why_not(
         return "a subclass of Tensor"
     if any(t.device.type != "cpu" or t.layout is not torch.strided for t in given):
         return "another device or layout"
-    if query.dtype not in _DTYPES or any(t.dtype != query.dtype for t in (key, value)):
+    if query.dtype not in DTYPES or any(t.dtype != query.dtype for t in (key, value)):
         return "dtypes that PyTorch refuses"
     if any(t.dim() < 2 or 0 in t.shape for t in (query, key, value)):
         return "no entries"
@@ -247,8 +247,8 @@ def scaled_dot_product_attention(
         placed = _four_mask(attn_mask, lead)
         mask, bias = (placed, None) if attn_mask.dtype == torch.bool else (None, placed)
     elif is_causal:
-        mask = sightline.causal(align="top-left")
-    context = sightline.attention(*four, mask=mask, bias=bias, scale=scale, dropout=dropout_p)
+        mask = causal(align="top-left")
+    context = attention(*four, mask=mask, bias=bias, scale=scale, dropout=dropout_p)
     return context.reshape(*lead, *context.shape[-2:])
 
 

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 try:
     from torch._C import (
@@ -24,8 +23,13 @@ try:
         _dispatch_tls_local_include_set,
         _len_torch_function_stack,
     )
+    from torch.autograd import _profiler_enabled, forward_ad  # type: ignore[attr-defined]
 
-    _OFFERED = hasattr(DispatchKeySet, "from_raw_repr") and hasattr(DispatchKeySet, "raw_repr")
+    _OFFERED = (
+        hasattr(DispatchKeySet, "from_raw_repr")
+        and hasattr(DispatchKeySet, "raw_repr")
+        and hasattr(forward_ad, "_current_level")
+    )
 except ImportError:  # private names, which a later PyTorch may drop
     _OFFERED = False
 
@@ -38,7 +42,7 @@ def is_quiet() -> bool:
         not torch.compiler.is_compiling()
         and _OFFERED
         and _len_torch_function_stack() == 0
-        and not torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
+        and not _profiler_enabled()
         and forward_ad._current_level < 0
         and _harmless(
             _dispatch_tls_local_include_set().raw_repr(), _dispatch_tls_local_exclude_set().raw_repr()

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sightline.backends import chunked, cpu
-from sightline.backends.problem import Problem
-from sightline.backends.select import select_rows, strided
-from sightline.backends.stages import compute_dtype
+from sightline.backends import Problem, Work, choose
+from sightline.backends.problem import compute_dtype
 
 
 @dataclass(frozen=True)
@@ -44,13 +42,9 @@ class RowLse:
         known = self.known[:, :, rows]
         return known.numel() - int(known.sum())
 
-    def fill(self, problem: Problem, rows: slice, native: bool) -> None:
-        """Makes the lse of some rows known, each of these natively or not."""
+    def fill(self, problem: Problem, rows: slice) -> None:
+        """Makes the lse of some rows known."""
         if self.missing(rows) == 0:
             return
-        if native and not strided(problem, rows):
-            found = cpu.lse(select_rows(problem, rows))
-        else:
-            found = chunked.lse(problem, rows)
-        self.values[:, :, rows] = found
+        self.values[:, :, rows] = choose(problem, Work("lse", rows)).lse(problem, rows)
         self.known[:, :, rows] = True

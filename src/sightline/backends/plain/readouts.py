@@ -9,37 +9,24 @@ Letters: B batch, H heads, N queries, M keys; a block has b x H x n x m entries.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from sightline.backends.problem import Problem
-from sightline.backends.stages import Block, compute_dtype, logits, part, schedule, weights_of
+from sightline.backends.block import MatrixBlock
+from sightline.backends.contract import ALL, Answer, Request, Values
+from sightline.backends.plain.forward import blocks
+from sightline.backends.problem import Problem, compute_dtype
+from sightline.backends.select import part
 from sightline.positions.align import Align, offsets
-
-
-class Values(NamedTuple):
-    """Largest weights and the keys that have them, both [B,H,N] or [B,H,N,k]; index -1 for "no key"."""
-
-    values: Tensor
-    indices: Tensor
-
-
-class View(NamedTuple):
-    """What a readout sees of one block."""
-
-    block: Block
-    masked: Tensor
-    weights: Tensor
-    lse: Tensor
 
 
 class Readout(Protocol):
     """A readout that takes blocks."""
 
-    def take(self, view: View) -> None:
+    def take(self, block: MatrixBlock) -> None:
         """Adds one block; its columns are never empty."""
 
     def result(self) -> Any:
@@ -47,21 +34,19 @@ class Readout(Protocol):
 
 
 def run(
-    problem: Problem,
-    lse: Tensor,
-    readouts: Sequence[Readout],
-    rows: slice | None = None,
-    cols: slice | None = None,
+    problem: Problem, lse: Tensor, readouts: Sequence[Readout], rows: slice = ALL, cols: slice = ALL
 ) -> list[Any]:
     """The results of several readouts from one pass over the matrix (or a part of it)."""
-    for block in schedule(problem, rows, cols):
-        if block.cols.start < block.cols.stop:
-            masked = logits(problem, block)
-            lse_rows = lse[block.batch, :, block.rows]
-            view = View(block, masked, weights_of(masked, lse_rows), lse_rows)
-            for readout in readouts:
-                readout.take(view)
+    for block in blocks(problem, rows, cols, lse):
+        for readout in readouts:
+            readout.take(block)
     return [readout.result() for readout in readouts]
+
+
+def named(problem: Problem, lse: Tensor, requests: Sequence[Request]) -> dict[str, Answer]:
+    """Several readouts by name, from one pass."""
+    passes = [_NAMED[request.name](problem, request) for request in requests]
+    return dict(zip((request.name for request in requests), run(problem, lse, passes), strict=True))
 
 
 def _zeros(problem: Problem, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -74,11 +59,11 @@ class Entropy:
     def __init__(self, problem: Problem) -> None:
         self.out = _zeros(problem, *problem.shape[:3])
 
-    def take(self, view: View) -> None:
-        batch, rows, _ = view.block
+    def take(self, block: MatrixBlock) -> None:
+        batch, rows, _ = block.place
         # ln w = masked - lse, read as 0 where w is 0: 0 · ln 0 counts as 0.
-        logs = torch.where(view.weights > 0, view.masked - view.lse[..., None], 0)
-        self.out[batch, :, rows] = -(view.weights * logs).sum(-1)
+        logs = torch.where(block.weights > 0, block.masked - block.lse[..., None], 0)
+        self.out[batch, :, rows] = -(block.weights * logs).sum(-1)
 
     def result(self) -> Tensor:
         return self.out
@@ -92,9 +77,9 @@ class Received:
         self.dtype = compute_dtype(problem)
         self.out = _zeros(problem, b, h, m, dtype=torch.float64)
 
-    def take(self, view: View) -> None:
-        batch, _, cols = view.block
-        self.out[batch, :, cols] += view.weights.sum(-2)
+    def take(self, block: MatrixBlock) -> None:
+        batch, _, cols = block.place
+        self.out[batch, :, cols] += block.weights.sum(-2)
 
     def result(self) -> Tensor:
         return self.out.to(self.dtype)
@@ -107,11 +92,11 @@ class Max:
         self.values = _zeros(problem, *problem.shape[:3])
         self.indices = torch.full_like(self.values, -1, dtype=torch.int64)
 
-    def take(self, view: View) -> None:
-        batch, rows, cols = view.block
-        index = view.masked.argmax(-1)
-        best = view.masked.gather(-1, index[..., None])[..., 0]
-        self.values[batch, :, rows] = view.weights.gather(-1, index[..., None])[..., 0]
+    def take(self, block: MatrixBlock) -> None:
+        batch, rows, cols = block.place
+        index = block.masked.argmax(-1)
+        best = block.masked.gather(-1, index[..., None])[..., 0]
+        self.values[batch, :, rows] = block.weights.gather(-1, index[..., None])[..., 0]
         self.indices[batch, :, rows] = torch.where(best > -math.inf, index + cols.start, -1)
 
     def result(self) -> Values:
@@ -124,9 +109,9 @@ class MaxScore:
     def __init__(self, problem: Problem) -> None:
         self.out = torch.full_like(_zeros(problem, *problem.shape[:3]), -math.inf)
 
-    def take(self, view: View) -> None:
-        batch, rows, _ = view.block
-        self.out[batch, :, rows] = view.masked.amax(-1)
+    def take(self, block: MatrixBlock) -> None:
+        batch, rows, _ = block.place
+        self.out[batch, :, rows] = block.masked.amax(-1)
 
     def result(self) -> Tensor:
         return self.out
@@ -140,11 +125,11 @@ class TopK:
         self.values = _zeros(problem, *problem.shape[:3], k)
         self.indices = torch.full_like(self.values, -1, dtype=torch.int64)
 
-    def take(self, view: View) -> None:
-        batch, rows, cols = view.block
-        k = min(self.k, view.masked.shape[-1])
-        best, index = view.masked.topk(k, dim=-1)
-        self.values[batch, :, rows, :k] = view.weights.gather(-1, index)
+    def take(self, block: MatrixBlock) -> None:
+        batch, rows, cols = block.place
+        k = min(self.k, block.masked.shape[-1])
+        best, index = block.masked.topk(k, dim=-1)
+        self.values[batch, :, rows, :k] = block.weights.gather(-1, index)
         self.indices[batch, :, rows, :k] = torch.where(best > -math.inf, index + cols.start, -1)
 
     def result(self) -> Values:
@@ -159,14 +144,14 @@ class Distance:
         self.out = _zeros(problem, *problem.shape[:3])
         self.offset = offsets(align, b, n, m, problem.query.device)
 
-    def take(self, view: View) -> None:
-        batch, rows, cols = view.block
+    def take(self, block: MatrixBlock) -> None:
+        batch, rows, cols = block.place
         device = self.out.device
         query = torch.arange(self.out.shape[2], device=device)[rows]
         query = query + part(self.offset, 0, batch)[:, None]
         key = torch.arange(cols.start, cols.stop, device=device)
         steps = (query[..., None] - key).abs().to(self.out.dtype)
-        self.out[batch, :, rows] = (view.weights * steps[:, None]).sum(-1)
+        self.out[batch, :, rows] = (block.weights * steps[:, None]).sum(-1)
 
     def result(self) -> Tensor:
         return self.out
@@ -175,19 +160,20 @@ class Distance:
 class Mass:
     """Σ of the weights of each segment of keys: [B,H,N,S]."""
 
-    def __init__(self, problem: Problem, segments: Tensor) -> None:
+    def __init__(self, problem: Problem, segments: Tensor | None) -> None:
         b, h, n, _ = problem.shape
+        assert segments is not None
         self.segments = segments if segments.dim() == 2 else segments[None]
         count = int(segments.max()) + 1 if segments.numel() else 0
         self.out = _zeros(problem, b, h, n, count)
 
-    def take(self, view: View) -> None:
-        batch, rows, cols = view.block
+    def take(self, block: MatrixBlock) -> None:
+        batch, rows, cols = block.place
         segments = part(self.segments, 0, batch)[:, None, None, cols]
         sums = torch.zeros(
-            (*view.weights.shape[:3], self.out.shape[3]), dtype=self.out.dtype, device=self.out.device
+            (*block.weights.shape[:3], self.out.shape[3]), dtype=self.out.dtype, device=self.out.device
         )
-        self.out[batch, :, rows] = sums.scatter_add(3, segments.expand(view.weights.shape), view.weights)
+        self.out[batch, :, rows] = sums.scatter_add(3, segments.expand(block.weights.shape), block.weights)
 
     def result(self) -> Tensor:
         return self.out
@@ -200,9 +186,9 @@ class Product:
         self.x = x.to(compute_dtype(problem))
         self.out = _zeros(problem, *problem.shape[:3], x.shape[-1])
 
-    def take(self, view: View) -> None:
-        batch, rows, cols = view.block
-        self.out[batch, :, rows] = view.weights @ part(self.x, 0, batch)[:, :, cols]
+    def take(self, block: MatrixBlock) -> None:
+        batch, rows, cols = block.place
+        self.out[batch, :, rows] = block.weights @ part(self.x, 0, batch)[:, :, cols]
 
     def result(self) -> Tensor:
         return self.out
@@ -216,45 +202,21 @@ class TransposedProduct:
         self.x = x.to(compute_dtype(problem))
         self.out = _zeros(problem, b, h, m, x.shape[-1])
 
-    def take(self, view: View) -> None:
-        batch, rows, cols = view.block
+    def take(self, block: MatrixBlock) -> None:
+        batch, rows, cols = block.place
         rows_of_x = part(self.x, 0, batch)[:, :, rows]
-        self.out[batch, :, cols] += view.weights.transpose(-1, -2) @ rows_of_x
+        self.out[batch, :, cols] += block.weights.transpose(-1, -2) @ rows_of_x
 
     def result(self) -> Tensor:
         return self.out
 
 
-class Part:
-    """The weights themselves, of some rows and columns: [B,H,n,m]."""
-
-    def __init__(self, problem: Problem, rows: slice, cols: slice) -> None:
-        b, h, n, m = problem.shape
-        self.first, last, self.step = rows.indices(n)
-        self.left, right, self.stride = cols.indices(m)
-        height = len(range(self.first, last, self.step))
-        width = len(range(self.left, right, self.stride))
-        self.out = _zeros(problem, b, h, height, width)
-
-    def take(self, view: View) -> None:
-        batch, rows, cols = view.block
-        begin = (rows.start - self.first) // self.step
-        # The first wanted column within the block's.
-        skip = (self.left - cols.start) % self.stride
-        left = (cols.start + skip - self.left) // self.stride
-        found = view.weights[..., skip :: self.stride]
-        self.out[batch, :, begin : begin + found.shape[2], left : left + found.shape[3]] = found
-
-    def result(self) -> Tensor:
-        return self.out
-
-
-NAMED: Mapping[str, Any] = {
-    "entropy": Entropy,
-    "received": Received,
-    "max": Max,
-    "max_score": MaxScore,
-    "topk": TopK,
-    "distance": Distance,
-    "mass": Mass,
+_NAMED: dict[str, Callable[[Problem, Request], Readout]] = {
+    "entropy": lambda problem, request: Entropy(problem),
+    "received": lambda problem, request: Received(problem),
+    "max": lambda problem, request: Max(problem),
+    "max_score": lambda problem, request: MaxScore(problem),
+    "topk": lambda problem, request: TopK(problem, request.k),
+    "distance": lambda problem, request: Distance(problem, request.align),
+    "mass": lambda problem, request: Mass(problem, request.segments),
 }

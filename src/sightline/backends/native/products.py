@@ -15,10 +15,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sightline.backends import cpu
+from sightline.backends.native import kernels
 from sightline.backends.problem import Problem
-from sightline.backends.select import select_batch, select_heads
-from sightline.backends.stages import part
+from sightline.backends.select import part, select_batch, select_heads
 
 #: Bytes of queries and keys that are converted or repeated at a time (at least one group of heads).
 CONVERTED = 1 << 26
@@ -31,7 +30,7 @@ def product(problem: Problem, x: Tensor) -> Tensor:
 
     def attend(piece: Problem, _: tuple[slice, slice], values: Tensor) -> Tensor:
         values = values.expand(*piece.key.shape[:3], -1)
-        return cpu.forward(replace(piece, value=values), want_lse=False)[0]
+        return kernels.forward(replace(piece, value=values), want_lse=False)[0]
 
     # Heads of a group share values, unless x has some for each.
     return _by_pieces(problem, x, x.shape[1] > 1, problem.shape[2], attend)
@@ -45,7 +44,7 @@ def transposed_product(problem: Problem, lse: Tensor, x: Tensor) -> Tensor:
         # Their gradient needs neither the values nor the context: any will do.
         values = torch.zeros(upstream.shape[3]).expand(*piece.key.shape[:3], -1)
         problem_of_piece = replace(piece, value=values)
-        return cpu.backward(problem_of_piece, upstream, lse[place].float(), upstream, None, ("value",))[
+        return kernels.backward(problem_of_piece, upstream, lse[place].float(), upstream, None, ("value",))[
             "value"
         ]
 

@@ -1,4 +1,4 @@
-"""The cells of a picture [B,H,height,width], joined from rows of cells."""
+"""The cells of a picture of the matrix: which cell a place belongs to, and how rows of cells are joined."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
-
-from sightline.backends.pool import max_along
 
 
 class Grid:
@@ -31,8 +29,8 @@ class Grid:
         for field, whole in self.cells.items():
             part = whole[:, heads, first:last]
             if field == "cell_max":
-                found = max_along(rows[field].float(), 2, cell - first, last - first)
-                part.copy_(torch.maximum(part, found))
+                largest = max_along(rows[field].float(), 2, cell - first, last - first)
+                part.copy_(torch.maximum(part, largest))
             else:
                 part.index_add_(2, cell - first, rows[field].double())
 
@@ -44,3 +42,22 @@ class Grid:
             return self.cells["cell_sum"].float()
         # Nothing divided by nothing is NaN: absent.
         return (self.cells["cell_sum"] / self.cells["cell_seen"]).float()
+
+
+def cell_of(length: int, cells: int, device: torch.device) -> Tensor:
+    """Each place's cell: the r with r·length//cells <= place < (r+1)·length//cells."""
+    place = torch.arange(length, device=device)
+    return ((place + 1) * cells - 1) // max(1, length)
+
+
+def max_along(x: Tensor, axis: int, cell: Tensor, cells: int) -> Tensor:
+    """The largest entry of each cell along an axis; -inf for a cell without any. ``cell`` ascends."""
+    borders = torch.searchsorted(cell, torch.arange(cells + 1, device=x.device))
+    first, size = borders[:-1], borders.diff()
+    step = torch.arange(max(1, int(size.max())), device=x.device)
+    # Short cells read their last entry again, which changes no maximum.
+    place = (first[:, None] + torch.minimum(step, (size - 1).clamp(min=0)[:, None])).clamp(max=len(cell) - 1)
+    shape = (*x.shape[:axis], *place.shape, *x.shape[axis + 1 :])
+    chosen = x.index_select(axis, place.flatten()).reshape(shape).amax(axis + 1)
+    empty = (size == 0).reshape([-1 if a == axis else 1 for a in range(4)])
+    return chosen.masked_fill(empty, -math.inf)

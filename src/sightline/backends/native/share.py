@@ -1,4 +1,4 @@
-"""Which share of the matrix a backend computes, mask being what it is."""
+"""Which share of the matrix the native kernels compute, counted in the tiles that they skip by."""
 
 from __future__ import annotations
 
@@ -6,30 +6,20 @@ import torch
 from torch import Tensor
 
 from sightline.backends.problem import Problem
-from sightline.backends.stages import schedule
 from sightline.positions import key_ranges
 
-# The native kernels skip what 16 queries do not see of 16 keys.
+# The kernels skip what 16 queries do not see of 16 keys.
 _TILE = 16
 
 
-def computed_share(problem: Problem, backend: str) -> float:
-    """From 0 to 1. For the native kernels counted in tiles of 16 x 16, which is what they skip by."""
-    b, h, n, m = problem.shape
-    if 0 in (b, h, n, m):
+def computed_share(problem: Problem) -> float:
+    """From 0 to 1."""
+    if 0 in problem.shape:
         return 0.0
-    if backend == "chunked":
-        blocks = schedule(problem)
-        entries = sum(_length(x.batch) * _length(x.rows) * max(0, _length(x.cols)) for x in blocks)
-        return entries / (b * n * m)
     seen = _tiles_of_ranges(problem)
     if problem.visible is not None:
-        seen = seen & _tiles_of_mask(problem.visible, m)
+        seen = seen & _tiles_of_mask(problem.visible, problem.shape[3])
     return float(seen.double().mean())
-
-
-def _length(part: slice) -> int:
-    return len(range(part.start, part.stop, part.step or 1))
 
 
 def _tiles_of_ranges(problem: Problem) -> Tensor:

@@ -1,4 +1,4 @@
-"""The native library: finding it, its instruction-set levels, and its structs, through ctypes.
+"""The native library: finding it, and its instruction-set levels, through ctypes.
 
 The library speaks plain C (``native/include/sightline.h``), so one build serves every Python and PyTorch.
 ctypes releases the GIL during each call.
@@ -10,13 +10,12 @@ import ctypes
 import functools
 import os
 import platform
-import struct
 import sys
 from pathlib import Path
 
 from sightline.common.check import SettingError
 
-ABI = 3
+ABI = 4
 _MESSAGES = {
     1: "out of memory",
     2: "unknown level",
@@ -24,103 +23,6 @@ _MESSAGES = {
     4: "invalid argument",
     5: "failed",
 }
-
-
-class ProblemStruct(ctypes.Structure):
-    """sightline_problem; see the header for what each field means."""
-
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("batch", "heads", "kv_heads", "queries", "keys")),
-        *((name, ctypes.c_int64) for name in ("width", "value_width")),
-        ("query", ctypes.c_void_p),
-        ("query_stride", ctypes.c_int64 * 3),
-        ("key", ctypes.c_void_p),
-        ("key_stride", ctypes.c_int64 * 3),
-        ("value", ctypes.c_void_p),
-        ("value_stride", ctypes.c_int64 * 3),
-        ("dtype", ctypes.c_int32),
-        ("scale", ctypes.c_float),
-        ("softcap", ctypes.c_float),
-        ("ranges", ctypes.c_void_p),
-        ("range_stride", ctypes.c_int64 * 3),
-        ("range_count", ctypes.c_int64),
-        ("visible", ctypes.c_void_p),
-        ("visible_stride", ctypes.c_int64 * 4),
-        ("visible_map", ctypes.c_void_p),
-        ("visible_map_stride", ctypes.c_int64 * 3),
-        ("bias", ctypes.c_void_p),
-        ("bias_dtype", ctypes.c_int32),
-        ("bias_stride", ctypes.c_int64 * 4),
-        ("slopes", ctypes.c_void_p),
-        ("slope_stride", ctypes.c_int64 * 2),
-        ("table", ctypes.c_void_p),
-        ("table_stride", ctypes.c_int64),
-        ("radius", ctypes.c_int64),
-        ("offset", ctypes.c_void_p),
-        ("offset_stride", ctypes.c_int64),
-        ("sinks", ctypes.c_void_p),
-        ("sink_stride", ctypes.c_int64),
-        ("seed", ctypes.c_uint64),
-        ("keep_threshold", ctypes.c_uint32),
-        ("keep_scale", ctypes.c_float),
-    ]
-
-
-# The same fields in the same order, to be written in one go.
-PROBLEM = struct.Struct("@7q P3q P3q P3q i2f P3qq P4q P3q Pi4q P2q Pqq Pq Pq QIf")
-
-
-class GradientsStruct(ctypes.Structure):
-    """sightline_gradients; null pointers are not computed."""
-
-    _fields_ = [
-        ("context", ctypes.c_void_p),
-        ("context_stride", ctypes.c_int64 * 3),
-        ("lse", ctypes.c_void_p),
-        ("grad_context", ctypes.c_void_p),
-        ("grad_context_stride", ctypes.c_int64 * 3),
-        ("grad_lse", ctypes.c_void_p),
-        ("query", ctypes.c_void_p),
-        ("query_stride", ctypes.c_int64 * 3),
-        ("key", ctypes.c_void_p),
-        ("key_stride", ctypes.c_int64 * 3),
-        ("value", ctypes.c_void_p),
-        ("value_stride", ctypes.c_int64 * 3),
-        ("bias", ctypes.c_void_p),
-        ("bias_stride", ctypes.c_int64 * 4),
-        *((name, ctypes.c_void_p) for name in ("slopes", "table", "sinks")),
-    ]
-
-
-GRADIENTS = struct.Struct("@P3q P P3q P P3q P3q P3q P4q 3P")
-
-
-class ReadoutsStruct(ctypes.Structure):
-    """sightline_readouts; null pointers are not computed."""
-
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("entropy", "received", "max_weight", "max_index")),
-        *((name, ctypes.c_void_p) for name in ("max_score", "topk_weights", "topk_indices")),
-        ("k", ctypes.c_int64),
-        ("distance", ctypes.c_void_p),
-        ("position", ctypes.c_void_p),
-        ("position_stride", ctypes.c_int64),
-        ("cells", ctypes.c_void_p),
-        ("cell_stride", ctypes.c_int64),
-        ("cell_count", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("cell_sum", "cell_max", "cell_seen")),
-    ]
-
-
-class PlanStruct(ctypes.Structure):
-    """sightline_plan_info."""
-
-    _fields_ = [
-        ("path", ctypes.c_int32),
-        ("workers", ctypes.c_int32),
-        ("parts", ctypes.c_int64),
-        ("pairs", ctypes.c_int32),
-    ]
 
 
 @functools.cache
@@ -138,9 +40,9 @@ def library() -> ctypes.CDLL:
     for peak in (lib.sightline_peak_gflops, lib.sightline_peak_dot_gflops):
         peak.restype = ctypes.c_double
         peak.argtypes = [ctypes.c_int32, ctypes.c_double]
-    found = lib.sightline_abi()
-    if found != ABI:
-        raise OSError(f"{path} speaks version {found} of the interface, expected {ABI}. Build it again.")
+    spoken = lib.sightline_abi()
+    if spoken != ABI:
+        raise OSError(f"{path} speaks version {spoken} of the interface, expected {ABI}. Build it again.")
     return lib
 
 

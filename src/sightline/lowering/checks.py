@@ -1,4 +1,4 @@
-"""From what the caller gave to what a backend gets: every check, then masks and biases lowered."""
+"""Checks of what a caller of attention gives: tensors, shapes, numbers."""
 
 from __future__ import annotations
 
@@ -7,59 +7,20 @@ import math
 import torch
 from torch import Tensor
 
-from sightline.backends.problem import Problem
-from sightline.biases import Bias, LoweredBias, as_bias
 from sightline.common.check import check_device, is_eager
-from sightline.masks import Lowered, Mask, as_mask
 
-_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-
-
-def lower(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor | None,
-    *,
-    mask: Mask | Tensor | None = None,
-    bias: Bias | Tensor | None = None,
-    scale: float | None = None,
-    softcap: float | None = None,
-    sinks: Tensor | None = None,
-    dropout: float = 0.0,
-) -> Problem:
-    """The checked and lowered problem; see :func:`sightline.attention` for the arguments and errors."""
-    _check_tensors(query, key, value)
-    _check_shapes(query, key, value)
-    shape = (*query.shape[:3], key.shape[2])
-    seen = Lowered(None, None) if mask is None else as_mask(mask).lower(shape, query.device)
-    weighed = LoweredBias() if bias is None else as_bias(bias).lower(shape, query.device)
-    check_dropout(dropout)
-    return Problem(
-        query,
-        key,
-        value,
-        scale=1 / math.sqrt(query.shape[3]) if scale is None else _finite("scale", scale),
-        softcap=None if softcap is None else _positive("softcap", softcap),
-        ranges=seen.ranges,
-        visible=seen.visible,
-        bias=weighed.bias,
-        slopes=weighed.slopes,
-        table=weighed.table,
-        offset=weighed.offset,
-        sinks=None if sinks is None else _checked_sinks(sinks, query),
-        dropout=float(dropout),
-        # Drawn from PyTorch's generator, so torch.manual_seed decides.
-        seed=torch.randint(2**62, (), device=query.device) if dropout > 0 else None,
-    )
+#: The dtypes that attention is computed for.
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
-def _check_tensors(query: Tensor, key: Tensor, value: Tensor | None) -> None:
+def check_tensors(query: Tensor, key: Tensor, value: Tensor | None) -> None:
+    """Raises for what is no tensor of four axes, for dtypes and devices that differ."""
     for name, tensor in (("query", query), ("key", key), ("value", value)):
         if tensor is None and name == "value":
             continue
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}.")
-        if tensor.dtype not in _DTYPES:
+        if tensor.dtype not in DTYPES:
             raise TypeError(
                 f"{name}: dtype {tensor.dtype} is not supported; "
                 "use float32, bfloat16, float16 or float64, for instance with .float()."
@@ -75,7 +36,8 @@ def _check_tensors(query: Tensor, key: Tensor, value: Tensor | None) -> None:
         check_device(name, tensor, query.device)
 
 
-def _check_shapes(query: Tensor, key: Tensor, value: Tensor | None) -> None:
+def check_shapes(query: Tensor, key: Tensor, value: Tensor | None) -> None:
+    """Raises for shapes that do not fit together."""
     b, h, _, d = query.shape
     if d == 0:
         raise ValueError("query: width 0 (axis D, the last); a query needs at least one number.")
@@ -101,7 +63,8 @@ def _check_shapes(query: Tensor, key: Tensor, value: Tensor | None) -> None:
                 )
 
 
-def _checked_sinks(sinks: Tensor, query: Tensor) -> Tensor:
+def checked_sinks(sinks: Tensor, query: Tensor) -> Tensor:
+    """The sinks, or an error."""
     if not isinstance(sinks, Tensor) or not sinks.is_floating_point():
         kind = sinks.dtype if isinstance(sinks, Tensor) else type(sinks).__name__
         raise TypeError(f"sinks: expected a floating tensor [H], got {kind}.")
@@ -114,15 +77,17 @@ def _checked_sinks(sinks: Tensor, query: Tensor) -> Tensor:
     return sinks
 
 
-def _finite(name: str, number: float) -> float:
+def finite(name: str, number: float) -> float:
+    """The number, or an error where it is infinite or NaN."""
     number = _number(name, number)
     if not math.isfinite(number):
         raise ValueError(f"{name}: must be finite, got {number}.")
     return number
 
 
-def _positive(name: str, number: float) -> float:
-    number = _finite(name, number)
+def positive(name: str, number: float) -> float:
+    """The number, or an error where it is not above 0."""
+    number = finite(name, number)
     if number <= 0:
         raise ValueError(f"{name}: must be above 0, got {number}. None leaves it out.")
     return number
@@ -138,6 +103,6 @@ def _number(name: str, number: float) -> float:
 
 
 def check_dropout(dropout: float) -> None:
-    """Refuses what is no share."""
+    """Raises for a dropout outside [0, 1]."""
     if not 0 <= _number("dropout", dropout) <= 1:
         raise ValueError(f"dropout: must lie between 0 and 1, got {dropout}.")

@@ -1,0 +1,221 @@
+"""One block of the matrix, stage by stage, in plain PyTorch: the rules of attention on any device.
+
+Half precision is computed in float32, float64 in float64.
+
+Letters: B batch, H heads, G key/value heads, N queries, M keys; a block has b x H x n x m entries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sightline.backends.grouped import grouped_product
+from sightline.backends.problem import Problem, compute_dtype
+from sightline.backends.schedule import Place
+from sightline.backends.select import part
+from sightline.common.vocabulary import STAGES
+from sightline.common.zones import zone
+from sightline.positions import key_ranges
+
+
+class MatrixBlock:
+    """A block of the matrix; each stage is computed when it is first asked for.
+
+    Args:
+        problem: whose matrix.
+        place: which part; its rows may have a step, its columns have none.
+        lse: [B,H,N] of the whole matrix, for the weights, or what gives it when it is asked for; ``None``
+            where only logits are.
+    """
+
+    def __init__(
+        self, problem: Problem, place: Place, lse: Tensor | Callable[[], Tensor] | None = None
+    ) -> None:
+        self.problem, self.place = problem, place
+        self._lse = lse
+        self._known: dict[str, Tensor] = {}
+
+    @property
+    def batch(self) -> slice:
+        """Its batch entries."""
+        return self.place.batch
+
+    @property
+    def rows(self) -> slice:
+        """Its queries."""
+        return self.place.rows
+
+    @property
+    def cols(self) -> slice:
+        """Its keys."""
+        return self.place.cols
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(b, H, n, m)."""
+        b, h, n, m = self.problem.shape
+        batch, rows, cols = self.place
+        return len(range(b)[batch]), h, len(range(n)[rows]), len(range(m)[cols])
+
+    @property
+    def lse(self) -> Tensor:
+        """The lse of its rows, [b,H,n]."""
+        if self._lse is None:
+            raise ValueError("lse: this block was made without one, and weights need it.")
+        whole = self._lse if isinstance(self._lse, Tensor) else self._lse()
+        return whole[self.batch, :, self.rows]
+
+    @property
+    def scaled(self) -> Tensor:
+        """Scores times the scale, [b,H,n,m]."""
+        return self.stage("scaled")
+
+    @property
+    def capped(self) -> Tensor:
+        """What the softcap leaves of the scaled scores, [b,H,n,m]."""
+        return self.stage("capped")
+
+    @property
+    def masked(self) -> Tensor:
+        """The logits, -inf where a query may not look, [b,H,n,m]."""
+        return self.stage("masked")
+
+    @property
+    def weights(self) -> Tensor:
+        """exp(masked - lse), [b,H,n,m]; 0 throughout a row with nothing to look at."""
+        return self.stage("weights")
+
+    @property
+    def visible(self) -> Tensor:
+        """Whether each query may look at each key, [b,H,n,m] bool; takes no look at the scores."""
+        hidden = hidden_of(self.problem, self.place)
+        device = self.problem.query.device
+        seen = torch.ones((), dtype=torch.bool, device=device) if hidden is None else ~hidden
+        if self.problem.bias is not None:
+            seen = seen & (_part_of_term(self.problem.bias, self.place) > -math.inf)
+        return seen.expand(self.shape)
+
+    def stage(self, name: str) -> Tensor:
+        """The block at one stage: [b,H,n,m], or [b,H,n,E] for "context", summed over these keys alone."""
+        if name not in self._known:
+            self._known[name] = self._computed(name)
+        return self._known[name]
+
+    def _computed(self, name: str) -> Tensor:
+        at = STAGES.index(name)
+        if at == 0:
+            with zone(name):
+                return _scores(self.problem, self.place)
+        if name == "weights":
+            masked = self.stage("masked")  # kept, as most who want weights want them both
+            with zone(name):
+                return weights_of(masked, self.lse)
+        earlier = STAGES[at - 1]
+        before = self._known[earlier] if earlier in self._known else self._computed(earlier)
+        with zone(name):
+            return _RULES[name](self.problem, self.place, before)
+
+
+def _scores(problem: Problem, place: Place) -> Tensor:
+    dtype = compute_dtype(problem)
+    query = problem.query[place.batch, :, place.rows].to(dtype)
+    key = problem.key[place.batch, :, place.cols].to(dtype)
+    return grouped_product(query, key.transpose(-1, -2))
+
+
+def _scale(problem: Problem, place: Place, scores: Tensor) -> Tensor:
+    return scores * problem.scale
+
+
+def _cap(problem: Problem, place: Place, scaled: Tensor) -> Tensor:
+    return cap(problem, scaled)
+
+
+def _add_bias(problem: Problem, place: Place, capped: Tensor) -> Tensor:
+    bias = bias_of(problem, place)
+    return capped if bias is None else capped + bias
+
+
+def _hide(problem: Problem, place: Place, biased: Tensor) -> Tensor:
+    hidden = hidden_of(problem, place)
+    return biased if hidden is None else biased.masked_fill(hidden, -math.inf)
+
+
+def _weigh_values(problem: Problem, place: Place, weights: Tensor) -> Tensor:
+    if problem.value is None:
+        raise ValueError("value: the matrix holds none, and a context needs it. Make it with a value.")
+    return grouped_product(weights, problem.value[place.batch, :, place.cols].to(weights.dtype))
+
+
+_RULES: dict[str, Callable[[Problem, Place, Tensor], Tensor]] = {
+    "scaled": _scale,
+    "capped": _cap,
+    "biased": _add_bias,
+    "masked": _hide,
+    "context": _weigh_values,
+}
+
+
+def cap(problem: Problem, scaled: Tensor) -> Tensor:
+    """softcap · tanh(scaled / softcap), or the scaled scores where there is no softcap."""
+    if problem.softcap is None:
+        return scaled
+    return problem.softcap * torch.tanh(scaled / problem.softcap)
+
+
+def steps(problem: Problem, place: Place) -> Tensor:
+    """j - i - offset, [1|b, n, m]."""
+    device = problem.query.device
+    query = torch.arange(problem.shape[2], device=device)[place.rows]
+    key = torch.arange(place.cols.start, place.cols.stop, device=device)
+    assert problem.offset is not None
+    return key - (query[:, None] + part(problem.offset, 0, place.batch)[:, None, None])
+
+
+def bias_of(problem: Problem, place: Place) -> Tensor | None:
+    """The sum of all bias terms, broadcasting to [b,H,n,m]; ``None`` if there is none."""
+    dtype = compute_dtype(problem)
+    total = None
+    if problem.bias is not None:
+        total = _part_of_term(problem.bias, place).to(dtype)
+    if problem.slopes is not None:
+        slopes = part(problem.slopes, 0, place.batch).to(dtype)
+        term = -slopes[..., None, None] * steps(problem, place).abs()[:, None]
+        total = term if total is None else total + term
+    if problem.table is not None:
+        term = problem.table.to(dtype)[:, table_index(problem, place)].movedim(0, 1)
+        total = term if total is None else total + term
+    return total
+
+
+def table_index(problem: Problem, place: Place) -> Tensor:
+    """Where each entry of the block reads the relative table, [1|b, n, m]."""
+    assert problem.table is not None
+    radius = problem.table.shape[1] // 2
+    return steps(problem, place).clamp(-radius, radius) + radius
+
+
+def hidden_of(problem: Problem, place: Place) -> Tensor | None:
+    """True where a query may not look, broadcasting to [b,H,n,m]; ``None`` if nothing is hidden."""
+    seen = None
+    if problem.ranges is not None:
+        ranges = part(part(problem.ranges, 0, place.batch), 2, place.rows)
+        seen = key_ranges.contains(ranges, place.cols)
+    if problem.visible is not None:
+        visible = _part_of_term(problem.visible, place)
+        seen = visible if seen is None else seen & visible
+    return None if seen is None else ~seen
+
+
+def _part_of_term(term: Tensor, place: Place) -> Tensor:
+    """The block's part of a [1|B, 1|H, 1|N, 1|M] tensor."""
+    return part(part(part(term, 0, place.batch), 2, place.rows), 3, place.cols)
+
+
+def weights_of(masked: Tensor, lse: Tensor) -> Tensor:
+    """exp(masked - lse); 0 throughout a row with nothing to look at, whose lse is -inf."""
+    return torch.exp(masked - lse.masked_fill(lse == -math.inf, 0)[..., None])

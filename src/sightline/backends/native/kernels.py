@@ -1,0 +1,163 @@
+"""The native kernels: forward, backward, lse and readouts, for float32, bfloat16 and float16."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from sightline.backends.contract import Cells
+from sightline.backends.native import library as core
+from sightline.backends.native.pack import pack, rows_of, strides, term
+from sightline.backends.native.structs import (
+    FLAT_GRADIENTS,
+    GRADIENTS_LAYOUT,
+    STRIDED_GRADIENTS,
+    STRIDES,
+    ReadoutsStruct,
+)
+from sightline.backends.native.zones import watching
+from sightline.backends.problem import Problem, empty_context, empty_gradient
+
+_THREE_STRIDES = ctypes.c_int64 * 3
+
+
+def forward(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
+    """(context [B,H,N,E] in the query's dtype, lse [B,H,N] in float32 where wanted)."""
+    assert problem.value is not None
+    context = _room(problem.query, problem.value)
+    lse = torch.empty(problem.query.shape[:3], dtype=torch.float32) if want_lse else None
+    _forward(problem, context, lse)
+    return context, lse
+
+
+def row_lse(problem: Problem) -> Tensor:
+    """lse [B,H,N], without the weighted sum."""
+    lse = torch.empty(problem.query.shape[:3], dtype=torch.float32)
+    _forward(problem, None, lse)
+    return lse
+
+
+def _room(query: Tensor, value: Tensor) -> Tensor:
+    """``empty_context``, by the shortest way in the commonest case."""
+    if query.shape[3] == value.shape[3] and query.is_contiguous():
+        return torch.empty_like(query)
+    return empty_context(query, value.shape[3])
+
+
+def _forward(problem: Problem, context: Tensor | None, lse: Tensor | None) -> None:
+    packed, alive = pack(problem)
+    with watching():
+        status = core.library().sightline_forward(
+            core.level(),
+            torch.get_num_threads(),
+            ctypes.addressof(packed),
+            None if context is None else context.data_ptr(),
+            _THREE_STRIDES(*((0, 0, 0) if context is None else context.stride()[:3])),
+            None if lse is None else lse.data_ptr(),
+        )
+    core.check(status, "attention")
+    del alive
+
+
+def backward(
+    problem: Problem,
+    context: Tensor,
+    lse: Tensor,
+    grad_context: Tensor,
+    grad_lse: Tensor | None,
+    wanted: Collection[str],
+) -> dict[str, Tensor]:
+    """The wanted ones of the gradients of query, key, value, bias, slopes, table and sinks, by name.
+
+    Those of query, key and value have their dtype and layout, the others are contiguous float32.
+    """
+    packed, alive = pack(problem)
+    context, grad_context, lse = rows_of(context), rows_of(grad_context), lse.contiguous()
+    gradients = {name: _room_for_gradient(name, getattr(problem, name)) for name in wanted}
+    grad_lse = None if grad_lse is None else grad_lse.float().contiguous()
+    outputs: list[int] = []
+    for name in STRIDED_GRADIENTS:
+        outputs += term(gradients.get(name), STRIDES[name], alive)
+    layout = GRADIENTS_LAYOUT.pack(
+        *term(context, 3, alive),
+        lse.data_ptr(),
+        *term(grad_context, 3, alive),
+        0 if grad_lse is None else grad_lse.data_ptr(),
+        *outputs,
+        *(gradients[name].data_ptr() if name in gradients else 0 for name in FLAT_GRADIENTS),
+    )
+    with watching():
+        status = core.library().sightline_backward(
+            core.level(), torch.get_num_threads(), ctypes.addressof(packed), layout
+        )
+    core.check(status, "attention backward")
+    del alive
+    return gradients
+
+
+def _room_for_gradient(name: str, like: Tensor) -> Tensor:
+    return empty_gradient(name, like, like.dtype if name in ("query", "key", "value") else torch.float32)
+
+
+def readouts(
+    problem: Problem,
+    lse: Tensor,
+    fields: Sequence[str],
+    k: int = 0,
+    position: Tensor | None = None,
+    cells: Cells | None = None,
+) -> dict[str, Tensor]:
+    """Any fields of the header's sightline_readouts in one pass, by name.
+
+    Args:
+        fields: of entropy, received, max_weight, max_index, max_score, topk_weights, topk_indices, distance,
+            cell_sum, cell_max (-1 where nothing is visible), cell_seen.
+        k: for the topk fields.
+        position: [1|B] int64, of query 0, for distance.
+        cells: for the cell fields.
+    """
+    assert cells is None or cells.of_key.shape[1] == problem.shape[3]
+    outputs = {field: _room_for_readout(field, problem, k, cells) for field in fields}
+    packed, alive = pack(problem)
+    of_key = None if cells is None else cells.of_key.to(torch.int32).contiguous()
+    lse = lse.float().contiguous()
+    struct = ReadoutsStruct(
+        **{field: tensor.data_ptr() for field, tensor in outputs.items()},
+        k=k,
+        position=None if position is None else position.data_ptr(),
+        position_stride=0 if position is None else strides(position, 1)[0],
+        cells=None if of_key is None else of_key.data_ptr(),
+        cell_stride=0 if of_key is None else strides(of_key, 1)[0],
+        cell_count=0 if cells is None else cells.size,
+    )
+    with watching():
+        status = core.library().sightline_readout(
+            core.level(),
+            torch.get_num_threads(),
+            ctypes.byref(packed),
+            ctypes.c_void_p(lse.data_ptr()),
+            ctypes.byref(struct),
+        )
+    core.check(status, "readouts")
+    del alive
+    return outputs
+
+
+def _room_for_readout(field: str, problem: Problem, k: int, cells: Cells | None) -> Tensor:
+    b, h, n, m = problem.shape
+    dtype = torch.int64 if field.endswith(("_index", "_indices")) else torch.float32
+    if field == "received":
+        return torch.empty((b, h, m), dtype=dtype)
+    if field.startswith("topk"):
+        return torch.empty((b, h, n, k), dtype=dtype)
+    if field.startswith("cell"):
+        return torch.empty((b, h, n, 0 if cells is None else cells.size), dtype=dtype)
+    return torch.empty((b, h, n), dtype=dtype)
+
+
+def max_topk() -> int:
+    """The largest k that the native top-k takes."""
+    return int(core.library().sightline_max_topk())

@@ -1,0 +1,114 @@
+"""How the N x M matrix is cut into blocks: blocks of full rows, cut to the keys that a row may see.
+
+Letters: B batch, H heads, N queries, M keys; a block has b x H x n x m entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sightline.backends.problem import Problem
+
+# Entries of one block: 8 MB in float32. A handful of such blocks is alive at a time.
+BLOCK_ENTRIES = 1 << 21
+# Rows whose ranges are looked at together.
+_GRANULE = 64
+
+
+class Place(NamedTuple):
+    """A part of the matrix: some batch entries, all heads, some rows, some columns."""
+
+    batch: slice
+    rows: slice
+    cols: slice
+
+
+def schedule(problem: Problem, rows: slice | None = None, cols: slice | None = None) -> Iterator[Place]:
+    """Blocks of full rows that cover the matrix (or a part of it), cut to the keys that a row may see.
+
+    Each row stands in one block only. Where its rows see no key at all, its columns are empty.
+    """
+    b, h, n, m = problem.shape
+    first, last, step = (rows or slice(None)).indices(n)
+    low, high, _ = (cols or slice(None)).indices(m)
+    for start, stop, lo, hi in _row_blocks(problem, range(first, last, step), low, high):
+        entries = max(1, BLOCK_ENTRIES // max(1, h * (stop - start) // step * (hi - lo)))
+        for begin in range(0, b, entries):
+            yield Place(slice(begin, min(b, begin + entries)), slice(start, stop, step), slice(lo, hi))
+
+
+class _Rows(NamedTuple):
+    """Rows start to stop, and the columns lo to hi that any of them may see."""
+
+    start: int
+    stop: int
+    lo: int
+    hi: int
+
+    def joined(self, other: _Rows) -> _Rows:
+        if self.lo >= self.hi or other.lo >= other.hi:
+            seen = other if self.lo >= self.hi else self
+            return _Rows(self.start, other.stop, seen.lo, seen.hi)
+        return _Rows(self.start, other.stop, min(self.lo, other.lo), max(self.hi, other.hi))
+
+    def area(self) -> int:
+        return (self.stop - self.start) * (self.hi - self.lo)
+
+
+def _row_blocks(problem: Problem, rows: range, low: int, high: int) -> Iterator[_Rows]:
+    """Neighbouring granules joined while the block stays small and little outside their hulls is added."""
+    heads = max(1, problem.shape[1])
+    pending: _Rows | None = None
+    for granule in _granules(problem, rows, low, high):
+        if pending is None:
+            pending = granule
+            continue
+        joined = pending.joined(granule)
+        area = heads * joined.area() // rows.step
+        lean = joined.area() <= 1.25 * (pending.area() + granule.area()) or area <= BLOCK_ENTRIES // 8
+        if area <= BLOCK_ENTRIES and lean:
+            pending = joined
+        else:
+            yield from _cut(pending, rows.step, heads)
+            pending = granule
+    if pending is not None:
+        yield from _cut(pending, rows.step, heads)
+
+
+def _cut(block: _Rows, step: int, heads: int) -> Iterator[_Rows]:
+    """The block in pieces of at most BLOCK_ENTRIES."""
+    height = max(1, BLOCK_ENTRIES // max(1, heads * (block.hi - block.lo))) * step
+    for start in range(block.start, block.stop, height):
+        yield _Rows(start, min(block.stop, start + height), block.lo, block.hi)
+
+
+def _granules(problem: Problem, rows: range, low: int, high: int) -> list[_Rows]:
+    """Every 64 rows, with the columns that any of them may see; one look at the ranges for all of them."""
+    height = _GRANULE * rows.step
+    starts = range(rows.start, rows.stop, height)
+    if problem.ranges is None or high <= low or not len(starts):
+        return [_Rows(s, min(rows.stop, s + height), low, max(low, high)) for s in starts]
+    lows, highs = problem.ranges[..., 0], problem.ranges[..., 1]
+    empty = lows >= highs
+    lows = lows.masked_fill(empty, high).amin(dim=(0, 1, 3))
+    highs = highs.masked_fill(empty, low).amax(dim=(0, 1, 3))
+    if lows.shape[0] == 1:
+        lows, highs = lows.expand(rows.stop), highs.expand(rows.stop)
+    hulls = zip(_per_granule(lows, rows, height, high), _per_granule(-highs, rows, height, -low), strict=True)
+    granules = []
+    for start, (lo, negative_hi) in zip(starts, hulls, strict=True):
+        lo, hi = max(low, lo), min(high, -negative_hi)
+        granules.append(_Rows(start, min(rows.stop, start + height), *((lo, hi) if lo < hi else (low, low))))
+    return granules
+
+
+def _per_granule(bound: Tensor, rows: range, height: int, fill: int) -> list[int]:
+    """The least bound of each granule."""
+    chosen = bound[rows.start : rows.stop]
+    padded = torch.nn.functional.pad(chosen, (0, -len(chosen) % height), value=fill)
+    least: list[int] = padded.reshape(-1, height).amin(-1).tolist()
+    return least

@@ -1,0 +1,247 @@
+"""What an attention matrix is: a lowered problem and one number per row; and lazy slices of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from sightline.backends import Problem, Work, choose, tensors, with_tensors
+from sightline.backends.select import select_batch, select_heads
+from sightline.common.vocabulary import STAGES, Stage
+from sightline.matrix.indexing import ALL, as_slice
+from sightline.matrix.like_tensor import LikeTensor
+from sightline.matrix.row_lse import RowLse
+
+
+class MatrixCore(LikeTensor):
+    """Identity, laziness and the lse; the other rooms of the matrix build on it."""
+
+    _problem: Problem
+    _lse: Tensor | None
+    _rows: RowLse | None  # as much of the lse as is known where the whole is not
+    _dropped: tuple[bool, bool]  # whether an integer index took the batch and the head axis away
+    _versions: dict[str, int]
+    #: Why the weights may not be those of the model that the matrix was caught in; ``None`` if they are.
+    reason: str | None
+
+    @classmethod
+    def of_problem(cls, problem: Problem, lse: Tensor | None = None, detach: bool = True) -> Self:
+        """The matrix of a lowered problem; dropout is left out."""
+        matrix = cls.__new__(cls)
+        matrix._init(problem, lse, detach)
+        return matrix
+
+    def _init(self, problem: Problem, lse: Tensor | None, detach: bool) -> None:
+        given = tensors(problem)
+        given.pop("seed", None)
+        if detach:
+            given = {name: tensor.detach() for name, tensor in given.items()}
+            lse = None if lse is None else lse.detach()
+        self._problem = with_tensors(problem, given, dropout=0.0, seed=None)
+        self._lse = lse
+        self._rows = None
+        self._dropped = (False, False)
+        self._versions = _versions(self._problem)
+        self.reason = None
+
+    # --- what it is ---------------------------------------------------------------------------------
+
+    @property
+    def problem(self) -> Problem:
+        """The lowered problem: query, key, ranges and so on."""
+        return self._problem
+
+    @property
+    def query(self) -> Tensor:
+        """The queries, [B,H,N,D]."""
+        return self._problem.query
+
+    @property
+    def key(self) -> Tensor:
+        """The keys, [B,G,M,D]."""
+        return self._problem.key
+
+    @property
+    def value(self) -> Tensor | None:
+        """The values, [B,G,M,E]; ``None`` where the matrix was made without."""
+        return self._problem.value
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """(B, H, N, M), with the axes that an integer index took away."""
+        return self._problem.shape
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that change something here: "capped" and "biased" only where there is a cap or a bias."""
+        problem = self._problem
+        weighed = problem.bias is not None or problem.slopes is not None or problem.table is not None
+        there = {"capped": problem.softcap is not None, "biased": weighed, "context": self.value is not None}
+        return tuple(stage for stage in STAGES if there.get(stage, True))
+
+    @property
+    def verified(self) -> bool:
+        """False for a matrix of a traced model that was found to differ from it; ``reason`` says why."""
+        return self.reason is None
+
+    @property
+    def shape(self) -> torch.Size:
+        """[B,H,N,M], without the axes that an integer index took away."""
+        gone = (*self._dropped, False, False)
+        return torch.Size([size for size, drop in zip(self.sizes, gone, strict=True) if not drop])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of dense parts: the query's. Readouts are float32 or better."""
+        return self._problem.query.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the query lies."""
+        return self._problem.query.device
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow from the weights."""
+        return any(tensor.requires_grad for tensor in tensors(self._problem).values())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={list(self.shape)}, dtype={self.dtype}, device={self.device})"
+
+    # --- the same matrix, elsewhere or in part ------------------------------------------------------
+
+    def four_axes(self) -> Self:
+        """The matrix as [B,H,N,M], with the axes that an integer index took away; still lazy.
+
+        Example:
+            >>> import sightline, torch
+            >>> A = sightline.AttentionMatrix(*torch.randn(2, 1, 2, 10, 4))
+            >>> A[0, 1].shape, A[0, 1].four_axes().shape
+            (torch.Size([10, 10]), torch.Size([1, 1, 10, 10]))
+        """
+        return self._derive(self._problem, self._lse, (False, False))
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """The matrix on another device or in another dtype, still lazy; arguments as ``Tensor.to``."""
+        moved = {name: _moved(tensor, *args, **kwargs) for name, tensor in tensors(self._problem).items()}
+        lse = None if self._lse is None else self._lse.to(moved["query"].device)
+        return self._derive(with_tensors(self._problem, moved), lse)
+
+    def cpu(self) -> Self:
+        """The matrix on the CPU, still lazy."""
+        return self.to("cpu")
+
+    def detach(self) -> Self:
+        """The matrix without autograd, still lazy."""
+        detached = {name: tensor.detach() for name, tensor in tensors(self._problem).items()}
+        lse = None if self._lse is None else self._lse.detach()
+        return self._derive(with_tensors(self._problem, detached), lse)
+
+    def clone(self) -> Self:
+        """The matrix with tensors of its own."""
+        cloned = {name: tensor.clone() for name, tensor in tensors(self._problem).items()}
+        return self._derive(with_tensors(self._problem, cloned), self._lse)
+
+    def select(self, batch: int | slice = ALL, heads: int | slice = ALL) -> Self:
+        """Some batch entries and heads, lazily; an integer takes its axis away, as in ``A[batch, heads]``."""
+        drop = (self._dropped[0] or isinstance(batch, int), self._dropped[1] or isinstance(heads, int))
+        if batch == ALL and heads == ALL:
+            batch, heads = slice(None), slice(None)
+            problem = self._problem
+        else:
+            b, h, _, _ = self.sizes
+            batch, heads = as_slice(batch, b, "B"), as_slice(heads, h, "H")
+            problem = select_heads(select_batch(self._problem, batch), heads)
+        chosen = self._derive(problem, None if self._lse is None else self._lse[batch, heads], drop)
+        if self._lse is None and not self.requires_grad:
+            chosen._rows = self._known_rows().select(batch, heads)
+        return chosen
+
+    def _derive(self, problem: Problem, lse: Tensor | None, drop: tuple[bool, bool] | None = None) -> Self:
+        self._unchanged()
+        matrix = self.of_problem(problem, lse, detach=False)
+        matrix._dropped = self._dropped if drop is None else drop
+        matrix.reason = self.reason
+        return matrix
+
+    def _unchanged(self) -> None:
+        """Raises where tensors were written to since the matrix was made: it would compute from others."""
+        for name, version in _versions(self._problem).items():
+            if version != self._versions[name]:
+                raise RuntimeError(
+                    f"{name}: changed in place after this matrix was made (version {self._versions[name]}, "
+                    f"now {version}). Make the matrix from {name}.clone()."
+                )
+
+    def _squeeze(self, tensor: Tensor) -> Tensor:
+        """Without the batch and head axes that an integer index took away."""
+        if self._dropped[1]:
+            tensor = tensor.squeeze(1)
+        return tensor.squeeze(0) if self._dropped[0] else tensor
+
+    # --- the lse ------------------------------------------------------------------------------------
+
+    @property
+    def lse(self) -> Tensor:
+        """ln Σ exp(masked) of each row, sinks included, float32 or better: [B,H,N]; -inf for an empty row."""
+        self._unchanged()
+        return self._squeeze(self._full_lse())
+
+    def lse_of(self, rows: slice) -> Tensor:
+        """The lse of some rows, computed for no others and then kept: [B,H,n]; see :attr:`lse`."""
+        self._unchanged()
+        chosen = as_slice(rows, self.sizes[2], "N")
+        if self._lse is not None or self.requires_grad:
+            return self._squeeze(self._full_lse()[:, :, chosen])
+        known = self._known_rows()
+        known.fill(self._problem, chosen)
+        return self._squeeze(known.values[:, :, chosen])
+
+    def unknown_lse(self, rows: slice) -> int:
+        """How many rows' lse :meth:`lse_of` would have to compute, over all batch entries and heads."""
+        return 0 if self._lse is not None else self._known_rows().missing(rows)
+
+    def _lse_right_for(self, rows: slice) -> Tensor:
+        """An lse [B,H,N] that is right for ``rows``; no others are computed where few of them are known."""
+        n = self.sizes[2]
+        if self._lse is not None or 4 * len(range(n)[rows]) >= n:
+            return self._full_lse()
+        if self.requires_grad:
+            some = choose(self._problem, self._work("lse", rows)).lse(self._problem, rows)
+            whole = some.new_full(self.sizes[:3], -math.inf)
+            whole[:, :, rows] = some
+            return whole
+        self._known_rows().fill(self._problem, rows)
+        return self._known_rows().values
+
+    def _full_lse(self) -> Tensor:
+        if self._lse is None and self.requires_grad:
+            self._lse = choose(self._problem, self._work("lse")).lse(self._problem)
+        elif self._lse is None:
+            self._known_rows().fill(self._problem, ALL)
+            self._lse = self._known_rows().values
+        return self._lse
+
+    def _known_rows(self) -> RowLse:
+        if self._rows is None:
+            self._rows = RowLse.of(self._problem)
+        return self._rows
+
+    def _work(self, name: str, rows: slice = ALL, k: int = 0) -> Work:
+        """What a backend is asked to do."""
+        return Work(name, rows, k, self.requires_grad)
+
+
+def _versions(problem: Problem) -> dict[str, int]:
+    # Tensors made under inference_mode keep no version.
+    return {n: t._version for n, t in tensors(problem).items() if not t.is_inference()}
+
+
+def _moved(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """``Tensor.to``, but integers and bools keep their dtype."""
+    if tensor.is_floating_point():
+        return tensor.to(*args, **kwargs)
+    return tensor.to(torch.empty(0, dtype=tensor.dtype, device=tensor.device).to(*args, **kwargs).device)

@@ -1,0 +1,57 @@
+"""The matrix as a linear operator, both ways."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sightline.backends import Work, choose
+from sightline.common.check import check_device, fits
+from sightline.matrix.core import MatrixCore
+
+
+class Products(MatrixCore):
+    """``A @ x`` and ``x @ A``, without A."""
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        """A @ x: [B,H,N,F] for x [M,F], [H,M,F] or [B,H,M,F]; [B,H,N] for x [M]."""
+        self._unchanged()
+        columns = self._columns(x, self.sizes[3], "M")
+        backend = choose(self._problem, self._product("product", x))
+        return self._as_other_side(backend.product(self._problem, self._full_lse, columns), x)
+
+    def __rmatmul__(self, x: Tensor) -> Tensor:
+        """x @ A: [B,H,F,M] for x [F,N], [H,F,N] or [B,H,F,N]; [B,H,M] for x [N]."""
+        if not isinstance(x, Tensor) or x.dim() < 2:
+            return self.transposed_product(x)
+        return self.transposed_product(x.transpose(-1, -2)).transpose(-1, -2)
+
+    def transposed_product(self, x: Tensor) -> Tensor:
+        """Aᵀ @ x: [B,H,M,F] for x [N,F], [H,N,F] or [B,H,N,F]; [B,H,M] for x [N]."""
+        self._unchanged()
+        columns = self._columns(x, self.sizes[2], "N")
+        backend = choose(self._problem, self._product("transposed_product", x))
+        return self._as_other_side(backend.transposed_product(self._problem, self._full_lse(), columns), x)
+
+    def _product(self, name: str, x: Tensor) -> Work:
+        return Work(name, gradients=self.requires_grad or x.requires_grad)
+
+    def _columns(self, x: Tensor, length: int, axis: str) -> Tensor:
+        """The other side of a product as [B|1, H|1, length, F], or a clear error."""
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise TypeError("@: the other side must be a floating tensor.")
+        check_device("@", x, self.device)
+        columns = x[:, None] if x.dim() == 1 else x
+        b, h, _, _ = self.sizes
+        if self._dropped[1] and columns.dim() > 2:
+            columns = columns.unsqueeze(-3)
+        if columns.shape[-2] != length:
+            raise ValueError(
+                f"@: the other side has {columns.shape[-2]} entries along the axis {axis}={length} "
+                "of the matrix. Transpose the one or the other."
+            )
+        return fits("@", columns, ("B", "H", axis, "F"), (b, h, length, columns.shape[-1]))
+
+    def _as_other_side(self, product: Tensor, x: Tensor) -> Tensor:
+        """A product in the dtype of x, a vector where x is one."""
+        product = self._squeeze(product.to(x.dtype))
+        return product[..., 0] if x.dim() == 1 else product

@@ -1,0 +1,36 @@
+"""A backend is added by writing it and naming it once: conftest.py adds a third one, the definition itself.
+
+Every test of this folder that runs on "cpu" and "chunked" runs on it as well.
+"""
+
+import pytest
+import torch
+
+import sightline
+
+
+def test_it_is_known_and_chosen_by_name():
+    q = torch.randn(1, 2, 5, 4)
+    with sightline.backend("definition"):
+        explanation = sightline.explain(q, q, q)
+        readouts = sightline.AttentionMatrix(q, q).explain("entropy")
+    assert explanation.forward.path == "whole" and "it was asked for" in explanation.reasons[0]
+    assert readouts["entropy"].startswith("the definition: it was asked for")
+    with pytest.raises(ValueError, match="known: auto, cpu, chunked, definition"):
+        sightline.backend("no such thing").__enter__()
+
+
+def test_what_it_cannot_take_raises_where_it_was_asked_for():
+    q = torch.randn(1, 2, 5, 4)
+    message = "'definition' was asked for, but it draws no dropout"
+    with sightline.backend("definition"), pytest.raises(ValueError, match=message):
+        sightline.attention(q, q, q, dropout=0.5)
+
+
+def test_what_it_cannot_read_the_others_do():
+    q = torch.randn(1, 2, 5, 4, requires_grad=True)
+    with sightline.backend("definition"):
+        A = sightline.AttentionMatrix(q, q, detach=False)
+        (gradient,) = torch.autograd.grad(A.entropy().sum(), q)
+    assert gradient.abs().sum() > 0
+    assert A.explain("entropy")["entropy"].startswith("plain PyTorch: gradients are wanted")

@@ -1,0 +1,201 @@
+"""A third backend: the whole matrix in float64, kept as an example of what a backend has to offer."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from sightline.backends.contract import ALL, Obstacle, Pass, Plan, Values
+from sightline.backends.picture import cell_of
+from sightline.backends.problem import empty_context, empty_gradient
+from sightline.biases import Bias
+from sightline.masks import Mask
+from sightline.positions.key_ranges import contains
+from sightline.reference import attention
+
+
+class Lowered(Mask, Bias):
+    """A lowered problem's mask and bias, as the definition reads them."""
+
+    def __init__(self, problem):
+        self.problem = problem
+
+    def visible(self, shape, device):
+        seen = torch.ones((1, 1, 1, 1), dtype=torch.bool)
+        if self.problem.ranges is not None:
+            seen = seen & contains(self.problem.ranges, slice(0, shape[3]))
+        return seen if self.problem.visible is None else seen & self.problem.visible
+
+    def dense(self, shape, device):
+        p, total = self.problem, torch.zeros((1, 1, 1, 1), dtype=torch.float64)
+        if p.bias is not None:
+            total = total + p.bias.double()
+        if p.offset is not None:
+            step = torch.arange(shape[3]) - torch.arange(shape[2])[:, None] - p.offset[:, None, None]
+            if p.slopes is not None:
+                total = total - p.slopes.double()[..., None, None] * step.abs()[:, None]
+            if p.table is not None:
+                radius = p.table.shape[1] // 2
+                total = total + p.table.double()[:, step.clamp(-radius, radius) + radius].movedim(0, 1)
+        return total
+
+
+def stages_of(problem, value=None):
+    """Every stage of a problem; the weights alone need no value."""
+    lowered = Lowered(problem)
+    value = problem.value if value is None else value
+    return attention(
+        problem.query,
+        problem.key,
+        problem.key if value is None else value,
+        mask=lowered,
+        bias=lowered,
+        scale=problem.scale,
+        softcap=problem.softcap,
+        sinks=problem.sinks,
+    )
+
+
+class Definition:
+    """The reference as a backend: exact and quadratic."""
+
+    name = "definition"
+    title = "the definition"
+    cost = 1000
+
+    def why_not(self, problem, work):
+        if problem.dropout > 0:
+            return Obstacle("it draws no dropout")
+        return Obstacle("autograd cannot follow it") if work.gradients else None
+
+    def facts(self):
+        return {}
+
+    def plan(self, problem):
+        both = Pass(self.name, "whole", None, 1, "float64")
+        return Plan(both, both, 1.0)
+
+    def forward(self, problem, want_lse=True):
+        stages = stages_of(problem)
+        context = empty_context(problem.query, problem.value.shape[3]).copy_(stages.context)
+        return context, self._kept(problem, stages.lse)
+
+    def backward(self, problem, context, lse, grad_context, grad_lse, wanted):
+        p, stages = problem, stages_of(problem)
+        b, h, n, m = p.shape
+        upstream, value = grad_context.double(), p.value.double().repeat_interleave(p.group, 1)
+        query, key = p.query.double(), p.key.double().repeat_interleave(p.group, 1)
+        delta = (upstream * stages.context).sum(-1)
+        if grad_lse is not None:
+            delta = delta - grad_lse.double()
+        of_masked = stages.weights * (upstream @ value.mT - delta[..., None])
+        of_scaled = of_masked
+        if p.softcap is not None:
+            of_scaled = of_masked * (1 - (stages.capped / p.softcap) ** 2)
+        of_scores = of_scaled * p.scale
+        heads = (b, p.key.shape[1], p.group, m)
+        gradients = {
+            "query": of_scores @ key,
+            "key": (of_scores.mT @ query).reshape(*heads, -1).sum(2),
+            "value": (stages.weights.mT @ upstream).reshape(*heads, -1).sum(2),
+        }
+        if p.bias is not None:
+            gradients["bias"] = of_masked.sum_to_size(p.bias.shape)
+        if p.offset is not None:
+            step = torch.arange(m) - torch.arange(n)[:, None] - p.offset[:, None, None]
+            if p.slopes is not None:
+                by_distance = (of_masked * step.abs()[:, None]).sum((-1, -2))
+                gradients["slopes"] = -by_distance.sum_to_size(p.slopes.shape)
+            if p.table is not None:
+                radius = p.table.shape[1] // 2
+                one_hot = torch.nn.functional.one_hot(step.clamp(-radius, radius) + radius, 2 * radius + 1)
+                of_table = torch.einsum("bhnm,bnmt->ht", of_masked, one_hot.double().expand(b, n, m, -1))
+                gradients["table"] = of_table.sum_to_size(p.table.shape)
+        if p.sinks is not None:
+            share = torch.exp(p.sinks.double()[:, None] - stages.lse)
+            gradients["sinks"] = -(share * delta).sum((0, 2))
+        return {
+            name: empty_gradient(name, getattr(p, name), torch.float64).copy_(gradients[name])
+            for name in wanted
+        }
+
+    def lse(self, problem, rows=ALL):
+        return self._kept(problem, stages_of(problem).lse)[:, :, rows]
+
+    def readouts(self, problem, lse, requests):
+        return {request.name: self._readout(problem, request) for request in requests}
+
+    def _readout(self, problem, request):
+        stages = stages_of(problem)
+        weights, masked = stages.weights, stages.masked
+        b, h, n, m = problem.shape
+        if request.name == "entropy":
+            return self._kept(problem, -torch.special.xlogy(weights, weights).sum(-1))
+        if request.name == "received":
+            return self._kept(problem, weights.sum(2))
+        if request.name == "max_score":
+            empty = weights.new_full((b, h, n), -math.inf)
+            return self._kept(problem, masked.amax(-1) if m else empty)
+        if request.name in ("max", "topk"):
+            best = masked.topk(request.k if request.name == "topk" else 1, -1)
+            values = self._kept(problem, weights.gather(-1, best.indices))
+            indices = torch.where(best.values > -math.inf, best.indices, -1)
+            return (
+                Values(values, indices) if request.name == "topk" else Values(values[..., 0], indices[..., 0])
+            )
+        if request.name == "mass":
+            segments = request.segments if request.segments.dim() == 2 else request.segments[None]
+            one_hot = torch.nn.functional.one_hot(segments.long()).double()
+            return self._kept(problem, weights @ one_hot[:, None])
+        align = {"bottom-right": m - n, "top-left": 0}.get(request.align, request.align)
+        first = torch.as_tensor(align).reshape(-1, 1, 1, 1)
+        step = (torch.arange(m) - torch.arange(n)[:, None] - first).abs()
+        return self._kept(problem, (weights * step).sum(-1))
+
+    def cells(self, problem, lse, rows, cols, cells, fields):
+        weights, visible = self._region(problem, rows, cols)
+        logs = torch.special.xlogy(weights, weights)
+        answers = {"entropy": -logs.sum(-1), "received": weights.sum(2)}
+        if cells is not None:
+            one_hot = torch.nn.functional.one_hot(cells.of_key.long(), cells.size)[0].double()
+            answers["cell_sum"] = weights @ one_hot
+            answers["cell_seen"] = visible.double() @ one_hot
+            spread = torch.where(visible, weights, -1.0)[..., None]
+            inside = one_hot.bool()
+            answers["cell_max"] = torch.where(inside, spread, -1.0).amax(3)
+        return {field: self._kept(problem, answers[field]) for field in fields}
+
+    def pool(self, problem, lse, region):
+        weights, visible = self._region(problem, region.rows, region.cols)
+        sides = ((weights.shape[2], region.height), (weights.shape[3], region.width))
+        rows, cols = (
+            torch.arange(cells)[:, None] == cell_of(n, cells, torch.device("cpu")) for n, cells in sides
+        )
+        total = rows.double() @ torch.where(visible, weights, 0.0) @ cols.double().T
+        seen = rows.double() @ visible.double() @ cols.double().T
+        if region.reduce == "sum":
+            return self._kept(problem, total)
+        if region.reduce == "max":
+            shown = torch.where(visible, weights, -1.0)
+            by_row = torch.stack([torch.where(one[:, None], shown, -1.0).amax(2) for one in rows], 2)
+            total = torch.stack([torch.where(one, by_row, -1.0).amax(3) for one in cols], 3) * 1.0
+            return self._kept(problem, total.masked_fill(seen == 0, math.nan))
+        return self._kept(problem, total / seen)
+
+    def product(self, problem, lse, x):
+        return self._kept(problem, stages_of(problem).weights @ x.double())
+
+    def transposed_product(self, problem, lse, x):
+        return self._kept(problem, stages_of(problem).weights.mT @ x.double())
+
+    def _region(self, problem, rows, cols):
+        """Weights and visibility of some rows and columns."""
+        stages = stages_of(problem)
+        lowered = Lowered(problem)
+        seen = (stages.masked > -math.inf) if problem.hides else lowered.visible(problem.shape, None)
+        seen = seen.expand(problem.shape)
+        return stages.weights[:, :, rows, cols], seen[:, :, rows, cols]
+
+    def _kept(self, problem, tensor):
+        return tensor if problem.query.dtype == torch.float64 else tensor.float()
