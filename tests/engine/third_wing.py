@@ -7,12 +7,16 @@ import math
 import torch
 
 from sightline.backends.contract import ALL, Obstacle, Pass, Plan, Values
+from sightline.backends.dropout import kept
 from sightline.backends.picture import cell_of
 from sightline.backends.problem import empty_context, empty_gradient
+from sightline.backends.schedule import Place
 from sightline.biases import Bias
 from sightline.masks import Mask
 from sightline.positions.key_ranges import contains
 from sightline.reference import attention
+
+_MOST = 1 << 24
 
 
 class Lowered(Mask, Bias):
@@ -41,19 +45,27 @@ class Lowered(Mask, Bias):
         return total
 
 
-def stages_of(problem, value=None):
+def pattern_of(problem):
+    """What dropout multiplies the weights with."""
+    if problem.dropout == 0:
+        return torch.ones(problem.shape, dtype=torch.float64)
+    b, _, n, m = problem.shape
+    return kept(problem, Place(slice(0, b), slice(0, n), slice(0, m))).double()
+
+
+def stages_of(problem, pattern=None):
     """Every stage of a problem; the weights alone need no value."""
     lowered = Lowered(problem)
-    value = problem.value if value is None else value
     return attention(
         problem.query,
         problem.key,
-        problem.key if value is None else value,
+        problem.key if problem.value is None else problem.value,
         mask=lowered,
         bias=lowered,
         scale=problem.scale,
         softcap=problem.softcap,
         sinks=problem.sinks,
+        kept=pattern,
     )
 
 
@@ -65,8 +77,8 @@ class Definition:
     cost = 1000
 
     def why_not(self, problem, work):
-        if problem.dropout > 0:
-            return Obstacle("it draws no dropout")
+        if math.prod(problem.shape) > _MOST:
+            return Obstacle(f"it holds the whole matrix, and this one has more than {_MOST:,} entries")
         return Obstacle("autograd cannot follow it") if work.gradients else None
 
     def facts(self):
@@ -77,19 +89,20 @@ class Definition:
         return Plan(both, both, 1.0)
 
     def forward(self, problem, want_lse=True):
-        stages = stages_of(problem)
+        stages = stages_of(problem, pattern_of(problem))
         context = empty_context(problem.query, problem.value.shape[3]).copy_(stages.context)
         return context, self._kept(problem, stages.lse)
 
     def backward(self, problem, context, lse, grad_context, grad_lse, wanted):
-        p, stages = problem, stages_of(problem)
+        p, pattern = problem, pattern_of(problem)
+        stages = stages_of(p, pattern)
         b, h, n, m = p.shape
         upstream, value = grad_context.double(), p.value.double().repeat_interleave(p.group, 1)
         query, key = p.query.double(), p.key.double().repeat_interleave(p.group, 1)
         delta = (upstream * stages.context).sum(-1)
         if grad_lse is not None:
             delta = delta - grad_lse.double()
-        of_masked = stages.weights * (upstream @ value.mT - delta[..., None])
+        of_masked = stages.weights * ((upstream @ value.mT) * pattern - delta[..., None])
         of_scaled = of_masked
         if p.softcap is not None:
             of_scaled = of_masked * (1 - (stages.capped / p.softcap) ** 2)
@@ -98,7 +111,7 @@ class Definition:
         gradients = {
             "query": of_scores @ key,
             "key": (of_scores.mT @ query).reshape(*heads, -1).sum(2),
-            "value": (stages.weights.mT @ upstream).reshape(*heads, -1).sum(2),
+            "value": ((stages.weights * pattern).mT @ upstream).reshape(*heads, -1).sum(2),
         }
         if p.bias is not None:
             gradients["bias"] = of_masked.sum_to_size(p.bias.shape)
