@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import sightline
 from cases import cases, close
 from sightline import measure
-from sightline.measure import frames
+from sightline.measure import warping
 
 from .dense import of_weights, sees, small
 
@@ -145,7 +145,7 @@ def test_spoken_words():
 
 
 def test_a_table_that_is_too_large(monkeypatch):
-    monkeypatch.setattr(frames, "STEPS_LIMIT", 50)
+    monkeypatch.setattr(warping, "STEPS_LIMIT", 50)
     with pytest.raises(
         MemoryError, match=r"dtw: the table has more than 50 cells. Align a segment at a time"
     ):

@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import sightline
 from sightline import measure
-from sightline.backends import stages
-from sightline.measure import sweep
+from sightline.backends import schedule
+from sightline.measure import side_by_side
 
 TOKENS = torch.arange(12) % 5
 CALLS = {
@@ -194,8 +194,8 @@ def test_nothing_n_by_m_is_made(name, monkeypatch):
 
     What is allowed: a few blocks' worth, the user's own mask, and a byte per cell for a path through frames.
     """
-    monkeypatch.setattr(stages, "BLOCK_ENTRIES", 1 << 13)
-    monkeypatch.setattr(sweep, "BLOCK_ENTRIES", 1 << 13)
+    monkeypatch.setattr(schedule, "BLOCK_ENTRIES", 1 << 13)
+    monkeypatch.setattr(side_by_side, "BLOCK_ENTRIES", 1 << 13)
     n = 240
     mask = torch.rand(n, n) < 0.9 if len(name) % 2 else sightline.causal()
     A = sightline.AttentionMatrix(*torch.randn(3, 1, 2, n, 4), mask=mask)

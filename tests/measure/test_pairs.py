@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import sightline
 from cases import cases, close
 from sightline import measure
-from sightline.measure import sweep
+from sightline.measure import side_by_side
 
 from .dense import of_weights, sees, small, some_queries
 
@@ -56,7 +56,7 @@ def test_heads_beside_heads(case, other, seed, block):
                 js[entry, x, y] = divergence(p, q).mean()
                 cosine[entry, x, y] = torch.nn.functional.cosine_similarity(p, q, dim=-1, eps=1e-300).mean()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "BLOCK_ENTRIES", block)
+        patch.setattr(side_by_side, "BLOCK_ENTRIES", block)
         close(measure.head_divergence(A, queries=queries), js, 1e-5)
         close(measure.head_similarity(A, queries=queries), cosine, 1e-5)
 

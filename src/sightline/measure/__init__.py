@@ -22,13 +22,10 @@ from sightline.measure.comparison import (
 from sightline.measure.concentration import entropy, entropy_collapse
 from sightline.measure.diagonal import diagonality, local_mass
 from sightline.measure.distances import attention_distance, grid_distance
-from sightline.measure.frames import Path, WordTime, dtw, frame_alignment, word_times
-from sightline.measure.gradients import (
-    EncoderDecoderRelevance,
-    Layer,
-    encoder_decoder_relevance,
-    relevance,
-)
+from sightline.measure.encoder_decoder import EncoderDecoderRelevance, encoder_decoder_relevance
+from sightline.measure.frames import WordTime, frame_alignment, word_times
+from sightline.measure.graded import Layer
+from sightline.measure.gradients import relevance
 from sightline.measure.labels import HeadLabel, Thresholds, head_labels
 from sightline.measure.logits import max_logit
 from sightline.measure.needle import retrieval
@@ -40,6 +37,7 @@ from sightline.measure.rolling import rollout
 from sightline.measure.similarity import head_divergence, head_similarity
 from sightline.measure.sinks import learned_sink_mass, sink_mass, sink_rate
 from sightline.measure.subject import UnverifiedError
+from sightline.measure.warping import Path, dtw
 from sightline.measure.words import Pair, merge_words, word_alignment
 
 __all__ = [

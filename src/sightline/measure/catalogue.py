@@ -9,9 +9,9 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from sightline.measure.docstrings import Function, completed
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,10 @@ def catalogued(
     """Enters a function into the catalogue and its entry into the function's docstring."""
 
     def enter(function: Function) -> Function:
-        text = inspect.cleandoc(function.__doc__ or "")
-        summary = text.split("\n\n")[0].replace("\n", " ")
+        summary = inspect.cleandoc(function.__doc__ or "").split("\n\n")[0].replace("\n", " ")
         entry = Measure(function.__name__, summary, formula, unit, range, source, caveat, function)
         _MEASURES[entry.name] = entry
-        function.__doc__ = _completed(text, entry)
+        function.__doc__ = completed(function, _facts(entry))
         return function
 
     return enter
@@ -90,15 +89,13 @@ def about(name: str) -> Measure:
     return _MEASURES[name]
 
 
-def _completed(text: str, entry: Measure) -> str:
-    """The docstring with the entry's lines before its example."""
+def _facts(entry: Measure) -> str:
+    """The entry as it stands in the docstring."""
     low, high = (f"{bound:g}" if math.isfinite(bound) else "∞" for bound in entry.range)
     sign = "-" if entry.range[0] == -math.inf else ""
-    lines = (
+    return (
         f"Formula: {entry.formula}\n\n"
         f"Unit: {entry.unit}, from {sign}{low} to {high}.\n\n"
         f"Source: {entry.source}\n\n"
         f"Caveat: {entry.caveat}"
     )
-    before, example, after = text.partition("Example:")
-    return f"{before.rstrip()}\n\n{lines}\n\n{example}{after}".rstrip() + "\n"

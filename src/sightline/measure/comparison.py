@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
+from sightline.measure.docstrings import documented
 from sightline.measure.rows import counted, head_mean, visible
-from sightline.measure.similarity import row_entropy, with_sink
+from sightline.measure.side_by_side import full_row_blocks, row_entropy
 from sightline.measure.sources import JAIN_2019, ZHAI_2023
-from sightline.measure.subject import Subject, is_one, layers, subject
-from sightline.measure.sweep import row_blocks
+from sightline.measure.subject import Layers, Measurable, is_one, matrices, measured
 
 
 @catalogued(
@@ -27,30 +26,18 @@ from sightline.measure.sweep import row_blocks
     caveat="Outputs may agree where attention differs, and differ where it agrees.",
 )
 def total_variation(
-    left: Any, right: Any, *, queries: Tensor | None = None, unverified: bool = False
+    left: Measurable, right: Measurable, *, queries: Tensor | None = None, unverified: bool = False
 ) -> Tensor:
     """How much weight lies elsewhere, head by head, between two matrices of the same shape.
-
-    Args:
-        left, right: AttentionMatrix [B,H,N,M], or traced calls.
-        queries: bool [N] or [B,N], which queries the mean counts.
-        unverified: measure traced calls that were not verified, too.
-
-    Returns:
-        [B,H], the mean over queries that see a key in both; NaN where none does. What a learned sink takes
-        counts as one more key.
-
-    Raises:
-        ValueError: for different shapes; UnverifiedError: for an unverified call.
 
     Example:
         >>> import sightline.measure, torch
         >>> left = sightline.AttentionMatrix(torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 4, 2))
-        >>> right = sightline.AttentionMatrix(left.problem.query, left.problem.key, mask=sightline.prefix(2))
+        >>> right = sightline.AttentionMatrix(left.query, left.key, mask=sightline.prefix(2))
         >>> sightline.measure.total_variation(left, right)
         tensor([[0.5000]])
     """
-    return _rowwise(left, right, queries, unverified, [_variation])[0]
+    return _Two.of(left, right, queries, unverified).rowwise(_variation)[0]
 
 
 @catalogued(
@@ -61,18 +48,9 @@ def total_variation(
     caveat="Outputs may agree where attention differs, and differ where it agrees.",
 )
 def jensen_shannon(
-    left: Any, right: Any, *, queries: Tensor | None = None, unverified: bool = False
+    left: Measurable, right: Measurable, *, queries: Tensor | None = None, unverified: bool = False
 ) -> Tensor:
     """How differently two matrices of the same shape look, head by head: 0 for the same rows, at most ln 2.
-
-    Args:
-        left, right, queries, unverified: as for :func:`total_variation`.
-
-    Returns:
-        [B,H], as :func:`total_variation`.
-
-    Raises:
-        as :func:`total_variation`.
 
     Example:
         >>> import sightline.measure, torch
@@ -80,7 +58,7 @@ def jensen_shannon(
         >>> sightline.measure.jensen_shannon(A, A)
         tensor([[0.]])
     """
-    return _rowwise(left, right, queries, unverified, [_divergence])[0]
+    return _Two.of(left, right, queries, unverified).rowwise(_divergence)[0]
 
 
 @catalogued(
@@ -91,29 +69,22 @@ def jensen_shannon(
     caveat="0 does not mean that they look at the same keys, only at as many.",
 )
 def entropy_difference(
-    left: Any, right: Any, *, queries: Tensor | None = None, unverified: bool = False
+    left: Measurable, right: Measurable, *, queries: Tensor | None = None, unverified: bool = False
 ) -> Tensor:
     """How much broader the second matrix looks than the first, head by head.
 
-    Args:
-        left, right, queries, unverified: as for :func:`total_variation`.
-
     Returns:
-        [B,H], as :func:`total_variation`; entropies under sinks are not rescaled.
-
-    Raises:
-        as :func:`total_variation`.
+        [B,H], the mean over queries that see a key in both; NaN where none does. Entropies under sinks are
+        not rescaled.
 
     Example:
         >>> import sightline.measure, torch
         >>> left = sightline.AttentionMatrix(torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 4, 2))
-        >>> right = sightline.AttentionMatrix(left.problem.query, left.problem.key, mask=sightline.prefix(2))
+        >>> right = sightline.AttentionMatrix(left.query, left.key, mask=sightline.prefix(2))
         >>> sightline.measure.entropy_difference(left, right)        # ln 2 - ln 4
         tensor([[-0.6931]])
     """
-    one, other = _same_shape(left, right, unverified)
-    rows = _both(one.matrix, other.matrix, queries)
-    return one.shaped(head_mean(other.matrix.entropy() - one.matrix.entropy(), rows))
+    return _Two.of(left, right, queries, unverified).entropy_difference()
 
 
 @catalogued(
@@ -125,19 +96,23 @@ def entropy_difference(
     "with itself.",
 )
 def topk_overlap(
-    left: Any, right: Any, k: int = 8, *, queries: Tensor | None = None, unverified: bool = False
+    left: Measurable,
+    right: Measurable,
+    k: int = 8,
+    *,
+    queries: Tensor | None = None,
+    unverified: bool = False,
 ) -> Tensor:
     """How many of the keys that a row weighs most are the same in both matrices.
 
     Args:
-        left, right, queries, unverified: as for :func:`total_variation`.
-        k: how many keys, at most M; rows that see fewer compare those.
+        k: how many keys, at most M; rows that see fewer compare those. Default: 8.
 
     Returns:
-        [B,H], as :func:`total_variation`.
+        [B,H], the mean over queries that see a key in both; NaN where none does.
 
     Raises:
-        ValueError: unless 1 <= k <= M; otherwise as :func:`total_variation`.
+        ValueError: unless 1 <= k <= M.
 
     Example:
         >>> import sightline.measure, torch
@@ -145,17 +120,19 @@ def topk_overlap(
         >>> sightline.measure.topk_overlap(A, A, k=3)
         tensor([[1.]])
     """
-    one, other = _same_shape(left, right, unverified)
-    mine, theirs = (each.matrix.topk(k).indices for each in (one, other))
-    shared = ((mine[..., None] == theirs[..., None, :]) & (mine[..., None] >= 0)).any(-1).sum(-1)
-    most = torch.maximum((mine >= 0).sum(-1), (theirs >= 0).sum(-1))
-    found = shared.to(one.matrix.lse.dtype) / most.clamp(min=1)
-    return one.shaped(head_mean(found, _both(one.matrix, other.matrix, queries)))
+    return _Two.of(left, right, queries, unverified).topk_overlap(k)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What :func:`compare` finds, each [B,H]; for layers [L,B,H]. See the functions of the same names."""
+    """What :func:`compare` finds, each [B,H]; for layers [L,B,H]. See the functions of the same names.
+
+    Example:
+        >>> import sightline.measure, torch
+        >>> A = sightline.AttentionMatrix(*torch.zeros(2, 1, 1, 4, 2))
+        >>> sightline.measure.compare(A, A).total_variation
+        tensor([[0.]])
+    """
 
     total_variation: Tensor
     jensen_shannon: Tensor
@@ -163,21 +140,24 @@ class Comparison:
     topk_overlap: Tensor
 
 
+@documented
 def compare(
-    left: Any, right: Any, k: int = 8, *, queries: Tensor | None = None, unverified: bool = False
+    left: Layers, right: Layers, k: int = 8, *, queries: Tensor | None = None, unverified: bool = False
 ) -> Comparison:
     """Total variation, Jensen-Shannon divergence, entropy difference and top-k overlap, head by head.
 
+    Formulas, units, sources and caveats are those of the functions of these names.
+
     Args:
         left, right: two AttentionMatrix [B,H,N,M], or two sequences of them, one per layer (two traces).
-        k, queries, unverified: as for :func:`topk_overlap`; k is cut to M.
+        k: how many keys the overlap is taken of, cut to M. Default: 8.
 
     Returns:
-        A :class:`Comparison`, [B,H] each; for sequences [L,B,H].
+        A :class:`Comparison`, [B,H] each; for sequences [L,B,H]. Rows that see no key in one of the two, such
+        as fully masked ones, do not count.
 
     Raises:
-        ValueError: for different lengths, shapes or numbers of layers, or layers with different numbers of
-        heads; UnverifiedError: for an unverified call.
+        ValueError: for different numbers of layers, or layers with different numbers of heads.
 
     Example:
         >>> import sightline.measure, torch
@@ -186,50 +166,68 @@ def compare(
         torch.Size([2, 1, 2])
     """
     if is_one(left) and is_one(right):
-        return _compare_one(left, right, k, queries, unverified)
-    lefts, rights = layers(left, unverified), layers(right, unverified)
+        return _Two.of(left, right, queries, unverified).comparison(k)
+    lefts, rights = matrices(left, unverified), matrices(right, unverified)
     if len(lefts) != len(rights):
         raise ValueError(
             f"compare: {len(lefts)} layers on the left, {len(rights)} on the right. Choose the layers that "
             "belong together, such as left[:n] and right[:n]."
         )
-    found = [_compare_one(a, b, k, queries, unverified) for a, b in zip(lefts, rights, strict=True)]
-    if len({one.total_variation.shape for one in found}) > 1:
+    pairs = zip(lefts, rights, strict=True)
+    layers = [_Two.of(one, other, queries, unverified).comparison(k) for one, other in pairs]
+    if len({layer.total_variation.shape for layer in layers}) > 1:
         raise ValueError("compare: layers differ in heads or batch; compare them one by one.")
-    names = Comparison.__dataclass_fields__
-    return Comparison(**{name: torch.stack([getattr(one, name) for one in found]) for name in names})
+    names = [field.name for field in fields(Comparison)]
+    return Comparison(**{name: torch.stack([getattr(layer, name) for layer in layers]) for name in names})
 
 
-def _compare_one(left: Any, right: Any, k: int, queries: Tensor | None, unverified: bool) -> Comparison:
-    variation, divergence = _rowwise(left, right, queries, unverified, [_variation, _divergence])
-    broader = entropy_difference(left, right, queries=queries, unverified=unverified)
-    most = min(k, subject(left, unverified).matrix.problem.shape[3])
-    overlap = topk_overlap(left, right, most, queries=queries, unverified=unverified)
-    return Comparison(variation, divergence, broader, overlap)
+@dataclass(frozen=True)
+class _Two:
+    """Two matrices of the same shape.
 
+    Attributes:
+        left, right: [B,H,N,M].
+        lead: what results are shaped like, [B,H].
+        rows: bool [B,H,N], the rows that count: those that see a key in both.
+    """
 
-def _rowwise(
-    left: Any,
-    right: Any,
-    queries: Tensor | None,
-    unverified: bool,
-    functions: list[Callable[[Tensor, Tensor], Tensor]],
-) -> list[Tensor]:
-    """The means of functions of two rows; both matrices are swept once, side by side."""
-    one, other = _same_shape(left, right, unverified)
-    rows = _both(one.matrix, other.matrix, queries)
-    values = [torch.zeros_like(one.matrix.lse) for _ in functions]
-    sinks = one.matrix.problem.sinks is not None or other.matrix.problem.sinks is not None
-    for place, (mine, theirs) in row_blocks([one.matrix, other.matrix]):
-        if sinks:
-            mine, theirs = with_sink(one.matrix, mine), with_sink(other.matrix, theirs)
-            most = max(mine.shape[-1], theirs.shape[-1])
-            mine, theirs = (
-                torch.nn.functional.pad(each, (0, most - each.shape[-1])) for each in (mine, theirs)
-            )
-        for value, function in zip(values, functions, strict=True):
-            value[:, :, place] = function(mine, theirs)
-    return [one.shaped(head_mean(value, rows)) for value in values]
+    left: AttentionMatrix
+    right: AttentionMatrix
+    lead: torch.Size
+    rows: Tensor
+
+    @classmethod
+    def of(cls, left: Measurable, right: Measurable, queries: Tensor | None, unverified: bool) -> _Two:
+        one, other = measured(left, unverified), measured(right, unverified)
+        _check_alike(one.matrix, other.matrix)
+        seen = [visible(matrix).counts > 0 for matrix in (one.matrix, other.matrix)]
+        return cls(one.matrix, other.matrix, one.lead, counted(one.matrix, seen[0] & seen[1], queries))
+
+    def mean(self, values: Tensor) -> Tensor:
+        """[B,H,N] -> [B,H]."""
+        return head_mean(values, self.rows).reshape(self.lead)
+
+    def rowwise(self, *functions: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
+        """The means of functions of two rows; both matrices are read once, side by side."""
+        values = [torch.zeros_like(self.left.lse) for _ in functions]
+        for place, (left, right) in full_row_blocks([self.left, self.right]):
+            for value, function in zip(values, functions, strict=True):
+                value[:, :, place] = function(left, right)
+        return [self.mean(value) for value in values]
+
+    def entropy_difference(self) -> Tensor:
+        return self.mean(self.right.entropy() - self.left.entropy())
+
+    def topk_overlap(self, k: int) -> Tensor:
+        mine, theirs = (matrix.topk(k).indices for matrix in (self.left, self.right))
+        shared = ((mine[..., None] == theirs[..., None, :]) & (mine[..., None] >= 0)).any(-1).sum(-1)
+        most = torch.maximum((mine >= 0).sum(-1), (theirs >= 0).sum(-1))
+        return self.mean(shared.to(self.left.lse.dtype) / most.clamp(min=1))
+
+    def comparison(self, k: int) -> Comparison:
+        overlap = self.topk_overlap(min(k, self.left.sizes[3]))
+        variation, divergence = self.rowwise(_variation, _divergence)
+        return Comparison(variation, divergence, self.entropy_difference(), overlap)
 
 
 def _variation(left: Tensor, right: Tensor) -> Tensor:
@@ -241,14 +239,8 @@ def _divergence(left: Tensor, right: Tensor) -> Tensor:
     return (mixed - (row_entropy(left) + row_entropy(right)) / 2).clamp(min=0)
 
 
-def _both(left: AttentionMatrix, right: AttentionMatrix, queries: Tensor | None) -> Tensor:
-    """The rows that see a key in both, [B,H,N]."""
-    return counted(left, (visible(left).counts > 0) & (visible(right).counts > 0), queries)
-
-
-def _same_shape(left: Any, right: Any, unverified: bool) -> tuple[Subject, Subject]:
-    one, other = subject(left, unverified), subject(right, unverified)
-    mine, theirs = one.matrix.problem.shape, other.matrix.problem.shape
+def _check_alike(left: AttentionMatrix, right: AttentionMatrix) -> None:
+    mine, theirs = left.sizes, right.sizes
     if mine[2:] != theirs[2:]:
         raise ValueError(
             f"compare: N={mine[2]}, M={mine[3]} on the left, N={theirs[2]}, M={theirs[3]} on the right. "
@@ -261,8 +253,5 @@ def _same_shape(left: Any, right: Any, unverified: bool) -> tuple[Subject, Subje
             f"compare: B={mine[0]}, H={mine[1]} on the left, B={theirs[0]}, H={theirs[1]} on the right. "
             "Choose batches and heads that belong together, such as A[:, 2:3]."
         )
-    if one.matrix.device != other.matrix.device:
-        raise ValueError(
-            f"compare: {one.matrix.device} and {other.matrix.device}; move one with .to(device)."
-        )
-    return one, other
+    if left.device != right.device:
+        raise ValueError(f"compare: {left.device} and {right.device}; move one with .to(device).")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -10,9 +10,9 @@ from torch import Tensor
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.keys import at
-from sightline.measure.rows import counted, visible
+from sightline.measure.rows import visible
 from sightline.measure.sources import CLARK_2019
-from sightline.measure.subject import subject
+from sightline.measure.subject import Measurable, RowOptions, measured_rows
 from sightline.positions.align import Align, positions
 
 
@@ -25,29 +25,12 @@ from sightline.positions.align import Align, positions
     caveat="Equal weights already read about one half or more, and it falls with every far outlier: "
     "compare heads of one length, not with 0.",
 )
-def diagonality(
-    A: Any,
-    *,
-    align: Align = "bottom-right",
-    per_query: bool = False,
-    queries: Tensor | None = None,
-    unverified: bool = False,
-) -> Tensor:
+def diagonality(A: Measurable, *, align: Align = "bottom-right", **options: Unpack[RowOptions]) -> Tensor:
     """How close a head's weight lies to the diagonal: 1 on it, 0 as far away as can be.
-
-    Args:
-        A: AttentionMatrix [B,H,N,M], or a traced call that holds one.
-        align: where query 0 stands, as for :func:`sightline.causal`.
-        per_query: [B,H,N], the rows' centrality, instead of its mean.
-        queries: bool [N] or [B,N], which queries the mean counts.
-        unverified: measure a traced call that was not verified, too.
 
     Returns:
         [B,H], the mean over queries that see a key; NaN where none does. A row that sees its own position
         only reads 1, a fully masked one 0.
-
-    Raises:
-        TypeError, ValueError: for another ``align`` or ``queries``; UnverifiedError: for an unverified call.
 
     Example:
         >>> import sightline.measure, torch
@@ -55,16 +38,15 @@ def diagonality(
         >>> sightline.measure.diagonality(A, per_query=True)     # mean distances 1, 2/3, 1 of 2, 1, 2
         tensor([[[0.5000, 0.3333, 0.5000]]])
     """
-    given = subject(A, unverified)
-    matrix = given.matrix
-    b, _, n, m = matrix.problem.shape
-    seen = visible(matrix)
-    position = positions(align, b, n, m, matrix.device)[:, None]
+    rows = measured_rows(A, **options)
+    b, _, n, m = rows.matrix.sizes
+    seen = visible(rows.matrix)
+    position = positions(align, b, n, m, rows.matrix.device)[:, None]
     farthest = torch.maximum((position - seen.first).abs(), (position - seen.last).abs())
-    distance = matrix.distance(align)
-    found = 1 - distance / farthest.clamp(min=1).to(distance.dtype)
-    found = torch.where(seen.counts > 0, found, 0)
-    return given.result(found, counted(matrix, seen.counts > 0, queries), per_query)
+    distance = rows.matrix.distance(align)
+    centrality = 1 - distance / farthest.clamp(min=1).to(distance.dtype)
+    possible = seen.counts > 0
+    return rows.result(torch.where(possible, centrality, 0), possible)
 
 
 @catalogued(
@@ -75,29 +57,15 @@ def diagonality(
     caveat="Short rows are local whatever they do: near the start of a causal text every key is near.",
 )
 def local_mass(
-    A: Any,
-    radius: int = 5,
-    *,
-    align: Align = "bottom-right",
-    per_query: bool = False,
-    queries: Tensor | None = None,
-    unverified: bool = False,
+    A: Measurable, radius: int = 5, *, align: Align = "bottom-right", **options: Unpack[RowOptions]
 ) -> Tensor:
     """The share of a head's weight within some positions of the query.
 
     Args:
-        A: AttentionMatrix [B,H,N,M], or a traced call that holds one.
-        radius: how many positions to either side; the query's own position counts.
-        align: where query 0 stands, as for :func:`sightline.causal`.
-        per_query: [B,H,N] instead of the mean.
-        queries: bool [N] or [B,N], which queries the mean counts.
-        unverified: measure a traced call that was not verified, too.
-
-    Returns:
-        [B,H], the mean over queries that see a key; NaN where none does. A fully masked row reads 0.
+        radius: how many positions to either side; the query's own position counts. Default: 5.
 
     Raises:
-        ValueError: for a negative radius; otherwise as :func:`diagonality`.
+        ValueError: for a negative radius.
 
     Example:
         >>> import sightline.measure, torch
@@ -107,9 +75,8 @@ def local_mass(
     """
     if radius < 0:
         raise ValueError(f"radius: must be 0 or more, got {radius}.")
-    given = subject(A, unverified)
-    rows = counted(given.matrix, visible(given.matrix).counts > 0, queries)
-    return given.result(near(given.matrix, radius, align), rows, per_query)
+    rows = measured_rows(A, **options)
+    return rows.result(near(rows.matrix, radius, align))
 
 
 def near(matrix: AttentionMatrix, radius: int, align: Align) -> Tensor:
@@ -122,7 +89,7 @@ def near(matrix: AttentionMatrix, radius: int, align: Align) -> Tensor:
 
 def at_offset(matrix: AttentionMatrix, offset: int, align: Align) -> tuple[Tensor, Tensor]:
     """(w[i, p_i + offset] [B,H,N], the key p_i + offset [1|B,1,N], -1 where there is none)."""
-    b, _, n, m = matrix.problem.shape
+    b, _, n, m = matrix.sizes
     key = positions(align, b, n, m, matrix.device)[:, None].long() + offset
     key = key.masked_fill((key < 0) | (key >= m), -1)
     return at(matrix, key), key

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
-from sightline.measure.rows import counted, visible
 from sightline.measure.sources import DOSOVITSKIY_2020
-from sightline.measure.subject import subject
-from sightline.measure.sweep import View, compute_dtype, sweep
+from sightline.measure.subject import Measurable, RowOptions, measured_rows
 from sightline.positions.align import Align
 
 
@@ -24,29 +22,15 @@ from sightline.positions.align import Align
     "sink_mass with it.",
 )
 def attention_distance(
-    A: Any,
-    *,
-    align: Align = "bottom-right",
-    per_query: bool = False,
-    queries: Tensor | None = None,
-    unverified: bool = False,
+    A: Measurable, *, align: Align = "bottom-right", **options: Unpack[RowOptions]
 ) -> Tensor:
     """How far a head looks, in positions of a sequence.
 
-    Args:
-        A: AttentionMatrix [B,H,N,M], or a traced call that holds one.
-        align: where query 0 stands, as for :func:`sightline.causal`; with the default the last query
-            stands at the last key. It means nothing for cross-attention.
-        per_query: [B,H,N] instead of the mean.
-        queries: bool [N] or [B,N], which queries the mean counts.
-        unverified: measure a traced call that was not verified, too.
+    It means nothing for cross-attention.
 
     Returns:
         [B,H], the mean over queries that see a key; NaN where none does. A fully masked row reads 0.
         Weight on a learned sink counts as distance 0.
-
-    Raises:
-        TypeError, ValueError: for another ``align`` or ``queries``; UnverifiedError: for an unverified call.
 
     Example:
         >>> import sightline.measure, torch
@@ -54,9 +38,8 @@ def attention_distance(
         >>> sightline.measure.attention_distance(A, per_query=True)      # 0, 1/2, 1
         tensor([[[0.0000, 0.5000, 1.0000]]])
     """
-    given = subject(A, unverified)
-    rows = counted(given.matrix, visible(given.matrix).counts > 0, queries)
-    return given.result(given.matrix.distance(align), rows, per_query)
+    rows = measured_rows(A, **options)
+    return rows.result(rows.matrix.distance(align))
 
 
 @catalogued(
@@ -67,33 +50,28 @@ def attention_distance(
     "only.",
 )
 def grid_distance(
-    A: Any,
+    A: Measurable,
     grid: tuple[int, int],
     *,
     special: int = 0,
     patch: float = 1.0,
-    per_query: bool = False,
-    queries: Tensor | None = None,
-    unverified: bool = False,
+    **options: Unpack[RowOptions],
 ) -> Tensor:
     """How far a head looks across a picture that was cut into patches, row by row.
 
     Args:
-        A: AttentionMatrix [B,H,N,M] with N = M = special + height · width, or a traced call.
+        A: AttentionMatrix [B,H,N,M] with N = M = special + height · width, or a traced call that holds one.
         grid: (height, width) in patches.
         special: how many tokens stand before the patches (class token, registers). They are left out as
-            queries and as keys; the weights of the patches are scaled to sum to 1 again.
-        patch: the side of a patch; with its size in pixels, distances are in pixels.
-        per_query: [B,H,N] instead of the mean; special tokens read 0.
-        queries: bool [N] or [B,N], which queries the mean counts.
-        unverified: measure a traced call that was not verified, too.
+            queries and as keys; the weights of the patches are scaled to sum to 1 again. Default: none.
+        patch: the side of a patch; with its size in pixels, distances are in pixels. Default: 1.
 
     Returns:
         [B,H], the mean over patches that give weight to a patch; NaN where none does. A fully masked row
-        reads 0.
+        reads 0, and so do special tokens.
 
     Raises:
-        ValueError: if the grid does not fit the matrix; UnverifiedError: for an unverified call.
+        ValueError: if the grid does not fit the matrix.
 
     Example:
         >>> import sightline.measure, torch
@@ -101,45 +79,34 @@ def grid_distance(
         >>> sightline.measure.grid_distance(A, (2, 2), special=1)           # (0 + 1 + 1 + √2) / 4
         tensor([[0.8536]])
     """
-    given = subject(A, unverified)
-    (distance, weight) = sweep(given.matrix, _GridDistance(given.matrix, grid, special))[0]
-    rows = counted(given.matrix, weight > 0, queries)
-    found = torch.where(weight > 0, distance / weight.masked_fill(weight == 0, 1), 0) * patch
-    return given.result(found, rows, per_query)
+    rows = measured_rows(A, **options)
+    distance, weight = _grid_distance(rows.matrix, grid, special)
+    mean = torch.where(weight > 0, distance / weight.masked_fill(weight == 0, 1), 0) * patch
+    return rows.result(mean, weight > 0)
 
 
-class _GridDistance:
-    """(Σ_j w_ij ‖c_i - c_j‖, Σ_j w_ij) over patches j, both [B,H,N]."""
+def _grid_distance(matrix: AttentionMatrix, grid: tuple[int, int], special: int) -> tuple[Tensor, Tensor]:
+    """(Σ_j w_ij ‖c_i - c_j‖, Σ_j w_ij) over patches j, both [B,H,N]; 0 for special tokens."""
+    row, column = _patches(matrix, grid, special)
+    distance, weight = torch.zeros_like(matrix.lse), torch.zeros_like(matrix.lse)
+    for block in matrix.blocks(slice(special, None), slice(special, None)):
+        down = row[block.rows, None] - row[block.cols]
+        across = column[block.rows, None] - column[block.cols]
+        steps = (down**2 + across**2).to(distance.dtype).sqrt()
+        distance[block.batch, :, block.rows] = (block.weights * steps).sum(-1)
+        weight[block.batch, :, block.rows] = block.weights.sum(-1)
+    return distance, weight
 
-    def __init__(self, matrix: AttentionMatrix, grid: tuple[int, int], special: int) -> None:
-        b, h, n, m = matrix.problem.shape
-        height, width = grid
-        if n != m or special < 0 or special + height * width != m:
-            raise ValueError(
-                f"grid: {special} special tokens and {height} x {width} patches make "
-                f"{special + height * width} tokens, but the matrix has N={n} queries and M={m} keys. "
-                "Give the grid in patches, and special= for class tokens and registers."
-            )
-        self.special = special
-        place = torch.arange(m, device=matrix.device) - special
-        self.row = place // max(1, width)
-        self.column = place % max(1, width)
-        self.dtype = compute_dtype(matrix.problem)
-        self.distance = torch.zeros((b, h, n), dtype=self.dtype, device=matrix.device)
-        self.weight = torch.zeros_like(self.distance)
 
-    def take(self, view: View) -> None:
-        batch, rows, cols = view.block
-        cols = slice(max(cols.start, self.special), cols.stop)
-        if cols.start >= cols.stop:
-            return
-        weights = view.weights[..., cols.start - view.block.cols.start :]
-        down = self.row[rows, None] - self.row[cols]
-        across = self.column[rows, None] - self.column[cols]
-        steps = (down**2 + across**2).to(self.dtype).sqrt()
-        patches = (torch.arange(rows.start, rows.stop, device=steps.device) >= self.special).to(self.dtype)
-        self.distance[batch, :, rows] = (weights * steps).sum(-1) * patches
-        self.weight[batch, :, rows] = weights.sum(-1) * patches
-
-    def result(self) -> tuple[Tensor, Tensor]:
-        return self.distance, self.weight
+def _patches(matrix: AttentionMatrix, grid: tuple[int, int], special: int) -> tuple[Tensor, Tensor]:
+    """The row and the column of each token's patch, [N] each; of special tokens they mean nothing."""
+    _, _, n, m = matrix.sizes
+    height, width = grid
+    if n != m or special < 0 or special + height * width != m:
+        raise ValueError(
+            f"grid: {special} special tokens and {height} x {width} patches make "
+            f"{special + height * width} tokens, but the matrix has N={n} queries and M={m} keys. "
+            "Give the grid in patches, and special= for class tokens and registers."
+        )
+    place = torch.arange(m, device=matrix.device) - special
+    return place // max(1, width), place % max(1, width)

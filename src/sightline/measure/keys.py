@@ -28,7 +28,7 @@ def chosen(matrix: AttentionMatrix, keys: Keys, name: str = "keys") -> Tensor:
     Raises:
         TypeError: for other kinds; ValueError: for positions out of range or another shape.
     """
-    b, _, _, m = matrix.problem.shape
+    b, _, _, m = matrix.sizes
     place = torch.arange(m, device=matrix.device)
     if isinstance(keys, bool):
         raise TypeError(f"{name}: expected a number of keys, positions or a bool tensor, got {keys}.")
@@ -38,9 +38,9 @@ def chosen(matrix: AttentionMatrix, keys: Keys, name: str = "keys") -> Tensor:
         start = _first_visible(matrix)[:, None]
         return (place >= start) & (place < start + keys)
     if isinstance(keys, slice):
-        found = torch.zeros(m, dtype=torch.bool, device=matrix.device)
-        found[keys] = True
-        return found[None]
+        inside = torch.zeros(m, dtype=torch.bool, device=matrix.device)
+        inside[keys] = True
+        return inside[None]
     positions = (
         keys
         if isinstance(keys, Tensor)
@@ -71,7 +71,7 @@ def at(matrix: AttentionMatrix, keys: Tensor) -> Tensor:
 
 def one_by_one(matrix: AttentionMatrix, keys: Tensor) -> Iterator[Tensor]:
     """The chosen keys (bool [1|B,M]) one after another, as indices [1|B,1,N] for every row; -1 for none."""
-    m, n = keys.shape[1], matrix.problem.shape[2]
+    m, n = keys.shape[1], matrix.sizes[2]
     # Chosen positions first, in order; -1 where a batch entry has fewer.
     positions = torch.where(keys, torch.arange(m, device=keys.device), m).sort(-1).values
     positions = positions.masked_fill(positions == m, -1)
@@ -81,7 +81,7 @@ def one_by_one(matrix: AttentionMatrix, keys: Tensor) -> Iterator[Tensor]:
 
 def _first_visible(matrix: AttentionMatrix) -> Tensor:
     """[B], the first key that any query may see; M where there is none."""
-    b, h, n, m = matrix.problem.shape
+    b, h, n, m = matrix.sizes
     if not h * n:
         return torch.full((b,), m, device=matrix.device)
     first = visible(matrix).first
@@ -96,5 +96,5 @@ def _from_positions(positions: Tensor, m: int, name: str) -> Tensor:
             "(axis M)."
         )
     rows = (positions if positions.dim() == 2 else positions[None]).long() % max(1, m)
-    found = torch.zeros((rows.shape[0], m), dtype=torch.bool, device=positions.device)
-    return found.scatter_(1, rows, True)
+    inside = torch.zeros((rows.shape[0], m), dtype=torch.bool, device=positions.device)
+    return inside.scatter_(1, rows, True)

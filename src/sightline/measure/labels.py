@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +16,7 @@ from sightline.measure.repeats import looked_up, repeats
 from sightline.measure.rows import counted, visible
 from sightline.measure.sinks import learned
 from sightline.measure.sources import CLARK_2019, OLSSON_2022, VOITA_2019
-from sightline.measure.subject import subject
-from sightline.measure.sweep import sees
+from sightline.measure.subject import Measurable, measured
 from sightline.positions.align import Align
 
 
@@ -35,6 +33,11 @@ class Thresholds:
         radius: for "local".
         offsets: "positional" looks at steps of up to so many positions.
         rows: how many queries a pattern must have been possible for.
+
+    Example:
+        >>> import sightline.measure
+        >>> sightline.measure.Thresholds(broad=0.5).sink
+        0.9
     """
 
     sink: float = 0.9
@@ -57,6 +60,13 @@ class HeadLabel:
         scores: every score by name. "sink" is a share of all weight; the others are shares of what the sinks
             leave. NaN where the text gave no occasion.
         offset: the step with the largest share, of those looked at.
+
+    Example:
+        >>> import sightline.measure, torch
+        >>> A = sightline.AttentionMatrix(*torch.zeros(2, 1, 1, 9, 2))       # all weights equal
+        >>> head = sightline.measure.head_labels(A)[0]
+        >>> head.label, round(head.score, 3)
+        ('broad', 1.0)
     """
 
     label: str
@@ -78,7 +88,7 @@ _NEAREST = {-1: "previous token", 0: "current token", 1: "next token"}
     "writes is not looked at. Induction asks for text that repeats.",
 )
 def head_labels(
-    A: Any,
+    A: Measurable,
     tokens: Tensor | None = None,
     *,
     sinks: Keys = 1,
@@ -91,26 +101,18 @@ def head_labels(
 
     Sinks drown everything else, so they come out first; "sink" goes to heads that leave next to nothing.
     Of the patterns that pass their threshold the largest names the head; without one, "broad", then
-    "local", else "mixed".
+    "local", else "mixed". Cost: one pass for the entropy, one more with ``tokens``; the rest is linear in N.
 
     Args:
         A: AttentionMatrix [B,H,N,M] of self-attention, or a traced call; batches count together.
-        tokens: [M] or [B,M] token ids, for "induction" and "duplicate token"; without them those are not
+        tokens: [M] or [B,M] token ids, for "induction" and "duplicate token". Default: those two are not
             looked for.
-        sinks: how many first keys, or which keys, are sinks, as for :func:`sink_mass`; learned sinks always.
-        thresholds: see :class:`Thresholds`.
-        align: where query 0 stands, as for :func:`sightline.causal`.
-        queries: bool [N] or [B,N], which queries count; leave padding out here.
-        unverified: label a traced call that was not verified, too.
+        sinks: how many first keys, or which keys, are sinks, as for :func:`sink_mass`; learned sinks always
+            are. Default: the first key.
+        thresholds: Default: see :class:`Thresholds`.
 
     Returns:
         One :class:`HeadLabel` per head. Fully masked rows do not count.
-
-    Raises:
-        TypeError, ValueError: as :func:`sink_mass` and :func:`induction`; UnverifiedError: for an unverified
-        call.
-
-    Cost: one pass for the entropy, one more with ``tokens``; the rest is linear in N.
 
     Example:
         >>> import sightline.measure, torch
@@ -121,30 +123,35 @@ def head_labels(
         'previous token'
     """
     limits = thresholds or Thresholds()
-    matrix = subject(A, unverified).matrix
+    matrix = measured(A, unverified).matrix
     rest = _Rest(matrix, sinks, queries, limits.rows)
     reach = max(limits.radius, limits.offsets, 1)
     steps = {offset: rest.at(offset, align) for offset in range(-reach, reach + 1)}
-    shares = {o: rest.share(*steps[o]) for o in steps if abs(o) <= max(limits.offsets, 1)}
-    scores = {"sink": rest.sink_share()}
-    scores |= {name: shares[offset] for offset, name in _NEAREST.items()}
-    farther = [shares[o].nan_to_num(-1) for o in shares if o not in _NEAREST]
-    if farther:
-        best = torch.stack(farther).amax(0)
-        scores["positional"] = best.masked_fill(best < 0, math.nan)
+    shares = {o: rest.share(*step) for o, step in steps.items() if abs(o) <= max(limits.offsets, 1)}
+    scores = {"sink": rest.sink_share()} | _by_offset(shares)
     if tokens is not None:
-        found = repeats(matrix, tokens, align, without=rest.sinks)
-        scores["induction"] = rest.share(*found.induction)
-        scores["duplicate token"] = rest.share(*found.duplicate)
-    near = sum((steps[o][0] for o in range(-limits.radius, limits.radius + 1)), torch.zeros_like(rest.left))
-    scores["local"] = rest.share(near, rest.rows)
+        both = repeats(matrix, tokens, align, without=rest.sinks)
+        scores["induction"] = rest.share(*both.induction)
+        scores["duplicate token"] = rest.share(*both.duplicate)
+    near = [weight for offset, (weight, _) in steps.items() if abs(offset) <= limits.radius]
+    scores["local"] = rest.share(sum(near, torch.zeros_like(rest.left)), rest.rows)
     scores["broad"] = rest.breadth()
-    strongest = torch.stack([shares[o].nan_to_num(-1) for o in shares]).argmax(0)
+    strongest = torch.stack([share.nan_to_num(-1) for share in shares.values()]).argmax(0)
     offsets = [list(shares)[int(place)] for place in strongest]
     return [
         _label({name: float(score[head]) for name, score in scores.items()}, offsets[head], limits)
-        for head in range(matrix.problem.shape[1])
+        for head in range(matrix.sizes[1])
     ]
+
+
+def _by_offset(shares: dict[int, Tensor]) -> dict[str, Tensor]:
+    """The scores of the nearest steps by name, and the best of all farther ones as "positional"."""
+    scores = {name: shares[offset] for offset, name in _NEAREST.items()}
+    farther = [share.nan_to_num(-1) for offset, share in shares.items() if offset not in _NEAREST]
+    if farther:
+        best = torch.stack(farther).amax(0)
+        scores["positional"] = best.masked_fill(best < 0, math.nan)
+    return scores
 
 
 class _Rest:
@@ -162,7 +169,7 @@ class _Rest:
             weight = at(matrix, key)
             self.sink = self.sink + weight
             self.entropy = self.entropy + torch.xlogy(weight, weight)
-            self.others = self.others - sees(matrix, key).long()
+            self.others = self.others - matrix.visible_pairs(key).long()
         self.left = (1 - self.sink).clamp(min=0)
 
     def sink_share(self) -> Tensor:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
-from sightline.measure.subject import subject
-from sightline.measure.sweep import compute_dtype, scaled_blocks
+from sightline.measure.subject import Measurable, measured
 
 
 @catalogued(
@@ -22,21 +20,21 @@ from sightline.measure.sweep import compute_dtype, scaled_blocks
     caveat="One outlying pair sets it; it says nothing of the rest. A row's softmax does not change when "
     "all of its scores shift.",
 )
-def max_logit(A: Any, *, stage: str = "masked", per_query: bool = False, unverified: bool = False) -> Tensor:
+def max_logit(
+    A: Measurable, *, stage: str = "masked", per_query: bool = False, unverified: bool = False
+) -> Tensor:
     """The largest score of a head, whose growth announces unstable training.
 
     Args:
-        A: AttentionMatrix [B,H,N,M], or a traced call that holds one.
         stage: "masked", what the softmax sees, or "scaled", before softcap and bias: what grows unseen
-            under a softcap.
-        per_query: [B,H,N], the largest of each row.
-        unverified: measure a traced call that was not verified, too.
+            under a softcap. Default: "masked".
+        per_query: [B,H,N], the largest of each row, instead of the largest of all. Default: of all.
 
     Returns:
         [B,H]; -inf where nothing is visible, as in a fully masked row.
 
     Raises:
-        ValueError: for another stage; UnverifiedError: for an unverified call.
+        ValueError: for another stage.
 
     Example:
         >>> import sightline.measure, torch
@@ -47,19 +45,18 @@ def max_logit(A: Any, *, stage: str = "masked", per_query: bool = False, unverif
     """
     if stage not in ("masked", "scaled"):
         raise ValueError(f"stage: must be 'masked' or 'scaled', got {stage!r}.")
-    given = subject(A, unverified)
-    problem = given.matrix.problem
-    bare = problem.softcap is None and problem.bias is problem.slopes is problem.table is None
-    found = given.matrix.max_score() if stage == "masked" or bare else _max_scaled(given.matrix)
+    one = measured(A, unverified)
+    bare = not {"capped", "biased"} & set(one.matrix.stages)
+    largest = one.matrix.max_score() if stage == "masked" or bare else _max_scaled(one.matrix)
     if per_query:
-        return given.shaped(found)
-    return given.shaped(found.amax(-1) if found.shape[2] else found.new_full(found.shape[:2], -math.inf))
+        return one.shaped(largest)
+    empty = not largest.shape[2]
+    return one.shaped(largest.new_full(largest.shape[:2], -math.inf) if empty else largest.amax(-1))
 
 
 def _max_scaled(matrix: AttentionMatrix) -> Tensor:
-    out = torch.full(
-        matrix.problem.shape[:3], -math.inf, dtype=compute_dtype(matrix.problem), device=matrix.device
-    )
-    for (batch, rows, _), scaled, seen in scaled_blocks(matrix):
-        out[batch, :, rows] = scaled.masked_fill(~seen, -math.inf).amax(-1)
-    return out
+    largest = torch.full_like(matrix.lse, -math.inf)
+    for block in matrix.blocks():
+        visible = block.scaled.masked_fill(~block.visible, -math.inf)
+        largest[block.batch, :, block.rows] = visible.amax(-1)
+    return largest

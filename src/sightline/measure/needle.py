@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -12,7 +10,7 @@ from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.keys import Keys, chosen
 from sightline.measure.repeats import looked_up, token_ids
-from sightline.measure.subject import subject
+from sightline.measure.subject import Measurable, measured
 from sightline.positions.align import Align, positions
 
 
@@ -25,7 +23,7 @@ from sightline.positions.align import Align, positions
     "of a row; average it over many needles and depths.",
 )
 def retrieval(
-    A: Any,
+    A: Measurable,
     tokens: Tensor,
     needle: Keys,
     generated: Tensor | None = None,
@@ -43,15 +41,12 @@ def retrieval(
             token that stands in it twice counts twice.
         generated: [N] or [B,N], the token that is generated at each query; -1 for none. Default: the token
             after the query's position, which is right when the answer stands in ``tokens``.
-        align: where query 0 stands, as for :func:`sightline.causal`.
-        unverified: measure a traced call that was not verified, too.
 
     Returns:
         [B,H]; NaN for an empty needle. Fully masked rows copy nothing.
 
     Raises:
-        TypeError, ValueError: for tokens, needles or generated tokens that do not fit; UnverifiedError: for
-        an unverified call.
+        TypeError, ValueError: for needles or generated tokens that do not fit.
 
     Example:
         >>> import sightline.measure, torch
@@ -62,36 +57,48 @@ def retrieval(
         >>> sightline.measure.retrieval(A, tokens, slice(1, 3))
         tensor([[1.]])
     """
-    given = subject(A, unverified)
-    matrix = given.matrix
-    b, h, n, m = matrix.problem.shape
+    one = measured(A, unverified)
+    matrix = one.matrix
+    b, h, _, m = matrix.sizes
     ids = token_ids(matrix, tokens).expand(b, m)
     wanted = chosen(matrix, needle, "needle")[:, None]
     if generated is None:
         written, real = _following(matrix, ids, align)
     else:
         written, real = _generated(matrix, generated)
+    copied = _copied(matrix, ids, written, real)
+    share = (copied & wanted).sum(-1) / wanted.sum(-1)
+    return one.shaped(share.expand(b, h).to(matrix.lse.dtype))
+
+
+def _copied(matrix: AttentionMatrix, ids: Tensor, written: Tensor, real: Tensor) -> Tensor:
+    """The keys whose token is written by a query that looks at them most, bool [B,H,M].
+
+    Args:
+        ids: [B,M].
+        written: [B,N], the token that is written at each query; ``real`` [B,N] says whether there is one.
+    """
+    b, h, _, m = matrix.sizes
     key = matrix.max().indices
     place = key.clamp(min=0)
     same = looked_up(ids, place.flatten(1)).reshape(place.shape) == written[:, None]
     hit = same & (key >= 0) & real[:, None]
     # One place more than there are keys, so that a matrix without any has where to count to.
-    copied = torch.zeros((b, h, m + 1), dtype=torch.int64, device=matrix.device)
-    copied.scatter_add_(2, place, hit.long())
-    found = ((copied[..., :m] > 0) & wanted).sum(-1) / wanted.sum(-1)
-    return given.shaped(found.expand(b, h).to(matrix.lse.dtype))
+    hits = torch.zeros((b, h, m + 1), dtype=torch.int64, device=matrix.device)
+    return hits.scatter_add_(2, place, hit.long())[..., :m] > 0
 
 
 def _following(matrix: AttentionMatrix, ids: Tensor, align: Align) -> tuple[Tensor, Tensor]:
     """(the token after each query's position, whether there is one), both [B,N]."""
-    b, _, n, m = matrix.problem.shape
+    b, _, n, m = matrix.sizes
     place = positions(align, b, n, m, matrix.device).long() + 1
     inside = (place >= 0) & (place < m)
     return looked_up(ids, place.expand(b, n)), inside.expand(b, n)
 
 
 def _generated(matrix: AttentionMatrix, generated: Tensor) -> tuple[Tensor, Tensor]:
-    b, _, n, _ = matrix.problem.shape
+    """(the token that is generated at each query, whether there is one), both [B,N]."""
+    b, _, n, _ = matrix.sizes
     check_integers("generated", generated)
     check_device("generated", generated, matrix.device)
     if generated.dim() == 0 or generated.shape[-1] != n:

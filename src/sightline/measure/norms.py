@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from sightline.backends.readouts import Values
-from sightline.matrix import AttentionMatrix
+from sightline.matrix import AttentionMatrix, Values
 from sightline.matrix.indexing import as_slice
 from sightline.measure.catalogue import catalogued
-from sightline.measure.subject import Subject, subject
-from sightline.measure.sweep import View, sweep
+from sightline.measure.subject import Measurable, Measured, measured
 
 
 @catalogued(
@@ -22,22 +18,20 @@ from sightline.measure.sweep import View, sweep
     caveat="Long vectors may still cancel in the sum over keys and heads, and what follows (residual, "
     "normalization, MLP) is left out.",
 )
-def weighted_norms(A: Any, output: Tensor | None = None, *, unverified: bool = False) -> WeightedNorms:
+def weighted_norms(A: Measurable, output: Tensor | None = None, *, unverified: bool = False) -> WeightedNorms:
     """How long the vectors are that each key adds to each query, instead of the bare weights.
 
     Args:
-        A: AttentionMatrix [B,H,N,M] that holds its value [B,G,M,E], or a traced call.
+        A: AttentionMatrix [B,H,N,M] that holds its value [B,G,M,E], or a traced call that holds one.
         output: [F, H·E], the weight of the output projection as ``torch.nn.Linear`` holds it. Default: the
             vectors before the projection.
-        unverified: measure a traced call that was not verified, too.
 
     Returns:
         A :class:`WeightedNorms`: ``.norms`` [B,H,M], ``.part(rows, cols)``, ``.received()``,
         ``.row_sums()``, ``.topk(k)``; nothing N x M is kept. A fully masked row reads 0.
 
     Raises:
-        ValueError: without a value, or for an output of another shape; UnverifiedError: for an unverified
-        call.
+        ValueError: without a value, or for an output of another shape.
 
     Example:
         >>> import sightline.measure, torch
@@ -47,13 +41,13 @@ def weighted_norms(A: Any, output: Tensor | None = None, *, unverified: bool = F
         >>> norms.norms, norms.part()
         (tensor([[[5., 1.]]]), tensor([[[[2.5000, 0.5000], [2.5000, 0.5000]]]]))
     """
-    given = subject(A, unverified)
-    if given.matrix.problem.value is None:
+    one = measured(A, unverified)
+    if one.matrix.value is None:
         raise ValueError(
             "weighted_norms: this matrix holds no value. Make it with "
             "sightline.AttentionMatrix(query, key, value)."
         )
-    return WeightedNorms(given, _norms(given.matrix, given.matrix.problem.value, output))
+    return WeightedNorms(one, _norms(one.matrix, one.matrix.value, output))
 
 
 class WeightedNorms:
@@ -63,10 +57,10 @@ class WeightedNorms:
         norms: [B,H,M], the lengths that the columns are multiplied with.
     """
 
-    def __init__(self, given: Subject, norms: Tensor) -> None:
-        self._given = given
+    def __init__(self, measured: Measured, norms: Tensor) -> None:
+        self._measured = measured
         self._norms = norms
-        self.norms = given.shaped(norms)
+        self.norms = measured.shaped(norms)
 
     def part(self, rows: slice | int = slice(None), cols: slice | int = slice(None)) -> Tensor:
         """Some rows and columns, [B,H,n,m]; an integer keeps its axis, with size 1.
@@ -74,25 +68,25 @@ class WeightedNorms:
         Raises:
             MemoryError: past 1 GiB.
         """
-        matrix = self._given.matrix
-        _, _, n, m = matrix.problem.shape
+        matrix = self._measured.matrix
+        _, _, n, m = matrix.sizes
         row, col = as_slice(rows, n, "N"), as_slice(cols, m, "M")
         if (row.step, col.step) == (1, 1) and (len(range(n)[row]), len(range(m)[col])) == (n, m):
             weights = matrix.dense()
         else:
             weights = matrix[:, :, row, col]
-        return self._given.shaped(weights.to(self._norms.dtype) * self._norms[:, :, None, col])
+        return self._measured.shaped(weights.to(self._norms.dtype) * self._norms[:, :, None, col])
 
     def received(self) -> Tensor:
         """Σ over queries of what each key adds: [B,H,M]. One pass."""
-        return self._given.shaped(self._given.matrix.received() * self._norms)
+        return self._measured.shaped(self._measured.matrix.received() * self._norms)
 
     def row_sums(self) -> Tensor:
         """Σ over keys of what is added to each query: [B,H,N]. One pass.
 
         At least as long as the context vector itself: vectors that cancel are counted in full.
         """
-        return self._given.shaped((self._given.matrix @ self._norms[..., None])[..., 0])
+        return self._measured.shaped((self._measured.matrix @ self._norms[..., None])[..., 0])
 
     def topk(self, k: int) -> Values:
         """Each row's k largest entries, descending, and their keys: (values, indices), [B,H,N,k]. One pass.
@@ -102,51 +96,45 @@ class WeightedNorms:
         Raises:
             ValueError: unless 1 <= k <= M.
         """
-        m = self._given.matrix.problem.shape[3]
+        m = self._measured.matrix.sizes[3]
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= m:
             raise ValueError(f"topk: k must be an integer from 1 to M={m} keys (axis M), got {k!r}.")
-        (found,) = sweep(self._given.matrix, _TopNorms(self._given.matrix, self._norms, k))
-        return Values(*map(self._given.shaped, found))
+        largest = _largest(self._measured.matrix, self._norms, k)
+        return Values(*map(self._measured.shaped, largest))
 
 
-class _TopNorms:
-    def __init__(self, matrix: AttentionMatrix, norms: Tensor, k: int) -> None:
-        b, h, n, _ = matrix.problem.shape
-        self.norms, self.k = norms, k
-        self.values = torch.zeros((b, h, n, k), dtype=norms.dtype, device=norms.device)
-        self.indices = torch.full_like(self.values, -1, dtype=torch.int64)
-
-    def take(self, view: View) -> None:
-        batch, rows, cols = view.block
-        entries = view.weights * self.norms[batch, :, None, cols]
+def _largest(matrix: AttentionMatrix, norms: Tensor, k: int) -> Values:
+    """Each row's k largest w_ij · norms_j, and their keys, [B,H,N,k]."""
+    values = torch.zeros((*matrix.sizes[:3], k), dtype=norms.dtype, device=norms.device)
+    indices = torch.full_like(values, -1, dtype=torch.int64)
+    for block in matrix.blocks():
+        entries = block.weights * norms[block.batch, :, None, block.cols]
         # Hidden keys rank below visible ones with an entry of 0.
-        best, index = entries.masked_fill(view.masked == -torch.inf, -1).topk(
-            min(self.k, cols.stop - cols.start)
-        )
-        self.values[batch, :, rows, : best.shape[-1]] = best.clamp(min=0)
-        self.indices[batch, :, rows, : best.shape[-1]] = torch.where(best >= 0, index + cols.start, -1)
-
-    def result(self) -> Values:
-        return Values(self.values, self.indices)
+        entries = entries.masked_fill(block.masked == -torch.inf, -1)
+        best, index = entries.topk(min(k, entries.shape[-1]))
+        ranks = (block.batch, slice(None), block.rows, slice(best.shape[-1]))
+        values[ranks] = best.clamp(min=0)
+        indices[ranks] = torch.where(best >= 0, index + block.cols.start, -1)
+    return Values(values, indices)
 
 
 def _norms(matrix: AttentionMatrix, value: Tensor, output: Tensor | None) -> Tensor:
     """[B,H,M]: ‖v‖, or ‖W_O^h v‖ by the Gram matrix of each head's part: nothing [M,F] is stored."""
-    b, h, _, m = matrix.problem.shape
-    dtype = matrix.lse.dtype
+    b, h, _, m = matrix.sizes
+    dtype, group = matrix.lse.dtype, h // value.shape[1]
     if output is None:
-        lengths: Tensor = torch.linalg.vector_norm(value.to(dtype), dim=-1)
-        return lengths.repeat_interleave(matrix.problem.group, dim=1)
+        of_groups: Tensor = torch.linalg.vector_norm(value.to(dtype), dim=-1)
+        return of_groups.repeat_interleave(group, dim=1)
     width = value.shape[3]
     if output.dim() != 2 or output.shape[1] != h * width:
         raise ValueError(
             f"output: expected the projection's weight [F, H·E] with H={h} and E={width}, got shape "
             f"{list(output.shape)}. torch.nn.Linear(H·E, F).weight has it; transpose what has [H·E, F]."
         )
-    found = torch.empty((b, h, m), dtype=dtype, device=matrix.device)
+    lengths = torch.empty((b, h, m), dtype=dtype, device=matrix.device)
     for head in range(h):
         columns = output[:, head * width : (head + 1) * width].double()
-        vectors = value[:, head // matrix.problem.group].double()
+        vectors = value[:, head // group].double()
         squares = ((vectors @ (columns.T @ columns)) * vectors).sum(-1)
-        found[:, head] = squares.clamp(min=0).sqrt()
-    return found
+        lengths[:, head] = squares.clamp(min=0).sqrt()
+    return lengths

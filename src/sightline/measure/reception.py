@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rows import counted, viewers
-from sightline.measure.subject import subject
+from sightline.measure.subject import Measurable, measured
 
 
 @catalogued(
@@ -21,21 +19,16 @@ from sightline.measure.subject import subject
     "that out.",
 )
 def received(
-    A: Any, *, normalized: bool = False, queries: Tensor | None = None, unverified: bool = False
+    A: Measurable, *, normalized: bool = False, queries: Tensor | None = None, unverified: bool = False
 ) -> Tensor:
     """How much weight each key gets from all queries together.
 
     Args:
-        A: AttentionMatrix [B,H,N,M], or a traced call that holds one.
-        normalized: the mean over the queries that may see the key, 0 to 1, instead of the sum.
-        queries: bool [N] or [B,N], which queries give; all by default.
-        unverified: measure a traced call that was not verified, too.
+        normalized: the mean over the queries that may see the key, 0 to 1, instead of the sum. Default: the
+            sum.
 
     Returns:
         [B,H,M]; 0 for a key that nobody may see. Fully masked rows give nothing.
-
-    Raises:
-        TypeError, ValueError: for other ``queries``; UnverifiedError: for an unverified call.
 
     Example:
         >>> import sightline.measure, torch
@@ -43,15 +36,14 @@ def received(
         >>> sightline.measure.received(A), sightline.measure.received(A, normalized=True)
         (tensor([[[1.5000, 0.5000]]]), tensor([[[0.7500, 0.5000]]]))
     """
-    given = subject(A, unverified)
-    matrix = given.matrix
+    one = measured(A, unverified)
+    matrix = one.matrix
     if queries is None:
-        found = matrix.received()
+        weight = matrix.received()
     else:
-        everyone = torch.ones((1, 1, matrix.problem.shape[2]), dtype=torch.bool, device=matrix.device)
+        everyone = torch.ones((1, 1, matrix.sizes[2]), dtype=torch.bool, device=matrix.device)
         giving = counted(matrix, everyone, queries)
-        found = (matrix.T @ giving[..., None].to(matrix.lse.dtype))[..., 0]
+        weight = (matrix.T @ giving[..., None].to(matrix.lse.dtype))[..., 0]
     if normalized:
-        seen = viewers(matrix, queries)
-        found = found / seen.clamp(min=1)
-    return given.shaped(found)
+        weight = weight / viewers(matrix, queries).clamp(min=1)
+    return one.shaped(weight)

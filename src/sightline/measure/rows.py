@@ -9,7 +9,6 @@ from torch import Tensor
 
 from sightline.common.check import check_device, fits
 from sightline.matrix import AttentionMatrix
-from sightline.measure.sweep import only_ranges, seen_blocks
 
 
 class Visible(NamedTuple):
@@ -30,39 +29,40 @@ def visible(matrix: AttentionMatrix) -> Visible:
 
     A mask or bias given as a dense tensor is read once, block by block.
     """
-    b, h, n, m = matrix.problem.shape
+    b, h, n, m = matrix.sizes
     ranges = matrix.problem.ranges
-    if only_ranges(matrix):
+    if matrix.only_ranges:
         if ranges is None:
             ranges = torch.tensor([0, m], device=matrix.device).expand(1, 1, n, 1, 2)
         low, high = ranges[..., 0].long(), ranges[..., 1].long()
         size = (high - low).clamp(min=0)
         first = low.masked_fill(size == 0, m).amin(-1)
         last = (high - 1).masked_fill(size == 0, -1).amax(-1)
-        found = size.sum(-1), first.masked_fill(first == m, -1), last
-        return Visible(*(one.expand(b, h, n) for one in found))
+        each = size.sum(-1), first.masked_fill(first == m, -1), last
+        return Visible(*(values.expand(b, h, n) for values in each))
     counts = torch.zeros((b, h, n), dtype=torch.int64, device=matrix.device)
     first, last = torch.full_like(counts, -1), torch.full_like(counts, -1)
-    for (batch, rows, cols), seen in seen_blocks(matrix):
-        key = torch.arange(cols.start, cols.stop, device=matrix.device)
-        any_seen = seen.any(-1)
-        counts[batch, :, rows] = seen.sum(-1)
-        first[batch, :, rows] = torch.where(seen, key, m).amin(-1).masked_fill(~any_seen, -1)
-        last[batch, :, rows] = torch.where(seen, key, -1).amax(-1)
+    for block in matrix.blocks():
+        seen, rows = block.visible, (block.batch, slice(None), block.rows)
+        key = torch.arange(block.cols.start, block.cols.stop, device=matrix.device)
+        counts[rows] = seen.sum(-1)
+        first[rows] = torch.where(seen, key, m).amin(-1).masked_fill(~seen.any(-1), -1)
+        last[rows] = torch.where(seen, key, -1).amax(-1)
     return Visible(counts, first, last)
 
 
 def viewers(matrix: AttentionMatrix, queries: Tensor | None = None) -> Tensor:
     """How many of the queries may see each key: [B,H,M] int64. ``queries`` as for :func:`counted`."""
-    b, h, n, m = matrix.problem.shape
+    b, h, n, m = matrix.sizes
     asked = torch.ones((1, 1, n), dtype=torch.bool, device=matrix.device)
     if queries is not None:
         asked = _per_query(matrix, queries)
-    if not only_ranges(matrix):
+    if not matrix.only_ranges:
         counts = torch.zeros((b, h, m), dtype=torch.int64, device=matrix.device)
         asked = asked.expand(b, 1, n)
-        for (batch, rows, cols), seen in seen_blocks(matrix):
-            counts[batch, :, cols] += (seen & asked[batch, :, rows, None]).sum(-2)
+        for block in matrix.blocks():
+            seen = block.visible & asked[block.batch, :, block.rows, None]
+            counts[block.batch, :, block.cols] += seen.sum(-2)
         return counts
     ranges = matrix.problem.ranges
     if ranges is None:
@@ -91,7 +91,7 @@ def _per_query(matrix: AttentionMatrix, queries: Tensor) -> Tensor:
         kind = queries.dtype if isinstance(queries, Tensor) else type(queries).__name__
         raise TypeError(f"queries: expected a bool tensor [N] or [B,N], True = counts, got {kind}.")
     check_device("queries", queries, matrix.device)
-    b, _, n, _ = matrix.problem.shape
+    b, _, n, _ = matrix.sizes
     if queries.dim() == 0 or queries.shape[-1] != n:
         raise ValueError(
             f"queries: shape {list(queries.shape)} does not fit [B={b}, N={n}]: give [N] or [B,N]."

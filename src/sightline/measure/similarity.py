@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
+from sightline.measure.layers import alike
 from sightline.measure.rows import counted, visible
+from sightline.measure.side_by_side import full_row_blocks, row_entropy
 from sightline.measure.sources import CLARK_2019
-from sightline.measure.subject import layers
-from sightline.measure.sweep import row_blocks
+from sightline.measure.subject import Layers, matrices
 
 
 @catalogued(
@@ -24,23 +24,21 @@ from sightline.measure.sweep import row_blocks
     source=f"{CLARK_2019} (distances between heads)",
     caveat="Two heads on the same sink look alike, whatever the rest of their weight does.",
 )
-def head_divergence(A: Any, *, queries: Tensor | None = None, unverified: bool = False) -> Tensor:
+def head_divergence(A: Layers, *, queries: Tensor | None = None, unverified: bool = False) -> Tensor:
     """How differently any two heads look, row by row: 0 for equal rows, ln 2 without a common key.
+
+    Cost: one pass over every layer, and T² / 2 sums over each row; memory is a block of rows of all T heads.
 
     Args:
         A: AttentionMatrix [B,H,N,M], or a sequence of them of the same B, N and M, one per layer (a trace):
             their heads stand one after another, layer by layer.
-        queries: bool [N] or [B,N], which queries the mean counts.
-        unverified: measure traced calls that were not verified, too.
 
     Returns:
         [B,T,T] for T heads in all, the mean over queries that see a key in both; NaN where none does. What
         a learned sink takes counts as one more key.
 
     Raises:
-        ValueError: for layers of different lengths; UnverifiedError: for an unverified call.
-
-    Cost: one pass over every layer, and T² / 2 sums over each row; memory is a block of rows of all T heads.
+        ValueError: for layers of different lengths.
 
     Example:
         >>> import sightline.measure, torch
@@ -49,7 +47,7 @@ def head_divergence(A: Any, *, queries: Tensor | None = None, unverified: bool =
         >>> sightline.measure.head_divergence(A)                     # no common key: ln 2
         tensor([[[0.0000, 0.6931], [0.6931, 0.0000]]])
     """
-    return _pairs(_same_length(layers(A, unverified)), queries, _divergences)
+    return _pairs(alike(matrices(A, unverified)), queries, _divergences)
 
 
 @catalogued(
@@ -60,19 +58,20 @@ def head_divergence(A: Any, *, queries: Tensor | None = None, unverified: bool =
     "maps, before and after fine-tuning; here between heads, row by row)",
     caveat="The largest weights decide: two heads on the same sink read as 1.",
 )
-def head_similarity(A: Any, *, queries: Tensor | None = None, unverified: bool = False) -> Tensor:
+def head_similarity(A: Layers, *, queries: Tensor | None = None, unverified: bool = False) -> Tensor:
     """How alike any two heads look: the cosine between their rows.
 
+    Cost: one pass over every layer, and a product of T x M by M x T for each query.
+
     Args:
-        A, queries, unverified: as for :func:`head_divergence`.
+        A: AttentionMatrix [B,H,N,M], or a sequence of them of the same B, N and M, one per layer (a trace):
+            their heads stand one after another, layer by layer.
 
     Returns:
         [B,T,T] for T heads in all, the mean over queries that see a key in both; NaN where none does.
 
     Raises:
-        as :func:`head_divergence`.
-
-    Cost: one pass over every layer, and a product of T x M by M x T for each query.
+        ValueError: for layers of different lengths.
 
     Example:
         >>> import sightline.measure, torch
@@ -80,34 +79,19 @@ def head_similarity(A: Any, *, queries: Tensor | None = None, unverified: bool =
         >>> sightline.measure.head_similarity(A).allclose(torch.ones(2, 2))
         True
     """
-    return _pairs(_same_length(layers(A, unverified)), queries, _cosines)
+    return _pairs(alike(matrices(A, unverified)), queries, _cosines)
 
 
-def with_sink(matrix: AttentionMatrix, weights: Tensor) -> Tensor:
-    """The rows [B,H,n,M] with what a learned sink takes as one more key, so that they sum to 1."""
-    if matrix.problem.sinks is None:
-        return weights
-    return torch.cat((weights, (1 - weights.sum(-1, keepdim=True)).clamp(min=0)), dim=-1)
-
-
-def row_entropy(weights: Tensor) -> Tensor:
-    """-Σ w ln w along the last axis."""
-    return -torch.xlogy(weights, weights).sum(-1)
-
-
-def _pairs(matrices: Sequence[AttentionMatrix], queries: Tensor | None, function: Any) -> Tensor:
+def _pairs(
+    matrices: Sequence[AttentionMatrix], queries: Tensor | None, function: Callable[[Tensor], Tensor]
+) -> Tensor:
     """The mean of ``function(weights of all heads)`` [b,T,T,n] over the queries that count."""
     rows = torch.cat([counted(m, visible(m).counts > 0, queries) for m in matrices], dim=1)
     b, heads, n = rows.shape
     total = torch.zeros((b, heads, heads), dtype=torch.float64, device=rows.device)
-    sinks = any(matrix.problem.sinks is not None for matrix in matrices)
-    for place, blocks in row_blocks(matrices):
-        joined = [with_sink(matrix, one) for matrix, one in zip(matrices, blocks, strict=True)]
-        if sinks:
-            most = max(one.shape[-1] for one in joined)
-            joined = [torch.nn.functional.pad(one, (0, most - one.shape[-1])) for one in joined]
+    for place, blocks in full_row_blocks(matrices):
         both = rows[:, :, None, place] & rows[:, None, :, place]
-        total += function(torch.cat(joined, dim=1)).masked_fill(~both, 0).sum(-1, dtype=torch.float64)
+        total += function(torch.cat(blocks, dim=1)).masked_fill(~both, 0).sum(-1, dtype=torch.float64)
     count = (rows[:, :, None] & rows[:, None]).sum(-1)
     return (total / count).to(matrices[0].lse.dtype)
 
@@ -116,14 +100,14 @@ def _divergences(weights: Tensor) -> Tensor:
     """[b,T,n,m] -> Jensen-Shannon divergences [b,T,T,n]."""
     b, heads, n, _ = weights.shape
     entropy = row_entropy(weights)
-    found = weights.new_zeros((b, heads, heads, n))
+    divergence = weights.new_zeros((b, heads, heads, n))
     for head in range(heads):
         others = weights[:, head + 1 :]
         mixed = row_entropy((weights[:, head : head + 1] + others) / 2)
         apart = (mixed - (entropy[:, head : head + 1] + entropy[:, head + 1 :]) / 2).clamp(min=0)
-        found[:, head, head + 1 :] = apart
-        found[:, head + 1 :, head] = apart
-    return found
+        divergence[:, head, head + 1 :] = apart
+        divergence[:, head + 1 :, head] = apart
+    return divergence
 
 
 def _cosines(weights: Tensor) -> Tensor:
@@ -132,16 +116,3 @@ def _cosines(weights: Tensor) -> Tensor:
     length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
     unit: Tensor = rows / length.masked_fill(length == 0, 1)
     return (unit @ unit.transpose(-1, -2)).permute(0, 2, 3, 1)
-
-
-def _same_length(matrices: list[AttentionMatrix]) -> list[AttentionMatrix]:
-    b, _, n, m = matrices[0].problem.shape
-    for number, matrix in enumerate(matrices):
-        other = matrix.problem.shape
-        if (other[0], other[2], other[3]) != (b, n, m):
-            raise ValueError(
-                f"layers: layer {number} has B={other[0]}, N={other[2]}, M={other[3]}, but layer 0 has "
-                f"B={b}, N={n}, M={m}. Take layers of one kind: self-attention of one sequence, or "
-                "cross-attention."
-            )
-    return matrices

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from sightline.measure.catalogue import catalogued
 from sightline.measure.keys import Keys, chosen, mass
 from sightline.measure.rows import counted, head_mean, visible
 from sightline.measure.sources import GU_2024, XIAO_2023
-from sightline.measure.subject import layers, subject
+from sightline.measure.subject import Layers, Measurable, RowOptions, matrices, measured_rows
 
 
 @catalogued(
@@ -23,30 +23,10 @@ from sightline.measure.subject import layers, subject
     caveat="A sink mostly parks weight: values there tend to be small, so a large share need not mean a "
     "large contribution. Look at weighted_norms.",
 )
-def sink_mass(
-    A: Any,
-    keys: Keys = 1,
-    *,
-    per_query: bool = False,
-    queries: Tensor | None = None,
-    unverified: bool = False,
-) -> Tensor:
+def sink_mass(A: Measurable, keys: Keys = 1, **options: Unpack[RowOptions]) -> Tensor:
     """The share of a head's weight that lies on its sinks, by default the first key.
 
-    Args:
-        A: AttentionMatrix [B,H,N,M], or a traced call that holds one.
-        keys: how many first keys (of those that some query of the batch entry may see, so that left
-            padding is skipped), or which: a slice, positions [K] or [B,K], a bool tensor [M] or [B,M].
-        per_query: [B,H,N] instead of the mean.
-        queries: bool [N] or [B,N], which queries the mean counts.
-        unverified: measure a traced call that was not verified, too.
-
-    Returns:
-        [B,H], the mean over queries that see any key; NaN where none does. A fully masked row reads 0.
-        Learned sinks are not included: :func:`learned_sink_mass`.
-
-    Raises:
-        TypeError, ValueError: for keys that do not fit; UnverifiedError: for an unverified call.
+    Learned sinks are not included: :func:`learned_sink_mass`.
 
     Example:
         >>> import sightline.measure, torch
@@ -54,10 +34,8 @@ def sink_mass(
         >>> sightline.measure.sink_mass(A, per_query=True)       # 1, 1/2, 1/3, 1/4
         tensor([[[1.0000, 0.5000, 0.3333, 0.2500]]])
     """
-    given = subject(A, unverified)
-    found = mass(given.matrix, chosen(given.matrix, keys))
-    rows = counted(given.matrix, visible(given.matrix).counts > 0, queries)
-    return given.result(found, rows, per_query)
+    rows = measured_rows(A, **options)
+    return rows.result(mass(rows.matrix, chosen(rows.matrix, keys)))
 
 
 @catalogued(
@@ -67,21 +45,12 @@ def sink_mass(
     source=XIAO_2023,
     caveat="Weight on a learned sink reaches no value at all: the head writes less, it looks nowhere else.",
 )
-def learned_sink_mass(
-    A: Any, *, per_query: bool = False, queries: Tensor | None = None, unverified: bool = False
-) -> Tensor:
+def learned_sink_mass(A: Measurable, **options: Unpack[RowOptions]) -> Tensor:
     """The share of the softmax that a head's learned sink takes; 0 for a model without.
-
-    Args:
-        A: AttentionMatrix [B,H,N,M], or a traced call that holds one.
-        per_query, queries, unverified: as for :func:`sink_mass`.
 
     Returns:
         [B,H], the mean over queries that see any key; NaN where none does. Per query, a fully masked row
         of a head with a sink reads 1.
-
-    Raises:
-        TypeError, ValueError: for other ``queries``; UnverifiedError: for an unverified call.
 
     Example:
         >>> import sightline.measure, torch
@@ -89,9 +58,8 @@ def learned_sink_mass(
         >>> sightline.measure.learned_sink_mass(A)               # three keys and the sink, all equal
         tensor([[0.2500]])
     """
-    given = subject(A, unverified)
-    rows = counted(given.matrix, visible(given.matrix).counts > 0, queries)
-    return given.result(learned(given.matrix), rows, per_query)
+    rows = measured_rows(A, **options)
+    return rows.result(learned(rows.matrix))
 
 
 @catalogued(
@@ -102,7 +70,7 @@ def learned_sink_mass(
     caveat="It depends on the threshold and on the length: compare at equal N only.",
 )
 def sink_rate(
-    A: Any,
+    A: Layers,
     threshold: float = 0.3,
     keys: Keys = 1,
     *,
@@ -113,14 +81,14 @@ def sink_rate(
 
     Args:
         A: AttentionMatrix [B,H,N,M], or a sequence of them, one per layer (a trace).
-        threshold: mean share of weight above which a head counts.
-        keys, queries, unverified: as for :func:`sink_mass`.
+        threshold: mean share of weight above which a head counts. Default: 0.3.
 
     Returns:
-        [B], over all heads of all layers; heads without a row to count are left out, NaN if all are.
+        [B], over all heads of all layers; heads without a row to count are left out, NaN if all are. Fully
+        masked rows do not count.
 
     Raises:
-        ValueError: for no layers; otherwise as :func:`sink_mass`.
+        ValueError: for no layers.
 
     Example:
         >>> import sightline.measure, torch
@@ -128,11 +96,11 @@ def sink_rate(
         >>> sightline.measure.sink_rate([A, A])
         tensor([1.])
     """
-    found = []
-    for matrix in layers(A, unverified):
+    shares = []
+    for matrix in matrices(A, unverified):
         rows = counted(matrix, visible(matrix).counts > 0, queries)
-        found.append(head_mean(mass(matrix, chosen(matrix, keys)), rows))
-    heads = torch.cat(found, dim=1)
+        shares.append(head_mean(mass(matrix, chosen(matrix, keys)), rows))
+    heads = torch.cat(shares, dim=1)
     there = ~heads.isnan()
     return (heads > threshold).sum(1).to(heads.dtype) / there.sum(1)
 

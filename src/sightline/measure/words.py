@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sightline.common.check import check_device, check_integers, fits
-from sightline.matrix import AttentionMatrix
+from sightline.matrix import AttentionMatrix, part_of
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rows import visible
 from sightline.measure.sources import CLARK_2019
-from sightline.measure.subject import layers, subject
-from sightline.measure.sweep import View, compute_dtype, part, sweep
+from sightline.measure.subject import Layers, Measurable, matrices, measured
 
 
 class Pair(NamedTuple):
-    """A query word, a key word, and the weight between them."""
+    """A query word, a key word, and the weight between them.
+
+    Example:
+        >>> import sightline.measure, torch
+        >>> A = sightline.AttentionMatrix(*torch.eye(2).expand(2, 1, 1, 2, 2) * 9)
+        >>> sightline.measure.word_alignment(A, torch.arange(2), torch.arange(2))[0][1][:2]
+        (1, 1)
+    """
 
     query: int
     key: int
@@ -33,24 +39,22 @@ class Pair(NamedTuple):
     caveat="Special tokens hold much of the weight: left out of the words, rows sum to less than 1.",
 )
 def merge_words(
-    A: Any, query_words: Tensor, key_words: Tensor | None = None, *, unverified: bool = False
+    A: Measurable, query_words: Tensor, key_words: Tensor | None = None, *, unverified: bool = False
 ) -> Tensor:
     """The attention matrix by words: a sum over a word's keys, a mean over its queries.
 
     So rows still sum to 1 where every key belongs to a word.
 
     Args:
-        A: AttentionMatrix [B,H,N,M], or a traced call that holds one.
         query_words: [N] or [B,N] integers, the word of each query, from 0; -1 for tokens of no word.
         key_words: [M] or [B,M], the word of each key. Default: as the queries', for N = M.
-        unverified: measure a traced call that was not verified, too.
 
     Returns:
         [B,H,V,W] for V and W words, dense: one pass, and memory for the words. Fully masked queries do not
         count; a word with no other reads 0.
 
     Raises:
-        TypeError, ValueError: for words that do not fit; UnverifiedError: for an unverified call.
+        TypeError, ValueError: for words that do not fit.
 
     Example:
         >>> import sightline.measure, torch
@@ -58,8 +62,8 @@ def merge_words(
         >>> sightline.measure.merge_words(A, torch.tensor([0, 1, 1, 1]))     # in two words
         tensor([[[[0.2500, 0.7500], [0.2500, 0.7500]]]])
     """
-    given = subject(A, unverified)
-    return given.shaped(_merged(given.matrix, query_words, key_words))
+    one = measured(A, unverified)
+    return one.shaped(_merged(one.matrix, query_words, key_words))
 
 
 @catalogued(
@@ -73,13 +77,13 @@ def merge_words(
     "being translated.",
 )
 def word_alignment(
-    A: Any,
+    A: Layers,
     query_words: Tensor,
     key_words: Tensor,
     *,
     heads: Sequence[int] | None = None,
     method: str = "mutual",
-    reverse: Any = None,
+    reverse: Layers | None = None,
     unverified: bool = False,
 ) -> list[list[Pair]]:
     """Which words belong together in two sequences, read off cross-attention.
@@ -90,20 +94,19 @@ def word_alignment(
         A: AttentionMatrix [B,H,N,M] of cross-attention, or a sequence of them, one per layer. Choose layers
             that align: those in the middle of a translation model as a rule, not the last.
         query_words, key_words: as for :func:`merge_words`.
-        heads: which heads of each layer count; all by default.
+        heads: which heads of each layer count. Default: all.
         method: "argmax": each query word with its largest key word. "mutual": pairs that are each other's
-            largest. "intersection", "union": of the argmaxes of both directions, with ``reverse``.
+            largest. "intersection", "union": of the argmaxes of both directions, with ``reverse``. Default:
+            "mutual".
         reverse: the matrix (or layers) of the opposite direction, [B,H,M,N], from a model that translates
-            back; for "intersection" and "union".
-        unverified: measure traced calls that were not verified, too.
+            back; for "intersection" and "union". Default: none.
 
     Returns:
         For each batch entry a list of :class:`Pair` (query word, key word, weight), in order. Words without
         weight, such as those of fully masked queries, stand in no pair. Ties go to the first word.
 
     Raises:
-        ValueError: for another method, a missing or needless ``reverse``, or words that do not fit;
-        UnverifiedError: for an unverified call.
+        ValueError: for another method, a missing or needless ``reverse``, or words that do not fit.
 
     Example:
         >>> import sightline.measure, torch
@@ -146,16 +149,16 @@ def _row_argmax(weights: Tensor) -> Tensor:
 
 
 def _fused(
-    A: Any, query_words: Tensor, key_words: Tensor, heads: Sequence[int] | None, unverified: bool
+    A: Layers, query_words: Tensor, key_words: Tensor, heads: Sequence[int] | None, unverified: bool
 ) -> Tensor:
     """[B,V,W]: the mean over heads and layers of the weights by words."""
-    found = [_merged(matrix, query_words, key_words) for matrix in layers(A, unverified)]
-    chosen = [one if heads is None else one[:, list(heads)] for one in found]
+    layers = [_merged(matrix, query_words, key_words) for matrix in matrices(A, unverified)]
+    chosen = [layer if heads is None else layer[:, list(heads)] for layer in layers]
     return torch.cat(chosen, dim=1).mean(1)
 
 
 def _merged(matrix: AttentionMatrix, query_words: Tensor, key_words: Tensor | None) -> Tensor:
-    b, _, n, m = matrix.problem.shape
+    b, _, n, m = matrix.sizes
     if key_words is None:
         if n != m:
             raise ValueError(
@@ -164,38 +167,27 @@ def _merged(matrix: AttentionMatrix, query_words: Tensor, key_words: Tensor | No
         key_words = query_words
     queries = _words(matrix, query_words, "query_words", n, "N")
     keys = _words(matrix, key_words, "key_words", m, "M")
-    found: Tensor = sweep(matrix, _Words(matrix, queries, keys))[0]
-    return found
+    return _by_words(matrix, queries, keys)
 
 
-class _Words:
-    """[B,H,V,W]. The last row and column gather what belongs to no word and are cut off."""
-
-    def __init__(self, matrix: AttentionMatrix, queries: Tensor, keys: Tensor) -> None:
-        b, h, n, _ = matrix.problem.shape
-        self.height, self.width = (int(ids.max()) + 1 if ids.numel() else 0 for ids in (queries, keys))
-        self.queries = queries.masked_fill(queries < 0, self.height).expand(b, n)
-        self.keys = keys.masked_fill(keys < 0, self.width)
-        self.dtype = compute_dtype(matrix.problem)
-        self.sums = torch.zeros(
-            (b, h, self.height + 1, self.width + 1), dtype=torch.float64, device=matrix.device
-        )
-        there = (visible(matrix).counts > 0).double()
-        self.count = torch.zeros((b, h, self.height + 1), dtype=torch.float64, device=matrix.device)
-        self.count.scatter_add_(2, self.queries[:, None].expand(b, h, n), there)
-
-    def take(self, view: View) -> None:
-        batch, rows, cols = view.block
-        weights = view.weights.double()
-        b, h, n, _ = weights.shape
-        keys = part(self.keys, 0, batch)[:, None, None, cols].expand(weights.shape)
-        wide = weights.new_zeros((b, h, n, self.width + 1)).scatter_add_(3, keys, weights)
-        queries = self.queries[batch, None, rows, None].expand(wide.shape)
-        self.sums[batch].scatter_add_(2, queries, wide)
-
-    def result(self) -> Tensor:
-        self.sums /= self.count.clamp(min=1)[..., None]
-        return self.sums[:, :, : self.height, : self.width].to(self.dtype)
+def _by_words(matrix: AttentionMatrix, query_words: Tensor, key_words: Tensor) -> Tensor:
+    """[B,H,V,W] for checked words [1|B,N] and [1|B,M]."""
+    b, h, n, _ = matrix.sizes
+    height, width = (int(words.max()) + 1 if words.numel() else 0 for words in (query_words, key_words))
+    # One row and column more gather what belongs to no word.
+    queries = query_words.masked_fill(query_words < 0, height).expand(b, n)
+    keys = key_words.masked_fill(key_words < 0, width)
+    sums = torch.zeros((b, h, height + 1, width + 1), dtype=torch.float64, device=matrix.device)
+    for block in matrix.blocks():
+        weights = block.weights.double()
+        of_keys = part_of(keys, 0, block.batch)[:, None, None, block.cols].expand(weights.shape)
+        wide = weights.new_zeros((*weights.shape[:3], width + 1)).scatter_add_(3, of_keys, weights)
+        of_queries = queries[block.batch, None, block.rows, None].expand(wide.shape)
+        sums[block.batch].scatter_add_(2, of_queries, wide)
+    counts = torch.zeros((b, h, height + 1), dtype=torch.float64, device=matrix.device)
+    counts.scatter_add_(2, queries[:, None].expand(b, h, n), (visible(matrix).counts > 0).double())
+    means = sums / counts.clamp(min=1)[..., None]
+    return means[:, :, :height, :width].to(matrix.lse.dtype)
 
 
 def _words(matrix: AttentionMatrix, words: Tensor, name: str, length: int, axis: str) -> Tensor:
@@ -205,7 +197,7 @@ def _words(matrix: AttentionMatrix, words: Tensor, name: str, length: int, axis:
         )
     check_integers(name, words)
     check_device(name, words, matrix.device)
-    b = matrix.problem.shape[0]
+    b = matrix.sizes[0]
     if words.dim() == 0 or words.shape[-1] != length:
         raise ValueError(
             f"{name}: shape {list(words.shape)} does not fit [B={b}, {axis}={length}]: give the word of each "

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from sightline.matrix import AttentionMatrix
-from sightline.measure.gradients import relevance_step
-from sightline.measure.sweep import View
+from sightline.measure.graded import graded_all, rows_times, times_columns
 from sightline.reading.reading import Section
 from sightline.view.server.cancel import Cancel
 
@@ -48,40 +47,28 @@ def relevance(section: Section, direction: str, start: int, stop: int, cancel: C
     to = direction == "to"
     x = torch.zeros(1, len(section.queries), 1, dtype=torch.float64)
     x[:, start:stop] = 1 / (stop - start) if to else 1.0
-    layers = list(zip(section.layers, section.gradients, strict=True))
+    layers = graded_all(zip(section.layers, section.gradients, strict=True), unverified=True)
+    times = rows_times if to else times_columns
     for layer in reversed(layers) if to else layers:
-        x = x + relevance_step(layer, x, to, _Watched(cancel)).to(x.dtype)
+        x = x + times(layer, x, watch=cancel.check).to(x.dtype)
     return x[0, :, 0].float()
-
-
-class _Watched:
-    """A readout of nothing, which lets a pass stop between two blocks."""
-
-    def __init__(self, cancel: Cancel) -> None:
-        self.cancel = cancel
-
-    def take(self, view: View) -> None:
-        self.cancel.check()
-
-    def result(self) -> None:
-        return None
 
 
 def _through(matrix: AttentionMatrix, vector: Tensor, transposed: bool, cancel: Cancel) -> Tensor:
     """The mean over heads of Aᵀ x, or A x."""
     _, heads, n, m = matrix.shape
     given = vector.to(torch.float32)[:, None]
-    found = torch.zeros(m if transposed else n, dtype=torch.float64)
+    total = torch.zeros(m if transposed else n, dtype=torch.float64)
     for head in range(heads):
         cancel.check()
         one = matrix[:, head : head + 1]
         product = (one.T if transposed else one) @ given.expand(1, 1, -1, -1)
-        found += product[0, 0, :, 0].double()
-    return found / heads
+        total += product[0, 0, :, 0].double()
+    return total / heads
 
 
 def _row_sums(matrix: AttentionMatrix) -> Tensor:
-    """[N]: what the rows of the mean over heads sum to: 1, less what sinks get, 0 for an empty row."""
+    """[N]: the row sums of the mean over heads: 1 minus the sinks' share, 0 for an empty row."""
     lse = matrix.lse[0].double()
     sums = torch.isfinite(lse).double()
     if matrix.problem.sinks is not None:
