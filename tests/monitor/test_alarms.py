@@ -12,7 +12,7 @@ import torch
 import sightline
 from sightline.monitoring import Alarm, AttentionWarning, Limits
 from sightline.monitoring.alarms import Alarms
-from sightline.monitoring.measuring import LayerAttention
+from sightline.monitoring.layer_attention import LayerAttention
 
 from .models import Model, batch
 
@@ -23,15 +23,15 @@ def layer(logits: list[float], entropy: list[float], name: str = "h.0") -> Layer
 
 def alarms_of(steps: list[LayerAttention], limits: Limits | None = None) -> list[Alarm]:
     """What is reported, with one warning each."""
-    found: list[Alarm] = []
-    alarms = Alarms(limits or Limits(), found.append)
+    reported: list[Alarm] = []
+    alarms = Alarms(limits or Limits(), reported.append)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for step, one in enumerate(steps):
             alarms.check(step, [one])
-    assert [str(warning.message) for warning in caught] == [str(alarm) for alarm in found]
+    assert [str(warning.message) for warning in caught] == [str(alarm) for alarm in reported]
     assert all(warning.category is AttentionWarning for warning in caught)
-    return found
+    return reported
 
 
 def test_a_healthy_model_is_quiet() -> None:
@@ -50,10 +50,10 @@ def test_an_explosion_in_a_real_model() -> None:
             model.layers[1].qkv.weight[8:12] *= 300
         with pytest.warns(
             AttentionWarning, match=r"step 1: exploding logits in layers\.1 \(self\), head 2: "
-        ) as told:
+        ) as warned:
             model(batch())
         model(batch())  # no worse: quiet
-    assert len(told) == 1 and "above 100" in str(told[0].message) and "QK-norm" in str(told[0].message)
+    assert len(warned) == 1 and "above 100" in str(warned[0].message) and "QK-norm" in str(warned[0].message)
     (alarm,) = seen
     assert (alarm.layer, alarm.heads, alarm.step, alarm.limit) == ("layers.1", (2,), 1, 100)
     assert alarm.value > 100
@@ -66,9 +66,9 @@ def test_a_collapse_in_a_real_model() -> None:
         model.layers[0].factor = 1e4
         with pytest.warns(
             AttentionWarning, match=r"step 1: entropy collapse in layers\.0 \(self\), heads 0, 1, 2, 3"
-        ) as told:
+        ) as warned:
             model(batch())
-    assert "below 0.05" in str(told[0].message)
+    assert "below 0.05" in str(warned[0].message)
 
 
 def test_scores_that_are_not_finite() -> None:
@@ -107,12 +107,12 @@ def test_growth_against_the_running_median() -> None:
 
 
 def test_no_flood() -> None:
-    """Again only when ten times as bad as when it was last told; each layer for itself."""
+    """Again only when ten times as bad as at the last warning; each layer by itself."""
     values = [101.0, 500, 90, 130, 1011, 3000, 20000, math.nan, math.nan]
-    told = alarms_of([layer([value], [0.5]) for value in values])
-    assert [alarm.step for alarm in told] == [0, 4, 6, 7]
-    told = alarms_of([layer([1.0], [value]) for value in (0.04, 0.03, 0.003, 0.5, 0.001, 0.0, 1e-9)])
-    assert [alarm.step for alarm in told] == [0, 2, 5]
+    alarms = alarms_of([layer([value], [0.5]) for value in values])
+    assert [alarm.step for alarm in alarms] == [0, 4, 6, 7]
+    alarms = alarms_of([layer([1.0], [value]) for value in (0.04, 0.03, 0.003, 0.5, 0.001, 0.0, 1e-9)])
+    assert [alarm.step for alarm in alarms] == [0, 2, 5]
     both = alarms_of([layer([200.0], [0.5], "h.0"), layer([200.0], [0.5], "h.1")])
     assert [alarm.layer for alarm in both] == ["h.0", "h.1"]
 

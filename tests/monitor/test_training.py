@@ -214,7 +214,7 @@ def test_a_failure_of_its_own_does_not_end_the_training(monkeypatch: pytest.Monk
     def broken(*_: object) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(sys.modules["sightline.monitoring.training"], "measured", broken)
+    monkeypatch.setattr(sys.modules["sightline.monitoring.training"], "measure_call", broken)
     model = Model(1)
     with sightline.monitor(model, 1) as monitor:
         with pytest.warns(RuntimeWarning, match=r"layers\.0 is not measured: MemoryError: no room"):

@@ -53,12 +53,12 @@ def test_by_hand(options: dict[str, Any]) -> None:
     model = Model(**options)
     for layer in model.layers:
         layer.factor = 5.0
-    found = watched(model, batch())
-    assert [(layer.name, layer.kind) for layer in found] == [("layers.0", "self"), ("layers.1", "self")]
-    for layer, module in zip(found, model.layers, strict=True):
+    layers = watched(model, batch())
+    assert [(layer.name, layer.kind) for layer in layers] == [("layers.0", "self"), ("layers.1", "self")]
+    for layer, module in zip(layers, model.layers, strict=True):
         agree(layer, **module.dense())
     if "softcap" in options:
-        assert found[0].summary()["max_logit"] > 2
+        assert layers[0].summary()["max_logit"] > 2
 
 
 def test_batch_entries() -> None:
@@ -85,12 +85,12 @@ def test_gpt2(attention: str) -> None:
     ids = torch.randint(0, 61, (2, 11))
     kept: dict[str, Tensor] = {}
     model.transformer.h[0].attn.c_attn.register_forward_hook(lambda m, a, out: kept.update(qkv=out.detach()))
-    found = watched(model, ids)
-    assert [layer.name for layer in found] == ["transformer.h.0.attn", "transformer.h.1.attn"]
+    layers = watched(model, ids)
+    assert [layer.name for layer in layers] == ["transformer.h.0.attn", "transformer.h.1.attn"]
     q, k, v = (t.double().unflatten(-1, (4, 8)).transpose(1, 2) for t in kept["qkv"].split(32, -1))
     scaled = (q @ k.mT / math.sqrt(8)).masked_fill(torch.ones(11, 11).triu(1).bool(), -torch.inf)
     weights = scaled.softmax(-1)
-    agree(found[0], weights, scaled, weights @ v)
+    agree(layers[0], weights, scaled, weights @ v)
 
 
 def test_transformer_encoder_with_padding() -> None:
@@ -99,10 +99,10 @@ def test_transformer_encoder_with_padding() -> None:
     x = batch()
     padding = torch.zeros(3, 9, dtype=torch.bool)
     padding[1, 6:] = True
-    found = watched(model, x, arguments={"src_key_padding_mask": padding})
-    assert [layer.name for layer in found] == ["layers.0.self_attn", "layers.1.self_attn"]
+    layers = watched(model, x, arguments={"src_key_padding_mask": padding})
+    assert [layer.name for layer in layers] == ["layers.0.self_attn", "layers.1.self_attn"]
     _, weights = model.layers[0].self_attn(x, x, x, padding, average_attn_weights=False)
-    agree(found[0], weights.detach().double())
+    agree(layers[0], weights.detach().double())
 
 
 def test_attention_that_is_itself_the_model() -> None:
@@ -119,10 +119,10 @@ def test_encoder_and_decoder() -> None:
         vocab_size=61, d_model=32, d_kv=8, d_ff=40, num_layers=2, num_heads=4, decoder_start_token_id=0
     )
     model = hf.T5ForConditionalGeneration(config).train()
-    found = watched(model, torch.randint(1, 61, (2, 9)), arguments={"labels": torch.randint(1, 61, (2, 5))})
-    assert [layer.kind for layer in found] == ["self", "self", "self", "cross", "self", "cross"]
-    assert found[3].name == "decoder.block.0.layer.1.EncDecAttention"
-    assert all(0 < entropy < math.log(9) for layer in found for entropy in layer.entropy)
+    layers = watched(model, torch.randint(1, 61, (2, 9)), arguments={"labels": torch.randint(1, 61, (2, 5))})
+    assert [layer.kind for layer in layers] == ["self", "self", "self", "cross", "self", "cross"]
+    assert layers[3].name == "decoder.block.0.layer.1.EncDecAttention"
+    assert all(0 < entropy < math.log(9) for layer in layers for entropy in layer.entropy)
 
 
 def test_gradient_checkpointing_autocast_and_layers() -> None:
@@ -174,7 +174,7 @@ def test_compiled(in_place: bool) -> None:
 
 
 def test_compiled_after_the_monitor_was_made() -> None:
-    """Its passes are not heard of then, which is told; its graph is not broken."""
+    """Its passes are then not noticed, which is reported; its graph is not broken."""
     model = Model(1)
     model.layers[0].kept = tuple(torch.zeros(3))
     with sightline.monitor(model) as monitor:

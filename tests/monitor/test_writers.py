@@ -39,11 +39,11 @@ def test_csv(tmp_path: Path) -> None:
     path = tmp_path / "attention.csv"
     seen = train(path)
     assert path.read_text().splitlines()[0] == HEADER == ",".join(COLUMNS)
-    found = rows(path)
-    assert [(row["step"], row["layer"], row["kind"]) for row in found] == [
+    written = rows(path)
+    assert [(row["step"], row["layer"], row["kind"]) for row in written] == [
         ("0", "layers.0", "self"), ("0", "layers.1", "self"), ("2", "layers.0", "self"), ("2", "layers.1", "self"),
     ]  # fmt: skip
-    for row, layer in zip(found, [layer for layers in seen for layer in layers], strict=True):
+    for row, layer in zip(written, [layer for layers in seen for layer in layers], strict=True):
         for name, value in layer.summary().items():
             assert float(row[name]) == pytest.approx(value, rel=1e-6)
 
@@ -81,7 +81,7 @@ def test_csv_path_that_cannot_be(tmp_path: Path) -> None:
 
 
 class Board:
-    """What SummaryWriter offers of it."""
+    """What is used of a SummaryWriter."""
 
     def __init__(self) -> None:
         self.scalars: dict[tuple[str, int], float] = {}
@@ -91,7 +91,7 @@ class Board:
 
 
 class Run:
-    """What a W&B run offers of it."""
+    """What is used of a W&B run."""
 
     def __init__(self) -> None:
         self.logged: list[tuple[int, dict[str, float]]] = []
@@ -121,23 +121,23 @@ def test_the_event_file_of_tensorboard(tmp_path: Path) -> None:
         seen = train(writer)
     events = EventAccumulator(str(tmp_path))
     events.Reload()
-    found = events.Scalars("attention/layers.0/entropy")
-    assert [event.step for event in found] == [0, 2]
-    assert [event.value for event in found] == pytest.approx(
+    scalars = events.Scalars("attention/layers.0/entropy")
+    assert [event.step for event in scalars] == [0, 2]
+    assert [event.value for event in scalars] == pytest.approx(
         [layers[0].summary()["entropy"] for layers in seen]
     )
 
 
-def test_a_writer_that_fails_is_told_of_once_and_the_others_write(tmp_path: Path) -> None:
+def test_a_writer_that_fails_is_reported_once_and_the_others_write(tmp_path: Path) -> None:
     def full(step: int, layers: Any) -> None:
         raise OSError("disk full")
 
     path = tmp_path / "a.csv"
     with pytest.warns(
         RuntimeWarning, match=r"step 0 could not be written \(Function\): OSError: disk full"
-    ) as told:
+    ) as warned:
         train([full, path], steps=5)
-    assert len(told) == 1 and {row["step"] for row in rows(path)} == {"0", "2", "4"}
+    assert len(warned) == 1 and {row["step"] for row in rows(path)} == {"0", "2", "4"}
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     if not full.exists():
         pytest.skip("needs /dev/full")
     model = Model(1)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         monitor = sightline.monitor(model, 1, tmp_path / "a.csv")
         writer: Any = monitor._writers[0]
@@ -155,11 +155,11 @@ def test_a_full_disk(tmp_path: Path) -> None:
         model(batch())
         model(batch())
         monitor.close()
-    texts = [str(warning.message) for warning in told]
+    texts = [str(warning.message) for warning in warned]
     assert len(texts) == 2 and all("CSVFile" in text and "No space left" in text for text in texts)
 
 
-def test_what_is_no_writer(tmp_path: Path) -> None:
+def test_anything_else_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="to: .* got Logger"):
         train([tmp_path / "a.csv", logging.getLogger("x")])
     assert (tmp_path / "a.csv").read_text() == HEADER + "\n"

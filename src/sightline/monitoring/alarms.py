@@ -6,60 +6,28 @@ import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-if TYPE_CHECKING:
-    from sightline.monitoring.measuring import LayerAttention
+from sightline.monitoring.layer_attention import LayerAttention
+from sightline.monitoring.limits import Limits
 
 
 class AttentionWarning(UserWarning):
-    """Attention goes wrong in training."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When the monitor warns, and which heads it calls dead.
-
-    Attributes:
-        max_logit: a head's largest score above which logits explode. 100 is what QK-Clip watches (Kimi Team
-            2025, Kimi K2: open agentic intelligence).
-        growth: logits explode, too, where a layer's largest score is more than this many times the median of
-            its last 20 logged ones (of 5 or more) and more than a quarter of ``max_logit``. Ours.
-        entropy: normalized entropy (1 for equal weights) below which a head has collapsed. Zhai et al. 2023,
-            Stabilizing Transformer training by preventing attention entropy collapse, give no number: ours.
-        collapsed: share of a layer's heads that must have collapsed; single sharp heads are useful. Ours.
-        sink: share of weight on the first key from which on a head is dead. Ours.
-        context: length of a head's context, relative to the median of its layer, below which it is dead.
-            Ours.
-    """
-
-    max_logit: float = 100.0
-    growth: float = 3.0
-    entropy: float = 0.05
-    collapsed: float = 0.5
-    sink: float = 0.98
-    context: float = 0.01
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise ValueError(f"limits.{field.name}: must be a number above 0, got {value!r}.")
+    """Attention is going wrong in training."""
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something that goes wrong in one layer.
+    """Something that is going wrong in one layer.
 
     Attributes:
         kind: "entropy collapse", "exploding logits" or "growing logits".
         layer: the name of the layer's attention module.
         attention: "self" or "cross".
         heads: which of its heads.
-        step: at which step it was seen.
-        value: the measured number: the worst head's; infinite for scores that are not finite.
-        limit: the number that it passed.
+        step: the step in which it was seen.
+        value: the worst head's number; infinite for scores that are not finite.
+        limit: the limit that it passed.
     """
 
     kind: str
@@ -81,7 +49,7 @@ class Alarm:
 _REMEDIES = "Known remedies: a lower learning rate or a longer warm-up, QK-norm, σReparam, QK-Clip."
 _TEXTS = {
     "entropy collapse": "normalized entropy is {value:.3g}, below {limit:.3g}: rows look at single keys, and "
-    "their softmax hardly learns any more. " + _REMEDIES,
+    "their softmax hardly learns anymore. " + _REMEDIES,
     "exploding logits": "the largest logit is {value:.4g}, above {limit:.4g}. " + _REMEDIES,
     "growing logits": "the largest logit is {value:.4g}, above {limit:.4g} (the running median times "
     "limits.growth). " + _REMEDIES,
@@ -89,9 +57,9 @@ _TEXTS = {
 
 _REMEMBERED = 20
 _ENOUGH = 5
-#: A layer warns again of the same thing when its number is this many times worse than when it last did.
+#: A layer warns of the same thing again once its number is this many times worse than at the last warning.
 _WORSE = 10.0
-#: Normalized entropy below which nothing gets worse any more.
+#: Normalized entropy below which nothing gets any worse.
 _NO_ENTROPY = 1e-6
 
 
@@ -99,8 +67,8 @@ class Alarms:
     """Compares what was measured with the limits, and warns: once for each layer and kind, then if worse.
 
     Args:
-        limits: what is compared with.
-        on_alarm: called with each alarm after its warning.
+        limits: when to warn.
+        on_alarm: called with each alarm, after its warning.
     """
 
     def __init__(self, limits: Limits, on_alarm: Callable[[Alarm], object] | None = None) -> None:
@@ -109,14 +77,14 @@ class Alarms:
         self._worst: dict[tuple[str, str, str], float] = {}
 
     def check(self, step: int, layers: Sequence[LayerAttention]) -> None:
-        """Warns of what is new in one logged step."""
-        news = [alarm for layer in layers for alarm in self._found(step, layer) if self._is_new(alarm)]
+        """Warns of whatever is new in one logged step."""
+        news = [alarm for layer in layers for alarm in self._of_layer(step, layer) if self._is_new(alarm)]
         for alarm in news:
             warnings.warn(str(alarm), AttentionWarning, stacklevel=2)
             if self._on_alarm is not None:
                 self._on_alarm(alarm)
 
-    def _found(self, step: int, layer: LayerAttention) -> Iterator[Alarm]:
+    def _of_layer(self, step: int, layer: LayerAttention) -> Iterator[Alarm]:
         limits, name, kind = self._limits, layer.name, layer.kind
         heads = [h for h, logit in enumerate(layer.max_logit) if not logit <= limits.max_logit]
         if heads:
@@ -134,7 +102,7 @@ class Alarms:
             yield Alarm("entropy collapse", name, kind, which, step, min(low)[0], limits.entropy)
 
     def _growth_limit(self, layer: LayerAttention) -> float:
-        """The largest logit that the layer's past lets expect; its present becomes part of the past."""
+        """The largest logit to expect after the layer's past, to which its present is added."""
         from statistics import median  # slow to import, and rarely needed
 
         past = self._past.setdefault((layer.name, layer.kind), deque(maxlen=_REMEMBERED))

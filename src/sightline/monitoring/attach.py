@@ -1,7 +1,7 @@
-"""How a monitor hears of its model's forward passes: hooks, or a function around a compiled call.
+"""How a monitor notices its model's forward passes: by hooks, or by a function around a compiled call.
 
-Hooks of a compiled model are compiled with it, and break its graph. Where the model is a compiled one when
-the monitor is made, its call is therefore wrapped from outside.
+Hooks of a compiled model are compiled with it, and break its graph. If the model is already compiled when the
+monitor is made, its call is therefore wrapped from outside.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from torch import nn
 
 
 class Listener(Protocol):
-    """Wants to know."""
+    """Is called around each forward pass."""
 
     def before(self) -> None:
         """A forward pass begins."""
 
     def after(self) -> None:
-        """It has ended, or failed."""
+        """The pass has ended, or failed."""
 
 
 def attach(model: nn.Module, listener: Listener) -> Callable[[], None]:
-    """Tells the listener of every forward pass of the model; the result ends that."""
+    """Calls the listener around every forward pass of the model, until the function returned is called."""
     if type(model).__name__ == "OptimizedModule":  # of torch.compile(model)
         return _wrap(model, "forward", listener)
     if getattr(model, "_compiled_call_impl", None) is not None:  # of model.compile()
@@ -33,7 +33,7 @@ def attach(model: nn.Module, listener: Listener) -> Callable[[], None]:
     hook = _Hook(listener)
     handles = (
         model.register_forward_pre_hook(hook.before),
-        # Before hooks that others registered: the trace's block ends inside of theirs.
+        # Before hooks that others registered: the trace's block ends inside theirs.
         model.register_forward_hook(hook.after, prepend=True, always_call=True),
     )
 
@@ -46,22 +46,22 @@ def attach(model: nn.Module, listener: Listener) -> Callable[[], None]:
 
 def _wrap(model: nn.Module, name: str, listener: Listener) -> Callable[[], None]:
     inner = getattr(model, name)
-    told: Listener | None = listener
+    active: Listener | None = listener
 
     @functools.wraps(inner)
     def watched(*args: Any, **kwargs: Any) -> Any:
-        if told is None:
+        if active is None:
             return inner(*args, **kwargs)
-        told.before()
+        active.before()
         try:
             return inner(*args, **kwargs)
         finally:
-            told.after()
+            active.after()
 
     def detach() -> None:
-        nonlocal told
-        told = None
-        if getattr(model, name) is watched:  # else somebody else has wrapped it since
+        nonlocal active
+        active = None
+        if getattr(model, name) is watched:  # otherwise somebody else has wrapped it since
             setattr(model, name, inner)
 
     setattr(model, name, watched)
@@ -69,13 +69,13 @@ def _wrap(model: nn.Module, name: str, listener: Listener) -> Callable[[], None]
 
 
 class _Hook:
-    """What a model holds of its monitor. Copies and pickles of the model are not watched."""
+    """What a model holds of its monitor; copies and pickles of the model are not watched."""
 
     def __init__(self, listener: Listener | None = None) -> None:
         self._listener = listener
 
     def before(self, module: nn.Module, args: Any) -> None:
-        # A model that was compiled later: nothing of this may become part of its graph.
+        # If the model was compiled later, none of this may become part of its graph.
         if not torch.compiler.is_compiling() and self._listener is not None:
             self._listener.before()
 

@@ -1,4 +1,4 @@
-"""The monitor: counts training steps, and looks at the attention of every k-th."""
+"""The monitor: counts training steps, and looks at the attention in every k-th."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from sightline.monitoring.alarms import Alarm, Alarms, Limits
+from sightline.monitoring.alarms import Alarm, Alarms
 from sightline.monitoring.attach import attach
-from sightline.monitoring.measuring import LayerAttention, measured
-from sightline.monitoring.writers import writers
+from sightline.monitoring.layer_attention import LayerAttention
+from sightline.monitoring.limits import Limits
+from sightline.monitoring.measuring import measure_call
+from sightline.monitoring.writers import open_writers
 from sightline.tracing.found import DROPOUT
 from sightline.tracing.recording import Trace
 
@@ -23,7 +25,15 @@ if TYPE_CHECKING:
 
 
 class Monitor:
-    """See :func:`sightline.monitor`.
+    """Watches a model from when it is made until ``close()``, or the end of its ``with`` block.
+
+    A step is what ends with a call of :meth:`step`; where that is never called, a forward pass in training
+    mode. Of every k-th step, the first among them, one forward pass is looked at, through
+    :func:`sightline.trace`; a compiled model runs uncompiled in these passes. Between them the monitor only
+    counts.
+
+    Args:
+        model, every, to, layers, batch_entries, limits, on_alarm, start: as for :func:`sightline.monitor`.
 
     Attributes:
         last: what was measured in the last logged step, one entry a layer.
@@ -35,7 +45,6 @@ class Monitor:
         model: nn.Module,
         every: int,
         to: Any,
-        *,
         layers: Layers | None,
         batch_entries: int | None,
         limits: Limits,
@@ -50,7 +59,7 @@ class Monitor:
             _check_count("batch_entries", batch_entries, 1)
         if not isinstance(limits, Limits):
             raise TypeError(f"limits: expected sightline.monitoring.Limits, got {type(limits).__name__}.")
-        Trace(model, layers)  # names that the model does not have are told now
+        Trace(model, layers)  # raises now for names that the model does not have
         self.last: list[LayerAttention] = []
         self.logged: int | None = None
         self._model, self._every, self._layers = model, every, layers
@@ -59,18 +68,18 @@ class Monitor:
         self._start = self._number = start
         self._counts_steps = self._heard = False
         self._pass: _Pass | None = None
-        self._told: set[str] = set()
-        self._writers = writers(to)
+        self._reported: set[str] = set()
+        self._writers = open_writers(to)
         self._detach = attach(model, self)
 
     # --- steps ------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """One training step is done, whatever number of forward passes it took."""
+        """One training step is done, however many forward passes it took."""
         if not self._counts_steps:
             self._counts_steps, self._number = True, self._start
         if not self._heard:
-            self._tell(
+            self._report(
                 "passes",
                 f"no forward pass of {type(self._model).__name__} was seen in training mode before step "
                 f"{self._number} was done. Give the module that the training loop calls; if it is compiled, "
@@ -79,7 +88,7 @@ class Monitor:
         self._number += 1
 
     def close(self) -> None:
-        """Takes the hooks away and closes the CSV file; what was given open stays open."""
+        """Removes the hooks and closes the CSV file; what was passed in open stays open."""
         self._detach()
         self._abandon()
         while self._writers:
@@ -87,7 +96,7 @@ class Monitor:
             try:
                 writer.close()
             except OSError as error:
-                self._tell("close", f"{type(writer).__name__} could not be closed: {_named(error)}.")
+                self._report("close", f"{type(writer).__name__} could not be closed: {_named(error)}.")
 
     def __enter__(self) -> Monitor:
         return self
@@ -103,78 +112,83 @@ class Monitor:
 
     def before(self) -> None:
         """A forward pass of the model begins."""
-        self._abandon()  # one that an interrupt ended, of which hooks do not hear
+        self._abandon()  # a pass that was interrupted, which hooks do not notice
         if not self._is_training():
             return
         self._heard = True
         if self._number % self._every:
             return
         if self.logged is not None and self._number <= self.logged:
-            return  # a further pass of a step that was looked at
+            return  # a further pass of a step that was already looked at
         try:
             self._pass = _Pass(self._model, self._layers, self._measure)
         except Exception as error:
-            self._tell("trace", f"attention could not be watched: {_named(error)}.")
+            self._report("trace", f"attention could not be watched: {_named(error)}.")
 
     def after(self) -> None:
         """A forward pass has ended, or failed."""
         if self._pass is None and not self._is_training():
             return
-        looked, self._pass = self._pass, None
-        failed = looked is not None and looked.end()
+        ended, self._pass = self._pass, None
+        failed = ended is not None and ended.end()
         step = self._number
         if not (self._counts_steps or failed):
             self._number += 1
-        if looked is not None and not failed:
-            self._log(step, looked)
+        if ended is not None and not failed:
+            self._log(step, ended)
 
     def _is_training(self) -> bool:
-        """Whether this pass is to learn from: no evaluation, and none that a backward pass repeats."""
+        """Whether the model learns from this pass: no evaluation, no repetition within a backward pass."""
         learns = self._model.training and torch.is_grad_enabled()
         return learns and torch._C._current_graph_task_id() == -1
 
     def _abandon(self) -> None:
-        looked, self._pass = self._pass, None
-        if looked is not None:
-            looked.end()
+        open_pass, self._pass = self._pass, None
+        if open_pass is not None:
+            open_pass.end()
 
-    # --- what is done with them -------------------------------------------------------------------
+    # --- what becomes of them ---------------------------------------------------------------------
 
     def _measure(self, call: AttentionCall, name: str) -> LayerAttention | None:
-        return measured(call, name, self._limits, self._batch_entries)
+        return measure_call(call, name, self._limits, self._batch_entries)
 
-    def _log(self, step: int, looked: _Pass) -> None:
-        self.logged, self.last = step, looked.layers
-        if looked.layers:
-            for place, writer in enumerate(self._writers):
-                try:
-                    writer.write(step, looked.layers)
-                except Exception as error:
-                    name = type(writer).__name__
-                    text = f"step {step} could not be written ({name}): {_named(error)}."
-                    self._tell(f"writer {place}", text)
-        for layer, why in looked.troubles.items():
-            self._tell(f"layer {layer}", f"{layer or 'the model'} is not measured: {why}.")
-        if not looked.layers and not looked.troubles:
-            self._tell(
+    def _log(self, step: int, ended: _Pass) -> None:
+        self.logged, self.last = step, ended.layers
+        if ended.layers:
+            self._write(step, ended.layers)
+        for layer, why in ended.troubles.items():
+            self._report(f"layer {layer}", f"{layer or 'the model'} is not measured: {why}.")
+        if not ended.layers and not ended.troubles:
+            self._report(
                 "nothing",
                 f"no attention was seen in {type(self._model).__name__} at step {step}. It did not run, "
                 "or it runs in code of its own that PyTorch does not see (see docs/trace.md).",
             )
-        self._alarms.check(step, looked.layers)
+        self._alarms.check(step, ended.layers)
 
-    def _tell(self, about: str, text: str) -> None:
-        if about not in self._told:
-            self._told.add(about)
+    def _write(self, step: int, layers: list[LayerAttention]) -> None:
+        for place, writer in enumerate(self._writers):
+            try:
+                writer.write(step, layers)
+            except Exception as error:
+                name = type(writer).__name__
+                self._report(
+                    f"writer {place}", f"step {step} could not be written ({name}): {_named(error)}."
+                )
+
+    def _report(self, about: str, text: str) -> None:
+        """Warns, once about each thing."""
+        if about not in self._reported:
+            self._reported.add(about)
             warnings.warn(f"sightline.monitor: {text} The training goes on.", RuntimeWarning, stacklevel=3)
 
 
 class _Pass:
-    """One forward pass that is looked at: open until it ends.
+    """A forward pass that is looked at: open until it ends.
 
     Attributes:
         layers: what was measured, in the order in which the layers ran.
-        troubles: why not, by layer.
+        troubles: why a layer was not measured, by its name.
     """
 
     def __init__(
@@ -190,7 +204,7 @@ class _Pass:
         self._error = sys.exc_info()[1]
         self._trace = Trace(model, layers, on_call=self._take)
         self._trace.__enter__()
-        self._trace.entered(model, ())  # its own hooks run after those that would have said so
+        self._trace.entered(model, ())  # its own hooks come too late for this pass
 
     def _take(self, call: AttentionCall) -> None:
         place = call.name, call.kind
@@ -200,15 +214,15 @@ class _Pass:
             self.troubles[name] = str(call.reason)
             return
         try:
-            found = self._measure(call, name)
+            layer = self._measure(call, name)
         except Exception as error:
             self.troubles[name] = _named(error)
             return
-        if found is not None:
-            self.layers.append(found)
+        if layer is not None:
+            self.layers.append(layer)
 
     def end(self) -> bool:
-        """Ends it; whether the pass failed, so that only a part of it was seen."""
+        """Ends it, and says whether the pass failed, so that only a part of it was seen."""
         self._trace.close()
         return sys.exc_info()[1] is not self._error
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from sightline.monitoring.measuring import SUMMARY, LayerAttention
+from sightline.monitoring.layer_attention import SUMMARY, LayerAttention
 
 COLUMNS = ("step", "layer", "kind", *SUMMARY)
 
@@ -21,26 +21,26 @@ class Writer(Protocol):
         """Writes one step."""
 
     def close(self) -> None:
-        """Lets go of what the writer itself opened."""
+        """Closes what the writer itself opened."""
 
 
-def writers(to: Any) -> list[Writer]:
-    """The writers that the monitor's ``to`` asks for.
+def open_writers(to: Any) -> list[Writer]:
+    """The writers for the monitor's ``to``.
 
     Raises:
-        TypeError: for something that is none; OSError, ValueError: for a file that cannot be continued.
+        TypeError: for anything else; OSError, ValueError: for a file that cannot be continued.
     """
     if to is None:
         return []
-    made: list[Writer] = []
+    writers: list[Writer] = []
     try:
-        for one in to if isinstance(to, (list, tuple)) else [to]:
-            made.append(_writer(one))
+        for target in to if isinstance(to, (list, tuple)) else [to]:
+            writers.append(_writer(target))
     except BaseException:
-        for writer in made:
+        for writer in writers:
             writer.close()
         raise
-    return made
+    return writers
 
 
 def _writer(to: Any) -> Writer:
@@ -61,7 +61,7 @@ def _writer(to: Any) -> Writer:
 class CSVFile:
     """One row for each layer of each logged step, with the columns ``COLUMNS``; on disk after every step.
 
-    A file that is there is continued; a last row that was cut short is taken away first.
+    An existing file is continued; a last row that was cut short is removed first.
 
     Raises:
         ValueError: for a file with other columns; OSError: for a path that cannot be written.
@@ -111,7 +111,7 @@ class CSVFile:
 
 
 def _end_of_last_line(file: Any) -> int:
-    """Where the last whole line ends."""
+    """Where the last complete line ends."""
     end: int = file.seek(0, os.SEEK_END)
     while end:
         start = max(0, end - 4096)
@@ -132,21 +132,21 @@ def _short(text: str) -> str:
 
 
 def _tags(layers: Sequence[LayerAttention]) -> dict[str, float]:
-    """attention/{layer}/{name}: number; "cross" stands in the name where a module does both."""
+    """attention/{layer}/{name}: number; {layer} includes the kind where a module does self and cross."""
     names = [layer.name for layer in layers]
-    found: dict[str, float] = {}
+    tags: dict[str, float] = {}
     for layer in layers:
         where = layer.name or "model"
         if names.count(layer.name) > 1:
             where = f"{where}.{layer.kind}"
         numbers = layer.summary()
         del numbers["heads"]  # always the same
-        found |= {f"attention/{where}/{name}": value for name, value in numbers.items()}
-    return found
+        tags |= {f"attention/{where}/{name}": value for name, value in numbers.items()}
+    return tags
 
 
 class TensorBoard:
-    """Scalars ``attention/{layer}/{name}`` of a SummaryWriter, which stays open."""
+    """Scalars ``attention/{layer}/{name}`` in a SummaryWriter, which stays open."""
 
     def __init__(self, writer: Any) -> None:
         self._writer = writer
@@ -160,7 +160,7 @@ class TensorBoard:
 
 
 class WandB:
-    """One ``run.log`` a step, with the keys ``attention/{layer}/{name}``; the run stays open."""
+    """One ``run.log`` per step, with the keys ``attention/{layer}/{name}``; the run stays open."""
 
     def __init__(self, run: Any) -> None:
         self._run = run
@@ -173,7 +173,7 @@ class WandB:
 
 
 class Function:
-    """Calls a function with the step and the layers, every head of them."""
+    """Calls a function with the step and the layers, including every head's numbers."""
 
     def __init__(self, function: Callable[[int, list[LayerAttention]], object]) -> None:
         self._function = function
