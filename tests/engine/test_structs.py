@@ -40,5 +40,6 @@ def test_every_tensor_of_a_problem_has_a_place():
     for field in FIELDS:
         if field.axes:
             assert {field.name, f"{field.name}_stride"} <= names
+    assert structs.HEAD.size == structs.ProblemStruct.ranges.offset
     assert structs.NUMBERS_AT + structs.NUMBERS.size == structs.ProblemStruct.visible_map.offset
     assert structs.GRADIENTS_LAYOUT.size == ctypes.sizeof(structs.GradientsStruct)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -14,42 +15,43 @@ from sightline.backends.problem import Problem
 #: The header's sightline_dtype.
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
+_NOTHING: tuple[int, ...] = (0, 0, 0, 0)
+
 
 def pack(problem: Problem) -> tuple[ProblemStruct, list[Tensor]]:
     """The problem as the C structure, and the tensors that must stay alive while it is used."""
-    b, h, n, m = problem.shape
-    value, ranges, table, bias = problem.value, problem.ranges, problem.table, problem.bias
-    packed, alive = ProblemStruct(), []
+    query, key, value = rows_of(problem.query), rows_of(problem.key), problem.value
+    b, h, n, d = query.shape
+    _, g, m, _ = key.shape
+    packed, alive = ProblemStruct(), [query, key]
+    e, of_value = 0, _NOTHING
+    if value is not None:
+        value = rows_of(value)
+        alive.append(value)
+        e, of_value = value.shape[3], (value.data_ptr(), *value.stride()[:3])
+    ranges, table = problem.ranges, problem.table
     HEAD.pack_into(
-        packed, 0, b, h, problem.key.shape[1], n, m, problem.query.shape[3],
-        0 if value is None else value.shape[3],
+        packed, 0, b, h, g, n, m, d, e,
         0 if ranges is None else ranges.shape[3],
         0 if table is None else table.shape[1] // 2,
+        query.data_ptr(), *query.stride()[:3], key.data_ptr(), *key.stride()[:3], *of_value,
     )  # fmt: skip
-    for name, read, place, axes, layout in _TERMS:
-        tensor = getattr(problem, name)
-        if tensor is None:
-            continue
-        if read is not None:
-            tensor = read(tensor)
-        alive.append(tensor)
-        layout.pack_into(packed, place, tensor.data_ptr(), *strides(tensor, axes))
-        if name == "bias":
-            bias = tensor
+    for (name, place, axes), tensor in zip(_PLACES, _optional(problem), strict=True):
+        if tensor is not None:
+            tensor = _READ.get(name, _as_it_is)(tensor)
+            alive.append(tensor)
+            TERM[axes].pack_into(packed, place, tensor.data_ptr(), *strides(tensor, axes))
     NUMBERS.pack_into(
-        packed, NUMBERS_AT, problem.scale, problem.softcap or 0.0, DTYPES[problem.query.dtype],
-        0 if bias is None else DTYPES[bias.dtype], *_dropout(problem),
+        packed, NUMBERS_AT, problem.scale, problem.softcap or 0.0, DTYPES[query.dtype],
+        0 if problem.bias is None else DTYPES.get(problem.bias.dtype, 0), *_dropout(problem),
     )  # fmt: skip
     return packed, alive
 
 
 def strides(tensor: Tensor, axes: int) -> tuple[int, ...]:
     """The strides of the leading axes: 0 along one that broadcasts."""
-    given = tensor.stride()[:axes]
-    shape = tensor.shape
-    if 1 not in shape[:axes]:
-        return given
-    return tuple(0 if size == 1 else stride for stride, size in zip(given, shape, strict=False))
+    pairs = zip(tensor.stride()[:axes], tensor.shape, strict=False)
+    return tuple([0 if size == 1 else stride for stride, size in pairs])
 
 
 def term(tensor: Tensor | None, axes: int, alive: list[Tensor]) -> tuple[int, ...]:
@@ -102,11 +104,15 @@ def _bias(bias: Tensor) -> Tensor:
     return bias if bias.dtype in DTYPES else bias.float()
 
 
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 # What a term is brought into before its address is taken.
 _READ: dict[str, Callable[[Tensor], Tensor]] = {
-    **dict.fromkeys(("query", "key", "value"), rows_of),
     **dict.fromkeys(("slopes", "table", "sinks"), _float),
     "ranges": _pairs,
     "bias": _bias,
 }
-_TERMS = tuple((name, _READ.get(name), place, axes, TERM[axes]) for name, (place, axes) in PLACES.items())
+_PLACES = tuple((name, place, axes) for name, (place, axes) in PLACES.items())
+_optional = attrgetter(*PLACES)

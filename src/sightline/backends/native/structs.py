@@ -86,13 +86,18 @@ class PlanStruct(ctypes.Structure):
 STRUCTS: tuple[type[ctypes.Structure], ...] = (ProblemStruct, GradientsStruct, ReadoutsStruct, PlanStruct)
 
 # What of a problem is written in one go: a short call would spend as long on ctypes members one by one as on
-# its attention. A term that is left out stays zero.
-HEAD = struct.Struct("@9q")
+# its attention. Sizes and the tensors that every problem has stand first; a term that is left out stays zero.
+_REQUIRED = [field.name for field in FIELDS if field.required]
+HEAD = struct.Struct("@9q" + "".join(f"P{STRIDES[name]}q" for name in _REQUIRED))
 NUMBERS = struct.Struct("@ffiiQIf")
 NUMBERS_AT = int(ProblemStruct.scale.offset)
 TERM = {axes: struct.Struct(f"@P{axes}q") for axes in range(1, 5)}
 GRADIENTS_LAYOUT = struct.Struct(
     "@P3qPP3qP" + "".join(f"P{STRIDES[name]}q" for name in STRIDED_GRADIENTS) + "3P"
 )
-#: By name, where a term lies, and how many strides it has.
-PLACES = {name: (int(getattr(ProblemStruct, name).offset), strides) for name, strides in STRIDES.items()}
+#: By name, where a term that may be left out lies, and how many strides it has.
+PLACES = {
+    name: (int(getattr(ProblemStruct, name).offset), strides)
+    for name, strides in STRIDES.items()
+    if name not in _REQUIRED
+}
