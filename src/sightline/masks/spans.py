@@ -132,8 +132,8 @@ def _check_lengths(bound: Tensor, shape: Shape, device: torch.device) -> None:
         )
     if not is_eager(bound) or not bound.numel():
         return
-    found = bound.tolist()
-    least, most = min(found), max(found)
+    given = bound.tolist()
+    least, most = min(given), max(given)
     if least < 0:
         raise ValueError(f"lengths: a length must be 0 or more, got {least}.")
     if most > shape[3]:

@@ -1,4 +1,4 @@
-"""What a request asks for, checked: every number in its bounds, before anything is computed."""
+"""The parameters of a request, each checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from sightline.matrix import AttentionMatrix
 from sightline.view.server.blocks import select
-from sightline.view.server.catalogue import Open
+from sightline.view.server.catalogue import OpenTrace
 
 
 class RefusedError(Exception):
-    """A request that is answered with a status and a sentence."""
+    """A request that is refused, with a status and a sentence."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -22,13 +22,13 @@ class RefusedError(Exception):
 class Head:
     """One head of one call of one trace, or the mean or maximum over its heads."""
 
-    trace: Open
+    trace: OpenTrace
     call: int
     head: int | str
 
     @property
     def key(self) -> tuple[str, int, int | str]:
-        """What it is called in caches."""
+        """Its key in caches."""
         return self.trace.id, self.call, self.head
 
     @property
@@ -48,14 +48,14 @@ class Head:
         return n, m
 
 
-def find_trace(traces: Mapping[str, Open], name: str) -> Open:
+def find_trace(traces: Mapping[str, OpenTrace], name: str) -> OpenTrace:
     """The open trace of that id."""
     if name not in traces:
-        raise RefusedError(404, "trace: no such trace is open here. The page may be of another server.")
+        raise RefusedError(404, "trace: no such trace is open here. The page may belong to another server.")
     return traces[name]
 
 
-def find_head(trace: Open, call: int, query: Mapping[str, str]) -> Head:
+def find_head(trace: OpenTrace, call: int, query: Mapping[str, str]) -> Head:
     """The head that a request names by ``head``: a number, "mean" or "max"."""
     if not 0 <= call < len(trace.calls):
         raise RefusedError(404, f"layer: must be from 0 to {len(trace.calls) - 1}, got {call}.")
@@ -65,7 +65,7 @@ def find_head(trace: Open, call: int, query: Mapping[str, str]) -> Head:
 
 
 def integer(query: Mapping[str, str], name: str, least: int, most: int, otherwise: int | None = None) -> int:
-    """An integer of the request from ``least`` to ``most``."""
+    """An integer parameter of the request, from ``least`` to ``most``."""
     text = query.get(name)
     if text is None and otherwise is not None:
         return otherwise
@@ -78,8 +78,8 @@ def integer(query: Mapping[str, str], name: str, least: int, most: int, otherwis
 
 
 def word(query: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
-    """One of a few words; the first by default."""
-    found = query.get(name, allowed[0])
-    if found not in allowed:
-        raise RefusedError(400, f"{name}: must be {' or '.join(allowed)}, got {found[:40]!r}.")
-    return found
+    """A parameter that is one of a few words; the first is the default."""
+    value = query.get(name, allowed[0])
+    if value not in allowed:
+        raise RefusedError(400, f"{name}: must be {' or '.join(allowed)}, got {value[:40]!r}.")
+    return value

@@ -8,17 +8,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sightline.backends import cpu
-from sightline.backends.cell_rows import cell_rows, runs_natively
-from sightline.backends.stages import weights_of
-from sightline.matrix import AttentionMatrix
+from sightline.matrix import AttentionMatrix, Cells
 
 #: Weights of one piece: two cores take 20 to 40 ms for them. Between two pieces a computation can stop.
 PIECE = 1 << 25
 #: Weights that are read at once, in 50 to 100 ms; where it were more, sampled rows come first.
 AT_ONCE = 1 << 26
-#: How many times as long a weight takes where the native kernels do not read it.
-PLAIN = 8
 #: Rows of a piece at least: two threads have their share, and what a call costs besides is little.
 ROWS = 256
 
@@ -33,15 +28,14 @@ class Piece(NamedTuple):
 def select(matrix: AttentionMatrix, head: int | str) -> AttentionMatrix:
     """One head, or all heads for "mean" and "max": still lazy, [1,H,N,M] with H ≥ 1."""
     heads = slice(None) if isinstance(head, str) else slice(head, head + 1)
-    chosen: AttentionMatrix = matrix[:, heads]
-    return chosen
+    return matrix.select(heads=heads)
 
 
 def work(matrix: AttentionMatrix, rows: slice, width: int) -> int:
-    """Weights that are read for ``width`` keys of some rows, and for the rows' lse; see ``PLAIN``."""
+    """Weights that are read for ``width`` keys of some rows, and for the rows' lse, times what each costs."""
     _, h, n, m = matrix.shape
     count = len(range(n)[rows]) * h * width + m * matrix.unknown_lse(rows)
-    return count if runs_natively(matrix.problem, rows) else PLAIN * count
+    return matrix.cost_of(rows) * count
 
 
 def sampling_step(matrix: AttentionMatrix, rows: slice, width: int, limit: int, least: int) -> int:
@@ -72,18 +66,16 @@ def pieces(matrix: AttentionMatrix, rows: slice, width: int) -> list[Piece]:
 
 
 def read(
-    matrix: AttentionMatrix, piece: Piece, cols: slice, cells: cpu.Cells | None, fields: Collection[str]
+    matrix: AttentionMatrix, piece: Piece, cols: slice, cells: Cells | None, fields: Collection[str]
 ) -> dict[str, Tensor]:
-    """The fields of ``cell_rows`` for a piece."""
-    part: AttentionMatrix = matrix[:, piece.heads]
-    return cell_rows(part.problem, part.lse_of(piece.rows), piece.rows, cols, cells, fields)
+    """The fields of :meth:`AttentionMatrix.cell_rows` for a piece."""
+    return matrix.select(heads=piece.heads).cell_rows(piece.rows, cols, cells, fields)
 
 
 def part(matrix: AttentionMatrix, rows: slice, cols: slice) -> Tensor:
     """Weights of a small part of one head, NaN where a query may not look: [n,m]."""
-    masked = matrix.scores(rows, cols, "masked")[0, 0]
-    weights = weights_of(masked, matrix.lse_of(rows)[0, 0])
-    return weights.masked_fill(masked == -math.inf, math.nan)
+    block = matrix.block(rows, cols)
+    return block.weights[0, 0].masked_fill(block.masked[0, 0] == -math.inf, math.nan)
 
 
 def over_heads(values: Tensor, head: int | str) -> Tensor:

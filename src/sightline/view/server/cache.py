@@ -1,4 +1,4 @@
-"""What was computed, kept up to a number of bytes; what was used longest ago goes first."""
+"""Computed results, kept up to a number of bytes; the least recently used go first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Cache:
             return self._entries[key][0]
 
     def put(self, key: Hashable, value: Any, size: int) -> None:
-        """Keeps ``value``, which holds ``size`` bytes, and lets go of what no longer fits."""
+        """Keeps ``value``, which holds ``size`` bytes, and drops the oldest entries that no longer fit."""
         with self._lock:
             self._put(key, value, size)
 

@@ -1,4 +1,4 @@
-"""How a computation is told to stop, and to let quicker ones pass."""
+"""The signal that stops a computation, or pauses it while quicker ones pass."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ PATIENCE = 1.0
 
 
 class StoppedError(Exception):
-    """The computation was not wanted any more."""
+    """The computation is no longer wanted."""
 
 
 class Cancel(Event):
-    """Set when nobody waits for a computation any more; looked at between two steps of it.
+    """Set when nobody waits for a computation any more; checked between its steps.
 
     Args:
         calm: set while no quick computation is at work or waiting; ``None`` for a quick one itself.

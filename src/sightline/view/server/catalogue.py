@@ -1,4 +1,4 @@
-"""The traces that are open, and what the page is told about them."""
+"""The open traces, and what the page knows of them."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from sightline.tracing.calls import Calls
 from sightline.view.about import Start, about, short_name, side_lists
 from sightline.view.summary import Selection, summarize
 
-#: Up to so many tokens every head is read to find the most telling one, which the page then shows first.
+#: Up to this many tokens every head is read to find the most selective one, which the page shows first.
 TELLING = 512
 
 
 class ServeError(CommandError):
-    """``sightline serve`` cannot do what it was asked."""
+    """``sightline serve`` cannot do what was asked."""
 
 
-class Open:
+class OpenTrace:
     """One open trace. Its calls are the layers of its sections, numbered through.
 
     Attributes:
-        id: what addresses call it; the same for the same file, so that a link lives longer than a server.
+        id: its name in URLs; the same for the same file, so that a link outlives the server.
         title: what to call it.
         reading: its sections, tokens and all.
         calls: (section, layer in it) of each call.
-        sides: the token lists, by the ids that the page knows them by.
+        sides: the token lists; the page refers to them by their index.
     """
 
     def __init__(self, reading: Reading, title: str, identity: str) -> None:
@@ -50,7 +50,7 @@ class Open:
         return section.layers[at]
 
     def summary(self) -> dict[str, Any]:
-        """What lists of traces show."""
+        """Its entry in the list of traces."""
         return {"id": self.id, "title": self.title, "model": short_name(self.reading.model)}
 
     def about(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Open:
 
 
 def _start(reading: Reading) -> Start:
-    """The most telling head of a short reading; of a long one the first, and the last ordinary query."""
+    """The most selective head of a short reading; of a long one the first, and the last ordinary query."""
     section = reading.section(None)
     last = next((token.index for token in reversed(section.queries) if not token.special), None)
     first = Start(section.name, query=last)
@@ -75,7 +75,7 @@ def _start(reading: Reading) -> Start:
     return Start(summary.units.name, choice.layer, choice.head, choice.query)
 
 
-def open_files(paths: Sequence[Path], batch: int = 0) -> list[Open]:
+def open_files(paths: Sequence[Path], batch: int = 0) -> list[OpenTrace]:
     """Saved traces, memory-mapped.
 
     Raises:
@@ -84,8 +84,8 @@ def open_files(paths: Sequence[Path], batch: int = 0) -> list[Open]:
     return [open_file(path, path.name, batch) for path in paths]
 
 
-def open_file(path: Path, title: str, batch: int = 0, identity: str | None = None) -> Open:
-    """A saved trace under a title of its own; its identity follows from the file.
+def open_file(path: Path, title: str, batch: int = 0, identity: str | None = None) -> OpenTrace:
+    """A saved trace under the given title; its identity follows from the file unless given.
 
     Raises:
         ServeError: as for :func:`open_files`.
@@ -101,7 +101,7 @@ def open_file(path: Path, title: str, batch: int = 0, identity: str | None = Non
     return open_calls(calls, title, identity or hashlib.sha256(mark.encode()).hexdigest()[:12], batch)
 
 
-def open_calls(calls: Calls, title: str, identity: str | None = None, batch: int = 0) -> Open:
+def open_calls(calls: Calls, title: str, identity: str | None = None, batch: int = 0) -> OpenTrace:
     """A trace in memory.
 
     Raises:
@@ -114,6 +114,6 @@ def open_calls(calls: Calls, title: str, identity: str | None = None, batch: int
     return open_reading(reading, title, identity)
 
 
-def open_reading(reading: Reading, title: str, identity: str | None = None) -> Open:
+def open_reading(reading: Reading, title: str, identity: str | None = None) -> OpenTrace:
     """What a model made of a text."""
-    return Open(reading, title, identity or secrets.token_hex(6))
+    return OpenTrace(reading, title, identity or secrets.token_hex(6))

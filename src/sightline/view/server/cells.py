@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sightline.backends import cpu
-from sightline.backends.grid import Grid
-from sightline.matrix import AttentionMatrix
+from sightline.matrix import AttentionMatrix, Grid
+from sightline.matrix import Cells as CellsOfKeys
 from sightline.view.pyramid import Region
 from sightline.view.server.blocks import Piece, pieces, read
 
@@ -28,7 +27,7 @@ class Cells:
         self.matrix, self.region, self.step = matrix, region, step
         h, w = region.shape
         self.grid = Grid((1, matrix.shape[1], h, w), _FIELDS)
-        self._cells = cpu.Cells((torch.arange(region.right - region.left) // region.cell)[None], w)
+        self._cells = CellsOfKeys((torch.arange(region.right - region.left) // region.cell)[None], w)
         self._repeat = max(1, step // region.cell)
 
     def todo(self) -> list[Piece]:
@@ -36,19 +35,19 @@ class Cells:
         region, step = self.region, self.step
         width = region.right - region.left
         rows = slice(region.top + step // 2, region.bottom, step)
-        found = pieces(self.matrix, rows, width)
+        todo = pieces(self.matrix, rows, width)
         if (region.bottom - region.top - 1) % step < step // 2:  # the last rows have no middle
-            found += pieces(self.matrix, slice(region.bottom - 1, region.bottom), width)
-        return found
+            todo += pieces(self.matrix, slice(region.bottom - 1, region.bottom), width)
+        return todo
 
     def take(self, piece: Piece) -> None:
         """Adds a piece."""
         cols = slice(self.region.left, self.region.right)
-        found = read(self.matrix, piece, cols, self._cells, _FIELDS)
+        rows_of_cells = read(self.matrix, piece, cols, self._cells, _FIELDS)
         cell, rows = self._cell_of(piece.rows)
         if rows is not None:
-            found = {name: tensor[:, :, rows] for name, tensor in found.items()}
-        self.grid.join(cell, found, piece.heads)
+            rows_of_cells = {name: tensor[:, :, rows] for name, tensor in rows_of_cells.items()}
+        self.grid.join(cell, rows_of_cells, piece.heads)
 
     def _cell_of(self, rows: slice) -> tuple[Tensor, Tensor | None]:
         """The rows of cells that the rows stand for, and which row each of them shows."""

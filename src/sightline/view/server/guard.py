@@ -1,7 +1,7 @@
-"""Who may ask: this machine's own page, and no other site that the same browser has open.
+"""Only this machine's own page may send requests, not other sites open in the same browser.
 
-A page of another site could send requests here, or have its own name resolve to 127.0.0.1. The first says
-so in Origin or Sec-Fetch-Site, the second in Host. What changes something must say that it comes from here.
+A page of another site could send requests here, or have its own name resolve to 127.0.0.1. The first shows
+in Origin or Sec-Fetch-Site, the second in Host. Requests that change something must come from this origin.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUERY = 2048
 
 
 class Guard:
-    """Answers requests of strangers with 403 and puts the security headers on every answer."""
+    """Answers foreign requests with 403 and adds the security headers to every answer."""
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
         """``hosts``: allowed values of Host; ``None`` for all (a server that listens to other machines)."""
@@ -68,7 +68,7 @@ class Guard:
 
 
 def allowed_hosts(host: str, port: int) -> frozenset[str] | None:
-    """What Host may say for a server at this address."""
+    """The values of Host that are allowed for a server at this address."""
     if host in ("0.0.0.0", "::"):
         return None
     names = {"127.0.0.1", "localhost"} if host in ("127.0.0.1", "localhost") else {host.lower()}

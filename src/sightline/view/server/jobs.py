@@ -17,7 +17,7 @@ WAITING = 512
 
 
 class Urgency(IntEnum):
-    """What goes first."""
+    """The priority of a computation; lower numbers go first."""
 
     QUICK = 0  # milliseconds; has a worker of its own, so that no long computation delays it
     EXACT = 1
@@ -28,8 +28,8 @@ class BusyError(Exception):
     """Too many computations are waiting."""
 
 
-class Job:
-    """One computation and how many wait for it."""
+class Computation:
+    """One computation, and how many clients wait for it."""
 
     def __init__(
         self, key: Hashable, urgency: Urgency, compute: Callable[[Cancel], Any], calm: Event
@@ -40,7 +40,7 @@ class Job:
         self.waiting = 0
 
 
-class Jobs:
+class Computations:
     """Worker threads. They are daemons: the end of the process does not wait for them.
 
     Quick computations have a worker of their own, and the others pause between two steps while it works:
@@ -51,9 +51,9 @@ class Jobs:
         self._quick: queue.PriorityQueue[Any] = queue.PriorityQueue()
         self._slow: queue.PriorityQueue[Any] = queue.PriorityQueue()
         self._order = itertools.count()
-        self._known: dict[Hashable, Job] = {}
+        self._known: dict[Hashable, Computation] = {}
         self._lock = Lock()
-        self._hurried = 0  # quick ones that wait or are at work
+        self._hurried = 0  # quick ones that are waiting or running
         self._calm = Event()
         self._calm.set()
         self._stopped = False
@@ -62,7 +62,7 @@ class Jobs:
         for thread in self._threads:
             thread.start()
 
-    def join(self, key: Hashable, urgency: Urgency, compute: Callable[[Cancel], Any]) -> Job:
+    def join(self, key: Hashable, urgency: Urgency, compute: Callable[[Cancel], Any]) -> Computation:
         """The running computation of that key, else a new one; :meth:`leave` it afterwards.
 
         Raises:
@@ -73,7 +73,7 @@ class Jobs:
             if job is None or job.cancel.is_set():
                 if len(self._known) >= WAITING:
                     raise BusyError
-                job = self._known[key] = Job(key, urgency, compute, self._calm)
+                job = self._known[key] = Computation(key, urgency, compute, self._calm)
                 line = self._quick if urgency is Urgency.QUICK else self._slow
                 if urgency is Urgency.QUICK:
                     self._hurried += 1
@@ -82,8 +82,8 @@ class Jobs:
             job.waiting += 1
             return job
 
-    def leave(self, job: Job) -> None:
-        """One waits no more; the last one to leave stops the computation."""
+    def leave(self, job: Computation) -> None:
+        """One client stops waiting; when the last one leaves, the computation stops."""
         with self._lock:
             job.waiting -= 1
             if job.waiting == 0 and not job.future.done():
@@ -110,7 +110,7 @@ class Jobs:
                     if self._hurried == 0:
                         self._calm.set()
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Computation) -> None:
         try:
             if job.cancel.is_set():
                 raise StoppedError
@@ -124,6 +124,6 @@ class Jobs:
             self._forget(job)
         job.future.set_result(result)
 
-    def _forget(self, job: Job) -> None:
+    def _forget(self, job: Computation) -> None:
         if self._known.get(job.key) is job:
             del self._known[job.key]

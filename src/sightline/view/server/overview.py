@@ -41,7 +41,7 @@ class Overview:
             for reduce in ("mean", "max")
         }
         self.done = 0
-        self._made: Cells | None = None  # the band that the pass is at, and what is left of it
+        self._made: Cells | None = None  # the current band of the pass, and its remaining pieces
         self._left: deque[Piece] = deque()
         self._all = 0
         self._sampled = False
@@ -60,15 +60,15 @@ class Overview:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds."""
+        """Its size in bytes."""
         return sum(picture.nbytes for picture in self._pictures.values())
 
     def _region(self, first: int, last: int, cell: int) -> Region:
-        """The whole width of some bands."""
+        """The region of some bands, over their whole width."""
         return Region(first * self.band, min(self.n, last * self.band), 0, self.m, cell)
 
     def sample(self, cancel: Cancel) -> None:
-        """A few rows of each band. Nothing happens the second time.
+        """Reads a few rows of each band; a second call does nothing.
 
         Raises:
             StoppedError: after ``cancel`` was set.
@@ -113,11 +113,11 @@ class Overview:
         """Puts cells, which begin at band ``first``, into the pictures, from band ``shown`` on."""
         for (cell, reduce), picture in self._pictures.items():
             ratio = self.band // cell
-            found = over_heads(made.picture(reduce, cell), self.head)[(shown - first) * ratio :]
-            picture[shown * ratio : shown * ratio + len(found)] = found
+            strip = over_heads(made.picture(reduce, cell), self.head)[(shown - first) * ratio :]
+            picture[shown * ratio : shown * ratio + len(strip)] = strip
 
     def picture(self, region: Region, reduce: str) -> tuple[Tensor, bool]:
-        """A part in cells of its own size, and whether it is sampled."""
+        """A region at its own cell size, and whether it is sampled."""
         h, w = region.shape
         top, left = region.top // region.cell, region.left // region.cell
         with self._change:

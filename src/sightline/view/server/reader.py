@@ -1,4 +1,4 @@
-"""A model that reads texts for the page: one at a time, in its own thread, with progress, to be stopped."""
+"""A model that reads texts for the page, one at a time, in a thread; shows progress and can be stopped."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sightline.reading.opened import OpenedModel
 from sightline.reading.reading import Reading
 from sightline.tracing import trace
 from sightline.view.server.cancel import StoppedError
-from sightline.view.server.catalogue import Open, open_reading
+from sightline.view.server.catalogue import OpenTrace, open_reading
 
-_KEPT = 64  # jobs that can still be asked about
-_WAITING = 4  # readings that may wait
+_KEPT = 64  # jobs whose state is kept
+_WAITING = 4  # readings that may be queued
 
 
 class TooManyError(Exception):
@@ -30,7 +30,7 @@ class TooManyError(Exception):
 
 @dataclass
 class ReadJob:
-    """One reading: how far it is, and what came of it."""
+    """One reading: its progress and its result."""
 
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     share: float = 0.0
@@ -41,11 +41,11 @@ class ReadJob:
 
     @property
     def done(self) -> bool:
-        """Whether it has come to an end, good or bad."""
+        """Whether it has succeeded or failed."""
         return self.trace is not None or self.error is not None
 
     def about(self) -> dict[str, Any]:
-        """What the page is told."""
+        """Its state, for the page."""
         return {"share": self.share, "what": self.what, "trace": self.trace, "error": self.error}
 
 
@@ -55,15 +55,15 @@ class Reader:
     Args:
         model: its name or folder; ``None`` for the default model.
         open_model: opens it, when the first text comes.
-        take: is given every reading, as an open trace.
-        max_tokens: tokens of a text that are used at most.
+        take: receives every reading, as an open trace.
+        max_tokens: the most tokens of a text that are used.
     """
 
     def __init__(
         self,
         model: str | None,
         open_model: Callable[[str | None], OpenedModel],
-        take: Callable[[Open], None],
+        take: Callable[[OpenTrace], None],
         max_tokens: int | None = None,
     ) -> None:
         self.model, self.open_model, self.take, self.max_tokens = model, open_model, take, max_tokens
@@ -96,8 +96,8 @@ class Reader:
             job.cancel.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def read_now(self, text: str, pair: str | None = None, offload: str | None = None) -> Open:
-        """Read a text in this thread; ``offload="disk"`` keeps what is linear in it in memory-mapped files.
+    def read_now(self, text: str, pair: str | None = None, offload: str | None = None) -> OpenTrace:
+        """Read a text in this thread; ``offload="disk"`` keeps queries, keys and values in mapped files.
 
         Raises:
             CommandError: the model cannot be loaded, or does not take the text.
@@ -127,7 +127,7 @@ class Reader:
             job.error = "The reading was stopped."
         except CommandError as error:
             job.error = str(error)
-        except Exception as error:  # whatever a model does: the page must hear of it
+        except Exception as error:  # whatever a model raises must reach the page
             job.error = f"{type(error).__name__}: {error}"
 
     def _read(self, job: ReadJob, text: str, pair: str | None) -> Reading:
@@ -147,7 +147,7 @@ class Reader:
 
 @contextmanager
 def _watched(model: nn.Module, job: ReadJob) -> Iterator[None]:
-    """Counts modules as they run, and raises in the model's midst once the job is not wanted any more."""
+    """Counts modules as they run, and stops between two of them once the job is cancelled."""
     modules = list(model.modules())
     ran = 0
 

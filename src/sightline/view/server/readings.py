@@ -9,12 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.backends import cpu
-from sightline.backends.grid import Grid
-from sightline.backends.pool import cell_of
-from sightline.matrix import AttentionMatrix
-from sightline.view.labels import REPEATS, labels_of
+from sightline.matrix import AttentionMatrix, Cells, Grid, cell_of
 from sightline.reading.reading import Section
+from sightline.view.labels import REPEATS, labels_of
 from sightline.view.server.blocks import (
     AT_ONCE,
     Piece,
@@ -37,17 +34,17 @@ _HELD = 1 << 24  # weights of whole rows
 def cell(matrix: AttentionMatrix, head: int | str, query: int, key: int) -> dict[str, Any]:
     """Weight, score and rank of one pair, and the entropy of its row."""
     weights = row(matrix, head, query, query + 1)
-    found = float(weights[key])
-    hidden = math.isnan(found)
+    weight = float(weights[key])
+    hidden = math.isnan(weight)
     seen = weights[~weights.isnan()].double()
     only = not isinstance(head, str)
     score = float(matrix.scores(query, key, "masked")[0, 0, 0, 0]) if only and not hidden else None
     return {
         "query": query,
         "key": key,
-        "weight": None if hidden else found,
+        "weight": None if hidden else weight,
         "score": score,
-        "rank": None if hidden else int((seen > found).sum()) + 1,
+        "rank": None if hidden else int((seen > weight).sum()) + 1,
         "of": len(seen),
         "entropy": float(-torch.special.xlogy(seen, seen).sum()),
     }
@@ -56,44 +53,44 @@ def cell(matrix: AttentionMatrix, head: int | str, query: int, key: int) -> dict
 def row(matrix: AttentionMatrix, head: int | str, start: int, stop: int) -> Tensor:
     """[M]: the mean over the queries start to stop of what they look at; NaN where none of them may."""
     m, width = matrix.shape[3], max(1, _PART // (stop - start))
-    found = torch.empty(matrix.shape[1], m)
-    for h, left in itertools.product(range(len(found)), range(0, m, width)):
+    means = torch.empty(matrix.shape[1], m)
+    for h, left in itertools.product(range(len(means)), range(0, m, width)):
         weights = part(matrix[:, h : h + 1], slice(start, stop), slice(left, min(m, left + width)))
         mean = weights.nan_to_num(nan=0.0).mean(0)
-        found[h, left : left + width] = mean.masked_fill(weights.isnan().all(0), math.nan)
-    return over_heads(found, head)
+        means[h, left : left + width] = mean.masked_fill(weights.isnan().all(0), math.nan)
+    return over_heads(means, head)
 
 
 def column(matrix: AttentionMatrix, head: int | str, start: int, stop: int, cancel: Cancel) -> Tensor:
     """[N]: each query's sum of weights over the keys start to stop; NaN where it may look at none."""
-    found = torch.empty(matrix.shape[1:3])
-    cells = cpu.Cells(torch.zeros(1, stop - start, dtype=torch.int64), 1)
+    sums = torch.empty(matrix.shape[1:3])
+    cells = Cells(torch.zeros(1, stop - start, dtype=torch.int64), 1)
     for piece in pieces(matrix, slice(None), stop - start):
         cancel.check()
         values = read(matrix, piece, slice(start, stop), cells, ("cell_sum", "cell_seen"))
         hidden = values["cell_seen"] == 0
-        found[piece.heads, piece.rows] = values["cell_sum"].masked_fill(hidden, math.nan)[0, ..., 0].float()
-    return over_heads(found, head)
+        sums[piece.heads, piece.rows] = values["cell_sum"].masked_fill(hidden, math.nan)[0, ..., 0].float()
+    return over_heads(sums, head)
 
 
 def entropy(matrix: AttentionMatrix, cancel: Cancel) -> Tensor:
     """[N]: the entropy of every row of one head, exact: a pass over the matrix that can be stopped."""
     n, m = matrix.shape[2:]
-    found = torch.empty(n)
+    entropies = torch.empty(n)
     for piece in pieces(matrix, slice(None), m):
         cancel.check()
-        found[piece.rows] = read(matrix, piece, slice(0, m), None, ("entropy",))["entropy"][0, 0]
-    return found
+        entropies[piece.rows] = read(matrix, piece, slice(0, m), None, ("entropy",))["entropy"][0, 0]
+    return entropies
 
 
 def received(matrix: AttentionMatrix, head: int | str, cancel: Cancel) -> Tensor:
     """[M]: the mean over queries of the weight that each key gets; such a pass as well."""
     _, heads, n, m = matrix.shape
-    found = torch.zeros(heads, m, dtype=torch.float64)
+    sums = torch.zeros(heads, m, dtype=torch.float64)
     for piece in pieces(matrix, slice(None), m):
         cancel.check()
-        found[piece.heads] += read(matrix, piece, slice(0, m), None, ("received",))["received"][0]
-    return over_heads((found / n).float(), head)
+        sums[piece.heads] += read(matrix, piece, slice(0, m), None, ("received",))["received"][0]
+    return over_heads((sums / n).float(), head)
 
 
 def numbers(section: Section, at: int, cancel: Cancel) -> dict[str, Any]:
@@ -103,15 +100,15 @@ def numbers(section: Section, at: int, cancel: Cancel) -> dict[str, Any]:
     step = 1 if are_labelled(section, at) else max(1, -(-n // max(4, min(SAMPLE, _HELD // m))))
     rows = slice(step // 2, n, step)
     places = torch.arange(n)[rows] + (m - n)
-    every_key, parts = cpu.Cells(torch.arange(m)[None], m), []
+    every_key, parts = Cells(torch.arange(m)[None], m), []
     heads = max(1, _HELD // (len(places) * m))
     for first in range(0, h, heads):
         cancel.check()
         piece = Piece(slice(first, min(h, first + heads)), rows)
         values = read(matrix, piece, slice(0, m), every_key, ("cell_sum", "entropy"))
         weights = values["cell_sum"][0]
-        found = {"entropy": values["entropy"][0], "max": weights.amax(2), "first": weights[..., 0]}
-        parts.append({name: values.mean(1) for name, values in found.items()})
+        statistics = {"entropy": values["entropy"][0], "max": weights.amax(2), "first": weights[..., 0]}
+        parts.append({name: values.mean(1) for name, values in statistics.items()})
         if section.is_self:
             parts[-1] |= _places(weights, places)
     joined = {name: torch.cat([part[name] for part in parts]).tolist() for name in parts[0]}
@@ -132,12 +129,12 @@ def _places(weights: Tensor, at: Tensor) -> dict[str, Tensor]:
     """Means over the rows of the weights [H,n,M] of queries at the positions ``at`` [n], by head."""
     keys = torch.arange(weights.shape[2], dtype=weights.dtype)
     apart = [weights[:, i] @ (keys - place).abs_() for i, place in enumerate(at.tolist())]
-    found = {"distance": torch.stack(apart).mean(0)}
+    means = {"distance": torch.stack(apart).mean(0)}
     for name, back in (("itself", 0), ("previous", 1)):
         there = at - back >= 0
         chosen = weights[:, there.nonzero()[:, 0], at[there] - back]
-        found[name] = chosen.mean(1) if bool(there.any()) else torch.zeros(len(weights))
-    return found
+        means[name] = chosen.mean(1) if bool(there.any()) else torch.zeros(len(weights))
+    return means
 
 
 def is_whole(matrix: AttentionMatrix) -> bool:
@@ -157,7 +154,7 @@ def pictures(matrix: AttentionMatrix, side: int, step: int, cancel: Cancel) -> T
     h, w = min(side, n // step), min(side, m)  # in every row of cells there is a row that is read
     rows, fields = slice(step // 2, n, step), ("cell_sum", "cell_seen")
     row_cell, col_cell = (cell_of(size, cells, torch.device("cpu")) for size, cells in ((n, h), (m, w)))
-    grid, cells = Grid((1, heads, h, w), fields), cpu.Cells(col_cell[None], w)
+    grid, cells = Grid((1, heads, h, w), fields), Cells(col_cell[None], w)
     for piece in pieces(matrix, rows, m):
         cancel.check()
         grid.join(row_cell[piece.rows], read(matrix, piece, slice(0, m), cells, fields), piece.heads)

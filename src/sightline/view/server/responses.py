@@ -1,4 +1,4 @@
-"""How answers are written: JSON, raw numbers, and errors as sentences."""
+"""The formats of answers: JSON, raw numbers, and errors as sentences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEVER = {"cache-control": "no-store"}
 
 
 def json_answer(value: Any) -> Response:
-    """JSON that is never kept."""
+    """JSON that is never cached."""
     return JSONResponse(_finite(value), headers=NEVER)
 
 
@@ -40,29 +40,29 @@ def floats_answer(
     return Response(data, media_type="application/octet-stream", headers={**about, **headers})
 
 
-def _told(status: int, text: str) -> Response:
+def _error_answer(status: int, text: str) -> Response:
     """An error as a sentence."""
     return JSONResponse({"error": text}, status, headers=NEVER)
 
 
 async def _refused(request: Request, error: RefusedError) -> Response:
-    return _told(error.status, str(error))
+    return _error_answer(error.status, str(error))
 
 
 async def _busy(request: Request, error: BusyError) -> Response:
-    return _told(503, "Too many computations are waiting. Try again in a moment.")
+    return _error_answer(503, "Too many computations are waiting. Try again in a moment.")
 
 
 async def _cancelled(request: Request, error: StoppedError) -> Response:
-    return _told(409, "The computation was stopped.")
+    return _error_answer(409, "The computation was stopped.")
 
 
 async def _http(request: Request, error: HTTPException) -> Response:
-    return _told(error.status_code, error.detail)
+    return _error_answer(error.status_code, error.detail)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return _told(500, f"{type(error).__name__}: {error}")
+    return _error_answer(500, f"{type(error).__name__}: {error}")
 
 
 ERRORS: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {

@@ -1,4 +1,4 @@
-"""The server process: a socket that is checked first, uvicorn on it, an end at once on Ctrl-C."""
+"""The server process: a socket that is checked first, uvicorn on it, and an immediate end on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn that does not wait for open requests at its end, and says when it has begun."""
+    """A uvicorn server that does not wait for open requests when it ends, and says when it has started."""
 
     def __init__(self, app: Starlette, on_start: Callable[[], None], on_end: Callable[[], None]) -> None:
         settings: dict[str, Any] = {"log_level": "error", "access_log": False, "lifespan": "on"}

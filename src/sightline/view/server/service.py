@@ -13,27 +13,27 @@ from sightline.view.server.asked import Head
 from sightline.view.server.blocks import AT_ONCE, over_heads, sampling_step, work
 from sightline.view.server.cache import Cache
 from sightline.view.server.cancel import Cancel
-from sightline.view.server.catalogue import Open
+from sightline.view.server.catalogue import OpenTrace
 from sightline.view.server.cells import Cells
-from sightline.view.server.jobs import Job, Jobs, Urgency
+from sightline.view.server.jobs import Computation, Computations, Urgency
 from sightline.view.server.overview import Overview
 from sightline.view.server.reader import Reader
 from sightline.view.server.uploads import Uploads
 
 #: Weights of a tile that are computed at once, and of the sampled rows of a larger one: a view shows a dozen
-#: tiles, which must come together within a moment.
+#: tiles, which must all arrive within a moment.
 TILE_AT_ONCE, QUICK = 1 << 23, 1 << 22
 
 #: Bytes that the cache holds by default.
 CACHE = 128 << 20
 
 
-#: Traces that were typed or sent, at most.
+#: The most traces that are kept of those that were typed or uploaded.
 ADDED = 32
 
 
 @dataclass(frozen=True)
-class Picture:
+class TileValues:
     """Values [h,w] of a tile as float32, NaN where nothing is visible; ``sampled`` if not yet exact."""
 
     data: bytes
@@ -44,46 +44,46 @@ class Picture:
 class Service:
     """Everything that is computed for the page."""
 
-    def __init__(self, traces: Sequence[Open], cache: int = CACHE, workers: int = 2) -> None:
+    def __init__(self, traces: Sequence[OpenTrace], cache: int = CACHE, workers: int = 2) -> None:
         self.traces = {trace.id: trace for trace in traces}
         self.cache = Cache(cache)
-        self.jobs = Jobs(workers)
+        self.jobs = Computations(workers)
         self._added: list[str] = []
         #: What reads texts for the page, if there is a model.
         self.reader: Reader | None = None
         #: What takes traces from the page, if it may send any.
         self.uploads: Uploads | None = None
 
-    def add(self, trace: Open) -> None:
-        """One more trace, the last of the list; of many that were added so, the oldest goes."""
+    def add(self, trace: OpenTrace) -> None:
+        """Adds a trace at the end of the list; past ``ADDED`` of them the oldest goes."""
         self._added.append(trace.id)
         gone = self._added[:-ADDED]
         del self._added[:-ADDED]
-        # A new dictionary: somebody may be going through the old one.
+        # A new dictionary: another thread may be iterating over the old one.
         self.traces = {name: each for name, each in self.traces.items() if name not in gone} | {
             trace.id: trace
         }
 
     def stop(self) -> None:
-        """Ends everything that runs, and removes what was sent."""
+        """Stops everything that runs, and removes uploads."""
         self.jobs.stop()
         if self.reader is not None:
             self.reader.stop()
         if self.uploads is not None:
             self.uploads.stop()
 
-    def tile(self, head: Head, tile: Tile, reduce: str, quick: bool) -> Picture | Job:
-        """A tile that is known, or a computation that :meth:`finished` makes it of.
+    def tile(self, head: Head, tile: Tile, reduce: str, quick: bool) -> TileValues | Computation:
+        """A cached tile, or the computation from which :meth:`finished` makes it.
 
         Args:
-            quick: take a sampled one.
+            quick: a sampled tile will do.
 
         Raises:
-            ValueError: for a tile that there is not.
+            ValueError: there is no such tile.
         """
         region = region_of(tile, *head.size)
         key = ("tile", head.key, tile, reduce)
-        known: Picture | None = self.cache.get(key)
+        known: TileValues | None = self.cache.get(key)
         if known is not None:
             return known
         if region.cell > 1 and region.cell >= 1 << coarse_level(*head.size):
@@ -91,7 +91,7 @@ class Service:
         matrix, rows, width = head.matrix, slice(region.top, region.bottom), region.right - region.left
         at_once = work(matrix, rows, width) <= TILE_AT_ONCE
 
-        def compute(cancel: Cancel) -> Picture:
+        def compute(cancel: Cancel) -> TileValues:
             step = 1 if at_once or not quick else sampling_step(matrix, rows, width, QUICK, 2)
             cells = Cells(matrix, region, step)
             for piece in cells.todo():
@@ -105,7 +105,7 @@ class Service:
         urgency = Urgency.QUICK if quick or at_once else Urgency.EXACT
         return self.jobs.join((key, quick and not at_once), urgency, compute)
 
-    def _coarse_tile(self, head: Head, region: Region, reduce: str, quick: bool) -> Picture | Job:
+    def _coarse_tile(self, head: Head, region: Region, reduce: str, quick: bool) -> TileValues | Computation:
         """All coarse tiles of a head come from one pass, and share the computation."""
         overview, urgency = self.overview(head), self.urgency_of_pass(head)
         if overview.exact:
@@ -124,11 +124,11 @@ class Service:
         cost = work(head.matrix, slice(None), head.size[1] if width is None else width)
         return Urgency.QUICK if cost <= AT_ONCE else Urgency.WHOLE
 
-    def finished(self, result: Any, head: Head, tile: Tile, reduce: str) -> Picture:
+    def finished(self, result: Any, head: Head, tile: Tile, reduce: str) -> TileValues:
         """The picture from what the computation of a tile gave."""
         if isinstance(result, Overview):
             return _picture(*result.picture(region_of(tile, *head.size), reduce))
-        assert isinstance(result, Picture)
+        assert isinstance(result, TileValues)
         return result
 
     def overview(self, head: Head) -> Overview:
@@ -138,11 +138,11 @@ class Service:
         )
         return made
 
-    def read(self, key: Hashable, urgency: Urgency, compute: Callable[[Cancel], Any]) -> Job:
+    def read(self, key: Hashable, urgency: Urgency, compute: Callable[[Cancel], Any]) -> Computation:
         """A readout: computed once for all who ask at the same time."""
         return self.jobs.join(("read", key), urgency, compute)
 
 
-def _picture(values: Tensor, sampled: bool) -> Picture:
+def _picture(values: Tensor, sampled: bool) -> TileValues:
     h, w = values.shape
-    return Picture(values.contiguous().numpy().astype("<f4", copy=False).tobytes(), (h, w), sampled)
+    return TileValues(values.contiguous().numpy().astype("<f4", copy=False).tobytes(), (h, w), sampled)

@@ -6,9 +6,8 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from sightline.backends.problem import Problem
+from sightline.common.vocabulary import LOGITS
 from sightline.matrix import AttentionMatrix
 from sightline.view.server.readings import row
 
@@ -20,16 +19,15 @@ def stages(matrix: AttentionMatrix, head: int, query: int, k: int) -> dict[str, 
         matrix: [1,H,N,M], all heads of the layer.
     """
     problem = matrix.problem
-    one = matrix[:, head : head + 1]
-    found = row(one, 0, query, query + 1)
-    seen = int((~found.isnan()).sum())
-    order = found.nan_to_num(nan=-1.0).topk(min(k, seen))
-    keys, rest = order.indices, max(0.0, float(found.nansum()) - float(order.values.sum()))
-    names = _names(problem)
-    scores = {name: one.scores(query, slice(None), name)[0, 0, 0][keys] for name in names[1:]}
+    one = matrix.select(heads=slice(head, head + 1))
+    weights = row(one, 0, query, query + 1)
+    seen = int((~weights.isnan()).sum())
+    order = weights.nan_to_num(nan=-1.0).topk(min(k, seen))
+    keys, rest = order.indices, max(0.0, float(weights.nansum()) - float(order.values.sum()))
+    names = [stage for stage in one.stages if stage in LOGITS]
+    scores = {name: one.scores(query, slice(None), name)[0, 0, 0][keys] for name in names}
     group = head // problem.group
     vectors = {"query": problem.query[0, head, query], "key": problem.key[0, group][keys]}
-    scores["scores"] = vectors["key"].double() @ vectors["query"].double()
     lse = float(one.lse_of(slice(query, query + 1))[0, 0, 0])
     contexts = [_context(matrix, each, query) for each in range(matrix.shape[1])]
     return {
@@ -57,18 +55,12 @@ def stages(matrix: AttentionMatrix, head: int, query: int, k: int) -> dict[str, 
     }
 
 
-def _names(problem: Problem) -> list[str]:
-    biased = problem.bias is not None or problem.slopes is not None or problem.table is not None
-    names = ["scores", "scaled", *(["capped"] if problem.softcap is not None else [])]
-    return [*names, *(["biased"] if biased else []), "masked"]
-
-
 def _context(matrix: AttentionMatrix, head: int, query: int) -> list[float] | None:
     """weights · value of one query, over all keys."""
     value = matrix.problem.value
     if value is None:
         return None
-    weights: Tensor = row(matrix[:, head : head + 1], 0, query, query + 1).nan_to_num(nan=0.0)
+    weights = row(matrix.select(heads=slice(head, head + 1)), 0, query, query + 1).nan_to_num(nan=0.0)
     values = value[0, head // matrix.problem.group]
     total = torch.zeros(values.shape[1], dtype=torch.float64)
     for start in range(0, len(values), 1 << 16):  # memory-mapped values need not all be here at once

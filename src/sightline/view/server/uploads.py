@@ -1,4 +1,4 @@
-"""Traces that the page sends: streamed to files of their own, checked as any file, gone with the server."""
+"""Uploaded traces: streamed to files of their own, checked like any file, removed with the server."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from pathlib import Path
 from starlette.concurrency import run_in_threadpool
 
 from sightline.view.server.asked import RefusedError
-from sightline.view.server.catalogue import Open, ServeError, open_file
+from sightline.view.server.catalogue import OpenTrace, ServeError, open_file
 
 #: Megabytes that all uploads together may take by default.
 MEGABYTES = 512
 
 
 class Uploads:
-    """A folder of its own for what is sent, bounded, removed at the end."""
+    """A temporary folder for uploads, of bounded size."""
 
     def __init__(self, megabytes: int = MEGABYTES) -> None:
         self.limit = megabytes << 20
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._sizes: dict[Path, int] = {}
 
-    async def take(self, name: str, body: AsyncIterator[bytes]) -> Open:
+    async def take(self, name: str, body: AsyncIterator[bytes]) -> OpenTrace:
         """Keep and open one trace.
 
         Raises:
-            RefusedError: 413 when it is too large, 400 when it is no sound trace.
+            RefusedError: 413 when it is too large, 400 when it is not a valid trace.
         """
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="sightline-")
-        # The name that it came with is what it is called, never where it is put.
+        # The name that it came with is a title, never a path.
         path = Path(self._folder.name) / f"{secrets.token_hex(8)}.safetensors"
         title = " ".join(name.split())[:80] or "an uploaded trace"
         try:

@@ -1,4 +1,4 @@
-"""Waiting for a computation: until it is done, the client has gone, or it asked for something newer."""
+"""Waits for a computation until it is done, the client has gone, or the client asks for something newer."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 from starlette.requests import Request
 
 from sightline.view.server.asked import RefusedError
-from sightline.view.server.jobs import Job, Jobs
+from sightline.view.server.jobs import Computation, Computations
 
-_LOOK = 0.025  # seconds between two looks whether somebody still waits
+_LOOK = 0.025  # seconds between two checks whether the client still waits
 _CLIENTS = 256
 
 
 class Generations:
-    """The newest generation of each client; what it asked for before is not waited for any more."""
+    """The newest generation of each client; its older requests are abandoned."""
 
     def __init__(self) -> None:
         self._newest: OrderedDict[str, int] = OrderedDict()
 
     def note(self, client: str, generation: int) -> None:
-        """A client asks in this generation."""
+        """Notes that a client asks in this generation."""
         self._newest[client] = max(generation, self._newest.pop(client, 0))
         while len(self._newest) > _CLIENTS:
             self._newest.popitem(last=False)
@@ -32,7 +32,7 @@ class Generations:
         return generation < self._newest.get(client, 0)
 
 
-async def wait(request: Request, jobs: Jobs, job: Job, generations: Generations) -> Any:
+async def wait(request: Request, jobs: Computations, job: Computation, generations: Generations) -> Any:
     """The result of a computation.
 
     Raises:

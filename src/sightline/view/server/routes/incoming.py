@@ -14,12 +14,12 @@ from sightline.view.server.reader import TooManyError
 from sightline.view.server.responses import json_answer
 from sightline.view.server.service import Service
 
-#: Bytes of a text that the page sends at most.
+#: The most bytes of a text that the page may send.
 TEXT = 1 << 20
 
 
 class IncomingRoutes:
-    """What changes the list of open traces."""
+    """Routes that change the list of open traces."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -45,12 +45,12 @@ class IncomingRoutes:
             raise RefusedError(503, "Other texts are still being read. Try again in a moment.") from None
 
     async def job(self, request: Request) -> Response:
-        found = None if self.service.reader is None else self.service.reader.find(request.path_params["job"])
-        if found is None:
+        job = None if self.service.reader is None else self.service.reader.find(request.path_params["job"])
+        if job is None:
             raise RefusedError(404, "There is no such job.")
         if request.method == "DELETE":
-            found.cancel.set()
-        return json_answer(found.about())
+            job.cancel.set()
+        return json_answer(job.about())
 
     async def upload(self, request: Request) -> Response:
         uploads = self.service.uploads
@@ -63,14 +63,14 @@ class IncomingRoutes:
 
 
 def _need_type(request: Request, wanted: str) -> None:
-    """A form of another site's page can send none of the types that are taken here without asking first."""
-    found = request.headers.get("content-type", "").split(";")[0].strip()
-    if found != wanted:
-        raise RefusedError(415, f"Content-Type: must be {wanted}, got {found[:40]!r}.")
+    """No form of another site can send the content types accepted here without a preflight request."""
+    sent = request.headers.get("content-type", "").split(";")[0].strip()
+    if sent != wanted:
+        raise RefusedError(415, f"Content-Type: must be {wanted}, got {sent[:40]!r}.")
 
 
 async def _json_body(request: Request) -> dict[str, Any]:
-    """An object of the body, of up to ``TEXT`` bytes."""
+    """The JSON object in the body, of up to ``TEXT`` bytes."""
     _need_type(request, "application/json")
     body = bytearray()
     async for part in request.stream():
@@ -78,14 +78,14 @@ async def _json_body(request: Request) -> dict[str, Any]:
         if len(body) > TEXT:
             raise RefusedError(413, f"The text is longer than {TEXT} bytes: give a file to --text.")
     try:
-        found = json.loads(body)
+        value = json.loads(body)
     except (ValueError, RecursionError):
-        raise RefusedError(400, "The request is no JSON.") from None
-    if not isinstance(found, dict):
-        raise RefusedError(400, "The request is no JSON object.")
-    return found
+        raise RefusedError(400, "The request is not JSON.") from None
+    if not isinstance(value, dict):
+        raise RefusedError(400, "The request is not a JSON object.")
+    return value
 
 
 def _is_broken(text: str) -> bool:
-    """Whether JSON's escapes made what UTF-8 cannot say: neither tokenizers nor answers take it."""
+    """Whether JSON's escapes made a lone surrogate, which neither tokenizers nor answers can encode."""
     return any("\ud800" <= character <= "\udfff" for character in text)

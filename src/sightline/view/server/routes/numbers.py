@@ -15,22 +15,22 @@ from sightline.view.pyramid import Tile, top_level
 from sightline.view.server import readings
 from sightline.view.server.asked import Head, RefusedError, find_head, find_trace, integer, word
 from sightline.view.server.cancel import Cancel
-from sightline.view.server.catalogue import Open
+from sightline.view.server.catalogue import OpenTrace
 from sightline.view.server.flow import relevance, rollout
-from sightline.view.server.jobs import Job, Urgency
+from sightline.view.server.jobs import Computation, Urgency
 from sightline.view.server.responses import FOREVER, NEVER, floats_answer, json_answer
 from sightline.view.server.service import Service
 from sightline.view.server.stages import stages
 from sightline.view.server.waiting import Generations, wait
 
-#: Keys of a query whose stages are told at most.
+#: The most keys of a query whose stages are reported.
 KEYS = 100
-#: Queries of a row, or keys of a column, at most.
+#: The most queries of a row, or keys of a column, in one request.
 SPAN = 64
 
 
 class NumberRoutes:
-    """What is computed: each once for all who ask, kept for a while, stopped when nobody waits."""
+    """Routes that compute: each result once for all clients, cached, and stopped when nobody waits."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -67,14 +67,14 @@ class NumberRoutes:
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"etag": tag, **FOREVER})
         try:
-            found = self.service.tile(head, tile, reduce, quick)
+            tile_or_job = self.service.tile(head, tile, reduce, quick)
         except ValueError as error:
             raise RefusedError(404, str(error)) from None
-        if isinstance(found, Job):
-            result = await wait(request, self.service.jobs, found, self.generations)
-            found = self.service.finished(result, head, tile, reduce)
-        lasting = NEVER if found.sampled else {"etag": tag, **FOREVER}
-        return floats_answer(found.data, found.shape, lasting, found.sampled)
+        if isinstance(tile_or_job, Computation):
+            result = await wait(request, self.service.jobs, tile_or_job, self.generations)
+            tile_or_job = self.service.finished(result, head, tile, reduce)
+        lasting = NEVER if tile_or_job.sampled else {"etag": tag, **FOREVER}
+        return floats_answer(tile_or_job.data, tile_or_job.shape, lasting, tile_or_job.sampled)
 
     async def progress(self, request: Request) -> Response:
         overview = self.service.overview(self._head(request))
@@ -148,7 +148,7 @@ class NumberRoutes:
     async def numbers(self, request: Request) -> Response:
         head = self._every(request)
         section, at = head.trace.calls[head.call]
-        # Labels take passes in plain PyTorch, for which no pointer should wait.
+        # Labels take passes in plain PyTorch, for which hovering must not wait.
         urgency = Urgency.EXACT if readings.are_labelled(section, at) else Urgency.QUICK
         return await self._read_json(
             request, head, ("numbers",), lambda cancel: readings.numbers(section, at, cancel), urgency
@@ -178,7 +178,7 @@ class NumberRoutes:
         key = (name, direction, start, stop)
         return await self._read(request, head, key, compute, Urgency.WHOLE)
 
-    def _trace(self, request: Request) -> Open:
+    def _trace(self, request: Request) -> OpenTrace:
         return find_trace(self.service.traces, request.path_params["trace"])
 
     def _head(self, request: Request) -> Head:

@@ -16,7 +16,7 @@ _SUFFIXES = (".js", ".css")
 
 
 class PageRoutes:
-    """Everything that a browser needs to show the page, read once."""
+    """Serves everything that a browser needs to show the page, read once."""
 
     def __init__(self) -> None:
         self.web = _web()

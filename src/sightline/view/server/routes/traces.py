@@ -13,16 +13,16 @@ from sightline.reading.tokens import Token, places_of
 from sightline.tracing.media import Picture
 from sightline.view.about import page_tokens
 from sightline.view.server.asked import RefusedError, find_trace, integer
-from sightline.view.server.catalogue import Open
+from sightline.view.server.catalogue import OpenTrace
 from sightline.view.server.responses import NEVER, floats_answer, json_answer
 from sightline.view.server.service import Service
 
-#: Tokens of one page of tokens at most.
+#: The most tokens in one answer.
 PAGE = 4096
 
 
 class TraceRoutes:
-    """What is asked about traces as a whole."""
+    """Routes about traces as a whole."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -36,9 +36,9 @@ class TraceRoutes:
         ]
 
     async def traces(self, request: Request) -> Response:
-        found = [trace.summary() for trace in self.service.traces.values()]
+        traces = [trace.summary() for trace in self.service.traces.values()]
         can = {"read": self.service.reader is not None, "upload": self.service.uploads is not None}
-        return json_answer({"version": __version__, "can": can, "traces": found})
+        return json_answer({"version": __version__, "can": can, "traces": traces})
 
     async def about(self, request: Request) -> Response:
         return json_answer(await run_in_threadpool(self._trace(request).about))
@@ -72,7 +72,7 @@ class TraceRoutes:
         frames = medium.frames.numpy().astype("<f4", copy=False)
         return floats_answer(frames.tobytes(), tuple(frames.shape), NEVER)
 
-    def _trace(self, request: Request) -> Open:
+    def _trace(self, request: Request) -> OpenTrace:
         return find_trace(self.service.traces, request.path_params["trace"])
 
     def _side(self, request: Request) -> tuple[Token, ...]:
