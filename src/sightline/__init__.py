@@ -9,16 +9,10 @@ from sightline._version import __version__
 from sightline.backends import backend
 from sightline.biases import Bias, alibi, relative
 from sightline.call.attention import attention
-from sightline.call.explain import Explanation, explain
-from sightline.call.info import info
 from sightline.common import slots
 from sightline.masks import Mask, causal, dense, documents, lengths, prefix, ranges, window
 from sightline.matrix import AttentionMatrix, Readouts
-from sightline.monitoring import monitor
 from sightline.positions.align import Align
-from sightline.profiling import load_profile, profile
-from sightline.tracing import load_trace, trace
-from sightline.tracing.media import Picture, Sound
 
 __all__ = [
     "Align",
@@ -58,9 +52,15 @@ if TYPE_CHECKING:
     from sightline import measure as measure
     from sightline import models as models
     from sightline import nn as nn
-    from sightline.call.sdpa import sdpa_override as sdpa_override
-    from sightline.tasks import pipeline as pipeline
+    from sightline.call.explain import Explanation, explain
+    from sightline.call.info import info
+    from sightline.call.sdpa import sdpa_override
+    from sightline.monitoring import monitor
+    from sightline.profiling import load_profile, profile
+    from sightline.tasks import pipeline
+    from sightline.tracing import load_trace, trace
     from sightline.tracing.calls import Calls
+    from sightline.tracing.media import Picture, Sound
 
 
 def _html_of_matrix(matrix: AttentionMatrix) -> str:
@@ -86,23 +86,34 @@ slots.matrix_html.fill(_html_of_matrix)
 slots.trace_html.fill(_html_of_trace)
 slots.trace_report.fill(_write_report)
 
-# Loaded when first asked for, so that importing sightline stays quick.
-_LATER = {"measure", "models", "nn"}
+# Loaded when first asked for, so that importing sightline stays quick: the name, and the room that has it.
+_LATER = {
+    "Explanation": "call.explain",
+    "Picture": "tracing.media",
+    "Sound": "tracing.media",
+    "explain": "call.explain",
+    "info": "call.info",
+    "load_profile": "profiling",
+    "load_trace": "tracing",
+    "measure": "measure",
+    "models": "models",
+    "monitor": "monitoring",
+    "nn": "nn",
+    "pipeline": "tasks",
+    "profile": "profiling",
+    "sdpa_override": "call.sdpa",
+    "trace": "tracing",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return importlib.import_module(f"sightline.{name}")
-    if name == "sdpa_override":  # puts itself into PyTorch's registry when it is loaded
-        from sightline.call.sdpa import sdpa_override
-
-        return sdpa_override
-    if name == "pipeline":
-        from sightline.tasks import pipeline
-
-        return pipeline
-    raise AttributeError(f"module 'sightline' has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module 'sightline' has no attribute {name!r}")
+    room = importlib.import_module(f"sightline.{_LATER[name]}")
+    value = room if name == _LATER[name] else getattr(room, name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, "pipeline", "sdpa_override"})
+    return sorted({*globals(), *_LATER})

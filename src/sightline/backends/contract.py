@@ -10,7 +10,6 @@ Letters: B batch, H heads, N queries, M keys, E value width, F columns of a fact
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from torch import Tensor
@@ -33,8 +32,7 @@ class Values(NamedTuple):
     indices: Tensor
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A readout that is asked for.
 
     Attributes:
@@ -60,8 +58,7 @@ class Cells(NamedTuple):
     size: int
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """A region of the matrix, cut into cells.
 
     Attributes:
@@ -107,8 +104,7 @@ class Obstacle(NamedTuple):
         return f"{self.reason}. {self.remedy}" if self.remedy else self.reason
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """How one pass, forward or backward, runs.
 
     Attributes:
@@ -131,8 +127,7 @@ class Pass:
         return f"{code}, {self.path}, {self.threads} thread{'s' * (self.threads != 1)}, {self.arithmetic}"
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """How a backend would run a problem.
 
     Attributes:

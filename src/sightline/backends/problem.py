@@ -8,12 +8,10 @@ Letters: B batch, H query heads, G key/value heads (G divides H), N queries, M k
 E value width, R key ranges per query, T entries of a relative table.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -100,7 +98,8 @@ class Field(NamedTuple):
 
 
 def _described() -> Iterator[Field]:
-    for name, hint in get_type_hints(Problem, include_extras=True).items():
+    # The annotations are objects here, not strings, as this file does not postpone them: reading them is quick.
+    for name, hint in Problem.__annotations__.items():
         for about in getattr(hint, "__metadata__", ()):
             yield Field(name, *about)
 

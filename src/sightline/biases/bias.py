@@ -59,7 +59,7 @@ def as_bias(bias: Bias | Tensor) -> Bias:
     return DenseBias(bias)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class DenseBias(Bias):
     """A floating tensor that broadcasts to [B,H,N,M]; -inf hides."""
 

@@ -15,7 +15,7 @@ from sightline.common.check import check_device, fits
 from sightline.positions.align import Align, check_align, offsets, positions
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Alibi(Bias):
     """-slope * |i + offset - j|."""
 
@@ -41,7 +41,7 @@ class Alibi(Bias):
         return fits("alibi slopes", self.slopes, ("B", "H"), shape[:2])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Relative(Bias):
     """table[h, clip(j - i - offset, -R, R) + R]."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch.profiler import record_function
+from torch.autograd.profiler import record_function
 
 _NOTHING = nullcontext()
 # A private name: where a later PyTorch drops it, there are no zones.

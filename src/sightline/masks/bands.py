@@ -15,7 +15,7 @@ from sightline.positions import kept_ranges, key_ranges
 from sightline.positions.align import Align, check_align, first_position, positions
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Window(Mask):
     """Keys from ``left`` before to ``right`` after the query's position; ``None`` leaves a side open."""
 

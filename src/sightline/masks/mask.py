@@ -89,7 +89,7 @@ def dense(tensor: Tensor) -> Mask:
     return Dense(tensor)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Dense(Mask):
     """A bool tensor that broadcasts to [B,H,N,M], True where the query may look."""
 
@@ -109,7 +109,7 @@ class Dense(Mask):
         return Lowered(None, seen)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Both(Mask):
     """Intersection: what both masks show."""
 
@@ -127,7 +127,7 @@ class Both(Mask):
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Either(Mask):
     """Union: what either mask shows."""
 

@@ -15,7 +15,7 @@ from sightline.masks.mask import Lowered, Mask, Shape
 from sightline.positions import key_ranges
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Documents(Mask):
     """Queries and keys of the same document id; ids stand in contiguous runs."""
 

@@ -16,7 +16,7 @@ from sightline.masks.mask import Lowered, Mask, Shape
 from sightline.positions import kept_ranges, key_ranges
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Span(Mask):
     """Keys ``low <= j < high``, as integers or tensors that broadcast to [B,H,N]."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,8 +11,7 @@ from sightline.backends import Problem, Work, choose
 from sightline.backends.problem import compute_dtype
 
 
-@dataclass(frozen=True)
-class RowLse:
+class RowLse(NamedTuple):
     """As much of an lse as is known.
 
     Two threads may compute the same rows; they write the same numbers.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -17,8 +17,7 @@ from sightline.backends.problem import Problem
 PATHS = ("blocks", "decode")  # by number, as in the header's sightline_path
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """How the core runs a forward call.
 
     Attributes:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from torch.profiler import record_function
+from torch.autograd.profiler import record_function
 
 from sightline.backends.native.library import library
 from sightline.common.vocabulary import STAGES
