@@ -98,7 +98,7 @@ class Field(NamedTuple):
 
 
 def _described() -> Iterator[Field]:
-    # The annotations are objects here, not strings, as this file does not postpone them: reading them is quick.
+    # This file does not postpone its annotations, so they are objects, not strings, and quickly read.
     for name, hint in Problem.__annotations__.items():
         for about in getattr(hint, "__metadata__", ()):
             yield Field(name, *about)
