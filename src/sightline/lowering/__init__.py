@@ -1,7 +1,7 @@
 """From what a caller gives to what a backend takes: every check, then masks and biases lowered."""
 
+from sightline.lowering.assemble import lower
 from sightline.lowering.casting import autocast
 from sightline.lowering.checks import DTYPES, check_dropout
-from sightline.lowering.assemble import lower
 
 __all__ = ["DTYPES", "autocast", "check_dropout", "lower"]

@@ -76,7 +76,7 @@ class MatrixCore(LikeTensor):
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages that there are: "capped" and "biased" only with a cap or a bias, "context" with a value."""
+        """The stages there are: "capped" and "biased" only with a cap or bias, "context" with a value."""
         problem = self._problem
         weighed = problem.bias is not None or problem.slopes is not None or problem.table is not None
         there = {"capped": problem.softcap is not None, "biased": weighed, "context": self.value is not None}
