@@ -14,8 +14,8 @@ from sightline.measure.keys import chosen, mass
 from sightline.measure.rows import visible
 from sightline.monitoring.layer_attention import LayerAttention, without_nan
 from sightline.monitoring.limits import Limits
+from sightline.tracing.aside import observing
 from sightline.tracing.call import AttentionCall
-from sightline.tracing.recorder import observing
 
 #: The most rows whose context is computed, and the most weights that these rows may have.
 _ROWS = 64

@@ -16,7 +16,7 @@ from sightline.monitoring.layer_attention import LayerAttention
 from sightline.monitoring.limits import Limits
 from sightline.monitoring.measuring import measure_call
 from sightline.monitoring.writers import open_writers
-from sightline.tracing.found import DROPOUT
+from sightline.tracing.caught import DROPOUT
 from sightline.tracing.recording import Trace
 
 if TYPE_CHECKING:

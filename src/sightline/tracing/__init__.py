@@ -1,8 +1,9 @@
 """Seeing into any model: its attention calls, caught as they run.
 
-``recording`` is the block, ``calls`` what it caught, ``recorder`` the mechanism (and why it is that one),
-``eager``, ``fused`` and ``flex`` recognise attention, ``verify`` checks it, ``keep`` and ``stitch`` hold what
-is needed of it, ``file`` saves it.
+``recording`` is the block, ``calls`` what came of it, ``recorder`` the mechanism (and why it is that one).
+``eager``, ``fused``, ``fast_paths`` and ``flex`` recognise attention, ``caught`` is what they hand over,
+``lowering`` makes a problem of it, ``verify`` checks it, ``keep`` and ``stitch`` hold what is needed of it,
+``saving`` and ``loading`` are the file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from sightline.tracing.call import AttentionCall
     from sightline.tracing.choice import Layers
-    from sightline.tracing.file import SavedTrace
+    from sightline.tracing.loading import SavedTrace
     from sightline.tracing.recording import Trace
 
 __all__ = ["load_trace", "trace"]
@@ -90,6 +91,6 @@ def load_trace(path: str | Path) -> SavedTrace:
         ValueError: for a file that is truncated, corrupt, of an unknown version, or no trace at all. Nothing
             in a file is executed.
     """
-    from sightline.tracing.file import load
+    from sightline.tracing.loading import load
 
     return load(Path(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sightline.backends.problem import Problem
+from sightline.backends import Problem
 from sightline.matrix import AttentionMatrix
 from sightline.tracing.stitch import Stitched
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from sightline.common.slots import trace_html, trace_report
 from sightline.tracing.call import AttentionCall
 from sightline.tracing.choice import Layers
+from sightline.tracing.saving import save
 
 if TYPE_CHECKING:
     from sightline.measure import HeadLabel
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Calls:
-    """Attention calls in the order in which they ran, found by place or by module name.
+    """Attention calls in the order in which they ran, by place or by module name.
 
     Attributes:
         notices: what the user ought to know about this trace, as sentences.
@@ -89,11 +90,11 @@ class Calls:
         """
         from sightline.measure import head_labels
 
-        found: dict[str, list[HeadLabel]] = {}
+        labels: dict[str, list[HeadLabel]] = {}
         for call in self._selves(under):
-            name = call.name if call.name not in found else f"{call.name} (call {call.index})"
-            found[name] = head_labels(call, tokens, unverified=unverified, **options)
-        return found
+            name = call.name if call.name not in labels else f"{call.name} (call {call.index})"
+            labels[name] = head_labels(call, tokens, unverified=unverified, **options)
+        return labels
 
     def rollout(self, targets: int | Sequence[int], *, under: str = "", **options: Any) -> Tensor:
         """How much each input position reaches the targets through all self-attention layers.
@@ -143,20 +144,18 @@ class Calls:
 
     def _selves(self, under: str) -> list[AttentionCall]:
         """The self-attention calls in a module and inside it, in the order in which they ran."""
-        found = [
+        selves = [
             call
             for call in self._calls
             if call.kind == "self" and (not under or call.name == under or call.name.startswith(f"{under}."))
         ]
-        if not found:
+        if not selves:
             where = f" under {under!r}" if under else ""
             raise ValueError(f"trace: there is no call of self-attention{where} among {len(self)} calls.")
-        return found
+        return selves
 
     def save(self, path: str | Path) -> None:
         """Writes all calls to a safetensors file; see :func:`sightline.load_trace`."""
-        from sightline.tracing.file import save
-
         save(self, Path(path))
 
     def report(

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 Layers = str | int | Callable[[str], bool] | Iterable["str | int"]
 
 
-class Choice:
+class LayerChoice:
     """A choice of layers.
 
     Args:

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.tracing.found import Found
+from sightline.tracing.caught import CaughtCall
 
 _BLOCK = 1 << 20
 
 
-def flex_attention(args: Any, kwargs: Any, out: Any) -> Found | None:
+def flex_attention(args: Any, kwargs: Any, out: Any) -> CaughtCall | None:
     """The higher-order operator: (query, key, value, score_mod, block_mask, scale, options, buffers...)."""
     names = ("query", "key", "value", "score_mod", "block_mask", "scale", "kernel_options",
              "score_mod_other_buffers", "mask_mod_other_buffers")  # fmt: skip
@@ -25,13 +25,13 @@ def flex_attention(args: Any, kwargs: Any, out: Any) -> Found | None:
     query, key, value = given["query"], given["key"], given["value"]
     batch = max(query.shape[0], key.shape[0])
     query, key, value = (t.expand(batch, *t.shape[1:]) for t in (query, key, value))
-    found = Found("flex_attention", query, key, value, out[0], given["scale"])
-    found.output = (out[0], lambda tensor: tensor)
+    caught = CaughtCall("flex_attention", query, key, value, out[0], given["scale"])
+    caught.output = (out[0], lambda tensor: tensor)
     mask = _visible(given["block_mask"][-1], given.get("mask_mod_other_buffers") or (), query, key.shape[2])
     if mask is not None:
-        found.visible.append(mask)
-    _score_mod(found, given["score_mod"], given.get("score_mod_other_buffers") or ())
-    return found
+        caught.visible.append(mask)
+    _score_mod(caught, given["score_mod"], given.get("score_mod_other_buffers") or ())
+    return caught
 
 
 def _grid(query: Tensor, rows: slice, keys: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -57,12 +57,11 @@ def _each(function: Any, *tensors: Tensor) -> Tensor:
 def _visible(mask_mod: Any, buffers: Any, query: Tensor, keys: int) -> Tensor | None:
     """The mask, [1|B,1|H,N,M] bool; the batch and the heads only where it differs between them."""
     b, h, n, _ = query.shape
-    call = lambda bb, hh, i, j: mask_mod(bb, hh, i, j, *buffers)  # noqa: E731
     step = max(1, _BLOCK // max(1, b * h * keys))
     parts = []
     for start in range(0, n, step):
         bb, hh, i, j = _grid(query, slice(start, start + step), keys)
-        parts.append(_each(call, bb, hh, i, j))
+        parts.append(_each(lambda *where: mask_mod(*where, *buffers), bb, hh, i, j))
     whole = torch.cat(parts, 2)
     if bool(whole.all()):
         return None
@@ -73,31 +72,31 @@ def _visible(mask_mod: Any, buffers: Any, query: Tensor, keys: int) -> Tensor | 
     return whole.clone()
 
 
-def _score_mod(found: Found, score_mod: Any, buffers: Any) -> None:
+def _score_mod(caught: CaughtCall, score_mod: Any, buffers: Any) -> None:
     """What the score function does: nothing, a bias, or a soft cap."""
     if getattr(score_mod, "__name__", "") == "_identity":
         return
-    query, keys = found.query, found.key.shape[2]
+    query, keys = caught.query, caught.key.shape[2]
     b, h, n, _ = query.shape
     bb, hh, i, j = _grid(query, slice(0, n), keys)
-    call = lambda s, *where: score_mod(s, *where, *buffers)  # noqa: E731
 
     def at(score: float) -> Tensor:
-        return _each(call, torch.full((1, 1, 1, 1), score, device=query.device), bb, hh, i, j)
+        scores = torch.full((1, 1, 1, 1), score, device=query.device)
+        return _each(lambda s, *where: score_mod(s, *where, *buffers), scores, bb, hh, i, j)
 
     zero, one = at(0.0), at(1.0)
     if all(_close(at(s) - zero, torch.full_like(zero, s)) for s in (1.0, -2.0)):
         if bool((zero != 0).any()):
-            found.added.append(zero)
+            caught.added.append(zero)
         return
     if not bool((zero != 0).any()):
         cap = _cap(float(one.flatten()[0]), float(at(30.0).flatten()[0]))
         if cap is not None and all(
             _close(at(s), torch.full_like(one, cap * math.tanh(s / cap))) for s in (-2.0, 1.0, 7.0)
         ):
-            found.softcap = cap
+            caught.softcap = cap
             return
-    found.doubt = "the score_mod is neither a bias nor a soft cap"
+    caught.doubt = "the score_mod is neither a bias nor a soft cap"
 
 
 def _cap(one: float, thirty: float) -> float | None:

@@ -1,8 +1,8 @@
 """Which axis of a tensor of scores is what, however it was viewed.
 
 Scores start as q·kᵀ, [L,N,M]: L heads of all batch entries, N queries, M keys. Models view, permute and
-copy them. A place says of a tensor's axes what they run over: an axis of role ``LEAD``, ``ROW`` or ``KEY``
-with a step runs over every step-th of the L heads, N queries or M keys.
+copy them. A placement says what a tensor's axes run over: an axis of role ``LEAD``, ``ROW`` or ``KEY`` with a
+step runs over every step-th of the L heads, N queries or M keys.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def of_product(shape: Sequence[int]) -> Axes:
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """A tensor in its storage, and what its axes run over."""
 
     sizes: tuple[int, ...]
@@ -44,8 +44,8 @@ class Place:
     axes: Axes
 
     @classmethod
-    def of(cls, tensor: Tensor, axes: Axes) -> Place:
-        """The place of a tensor whose axes are known."""
+    def of(cls, tensor: Tensor, axes: Axes) -> Placement:
+        """The placement of a tensor whose axes are known."""
         return cls(tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), axes)
 
     def axes_of(self, view: Tensor) -> Axes | None:
@@ -54,8 +54,8 @@ class Place:
             return None
         if view.shape == self.sizes and view.stride() == self.strides:
             return self.axes
-        found = [self._axis(size, stride) for size, stride in zip(view.shape, view.stride(), strict=True)]
-        return None if None in found else tuple(axis for axis in found if axis is not None)
+        axes = [self._axis(size, stride) for size, stride in zip(view.shape, view.stride(), strict=True)]
+        return None if None in axes else tuple(axis for axis in axes if axis is not None)
 
     def _axis(self, size: int, stride: int) -> Axis | None:
         """The axis of a view with this size and stride."""
@@ -125,8 +125,8 @@ def heads_of(sizes: Sequence[int], axes: Axes, row: int | None, key: int) -> Hea
 
 def find(axes: Axes, role: int) -> int | None:
     """The one axis of that role; ``None`` if there is none or more than one."""
-    found = [d for d, axis in enumerate(axes) if axis.role == role and axis.step]
-    return found[0] if len(found) == 1 else None
+    named = [d for d, axis in enumerate(axes) if axis.role == role and axis.step]
+    return named[0] if len(named) == 1 else None
 
 
 def batch_and_heads(

@@ -6,6 +6,7 @@ memory lives.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ _RUNS = 4
 _BLOCK = 1 << 22
 
 
-class Lowered(NamedTuple):
+class LoweredMask(NamedTuple):
     """What a tensor that was added to scores, or that hides some, comes to."""
 
     ranges: Tensor | None = None
@@ -30,41 +31,42 @@ class Lowered(NamedTuple):
 
 
 _Key = tuple[int, tuple[int, ...], tuple[int, ...], int, bool]
+_Reader = Callable[[Tensor, int, int], LoweredMask]
 
 
 class MaskReader:
     """Reads masks, each once."""
 
     def __init__(self) -> None:
-        self._found: ByStorage[dict[_Key, Lowered]] = ByStorage(16)
+        self._lowered: ByStorage[dict[_Key, LoweredMask]] = ByStorage(16)
         self._made_of: ByStorage[Tensor] = ByStorage(16)
         self._causal: dict[tuple[int, int, torch.device], Tensor] = {}
 
-    def causal(self, queries: int, keys: int, device: torch.device) -> Lowered:
+    def causal(self, queries: int, keys: int, device: torch.device) -> LoweredMask:
         """A query sees the keys up to its own number, counted from the first key."""
         known = self._causal.get((queries, keys, device))
         if known is None:
             stop = torch.arange(1, queries + 1, device=device, dtype=torch.int32).clamp(max=keys)
             known = torch.stack((torch.zeros_like(stop), stop), -1)[None, None, :, None]
             self._causal = {(queries, keys, device): known}
-        return Lowered(ranges=known)
+        return LoweredMask(ranges=known)
 
     def clear(self) -> None:
         """Forgets every mask."""
         self._causal.clear()
-        self._found.clear()
+        self._lowered.clear()
         self._made_of.clear()
 
     def written(self, tensor: Tensor) -> None:
         """A tensor was written in place: what was known about it is void."""
-        self._found.drop(tensor)
+        self._lowered.drop(tensor)
         self._made_of.drop(tensor)
 
     def remember(self, mask: Tensor, out: Tensor) -> None:
         """``out`` is ``where(mask, 0, -inf)``, as SDPA makes of a bool mask in each call anew."""
         self._made_of.set(out, mask)
 
-    def added(self, tensor: Tensor, queries: int, keys: int) -> Lowered:
+    def added(self, tensor: Tensor, queries: int, keys: int) -> LoweredMask:
         """A tensor [1|B,1|H,1|N,1|M] that is added to the scores: a mask if it is 0 and -inf, else a bias."""
         tensor = _once_each(tensor)
         source = self._made_of.get(tensor)
@@ -72,20 +74,20 @@ class MaskReader:
             return self.visible(source, queries, keys)
         return self._once(tensor, queries, keys, False, _read_added)
 
-    def visible(self, tensor: Tensor, queries: int, keys: int, inverted: bool = False) -> Lowered:
+    def visible(self, tensor: Tensor, queries: int, keys: int, inverted: bool = False) -> LoweredMask:
         """A bool tensor [1|B,1|H,1|N,1|M], True where a query may look; the other way round if inverted."""
         tensor = _once_each(tensor)
         return self._once(tensor, queries, keys, inverted, _read_hidden if inverted else _read_visible)
 
-    def _once(self, tensor: Tensor, queries: int, keys: int, inverted: bool, read) -> Lowered:  # type: ignore[no-untyped-def]
+    def _once(self, tensor: Tensor, queries: int, keys: int, inverted: bool, read: _Reader) -> LoweredMask:
         if not is_plain(tensor):
-            return read(tensor, queries, keys)  # type: ignore[no-any-return]
+            return read(tensor, queries, keys)
         version = -1 if tensor.is_inference() else tensor._version
         key = (version, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), inverted)
-        known = self._found.get(tensor)
+        known = self._lowered.get(tensor)
         if known is None:
             known = {}
-            self._found.set(tensor, known)
+            self._lowered.set(tensor, known)
         if key not in known:
             known[key] = read(tensor, queries, keys)
         return known[key]
@@ -99,17 +101,17 @@ def _once_each(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _read_added(tensor: Tensor, queries: int, keys: int) -> Lowered:
+def _read_added(tensor: Tensor, queries: int, keys: int) -> LoweredMask:
     if not _only_hides(tensor):
-        return Lowered(bias=tensor)
+        return LoweredMask(bias=tensor)
     return _ranges_or_dense(tensor, queries, keys, lambda part: part > HIDDEN)
 
 
-def _read_visible(tensor: Tensor, queries: int, keys: int) -> Lowered:
+def _read_visible(tensor: Tensor, queries: int, keys: int) -> LoweredMask:
     return _ranges_or_dense(tensor, queries, keys, lambda part: part)
 
 
-def _read_hidden(tensor: Tensor, queries: int, keys: int) -> Lowered:
+def _read_hidden(tensor: Tensor, queries: int, keys: int) -> LoweredMask:
     return _ranges_or_dense(tensor, queries, keys, torch.logical_not)
 
 
@@ -124,7 +126,9 @@ def _row_blocks(tensor: Tensor) -> list[Tensor]:
     return [tensor[:, :, start : start + step] for start in range(0, rows, step)]
 
 
-def _ranges_or_dense(tensor: Tensor, queries: int, keys: int, seen) -> Lowered:  # type: ignore[no-untyped-def]
+def _ranges_or_dense(
+    tensor: Tensor, queries: int, keys: int, seen: Callable[[Tensor], Tensor]
+) -> LoweredMask:
     """Ranges [1|b,1|h,N,R,2] where every row is a few runs of keys, else a bool tensor."""
     tensor = tensor.detach()
     if tensor.shape[3] != keys:  # a row that is hidden or seen as a whole
@@ -133,15 +137,15 @@ def _ranges_or_dense(tensor: Tensor, queries: int, keys: int, seen) -> Lowered: 
     for part in _row_blocks(tensor):
         runs = _runs(seen(part))
         if runs is None:
-            return Lowered(visible=seen(tensor).clone())
+            return LoweredMask(visible=seen(tensor).clone())
         parts.append(runs)
     most = max(part.shape[3] for part in parts)
     whole = torch.cat([_widened(part, most, keys) for part in parts], dim=2)
     if bool((whole[:, :, :, 0, 0] <= 0).all()) and bool((whole[:, :, :, 0, 1] >= keys).all()):
-        return Lowered()
+        return LoweredMask()
     if whole.shape[2] == 1:
         whole = whole.expand(-1, -1, queries, -1, -1)
-    return Lowered(ranges=whole)
+    return LoweredMask(ranges=whole)
 
 
 def _runs(seen: Tensor) -> Tensor | None:
@@ -153,8 +157,8 @@ def _runs(seen: Tensor) -> Tensor | None:
     if bool((starts <= 1).all()):
         low = seen.view(torch.uint8).argmax(-1).int()
         return torch.stack((low, low + seen.sum(-1, dtype=torch.int32)), -1)[..., None, :]
-    found = key_ranges.from_row(seen.reshape(1, b * h * n, keys), _RUNS)
-    return None if found is None else found.reshape(b, h, n, -1, 2)
+    runs = key_ranges.from_row(seen.reshape(1, b * h * n, keys), _RUNS)
+    return None if runs is None else runs.reshape(b, h, n, -1, 2)
 
 
 def _widened(ranges: Tensor, count: int, keys: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.modules import module as torch_modules
 
 
-class Running(NamedTuple):
+class RunningModule(NamedTuple):
     """A module that runs, and its qualified name; ``None`` if it belongs to another model."""
 
     module: nn.Module
@@ -33,11 +33,11 @@ class ModuleStack:
             for name, module in self._model.named_modules():
                 self.names.setdefault(id(module), _without_wrappers(name))
                 self.classes.add(type(module))
-        self.running: list[Running] = []
+        self.running: list[RunningModule] = []
 
-    def enter(self, module: nn.Module) -> Running:
+    def enter(self, module: nn.Module) -> RunningModule:
         """A module begins."""
-        running = Running(module, self.names.get(id(module)))
+        running = RunningModule(module, self.names.get(id(module)))
         self.running.append(running)
         return running
 
@@ -121,12 +121,14 @@ def _without_wrappers(name: str) -> str:
 _COMPILED = r"Using `torch.compile\(module\)` when there are global hooks"
 
 
-class _Local(threading.local):
+class _Listeners(threading.local):
+    """Of each thread its own."""
+
     def __init__(self) -> None:
-        self.listeners: list[Any] = []
+        self.all: list[Any] = []
 
 
-_local = _Local()
+_listeners = _Listeners()
 _lock = threading.Lock()
 _open = 0
 _handles: list[Any] = []
@@ -135,7 +137,7 @@ _handles: list[Any] = []
 def listen(listener: Any) -> None:
     """Calls ``listener.entered(module, args)`` and ``.left(module, output)`` for what this thread runs."""
     global _open
-    _local.listeners.append(listener)
+    _listeners.all.append(listener)
     with _lock:
         _open += 1
         if _open == 1:
@@ -148,7 +150,7 @@ def listen(listener: Any) -> None:
 def stop_listening(listener: Any) -> None:
     """The opposite of :func:`listen`, from the same thread."""
     global _open
-    _local.listeners.remove(listener)
+    _listeners.all.remove(listener)
     with _lock:
         _open -= 1
         if _open == 0:
@@ -161,10 +163,10 @@ def stop_listening(listener: Any) -> None:
 
 
 def _before(module: nn.Module, args: Any) -> None:
-    for listener in _local.listeners:
+    for listener in _listeners.all:
         listener.entered(module, args)
 
 
 def _after(module: nn.Module, args: Any, output: Any) -> None:
-    for listener in reversed(_local.listeners):
+    for listener in reversed(_listeners.all):
         listener.left(module, output)

@@ -7,11 +7,15 @@ in common look at themselves.
 
 from __future__ import annotations
 
+import re
 from itertools import count
 
 from torch import Tensor
 
+from sightline.tracing.caught import CaughtCall
 from sightline.tracing.storage import ByStorage, is_plain
+
+_CROSS = re.compile(r"cross|encoder_attn|encdec|multihead_attn", re.IGNORECASE)
 
 #: Origins that are remembered of a tensor, the latest.
 _DEPTH = 4
@@ -63,16 +67,29 @@ class Origins:
 
     def written(self, tensor: Tensor, sources: list[Tensor]) -> None:
         """``sources`` were written into a part of ``tensor``: a cache."""
-        found = set(self.get(tensor))
+        numbers = set(self.get(tensor))
         for source in sources:
-            found.update(self.get(source))
-        self._set(tensor, found)
+            numbers.update(self.get(source))
+        self._set(tensor, numbers)
 
     def fresh(self, out: Tensor) -> None:
         """``out`` starts a line of its own: a new sequence."""
         if is_plain(out):
             self._of.set(out, (next(self._number),))
 
-    def _set(self, out: Tensor, found: set[int]) -> None:
-        if found and is_plain(out):
-            self._of.set(out, tuple(sorted(found, reverse=True)[:_DEPTH]))
+    def _set(self, out: Tensor, numbers: set[int]) -> None:
+        if numbers and is_plain(out):
+            self._of.set(out, tuple(sorted(numbers, reverse=True)[:_DEPTH]))
+
+
+def kind_of(caught: CaughtCall, name: str, origins: Origins) -> str:
+    """Self- or cross-attention, by what the call says itself, its tensors' origins, or its module's name."""
+    if caught.cross is not None:
+        return "cross" if caught.cross else "self"
+    query, key = origins.get(caught.query), origins.get(caught.key)
+    if query and key:
+        return "self" if set(query) & set(key) else "cross"
+    if _CROSS.search(name):
+        return "cross"
+    queries, keys = caught.query.shape[2], caught.key.shape[2]
+    return "self" if queries == keys or caught.causal or queries == 1 else "cross"

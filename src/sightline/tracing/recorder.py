@@ -15,7 +15,6 @@ operations. And operators that libraries bring along themselves (flash-attn, xfo
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -24,87 +23,18 @@ from torch import Tensor
 from torch._C import _get_dispatch_stack_at, _len_torch_dispatch_stack
 from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mode
 
-from sightline.tracing import fused
-from sightline.tracing.eager import WATCHED, EagerMatcher
-from sightline.tracing.flex import flex_attention
-from sightline.tracing.found import Found
+from sightline.tracing.aside import observing
+from sightline.tracing.caught import CaughtCall
+from sightline.tracing.eager.followed import FollowedScores
 from sightline.tracing.masks import MaskReader
+from sightline.tracing.operators import Operator, operator_of
 from sightline.tracing.origin import Origins
 from sightline.tracing.storage import address, is_plain
+from sightline.tracing.uncompiled import compile_again, run_uncompiled
 
 aten = torch.ops.aten
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
-_PROJECTIONS = {
-    aten.addmm.default: (1, 2),
-    aten.mm.default: (0, 1),
-    aten.linear.default: (0, 1),
-    aten.convolution.default: (0, 1),
-    aten.bmm.default: (0, 1),
-}
-_JOINS = {aten.cat.default, aten.stack.default}
-
-
-class _Kind:
-    """What is to be done with an operator; found out once."""
-
-    __slots__ = (
-        "composite", "dull", "eager", "fused", "joins", "name", "op", "projection", "starts", "view",
-        "written",
-    )  # fmt: skip
-
-    def __init__(self, op: Any) -> None:
-        self.op = op  # held, so that its id stays its own
-        self.name = str(op)
-        self.fused = _fused().get(op)
-        self.eager = WATCHED.get(op)
-        self.projection = _PROJECTIONS.get(op)
-        self.joins = op in _JOINS
-        # What may begin something, whether or not anything is being followed.
-        self.starts = self.projection is not None or self.eager in (
-            "softmax",
-            "added_product",
-            "drawn",
-            "chosen",
-        )
-        self.composite = _is_composite(op)
-        schema = getattr(op, "_schema", None)
-        self.written = schema is not None and schema.is_mutable
-        self.view = (
-            schema is not None
-            and not self.written
-            and any(argument.alias_info is not None for argument in schema.arguments)
-        )
-        #: Whether there is nothing to see while nothing is being followed.
-        self.dull = not (self.written or self.starts or self.composite or self.fused)
-
-
-#: By the id of the operator: hashing one is a Python call.
-_kinds: dict[int, _Kind] = {}
-
-
-def _fused() -> dict[Any, Callable[[Any, Any, Any], Found | None]]:
-    if not _fused_operators:
-        _fused_operators.update(fused.operators())
-        _fused_operators[torch.ops.higher_order.flex_attention] = flex_attention
-    return _fused_operators
-
-
-_fused_operators: dict[Any, Callable[[Any, Any, Any], Found | None]] = {}
-
-
-def _is_composite(op: Any) -> bool:
-    """Whether an operator is nothing but others. In inference mode such come here whole.
-
-    Those that PyTorch itself makes views of (``chunk``, ``narrow``) count as one: their parts must not.
-    """
-    if not isinstance(op, torch._ops.OpOverload):
-        return False
-    name = op.name()
-    return torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd") and not any(
-        torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
-        for key in ("CPU", "CUDA", "ADInplaceOrView")
-    )
 
 
 class Recorder(TorchDispatchMode):
@@ -113,7 +43,7 @@ class Recorder(TorchDispatchMode):
     Args:
         weights: addresses of the storages of the model's parameters and buffers.
         heads: the number of heads that the running module says it has.
-        emit: takes a Found.
+        emit: takes a CaughtCall.
         failed: takes an error of the recorder itself, which must not become the model's.
     """
 
@@ -123,18 +53,18 @@ class Recorder(TorchDispatchMode):
         self,
         weights: set[int],
         heads: Callable[[], int | None],
-        emit: Callable[[Found], None],
+        emit: Callable[[CaughtCall], None],
         failed: Callable[[str, Exception], None],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._weights = weights
         self._emit, self._failed = emit, failed
-        self._caught: list[Found] = []
+        self._caught: list[CaughtCall] = []
         #: Whether it matters where tensors come from: inside of attention modules, and without modules.
         self.tracking = True
         self.origins = Origins()
         self.masks = MaskReader()
-        self._eager = EagerMatcher(self._is_weight, heads, self._caught.append)
+        self._followed = FollowedScores(self._is_weight, heads, self._caught.append)
         self._resting = False
 
     @classmethod
@@ -143,15 +73,15 @@ class Recorder(TorchDispatchMode):
 
     def __enter__(self) -> Recorder:
         # Not the inherited one: it keeps flags for the whole process, which two threads would mix up.
-        _run_uncompiled()
+        run_uncompiled()
         _push_mode(self)
         return self
 
     def __exit__(self, *error: object) -> None:
         if not self._resting:
             _pop_mode(None)
-        _compile_again()
-        self._eager.clear()
+        compile_again()
+        self._followed.clear()
         self.masks.clear()
         self.origins.clear()
 
@@ -184,40 +114,38 @@ class Recorder(TorchDispatchMode):
 
     def follows(self, tensor: Tensor) -> bool:
         """Whether the tensor may be scores or weights."""
-        return self._eager.follows(tensor)
+        return self._followed.follows(tensor)
 
     def let_go(self) -> None:
         """Forgets the scores and weights that are gone."""
-        if not self._eager.idle:
-            self._eager.let_go()
+        if not self._followed.idle:
+            self._followed.let_go()
 
     # --- operations -------------------------------------------------------------------------------
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kind = _kinds.get(id(func))
-        if kind is None:
-            kind = _kinds[id(func)] = _Kind(func)
+        operator = operator_of(func)
         kwargs = kwargs or {}
-        if kind.composite and torch.is_inference_mode_enabled():
+        if operator.composite and torch.is_inference_mode_enabled():
             # Views of parameters say that they require gradients even here, and matmul looks at that.
             with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False):
-                if kind.fused is None:
+                if operator.fused is None:
                     return self._in_parts(func, args, kwargs)
                 out = func(*args, **kwargs)
         else:
             out = func(*args, **kwargs)
-        if kind.view or kind.dull and not self.tracking and self._eager.idle:
+        if operator.view or operator.dull and not self.tracking and self._followed.idle:
             return out
         if torch._C._current_graph_task_id() != -1:  # a backward pass
             return out
         try:
-            if kind.fused is None:
-                self._look(kind, func, args, kwargs, out)
+            if operator.fused is None:
+                self._look(operator, func, args, kwargs, out)
             else:
                 with observing():
-                    self._look(kind, func, args, kwargs, out)
+                    self._look(operator, func, args, kwargs, out)
         except Exception as error:
-            self._failed(kind.name, error)
+            self._failed(operator.name, error)
         while self._caught:
             self._emit(self._caught.pop(0))
         return out
@@ -230,20 +158,20 @@ class Recorder(TorchDispatchMode):
         finally:
             _pop_mode(None)
 
-    def _look(self, kind: _Kind, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        if kind.fused is not None:
-            found = kind.fused(args, kwargs, out)
-            if found is not None:
-                self._caught.append(found)
+    def _look(self, operator: Operator, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        if operator.fused is not None:
+            caught = operator.fused(args, kwargs, out)
+            if caught is not None:
+                self._caught.append(caught)
             return
-        if kind.projection is not None and self._projects(kind.projection, args, out):
+        if operator.projection is not None and self._projects(operator.projection, args, out):
             return
-        if kind.eager is not None:
-            getattr(self._eager, kind.eager)(args, kwargs, out)
+        if operator.eager is not None:
+            operator.eager(self._followed, args, kwargs, out)
             if func is aten.where.self and is_plain(args[0]) and is_plain(out) and _hides(*args):
                 self.masks.remember(args[0], out)
-        if kind.projection is None:
-            self._follow(kind, args, out)
+        if operator.projection is None:
+            self._follow(operator, args, out)
 
     def _projects(self, places: tuple[int, int], args: Any, out: Any) -> bool:
         """Whether a product is one with the model's weights; where its result comes from is then noted."""
@@ -258,24 +186,24 @@ class Recorder(TorchDispatchMode):
             self.origins.projected(source, out)
         return True
 
-    def _follow(self, kind: _Kind, args: Any, out: Any) -> None:
+    def _follow(self, operator: Operator, args: Any, out: Any) -> None:
         """Notes where the result of any other operation comes from, and what it means for scores."""
         tensors = _tensors(args)
         if isinstance(out, tuple) and out:
             out = out[0]  # of a normalisation, say
-        if kind.written:
+        if operator.written:
             if tensors:
                 self.masks.written(tensors[0])
                 self.origins.written(tensors[0], tensors[1:])
-                if kind.eager is None:
-                    self._eager.other(kind.name, tensors, out, True)
+                if operator.eager is None:
+                    self._followed.other(operator.name, tensors, out, True)
         elif is_plain(out):
-            if kind.joins:
+            if operator.joins:
                 self.origins.joined(tensors, out)
             elif self.tracking and out.is_floating_point():
                 self.origins.derived([t for t in tensors if not self._is_weight(t)], out)
-            if kind.eager is None and not self._eager.idle:
-                self._eager.other(kind.name, tensors, out, False)
+            if operator.eager is None and not self._followed.idle:
+                self._followed.other(operator.name, tensors, out, False)
 
 
 def _hides(mask: Tensor, yes: Any, no: Any) -> bool:
@@ -290,60 +218,10 @@ def _hides(mask: Tensor, yes: Any, no: Any) -> bool:
 
 def _tensors(args: Any) -> list[Tensor]:
     """The plain tensors among the arguments, and in lists among them."""
-    found = []
+    tensors = []
     for value in args:
         if is_plain(value):
-            found.append(value)
+            tensors.append(value)
         elif isinstance(value, (list, tuple)):
-            found.extend(one for one in value if is_plain(one))
-    return found
-
-
-class observing:  # noqa: N801  (a context manager, in the manner of torch.no_grad)
-    """Computing on a model's tensors, aside: no autograd, and plain tensors even in inference mode.
-
-    Views count writes together with what they are views of, which below autograd is otherwise left out.
-    """
-
-    def __init__(self) -> None:
-        self._grad = torch.is_grad_enabled()
-        self._views = torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False)
-        self._inference = torch.inference_mode(False) if torch.is_inference_mode_enabled() else None
-
-    def __enter__(self) -> None:
-        if self._inference is not None:
-            self._inference.__enter__()
-        torch._C._set_grad_enabled(False)
-        self._views.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._views.__exit__(*error)
-        torch._C._set_grad_enabled(self._grad)
-        if self._inference is not None:
-            self._inference.__exit__(*error)
-
-
-# --- compiled functions --------------------------------------------------------------------------------
-
-_lock = threading.Lock()
-_open = 0
-_stance: Any = None
-
-
-def _run_uncompiled() -> None:
-    """Compiled functions run as they were written, in all threads, until the last trace is closed."""
-    global _open, _stance
-    with _lock:
-        _open += 1
-        if _open == 1:
-            _stance = torch.compiler.set_stance("force_eager")
-            _stance.__enter__()
-
-
-def _compile_again() -> None:
-    global _open, _stance
-    with _lock:
-        _open -= 1
-        if _open == 0:
-            stance, _stance = _stance, None
-            stance.__exit__(None, None, None)
+            tensors.extend(one for one in value if is_plain(one))
+    return tensors

@@ -10,20 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.backends.problem import Problem
+from sightline.backends import Problem
 from sightline.tracing import modules
+from sightline.tracing.aside import observing
 from sightline.tracing.call import AttentionCall
 from sightline.tracing.calls import Calls
-from sightline.tracing.choice import Choice, Layers
-from sightline.tracing.found import Found
-from sightline.tracing.keep import OFFLOADS, Keeper, problem_of
+from sightline.tracing.caught import CaughtCall
+from sightline.tracing.choice import LayerChoice, Layers
+from sightline.tracing.keep import OFFLOADS, Keeper
+from sightline.tracing.lowering import problem_of
+from sightline.tracing.origin import kind_of
 from sightline.tracing.packed import unpack
-from sightline.tracing.recorder import Recorder, observing
+from sightline.tracing.recorder import Recorder
 from sightline.tracing.stitch import Stitched
 from sightline.tracing.storage import address, is_plain
 from sightline.tracing.verify import doubt
 
-_CROSS = re.compile(r"cross|encoder_attn|encdec|multihead_attn", re.IGNORECASE)
 _ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
 
 _UNCOMPILED = (
@@ -59,7 +61,7 @@ class Trace(Calls):
             raise ValueError("gradients: come after the calls are gone with on_call. Give one of the two.")
         self._traced = model
         self._stack = modules.ModuleStack(model)
-        self._choice = Choice(layers, self._stack.names.values())
+        self._choice = LayerChoice(layers, self._stack.names.values())
         self._keeper = Keeper(dtype, offload)
         self._offload = offload
         self._gradients, self._on_call = gradients, on_call
@@ -80,7 +82,7 @@ class Trace(Calls):
         if self._used:
             raise RuntimeError("trace: was used before; make a new one for each block.")
         self._used = True
-        recorder = Recorder(self._weights(), self._stack.heads, self._on_found, self._on_failure)
+        recorder = Recorder(self._weights(), self._stack.heads, self._on_caught, self._on_failure)
         recorder.__enter__()
         self._recorder = recorder
         modules.listen(self)
@@ -203,23 +205,24 @@ class Trace(Calls):
         self._seen += 1
         self._add(AttentionCall(len(self._calls), self._stack.name, "self", operation, None, reason))
 
-    def _on_found(self, found: Found) -> None:
+    def _on_caught(self, caught: CaughtCall) -> None:
         if self._stack.foreign:
             return
         self._seen += 1
-        name = ".".join(part for part in (self._stack.name, found.inside) if part)
-        if found.how == "flex_attention":
+        name = ".".join(part for part in (self._stack.name, caught.inside) if part)
+        if caught.how == "flex_attention":
             self._say(_FLEX)
+        assert self._recorder is not None
         with observing():
-            kind = self._kind(found, name)
-            unpack(found, self._stack.module)
+            kind = kind_of(caught, name, self._recorder.origins)
+            unpack(caught, self._stack.module)
             if not self._choice.takes(name, kind):
                 return
-            call = self._call(found, name, kind)
+            call = self._call(caught, name, kind)
         if call is None:
             return
-        if self._gradients and found.output is not None:
-            self._pending.append((call, *found.output))
+        if self._gradients and caught.output is not None:
+            self._pending.append((call, *caught.output))
         self._add(call)
 
     def _add(self, call: AttentionCall) -> None:
@@ -228,23 +231,23 @@ class Trace(Calls):
         else:
             self._on_call(call)
 
-    def _call(self, found: Found, name: str, kind: str) -> AttentionCall | None:
+    def _call(self, caught: CaughtCall, name: str, kind: str) -> AttentionCall | None:
         """A new call; ``None`` for a further step of one that is there."""
         assert self._recorder is not None
         index = len(self._calls) if self._on_call is None else self._seen - 1
         try:
-            problem = problem_of(found, self._recorder.masks)
-            reason = found.doubt or doubt(problem, found.context, found.compare, found.eps)
-            if self._stitch and self._continues(problem, found.lse, name, kind, reason):
+            problem = problem_of(caught, self._recorder.masks)
+            reason = caught.doubt or doubt(problem, caught.context, caught.compare, caught.eps)
+            if self._stitch and self._continues(problem, caught.lse, name, kind, reason):
                 return None
             kept = self._keeper.keep(problem)
-            call = AttentionCall(index, name, kind, found.how, None, reason)
-            call.set_problem(kept, found.lse)
+            call = AttentionCall(index, name, kind, caught.how, None, reason)
+            call.set_problem(kept, caught.lse)
         except Exception as error:
             what = str(error) if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
-            return AttentionCall(index, name, kind, found.how, None, what)
+            return AttentionCall(index, name, kind, caught.how, None, what)
         if self._stitch:
-            self._stitched[name, kind] = (call, Stitched(kept, found.lse))
+            self._stitched[name, kind] = (call, Stitched(kept, caught.lse))
         return call
 
     def _continues(
@@ -266,20 +269,6 @@ class Trace(Calls):
 
     def _offloaded(self, problem: Problem, lse: Tensor | None) -> tuple[Problem, Tensor | None]:
         return (self._keeper.keep(problem), lse) if self._offload == "disk" else (problem, lse)
-
-    def _kind(self, found: Found, name: str) -> str:
-        assert self._recorder is not None
-        if found.cross is not None:
-            return "cross" if found.cross else "self"
-        origins = self._recorder.origins
-        query, key = origins.get(found.query), origins.get(found.key)
-        if query and key:
-            return "self" if set(query) & set(key) else "cross"
-        if _CROSS.search(name):
-            return "cross"
-        _, _, queries, _ = found.query.shape
-        keys = found.key.shape[2]
-        return "self" if queries == keys or found.causal or queries == 1 else "cross"
 
     # --- gradients --------------------------------------------------------------------------------
 
@@ -309,9 +298,9 @@ class _Receiver:
         self._call, self._view = call, view
 
     def __call__(self, gradient: Tensor) -> None:
-        found = self._view(gradient.detach())
+        share = self._view(gradient.detach())
         before = self._call.gradient
-        self._call.gradient = found.clone() if before is None else before + found
+        self._call.gradient = share.clone() if before is None else before + share
 
 
 def _name_of(model: Any) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sightline.backends.problem import Problem
+from sightline.backends import Problem
 
 _SAMPLED = 5
 

@@ -33,42 +33,42 @@ class ByStorage(Generic[Value]):
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._found: dict[int, tuple[StorageWeakRef, Value]] = {}
+        self._entries: dict[int, tuple[StorageWeakRef, Value]] = {}
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._entries)
 
     def get(self, tensor: Tensor) -> Value | None:
         """The value of the storage that the tensor lies in."""
-        if not self._found:
+        if not self._entries:
             return None
-        found = self._found.get(address(tensor))
-        return None if found is None else found[1]
+        entry = self._entries.get(address(tensor))
+        return None if entry is None else entry[1]
 
     def set(self, tensor: Tensor, value: Value) -> None:
         """Remembers a value for the storage that the tensor lies in."""
-        if len(self._found) >= self._limit:
+        if len(self._entries) >= self._limit:
             self._make_room()
         key = address(tensor)
-        self._found.pop(key, None)
-        self._found[key] = (StorageWeakRef(tensor.untyped_storage()), value)
+        self._entries.pop(key, None)
+        self._entries[key] = (StorageWeakRef(tensor.untyped_storage()), value)
 
     def drop(self, tensor: Tensor) -> None:
         """Forgets the storage that the tensor lies in."""
-        if self._found:
-            self._found.pop(address(tensor), None)
+        if self._entries:
+            self._entries.pop(address(tensor), None)
 
     def clear(self) -> None:
         """Forgets everything."""
-        self._found.clear()
+        self._entries.clear()
 
     def prune(self) -> None:
         """Forgets the storages that are gone."""
-        self._found = {key: entry for key, entry in self._found.items() if not entry[0].expired()}
+        self._entries = {key: entry for key, entry in self._entries.items() if not entry[0].expired()}
 
     def _make_room(self) -> None:
         """Leaves out what is gone, and the older half where that is not enough."""
         self.prune()
-        surplus = len(self._found) - self._limit // 2
-        for key in list(self._found)[: max(0, surplus)]:
-            del self._found[key]
+        surplus = len(self._entries) - self._limit // 2
+        for key in list(self._entries)[: max(0, surplus)]:
+            del self._entries[key]

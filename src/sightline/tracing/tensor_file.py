@@ -40,6 +40,12 @@ class TensorFileError(ValueError):
     """A file that is no sound safetensors file."""
 
 
+def need(holds: bool, message: str) -> None:
+    """Raises TensorFileError with this message unless it holds."""
+    if not holds:
+        raise TensorFileError(message)
+
+
 def write_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
     """Writes tensors and metadata to ``path``; returns the number of bytes."""
     with open(path, "wb") as file:
@@ -126,10 +132,10 @@ def _parsed(text: bytes) -> dict[str, Any]:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    named = dict(pairs)
+    if len(named) != len(pairs):
         raise ValueError("a name comes twice")
-    return found
+    return named
 
 
 def _metadata(given: Any) -> dict[str, str]:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sightline.backends.problem import Problem
-from sightline.backends.stages import Block, compute_dtype, logits, product
+from sightline.backends import MatrixBlock, Problem
+from sightline.backends.grouped import grouped_product
+from sightline.backends.schedule import Place
 
 _ROWS = 4
 _ALL = slice(None)
@@ -92,7 +93,7 @@ def _context(problem: Problem, rows: slice) -> tuple[Tensor, Tensor | None, floa
     The second is ``None`` if all of them do.
     """
     assert problem.value is not None
-    masked = logits(problem, Block(_ALL, rows, slice(0, problem.shape[3])))
+    masked = MatrixBlock(problem, Place(_ALL, rows, slice(0, problem.shape[3]))).masked
     top = masked.amax(-1)
     largest = _largest(top)
     seen = None
@@ -105,5 +106,4 @@ def _context(problem: Problem, rows: slice) -> tuple[Tensor, Tensor | None, floa
     weights = masked.softmax(-1)[..., : problem.shape[3]]
     if seen is not None:
         weights = weights.masked_fill(~seen[..., None], 0)
-    value = problem.value.to(compute_dtype(problem))
-    return product(problem, weights, value), seen, largest
+    return grouped_product(weights, problem.value.to(weights.dtype)), seen, largest

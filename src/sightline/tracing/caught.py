@@ -14,7 +14,7 @@ DROPOUT = "dropout is active: the matrix shows the weights before dropout, the m
 
 
 @dataclass
-class Found:
+class CaughtCall:
     """One attention call.
 
     Attributes:

@@ -1,0 +1,28 @@
+"""Dropout of weights: it leaves the matrix as it was, and a doubt about the call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sightline.tracing.eager.followed import FollowedScores
+from sightline.tracing.storage import is_plain
+
+
+def drawn(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
+    """A random mask."""
+    if is_plain(args[0]):
+        followed.random.set(args[0], True)
+
+
+def dropped(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
+    """native_dropout."""
+    known = followed.get(args[0])
+    if known is None or not isinstance(out, tuple):
+        return
+    scores, axes = known
+    if scores.stage != "weights":
+        scores = scores.altered("dropped")
+    elif len(args) < 3 or args[2] is not False:
+        scores = replace(scores, dropout=True)
+    followed.pass_on(out[0], args[0], axes, scores)

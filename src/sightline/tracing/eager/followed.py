@@ -1,0 +1,126 @@
+"""The scores and weights that are being followed, found by the storage that they lie in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from sightline.tracing.caught import CaughtCall
+from sightline.tracing.layout import NOTHING, Axes, Placement
+from sightline.tracing.scores import Scores
+from sightline.tracing.storage import ByStorage, is_plain
+
+#: Scores that are followed at a time: those of a layer, and some that turn out to be none.
+_FOLLOWED = 24
+
+
+class KnownScores(NamedTuple):
+    """Scores, and how they lie in a storage."""
+
+    placement: Placement
+    scores: Scores
+
+
+class FollowedScores:
+    """What is known about a stream of operations that may come to softmax(q·kᵀ)·v.
+
+    Args:
+        is_weight: whether a tensor is one of the model's parameters or buffers: x · weights is no q·kᵀ.
+        heads: the number of heads that the running module says it has, or ``None``.
+        emit: takes each call that comes to its end.
+    """
+
+    def __init__(
+        self,
+        is_weight: Callable[[Tensor], bool],
+        heads: Callable[[], int | None],
+        emit: Callable[[CaughtCall], None],
+    ) -> None:
+        self.is_weight, self.heads, self.emit = is_weight, heads, emit
+        #: Whether a storage holds a random mask.
+        self.random: ByStorage[bool] = ByStorage(_FOLLOWED)
+        self._known: ByStorage[KnownScores] = ByStorage(_FOLLOWED)
+
+    def clear(self) -> None:
+        """Lets go of everything that is being followed."""
+        self._known.clear()
+        self.random.clear()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being followed."""
+        return not len(self._known)
+
+    def follows(self, tensor: Tensor) -> bool:
+        """Whether anything is known about the tensor."""
+        return self._known.get(tensor) is not None
+
+    def let_go(self) -> None:
+        """Forgets what nobody can use any more."""
+        self._known.prune()
+
+    def get(self, tensor: Any) -> tuple[Scores, Axes] | None:
+        """What is known about a tensor, as it lies."""
+        if not is_plain(tensor):
+            return None
+        known = self._known.get(tensor)
+        if known is None:
+            return None
+        axes = known.placement.axes_of(tensor)
+        if axes is None:
+            if known.scores.stage != "weights":
+                return None
+            return known.scores.altered("cut up"), plain_axes(tensor.dim())
+        scores = known.scores
+        if tensor.dim() == 4 and scores.given is None and scores.stage == "scores":
+            scores = replace(scores, given=(tensor.shape[0], tensor.shape[1]))
+        return scores, axes
+
+    def set(self, tensor: Tensor, scores: Scores, axes: Axes) -> None:
+        """Follows a tensor."""
+        self._known.set(tensor, KnownScores(Placement.of(tensor, axes), scores))
+
+    def pass_on(self, out: Tensor, before: Tensor, axes: Axes, scores: Scores) -> None:
+        """Follows the result of an operation that keeps the axes."""
+        if not is_plain(out):
+            return
+        if out.numel() != before.numel() or out.dim() < before.dim():
+            self._known.drop(out)
+            return
+        self.set(out, scores, (NOTHING,) * (out.dim() - before.dim()) + axes)
+
+    def other(self, name: str, tensors: list[Tensor], out: Any, written: bool) -> None:
+        """An operation that has no place in attention."""
+        if written:
+            known = self.get(tensors[0]) if tensors else None
+            if known is not None:
+                self.set(tensors[0], known[0].altered(f"changed by {name}"), known[1])
+            return
+        if not is_plain(out):
+            return
+        for tensor in tensors:
+            known = self.get(tensor)
+            if known and known[0].stage == "weights" and out.numel() == tensor.numel() and out.dim() > 1:
+                if not self.follows(out):  # no view
+                    self.set(out, known[0].altered(f"changed by {name}"), plain_axes(out.dim()))
+                return
+
+
+def plain_axes(dims: int) -> Axes:
+    """Axes of which nothing is known."""
+    return (NOTHING,) * dims
+
+
+def number_of(value: Any) -> float | None:
+    """A Python number, or that of a tensor with one entry."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        return float(value)
+    if is_plain(value) and value.dim() == 0 and not math.isnan(number := float(value)):
+        return number
+    return None

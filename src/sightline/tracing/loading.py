@@ -1,0 +1,104 @@
+"""A saved trace is read back: whatever a file says of itself is checked before it is used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sightline.tracing.call import AttentionCall
+from sightline.tracing.calls import Calls
+from sightline.tracing.media import Picture, Sound
+from sightline.tracing.saving import FORMAT
+from sightline.tracing.stored_problem import read_problem
+from sightline.tracing.tensor_file import TensorFileError, map_file, need
+
+
+class SavedTrace(Calls):
+    """A trace that was read from a file: its calls, without its model.
+
+    Attributes:
+        versions: what it was made with: {"sightline": ..., "torch": ...}.
+    """
+
+    versions: dict[str, str]
+
+
+def load(path: Path) -> SavedTrace:
+    """Reads a saved trace; see :func:`sightline.load_trace`."""
+    try:
+        mapped, metadata = map_file(path)
+        if "sightline_trace" not in metadata:
+            raise TensorFileError("it is a safetensors file, but no trace")
+        return _trace(_json(metadata["sightline_trace"]), mapped)
+    except TensorFileError as error:
+        raise ValueError(f"{path}: is no sound trace: {error}.") from None
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise TensorFileError("its description is no JSON") from None
+
+
+def _trace(about: Any, mapped: dict[str, Tensor]) -> SavedTrace:
+    need(isinstance(about, dict) and type(about.get("format")) is int, "its description lacks a format")
+    if about["format"] > FORMAT:
+        raise TensorFileError(
+            f"it has format {about['format']}, this version of Sightline reads up to {FORMAT}. "
+            "Install a later Sightline"
+        )
+    need(about["format"] == FORMAT, f"there is no format {about['format']}")
+    calls, tokens, notices = about.get("calls"), about.get("tokens"), about.get("notices", [])
+    need(isinstance(calls, list), "its calls are no list")
+    need(tokens is None or _strings(tokens), "its tokens are no strings")
+    need(_strings(notices), "its notices are no strings")
+    versions = about.get("versions", {})
+    need(isinstance(versions, dict) and _strings(list(versions.values())), "its versions are no strings")
+    trace = SavedTrace([_call(i, one, mapped) for i, one in enumerate(calls)], str(about.get("model", "")))
+    trace.tokens, trace.notices, trace.versions = tokens, notices, versions
+    trace.medium = _medium(about.get("medium"), mapped.get("medium"))
+    return trace
+
+
+def _medium(about: Any, numbers: Tensor | None) -> Picture | Sound | None:
+    if about is None:
+        return None
+    need(isinstance(about, dict) and numbers is not None, "its image or sound is missing")
+    assert numbers is not None
+    kind = about.get("kind")
+    names = {"image": ("rows", "columns", "first"), "sound": ("first", "count", "seconds")}.get(kind)
+    need(names is not None, "its medium is neither image nor sound")
+    assert names is not None
+    need(
+        all(type(about.get(n)) is int or (n == "seconds" and type(about.get(n)) is float) for n in names),
+        f"its {kind} is not described",
+    )
+    try:
+        given = {name: about[name] for name in names}
+        return Picture(numbers, **given) if kind == "image" else Sound(numbers, **given)
+    except ValueError as error:
+        raise TensorFileError(f"its {kind} is not sound: {error}") from None
+
+
+def _call(index: int, about: Any, mapped: dict[str, Tensor]) -> AttentionCall:
+    where = f"call {index}"
+    need(isinstance(about, dict), f"{where} is no object")
+    need(_strings([about.get(n) for n in ("name", "kind", "how")]), f"{where} lacks its name, kind or how")
+    need(about["kind"] in ("self", "cross"), f"{where} is of an unknown kind")
+    reason = about.get("reason")
+    need(reason is None or isinstance(reason, str), f"{where} has a reason that is no text")
+    call = AttentionCall(index, about["name"], about["kind"], about["how"], None, reason)
+    if "tensors" not in about:
+        need(reason is not None, f"{where} has no tensors")
+        return call
+    problem, lse, call.gradient = read_problem(where, about, mapped)
+    call.set_problem(problem, lse)
+    return call
+
+
+def _strings(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)

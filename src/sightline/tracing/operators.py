@@ -1,0 +1,85 @@
+"""PyTorch's operators, each looked at once: what the recorder does when it sees one run."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+
+from sightline.tracing import fused
+from sightline.tracing.eager.watched import BEGINS, WATCHED
+from sightline.tracing.flex import flex_attention
+from sightline.tracing.fused import Reader
+
+aten = torch.ops.aten
+
+# Where a product has what is projected and the weights.
+_PROJECTIONS = {
+    aten.addmm.default: (1, 2),
+    aten.mm.default: (0, 1),
+    aten.linear.default: (0, 1),
+    aten.convolution.default: (0, 1),
+    aten.bmm.default: (0, 1),
+}
+_JOINS = {aten.cat.default, aten.stack.default}
+
+
+class Operator:
+    """What is to be done with an operator; settled once."""
+
+    __slots__ = (
+        "composite", "dull", "eager", "fused", "joins", "name", "op", "projection", "starts", "view",
+        "written",
+    )  # fmt: skip
+
+    def __init__(self, op: Any) -> None:
+        self.op = op  # held, so that its id stays its own
+        self.name = str(op)
+        self.fused = _fused().get(op)
+        self.eager = WATCHED.get(op)
+        self.projection = _PROJECTIONS.get(op)
+        self.joins = op in _JOINS
+        # What may begin something, whether or not anything is being followed.
+        self.starts = self.projection is not None or self.eager in BEGINS
+        self.composite = _is_composite(op)
+        schema = getattr(op, "_schema", None)
+        self.written = schema is not None and schema.is_mutable
+        self.view = (
+            schema is not None
+            and not self.written
+            and any(argument.alias_info is not None for argument in schema.arguments)
+        )
+        #: Whether there is nothing to see while nothing is being followed.
+        self.dull = not (self.written or self.starts or self.composite or self.fused)
+
+
+#: By the id of the operator: hashing one is a Python call.
+_operators: dict[int, Operator] = {}
+
+
+def operator_of(op: Any) -> Operator:
+    """What is to be done with an operator of PyTorch's."""
+    known = _operators.get(id(op))
+    if known is None:
+        known = _operators[id(op)] = Operator(op)
+    return known
+
+
+@functools.cache
+def _fused() -> dict[Any, Reader]:
+    return fused.operators() | {torch.ops.higher_order.flex_attention: flex_attention}
+
+
+def _is_composite(op: Any) -> bool:
+    """Whether an operator is nothing but others. In inference mode such come here whole.
+
+    Those that PyTorch itself makes views of (``chunk``, ``narrow``) count as one: their parts must not.
+    """
+    if not isinstance(op, torch._ops.OpOverload):
+        return False
+    name = op.name()
+    return torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd") and not any(
+        torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
+        for key in ("CPU", "CUDA", "ADInplaceOrView")
+    )
