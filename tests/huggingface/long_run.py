@@ -10,17 +10,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import sightline.huggingface  # noqa: F401  (registers "sightline")
 from sightline.bench.resident import forget_peak, resident
+from sightline.matrix import AttentionMatrix, Readouts
 
 HEAD = 1
 ROWS = 12
-LAST = 32  # of the queries, one in so many, the last ones, gets its denominator anew over all keys
+LAST = 32  # the last 1/32 of the queries get their denominators anew, over all keys
 BLOCK = 64
 
 
@@ -47,14 +47,14 @@ def main() -> None:
     forward = time.process_time() - start
     matrix = out.attentions[1][:, HEAD : HEAD + 1]
     start = time.process_time()
-    found = matrix.readouts("entropy", "received", topk=8)
+    read = matrix.readouts("entropy", "received", topk=8)
     readouts = time.process_time() - start
     peak = resident("VmHWM") - before
     figures = {"peak": peak, "forward": forward, "readouts": readouts}
-    print(json.dumps(figures | deviations(matrix, found)))
+    print(json.dumps(figures | deviations(matrix, read)))
 
 
-def deviations(matrix: Any, found: Any) -> dict[str, float]:
+def deviations(matrix: AttentionMatrix, read: Readouts) -> dict[str, float]:
     """The largest relative deviations from float64 computed from the head's own queries and keys."""
     problem = matrix.problem
     query, key = problem.query[0, 0].double() * problem.scale, problem.key[0, 0].double()
@@ -65,8 +65,8 @@ def deviations(matrix: Any, found: Any) -> dict[str, float]:
         apart = (got.double() - true).abs() / true.abs().clamp(min=1e-30)
         off[name] = max(off[name], float(apart.max()))
 
-    values, places = (each[0, 0] for each in found.topk)
-    entropy, received, lse = found.entropy[0, 0], found.received[0, 0], matrix.lse[0, 0]
+    values, places = (each[0, 0] for each in read.topk)
+    entropy, received, lse = read.entropy[0, 0], read.received[0, 0], matrix.lse[0, 0]
     for row in torch.linspace(8, n - 1, ROWS).long().tolist():
         logs = (key[: row + 1] @ query[row]).log_softmax(0)
         worse("entropy", entropy[row], -(logs.exp() * logs).sum())

@@ -136,8 +136,8 @@ def test_wrong_masks(mask: Tensor, error: type[Exception], message: str) -> None
 
 
 @pytest.mark.parametrize("name", ["block_indices", "sinks"])
-def test_terms_without_a_counterpart_are_refused(name: str) -> None:
-    with pytest.raises(NotImplementedError, match=rf'does not know .*\({name}\).*"eager"'):
+def test_terms_without_a_counterpart_are_errors(name: str) -> None:
+    with pytest.raises(NotImplementedError, match=rf'does not support .*\({name}\).*"eager"'):
         sightline_attention(Layer(), *inputs(), None, **{name: torch.zeros(1)})
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not AVAILABLE, reason="peaks are read from Linux
 
 
 def figures(tokens, size):
-    """What the program found; its peak in MB."""
+    """The program's results; its peak in MB."""
     # glibc keeps freed memory below its mmap threshold, which it raises by itself unless it is given.
     run = subprocess.run(
         [sys.executable, PROGRAM, str(tokens), *map(str, SIZES[size])],
@@ -31,27 +31,27 @@ def figures(tokens, size):
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout)
-    print(found)  # pytest -s shows it
-    return found
+    results = json.loads(run.stdout)
+    print(results)  # pytest -s shows it
+    return results
 
 
-def check_exact(found):
+def check_exact(results):
     for name in ("entropy", "top", "place", "lse", "last", "received"):
-        assert found[name] < 2e-5, name
-    assert found["total"] < 1e-5  # every query gives away 1
+        assert results[name] < 2e-5, name
+    assert results["total"] < 1e-5  # every query gives away 1
 
 
 def test_16384_tokens():
-    found = figures(16_384, "bfloat16")
-    check_exact(found)
+    results = figures(16_384, "bfloat16")
+    check_exact(results)
     # A token takes 8.7 kB, most of it Transformers' own. The weights of the two layers would take 4 GB.
-    assert found["peak"] * 2**20 < 12_000 * 16_384
+    assert results["peak"] * 2**20 < 12_000 * 16_384
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_131072_tokens(size):
-    found = figures(131_072, size)
-    check_exact(found)
-    assert found["peak"] * 2**20 < 1.5e9
+    results = figures(131_072, size)
+    check_exact(results)
+    assert results["peak"] * 2**20 < 1.5e9

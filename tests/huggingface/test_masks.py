@@ -88,7 +88,7 @@ def test_masks_shorter_than_a_static_cache() -> None:
 
 
 def test_an_offset_that_changes_later_does_not_change_the_mask() -> None:
-    """A static cache hands out its own counter, and counts on in place."""
+    """A static cache passes its own counter, and goes on counting in place."""
     counter = torch.tensor(3)
     mask = sightline_mask(1, 2, 8, q_offset=counter)
     assert isinstance(mask, RangeMask)
@@ -117,7 +117,7 @@ def test_nothing_there(lengths: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("block", [1, 60, 1 << 24])
 def test_unknown_functions_are_tried(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    """Ranges are found where there are some, by blocks of rows; anything else stays a dense tensor."""
+    """Ranges are recognised by blocks of rows; anything else stays a dense tensor."""
     monkeypatch.setattr(mask_module, "_BLOCK", block)
     images = torch.tensor([[-1, 0, 0, 0, -1, 1, 1, -1, -1, -1, -1]] * B)
     prefix = or_masks(causal_mask_function, blockwise_overlay(images))

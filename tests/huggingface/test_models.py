@@ -49,7 +49,7 @@ def test_output_equals_eager_at_real_tokens(name: str, side: str) -> None:
     inputs = arguments(name, tokens(B, N), mask)
     with torch.no_grad():
         actual, expected = first_output(ours(**inputs)), first_output(eager(**inputs))
-    # Rows of padding may differ: eager looks around evenly where there is nothing to look at.
+    # Rows of padding may differ: eager looks at all keys evenly where there is nothing to look at.
     real = torch.ones(actual.shape[:2], dtype=torch.bool) if name in SEQ2SEQS else mask.bool()
     assert_equal(actual[real], expected[real])
     assert not actual.isnan().any()
@@ -143,7 +143,7 @@ def test_bfloat16(name: str) -> None:
         actual = first_output(ours.bfloat16()(**inputs))[real]
         expected = first_output(eager.bfloat16()(**inputs))[real]
     assert actual.dtype == torch.bfloat16
-    # No further from the float32 model than eager is in bfloat16, give or take rounding.
+    # No farther from the float32 model than eager is in bfloat16, up to rounding.
     assert (actual - exact).abs().mean() <= 1.5 * (expected - exact).abs().mean() + 1e-3
 
 
@@ -156,7 +156,7 @@ def test_packed_sequences_stay_apart(name: str) -> None:
         packed = ours(ids, position_ids=positions, use_cache=False).logits
         assert_equal(packed, eager(ids, position_ids=positions, use_cache=False).logits)
         alone = ours(ids[:, 6:10], use_cache=False).logits
-    if name != "gpt_oss":  # which does not tell its masks about positions, under eager neither
+    if name != "gpt_oss":  # whose masks do not know about positions, not even under eager
         assert_equal(packed[:, 6:10], alone)
 
 

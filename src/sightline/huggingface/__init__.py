@@ -1,8 +1,8 @@
 """Sightline as an attention implementation of Hugging Face Transformers.
 
 Importing this module registers two functions under the name ``"sightline"``: the attention itself, and the
-one that says who may look at whom. Both are needed: without the second, Transformers passes no mask at all
-and padding is looked at, without an error.
+one that says which keys each query may look at. Both are needed: without the second, Transformers passes no
+mask at all, and padding is looked at without an error.
 
 Example:
     >>> import sightline.huggingface

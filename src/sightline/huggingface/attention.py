@@ -18,10 +18,11 @@ try:
     from transformers.utils import output_capturing
 
     collector: Any = output_capturing._active_collector
-except (ImportError, AttributeError):  # a version that records outputs otherwise: see _asked_for_weights
+except (ImportError, AttributeError):  # a version that records outputs otherwise: see _weights_wanted
     collector = None
 
-# What a family passes that changes its attention and has no counterpart here: an error, not a wrong result.
+# Arguments of some families that change their attention and have no counterpart here: an error is better than
+# a wrong result.
 _UNKNOWN_TERMS = {
     "block_indices": "block-sparse attention",  # MiniMax-M3
     "sinks": "a sink for each query",  # Inkling 2
@@ -46,51 +47,45 @@ def sightline_attention(
     """Attention as Transformers' ``eager`` defines it: ``softmax(cap(scaling · q·k) + bias) · v``.
 
     Args:
-        module: the calling layer: says whether it trains, and whether it is causal if there is no mask.
-        query: [B,H,N,D].
-        key: [B,G,M,D], not repeated.
-        value: [B,G,M,E].
-        attention_mask: bool (True = may look), float (added to the scores), or ``None``: then causal if
-            ``is_causal``, or else the module, says so and N > 1, counted from the first key.
+        module: the calling layer; it says whether it trains, and, if there is no mask, whether it is causal.
+        query, key, value: [B,H,N,D], [B,G,M,D] and [B,G,M,E]; heads are not repeated.
+        attention_mask: bool (True = may look), float (added to the scores), or ``None``: then causal, counted
+            from the first key, if N > 1 and ``is_causal`` (or, without it, the module) says so.
         dropout: applied in training only, and never to the recorded weights.
-        scaling: what q·k is multiplied with; 1/√D if not given.
+        scaling: the factor of q·k; default 1/√D.
         softcap: Gemma 2's cap on the scaled scores.
         s_aux: [H] attention sinks, in the denominator only.
         position_bias: [1|B,H,N,M] float, T5's relative position bias.
         indices: [B,N,K], the only keys that a query may look at (DeepSeek's sparse attention).
-        kwargs: what else Transformers passes on. ``sliding_window`` is one of them and is already part of
-            the mask.
+        kwargs: whatever else Transformers passes; ``sliding_window`` among it is already part of the mask.
 
     Returns:
         The context [B,N,H,E], contiguous, and an AttentionMatrix [B,H,N,M] if the model was asked for
-        attentions, otherwise ``None``. Rows with nothing to look at are 0, where ``eager`` gives the mean
-        of all values.
+        attentions, otherwise ``None``. Rows with nothing to look at are 0, where ``eager`` gives the mean of
+        all values.
 
     Raises:
         NotImplementedError: for paged caches, block-sparse attention and sinks of single queries.
         TypeError: for a mask that is neither bool nor float.
     """
-    _refuse_what_is_not_supported(kwargs)
-    asked = _asked_for_weights(module, kwargs)
-    if asked:
-        key, value, attention_mask, s_aux = _kept(key), _kept(value), _kept(attention_mask), _kept(s_aux)
+    _check_supported(kwargs)
+    wanted = _weights_wanted(module, kwargs)
+    if wanted:
+        key, value, attention_mask, s_aux = map(_protected, (key, value, attention_mask, s_aux))
     batch = max(query.shape[0], key.shape[0])  # learned queries may come once for the whole batch
     query, key, value = (tensor.expand(batch, -1, -1, -1) for tensor in (query, key, value))
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
-    mask, bias = _mask_and_bias(attention_mask, position_bias, query, is_causal)
-    if indices is not None:
-        chosen = _only(indices, key.shape[2])
-        mask = chosen if mask is None else mask & chosen
+    mask, bias = _mask_and_bias(attention_mask, position_bias, query.shape[2], is_causal)
     terms: dict[str, Any] = {
-        "mask": mask,
+        "mask": mask if indices is None else _only(indices, key.shape[2], mask),
         "bias": bias,
         "scale": scaling,
         "softcap": softcap,
         "sinks": None if s_aux is None else s_aux.reshape(-1),
         "dropout": dropout if module.training else 0.0,
     }
-    if asked:
+    if wanted:
         context, matrix = attention(query, key, value, **terms, return_matrix=True)
     else:
         context, matrix = attention(query, key, value, **terms), None
@@ -98,13 +93,12 @@ def sightline_attention(
 
 
 def _mask_and_bias(
-    attention_mask: Tensor | None, position_bias: Tensor | None, query: Tensor, is_causal: bool
+    attention_mask: Tensor | None, position_bias: Tensor | None, queries: int, is_causal: bool
 ) -> tuple[Mask | None, Tensor | None]:
-    """What Transformers passes as one mask, told apart: who may look, and how it is weighed."""
+    """Splits what Transformers passes as one mask: who may look, and what is added to the scores."""
     if attention_mask is None:
-        # As under sdpa: one query is a decoding step and sees all; more start at the first key.
-        mask = causal(align="top-left") if is_causal and query.shape[2] > 1 else None
-        return mask, position_bias
+        # As under sdpa: one query is a decoding step and sees all; more of them start at the first key.
+        return causal(align="top-left") if is_causal and queries > 1 else None, position_bias
     if isinstance(attention_mask, RangeMask):
         return as_sightline(attention_mask), position_bias
     if attention_mask.dtype == torch.bool:
@@ -117,18 +111,19 @@ def _mask_and_bias(
     )
 
 
-def _only(indices: Tensor, keys: int) -> Mask:
-    """[B,1,N,M]: True at the K keys that are listed for a query."""
+def _only(indices: Tensor, keys: int, mask: Mask | None) -> Mask:
+    """The mask, restricted to the K keys that ``indices`` [B,N,K] lists for each query."""
     b, n, _ = indices.shape
     seen = torch.zeros((b, n, keys), dtype=torch.bool, device=indices.device)
-    return dense(seen.scatter(-1, indices.long(), True)[:, None])
+    listed = dense(seen.scatter(-1, indices.long(), True)[:, None])
+    return listed if mask is None else mask & listed
 
 
-def _asked_for_weights(module: nn.Module, kwargs: dict[str, Any]) -> bool:
-    """Whether somebody will read the weights, so that nothing is kept alive or copied in vain.
+def _weights_wanted(module: nn.Module, kwargs: dict[str, Any]) -> bool:
+    """Whether somebody will read the weights: otherwise nothing is kept alive or copied.
 
     Transformers records them with hooks on the layers while a collector is active; a few older models
-    collect them themselves and say so with an argument or in their configuration.
+    collect them themselves and say so in an argument or in their configuration.
     """
     if kwargs.get("output_attentions") or collector is None:
         return True
@@ -137,22 +132,23 @@ def _asked_for_weights(module: nn.Module, kwargs: dict[str, Any]) -> bool:
     return any(name.endswith("attentions") for name in collector.get() or ())
 
 
-def _kept(tensor: Any) -> Any:
-    """A tensor that stays as it is now: copied if it is likely to be written in place, as key caches are.
+def _protected(tensor: Any) -> Any:
+    """A tensor that will not change: a copy if it is likely to be written in place, as key caches are.
 
     A matrix reads its keys when it is asked, perhaps many tokens later. Static caches write each new key
-    into the tensor that was passed here; dynamic ones make new tensors and need no copy. What has been
-    written before may be written again, and parameters are, by the optimizer.
+    into the tensor that was passed here; dynamic ones make new tensors and need no copy. A tensor that has
+    been written in place may be written again, and the optimizer writes into parameters.
     """
     if not isinstance(tensor, Tensor) or isinstance(tensor, RangeMask):
         return tensor
     if isinstance(tensor, nn.Parameter):
         return tensor.clone()
-    # Tensors made under inference_mode do not count how often they were written.
+    # Tensors made in inference mode do not count how often they were written.
     return tensor.clone() if tensor.is_inference() or tensor._version > 0 else tensor
 
 
-def _refuse_what_is_not_supported(kwargs: dict[str, Any]) -> None:
+def _check_supported(kwargs: dict[str, Any]) -> None:
+    """Raises for arguments that change the attention and have no counterpart here."""
     if kwargs.get("cache") is not None:
         raise NotImplementedError(
             'attn_implementation="sightline" does not read paged caches (continuous batching). '
@@ -161,6 +157,6 @@ def _refuse_what_is_not_supported(kwargs: dict[str, Any]) -> None:
     for name, what in _UNKNOWN_TERMS.items():
         if kwargs.get(name) is not None:
             raise NotImplementedError(
-                f'attn_implementation="sightline" does not know {what} ({name}), which this model uses. '
+                f'attn_implementation="sightline" does not support {what} ({name}), which this model uses. '
                 'Load it with attn_implementation="eager".'
             )

@@ -21,9 +21,9 @@ from transformers.utils.import_utils import is_tracing
 from sightline.huggingface.pattern import edges_agree, ranges_of
 from sightline.huggingface.range_mask import RangeMask
 
-theirs: Any = masking_utils  # annotated more narrowly than it is used: offsets may be tensors
+theirs: Any = masking_utils  # its annotations are narrower than its use: offsets may be tensors
 logger = logging.get_logger(__name__)
-_BLOCK = 1 << 24  # mask entries that are looked at together when a pattern has to be found by trying it
+_BLOCK = 1 << 24  # the most mask entries that are evaluated at once where a pattern is not known
 
 
 def sightline_mask(
@@ -45,9 +45,9 @@ def sightline_mask(
     ``seen[b,0,i,j] = mask_function(b, 0, q_offset + i, kv_offset + j) and attention_mask[b, kv_offset + j]``
 
     Returns:
-        A :class:`RangeMask` [B,1,N,M] where every query sees one range of keys (besides padding); a plain
-        bool tensor where it does not, or while compiling; ``None`` for a mask that hides nothing and may
-        be left out. Models that were not written for bool masks get the float mask of ``eager``.
+        A :class:`RangeMask` [B,1,N,M] where every query sees one range of keys (apart from padding); a plain
+        bool tensor where it does not, or while compiling; ``None`` for a mask that hides nothing and may be
+        left out. Models that were not written for bool masks get the float mask of ``eager``.
 
     Example:
         >>> from sightline.huggingface import sightline_mask
@@ -68,19 +68,15 @@ def sightline_mask(
         return _tensor(theirs.eager_mask(**call, q_length=q_length, q_offset=q_offset, **kwargs))
     if is_tracing(attention_mask) or is_tracing(q_offset if isinstance(q_offset, Tensor) else None):
         return _dense(call, q_length, q_offset)
-
-    shape = (batch_size, 1, q_length, kv_length)
-    # The offset of a static cache is a tensor that the cache later changes in place: it is used up here.
-    position = (torch.arange(q_length, device=device) + q_offset)[None]
-    # A function of the user's own may be anything; and one row, as in decoding, is tried sooner than derived.
-    found = None if use_vmap or q_length == 1 else ranges_of(mask_function, position)
-    if found is None or not edges_agree(mask_function, position, found, kv_offset, kv_length, batch_size):
-        return _by_trying(call, q_length, q_offset)
-    low, high = ((bound - kv_offset).clamp(0, kv_length) for bound in found)
+    # One row, as in decoding, is evaluated faster than derived; a user's own function may be anything.
+    bounds = None if use_vmap or q_length == 1 else _bounds(call, q_length, q_offset)
+    if bounds is None:
+        return _evaluated(call, q_length, q_offset)
+    low, high = bounds
     keys = _padding(attention_mask, kv_length, kv_offset)
     if allow_is_bidirectional_skip and keys is None and bool((low == 0).all() & (high == kv_length).all()):
         return None
-    return RangeMask(low, high, keys, shape)
+    return RangeMask(low, high, keys, (batch_size, 1, q_length, kv_length))
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -88,8 +84,8 @@ def takes_bool_masks(config_class: type) -> bool:
     """Whether the models of a configuration go through the attention interface and know bool masks.
 
     Models written for ``sdpa`` or ``flex_attention`` do. The others add a float mask to their scores, in
-    their own code or in parts of it, and must get one. Models from outside Transformers are trusted: a
-    RangeMask that is added to scores says so.
+    all or in parts of their own code, and must get one. Models from outside Transformers are trusted: adding
+    a RangeMask to scores raises an error.
     """
     name = config_class.__module__.replace("configuration_", "modeling_")
     module = sys.modules.get(name)
@@ -98,11 +94,9 @@ def takes_bool_masks(config_class: type) -> bool:
 
 @cache
 def _family_takes_bool_masks(module: ModuleType) -> bool:
-    classes = [found for found in vars(module).values() if isinstance(found, type)]
+    classes = [kind for kind in vars(module).values() if isinstance(kind, type)]
     models: list[Any] = [
-        found
-        for found in classes
-        if PreTrainedModel in found.__bases__ and found.__module__ == module.__name__
+        kind for kind in classes if PreTrainedModel in kind.__bases__ and kind.__module__ == module.__name__
     ]
     if not all(model._can_set_attn_implementation() for model in models):
         logger.warning(
@@ -113,8 +107,20 @@ def _family_takes_bool_masks(module: ModuleType) -> bool:
     return all(model._supports_sdpa or model._supports_flex_attn for model in models)
 
 
+def _bounds(call: dict[str, Any], q_length: int, q_offset: int | Tensor) -> tuple[Tensor, Tensor] | None:
+    """The first key of each query and the one after its last; ``None`` if the mask function is not known."""
+    function, first, length = call["mask_function"], call["kv_offset"], call["kv_length"]
+    # A static cache later changes its offset, a tensor, in place: nothing here keeps it.
+    position = (torch.arange(q_length, device=call["device"]) + q_offset)[None]
+    bounds = ranges_of(function, position)
+    if bounds is None or not edges_agree(function, position, bounds, first, length, call["batch_size"]):
+        return None
+    low, high = ((bound - first).clamp(0, length) for bound in bounds)
+    return low, high
+
+
 def _dense(call: dict[str, Any], q_length: int, q_offset: int | Tensor) -> Tensor:
-    """[B,1,N,M] bool, by Transformers' own means."""
+    """[B,1,N,M] bool, computed by Transformers itself."""
     mask = theirs.sdpa_mask(**call, q_length=q_length, q_offset=q_offset, allow_is_causal_skip=False)
     assert isinstance(mask, Tensor)
     return mask
@@ -134,8 +140,8 @@ def _padding(attention_mask: Tensor | None, kv_length: int, kv_offset: int) -> T
     return None if bool(keys.all()) else keys.clone()  # the caller's tensor may change later
 
 
-def _by_trying(call: dict[str, Any], q_length: int, q_offset: int | Tensor) -> Tensor:
-    """The mask of a function that is not known: evaluated by blocks of rows, so that ranges stay ranges."""
+def _evaluated(call: dict[str, Any], q_length: int, q_offset: int | Tensor) -> Tensor:
+    """The mask of an unknown function, evaluated in blocks of rows; key ranges where its rows are ranges."""
     shape = (call["batch_size"], 1, q_length, call["kv_length"])
     if 0 in shape:
         return _dense(call, q_length, q_offset)

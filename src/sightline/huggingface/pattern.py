@@ -1,8 +1,8 @@
-"""Reads the ranges out of the mask functions of Transformers without calling them N x M times.
+"""Derives key ranges from the mask functions of Transformers without calling them N x M times.
 
 Transformers builds its masks from small functions ``f(batch, head, query, key) -> bool``, closures over a
-window, a chunk size or packed positions. For each known one the range of keys can be written down.
-What is written down is then checked at its edges against the function itself.
+window, a chunk size or packed positions. For each known one the range of keys can be written down; it is then
+checked at its edges against the function itself.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ def ranges_of(function: MaskFunction, position: Tensor) -> Ranges | None:
         return None
     try:
         return rule(position, **_closure(function))
-    except TypeError:  # other variables than in the version that the rule was written for
+    except TypeError:  # the closure has other variables than in the version that the rule was written for
         return None
 
 
 def edges_agree(
-    function: MaskFunction, position: Tensor, found: Ranges, kv_offset: int, kv_length: int, batch: int
+    function: MaskFunction, position: Tensor, bounds: Ranges, kv_offset: int, kv_length: int, batch: int
 ) -> bool:
-    """Whether the function says True just inside each range and False just outside, as it should."""
+    """Whether the function is True just inside each range and False just outside."""
     if kv_length == 0:
         return True
     first, last = kv_offset, kv_offset + kv_length - 1
-    low, high = (bound.clamp(first, last + 1) for bound in found)
+    low, high = (bound.clamp(first, last + 1) for bound in bounds)
     edges = torch.cat((low - 1, low, high - 1, high), dim=-1)  # outside, inside, inside, outside
     inside = torch.tensor([False, True, True, False], device=edges.device).repeat_interleave(low.shape[-1])
     entry = torch.arange(batch, device=edges.device)[:, None]
-    said = function(entry, torch.zeros_like(entry), position.repeat(1, 4), edges.clamp(first, last))
+    answers = function(entry, torch.zeros_like(entry), position.repeat(1, 4), edges.clamp(first, last))
     exists = (low < high).repeat(1, 4) & (edges >= first) & (edges <= last)  # an empty range has no edges
-    return not bool(((said != inside) & exists).any())
+    return not bool(((answers != inside) & exists).any())
 
 
 def _closure(function: MaskFunction) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _packed(position: Tensor, packed_sequence_mask: Tensor) -> Ranges | None:
 
 
 def _remapped(position: Tensor, mask_function: MaskFunction, position_ids: Tensor) -> Ranges | None:
-    """A function of the positions inside packed sequences; holds only inside the query's own sequence."""
+    """A function of the positions within packed sequences; it holds within the query's own sequence only."""
     inside = position_ids.gather(-1, position.expand(position_ids.shape[0], -1))
     ranges = ranges_of(mask_function, inside)
     if ranges is None:

@@ -1,9 +1,9 @@
-"""A boolean attention mask that passes for a tensor but is kept as key ranges.
+"""A boolean attention mask that passes for a tensor but is stored as key ranges.
 
-Transformers hands masks through model code that expects a [B,1,N,M] bool tensor: it asks for the shape,
+Transformers passes masks through model code that expects a [B,1,N,M] bool tensor: it asks for the shape,
 slices, moves, copies, inverts or concatenates. This one has the shape without the N x M numbers. Slicing
 rows, columns and batches, moving and copying keep it small; every other operation is done on the dense
-tensor that it stands for, so the answer is right and only as large as a plain mask would have been.
+tensor that it stands for, so the result is right, and no larger than a plain mask would have been.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class RangeMask(Tensor):
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        short = _SHORT_WAYS.get(func)
-        if short is not None and isinstance(args[0], RangeMask):
-            result = short(*args, **kwargs)
+        shortcut = _SHORTCUTS.get(func)
+        if shortcut is not None and isinstance(args[0], RangeMask):
+            result = shortcut(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        _refuse_wrong_use(func, args, kwargs)
+        _check_use(func, args, kwargs)
         args, kwargs = tree_map(_plain, (args, kwargs))
         return func(*args, **kwargs)
 
@@ -78,8 +78,8 @@ class RangeMask(Tensor):
 
 
 def as_sightline(mask: RangeMask) -> Mask:
-    """The same set in Sightline's own terms."""
-    # Not a method: torch.compile takes methods of tensors for tensor operations.
+    """The same set as one of Sightline's masks."""
+    # Not a method: torch.compile treats methods of tensors as tensor operations.
     of_rows = ranges(mask.low[:, None], mask.high[:, None])
     return of_rows if mask.keys is None else of_rows & dense(mask.keys[:, None, None])
 
@@ -88,8 +88,8 @@ def _plain(value: Any) -> Any:
     return value.dense() if isinstance(value, RangeMask) else value
 
 
-def _refuse_wrong_use(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Stops what would give a wrong answer without an error."""
+def _check_use(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raises for what would otherwise give a wrong result without an error."""
     if func._schema.is_mutable and isinstance(args[0], RangeMask):
         raise TypeError(
             f"attention mask: {func} would write into a Sightline mask, which is not stored as numbers. "
@@ -98,7 +98,7 @@ def _refuse_wrong_use(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if func.overloadpacket in _SUMS:
         tensors = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
         if any(tensor.is_floating_point() for tensor in tensors):
-            # Not a TypeError: Python's operators would replace it by one without this message.
+            # Not a TypeError: Python's operators would replace it with one without this message.
             raise RuntimeError(
                 "attention mask: this model adds its mask as if it held 0 and -inf, but under "
                 'attn_implementation="sightline" masks are bool (True = may look), as under "sdpa". '
@@ -139,12 +139,12 @@ def _sliced(
 
 
 def _narrow(bound: Tensor, axis: int, first: int, size: int, full: int) -> Tensor:
-    """A part of a bound along an axis, which may be of size 1 and stand for all."""
+    """A part of a bound along an axis, unless that has size 1 and stands for all."""
     return bound if bound.shape[axis] != full else bound.narrow(axis, first, size)
 
 
-# The operations whose result is again made of ranges.
-_SHORT_WAYS: dict[Any, Callable[..., Any]] = {
+# The operations whose result consists of ranges again.
+_SHORTCUTS: dict[Any, Callable[..., Any]] = {
     aten.detach.default: _same,
     aten.alias.default: _same,
     aten.clone.default: _same,

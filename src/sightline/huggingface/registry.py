@@ -1,4 +1,4 @@
-"""Enters Sightline in the two registers of Transformers."""
+"""Registers Sightline with Transformers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ NAME = "sightline"
 
 
 def register(name: str = NAME) -> None:
-    """Registers the attention and its mask function under ``name``; again does no harm.
+    """Registers the attention and its mask function under ``name``; doing so again is harmless.
 
     Args:
-        name: what ``attn_implementation=`` is then called.
+        name: what to give as ``attn_implementation=``.
 
     Raises:
-        RuntimeError: if Transformers does not list both afterwards. A name without a mask function would
-            let every model look at its padding.
+        RuntimeError: if Transformers does not list both afterwards. Without a mask function every model would
+            look at its padding.
 
     Example:
         >>> import sightline.huggingface
@@ -29,6 +29,6 @@ def register(name: str = NAME) -> None:
     AttentionMaskInterface.register(name, sightline_mask)
     if name not in ALL_ATTENTION_FUNCTIONS or name not in ALL_MASK_ATTENTION_FUNCTIONS:
         raise RuntimeError(
-            f"transformers did not take {name!r} into both its attention and its mask functions. "
+            f"transformers did not register {name!r} for both attention and masks. "
             "Without the mask function padding would be looked at; please report this."
         )

@@ -10,7 +10,7 @@ TESTED = "5.23"
 
 
 def check_transformers() -> None:
-    """Refuses to go on without a Transformers that has both interfaces that Sightline registers with.
+    """Raises unless Transformers is installed and has the two interfaces that Sightline registers with.
 
     Raises:
         ImportError: if transformers is missing or too old; the message says what to install.
@@ -31,7 +31,7 @@ def check_transformers() -> None:
 
 
 def missing_feature(modeling: ModuleType | None, masking: ModuleType | None) -> str | None:
-    """The first thing that Sightline needs and this Transformers lacks, if any."""
+    """The first thing that Sightline needs and this Transformers lacks; ``None`` if it has all."""
     if not hasattr(modeling, "AttentionInterface"):
         return "transformers.AttentionInterface"
     if not hasattr(masking, "AttentionMaskInterface"):
