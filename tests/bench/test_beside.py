@@ -19,12 +19,16 @@ from sightline.cli import main
 from sightline.common.errors import CommandError
 from sightline.models import (
     Decoder,
+    DecoderConfig,
     Encoder,
+    EncoderConfig,
     EncoderDecoder,
+    EncoderDecoderConfig,
     Model,
     SpeechEncoder,
-    TransformerConfig,
+    SpeechEncoderConfig,
     VisionEncoder,
+    VisionEncoderConfig,
 )
 from sightline.tasks.registry import find_task
 from sightline.tasks.task import Source
@@ -35,36 +39,43 @@ IDS = torch.randint(3, 40, (3, 9), generator=torch.Generator().manual_seed(1))
 TARGET = torch.randint(3, 40, (3, 6), generator=torch.Generator().manual_seed(2))
 
 
-def _config(**changes: Any) -> TransformerConfig:
-    sizes: dict[str, Any] = {"width": 24, "heads": 3, "layers": 2, "hidden": 40, "vocabulary": 40}
-    return TransformerConfig(**sizes, **changes)
+SIZES: dict[str, Any] = {"width": 24, "heads": 3, "layers": 2, "hidden": 40}
+TEXT: dict[str, Any] = {**SIZES, "vocabulary": 40}
 
 
 CASES: dict[str, tuple[Callable[[], Model], Callable[[Any], Tensor]]] = {
     "encoder": (
-        lambda: Encoder(_config(head="classification", classes=3)),
+        lambda: Encoder(EncoderConfig(**TEXT, head="classification", classes=3)),
         lambda model: model(IDS, lengths=LENGTHS),
     ),
     "post-norm encoder": (
-        lambda: Encoder(_config(norm_first=False, activation="relu", positions="none", norm_eps=1e-3)),
+        lambda: Encoder(
+            EncoderConfig(**TEXT, norm_first=False, activation="relu", positions="none", norm_eps=1e-3)
+        ),
         lambda model: model(IDS),
     ),
     "decoder": (
-        lambda: Decoder(_config(positions="learned", max_positions=16, window=16, activation="gelu_tanh")),
+        lambda: Decoder(
+            DecoderConfig(**TEXT, positions="learned", max_positions=16, window=16, activation="gelu_tanh")
+        ),
         lambda model: model(IDS),
     ),
     "encoder-decoder": (
-        lambda: EncoderDecoder(_config(positions="sinusoidal", start=1, end=2, pad=0)),
+        lambda: EncoderDecoder(EncoderDecoderConfig(**TEXT, positions="sinusoidal", start=1, end=2, pad=0)),
         lambda model: model(IDS, model.shifted(TARGET), source_lengths=LENGTHS),
     ),
     "vision": (
         lambda: VisionEncoder(
-            _config(image_size=8, patch_size=4, channels=1, head="classification", classes=3)
+            VisionEncoderConfig(
+                **SIZES, image_size=8, patch_size=4, channels=1, head="classification", classes=3
+            )
         ),
         lambda model: model(torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(3))),
     ),
     "speech": (
-        lambda: SpeechEncoder(_config(features=5, head="ctc", positions="sinusoidal", convolution=3)),
+        lambda: SpeechEncoder(
+            SpeechEncoderConfig(**TEXT, features=5, head="ctc", positions="sinusoidal", convolution=3)
+        ),
         lambda model: model(
             torch.randn(3, 30, 5, generator=torch.Generator().manual_seed(4)), lengths=[30, 17, 4]
         ),
@@ -144,11 +155,11 @@ def test_beams_write_the_same_without_a_cache_of_keys() -> None:
 )
 def test_what_torch_does_not_have_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        torch_twin(Decoder(_config(**changes)))
+        torch_twin(Decoder(DecoderConfig(**TEXT, **changes)))
 
 
 def test_dropout_is_in_the_same_places() -> None:
-    model = EncoderDecoder(_config(dropout=0.25, attention_dropout=0.125, start=1))
+    model = EncoderDecoder(EncoderDecoderConfig(**TEXT, dropout=0.25, attention_dropout=0.125, start=1))
     twin = torch_twin(model)
     for layer in twin.decoder.layers.layers:  # type: ignore[union-attr]
         inside = layer.dropout.p

@@ -7,14 +7,14 @@ import itertools
 import pytest
 import torch
 
-from sightline.models import Decoder, EncoderDecoder, TransformerConfig
-from sightline.models.generation.choice import Choice
-from sightline.models.generation.running import Running
+from sightline.models import Decoder, DecoderConfig, EncoderDecoder, EncoderDecoderConfig
+from sightline.models.generation import Decoding
+from sightline.models.generation.next_token import NextToken
 
 
 def model_of(vocabulary=5, **more):
     model = Decoder(
-        TransformerConfig(width=16, heads=2, layers=1, vocabulary=vocabulary, positions="rotary", **more)
+        DecoderConfig(width=16, heads=2, layers=1, vocabulary=vocabulary, positions="rotary", **more)
     )
     for parameter in model.parameters():
         if parameter.dim() > 1:
@@ -85,7 +85,7 @@ def test_a_padded_batch_equals_each_prompt_alone(beams):
 @pytest.mark.parametrize("beams", [1, 3])
 def test_sources_that_are_over_leave_the_batch(beams, copying, monkeypatch):
     torch.manual_seed(2)
-    config = TransformerConfig(
+    config = EncoderDecoderConfig(
         width=16, heads=2, layers=1, vocabulary=5, start=1, end=2, pad=0, positions="sinusoidal", copying=copying
     )  # fmt: skip
     model = EncoderDecoder(config)
@@ -94,8 +94,8 @@ def test_sources_that_are_over_leave_the_batch(beams, copying, monkeypatch):
             torch.nn.init.normal_(parameter)
     sources, lengths = torch.randint(3, 5, (8, 5)), [5, 1, 3, 4, 2, 5, 4, 3]
     sources[torch.arange(8), torch.tensor(lengths) - 1] = 2
-    rows, step = [], Running.step
-    monkeypatch.setattr(Running, "step", lambda self, ids, *a: rows.append(len(ids)) or step(self, ids, *a))
+    rows, step = [], Decoding.step
+    monkeypatch.setattr(Decoding, "step", lambda self, ids, *a: rows.append(len(ids)) or step(self, ids, *a))
     found = model.generate(sources, source_lengths=lengths, new_tokens=12, beams=beams)
     assert min(found.lengths) < max(found.lengths)
     assert rows[-1] < beams * len(sources)
@@ -108,11 +108,11 @@ def test_sources_that_are_over_leave_the_batch(beams, copying, monkeypatch):
 def test_what_is_drawn_from():
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 3.0, 3.0, -9.0]])
     plain = (logits / 0.5).softmax(-1)
-    torch.testing.assert_close(Choice(0.5).probabilities(logits), plain)
-    first = Choice(0.5, top_k=2).probabilities(logits)[0]
+    torch.testing.assert_close(NextToken(0.5).probabilities(logits), plain)
+    first = NextToken(0.5, top_k=2).probabilities(logits)[0]
     torch.testing.assert_close(first, torch.tensor([*(plain[0, :2] / plain[0, :2].sum()), 0, 0]))
-    assert (Choice(1.0, top_p=0.7).probabilities(logits)[0] > 0).tolist() == [True, True, False, False]
-    assert (Choice(1.0, top_p=0.01).probabilities(logits)[0] > 0).tolist() == [True, False, False, False]
+    assert (NextToken(1.0, top_p=0.7).probabilities(logits)[0] > 0).tolist() == [True, True, False, False]
+    assert (NextToken(1.0, top_p=0.01).probabilities(logits)[0] > 0).tolist() == [True, False, False, False]
 
 
 def test_drawing_follows_the_probabilities_and_the_generator():
@@ -155,11 +155,11 @@ ERRORS = {
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors(name):
     options, message = ERRORS[name]
-    model = Decoder(TransformerConfig(width=16, heads=2, layers=1, vocabulary=5, max_positions=8))
+    model = Decoder(DecoderConfig(width=16, heads=2, layers=1, vocabulary=5, max_positions=8))
     with pytest.raises(ValueError, match=message):
         model.generate(torch.tensor([[1, 2]]), **{"new_tokens": 4, **options})
 
 
 def test_exactly_as_much_as_there_is_room_for():
-    model = Decoder(TransformerConfig(width=16, heads=2, layers=1, vocabulary=5, max_positions=8))
+    model = Decoder(DecoderConfig(width=16, heads=2, layers=1, vocabulary=5, max_positions=8))
     assert model.generate(torch.tensor([[1, 2]]), new_tokens=7).tokens.shape == (1, 7)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -11,15 +13,46 @@ import torch.nn.functional as F
 
 import sightline
 from cases import close
-from sightline.models import Decoder, Encoder, EncoderDecoder, SpeechEncoder, TransformerConfig, VisionEncoder
-from sightline.models.model import padding_mask
+from sightline.models import (
+    Decoder,
+    DecoderConfig,
+    Encoder,
+    EncoderConfig,
+    EncoderDecoder,
+    EncoderDecoderConfig,
+    Model,
+    SpeechEncoder,
+    SpeechEncoderConfig,
+    TransformerConfig,
+    VisionEncoder,
+    VisionEncoderConfig,
+)
+from sightline.models.padding import padding_mask
 
-SMALL = {"width": 32, "heads": 4, "layers": 2, "vocabulary": 40, "pad": 0, "start": 1, "end": 2}
+SMALL = {"width": 32, "heads": 4, "layers": 2}
+TEXT = {**SMALL, "vocabulary": 40, "pad": 0}
+WRITER = {**TEXT, "start": 1, "end": 2}
 POSITIONS = ["learned", "sinusoidal", "rotary", "alibi", "relative"]
 
 
-def config(**more) -> TransformerConfig:
-    return TransformerConfig(**{**SMALL, **more})
+def encoder(**more) -> Encoder:
+    return Encoder(EncoderConfig(**{**TEXT, **more}))
+
+
+def decoder(**more) -> Decoder:
+    return Decoder(DecoderConfig(**{**WRITER, **more}))
+
+
+def encoder_decoder(**more) -> EncoderDecoder:
+    return EncoderDecoder(EncoderDecoderConfig(**{**WRITER, **more}))
+
+
+def vision(**more) -> VisionEncoder:
+    return VisionEncoder(VisionEncoderConfig(**{**SMALL, **more}))
+
+
+def speech(**more) -> SpeechEncoder:
+    return SpeechEncoder(SpeechEncoderConfig(**{**SMALL, "vocabulary": 40, **more}))
 
 
 def stirred(model):
@@ -32,7 +65,7 @@ def stirred(model):
 
 @pytest.mark.parametrize("head", ["none", "masked-token", "classification", "token-classification"])
 def test_a_padded_batch_equals_each_entry_alone(head):
-    model = stirred(Encoder(config(head=head, classes=3, positions="rotary", segments=2)))
+    model = stirred(encoder(head=head, classes=3, positions="rotary", segments=2))
     ids, lengths = torch.randint(3, 40, (2, 9)), [9, 4]
     found = model(ids, lengths=lengths)
     for b, n in enumerate(lengths):
@@ -43,9 +76,8 @@ def test_a_padded_batch_equals_each_entry_alone(head):
 @pytest.mark.parametrize("options", [{}, {"convolution": 5}, {"subsampling": 2}, {"subsampling": 1}])
 @pytest.mark.parametrize("head", ["ctc", "classification", "none"])
 def test_padded_speech_equals_each_recording_alone(head, options):
-    given = config(head=head, classes=3, features=8, positions="sinusoidal", **options)
-    model = stirred(SpeechEncoder(given))
-    every = given.subsampling
+    model = stirred(speech(head=head, classes=3, features=8, positions="sinusoidal", **options))
+    every = model.config.subsampling
     assert model.output_lengths([41, 18, 7]).tolist() == [-(-n // every) for n in (41, 18, 7)]
     frames, lengths = torch.randn(3, 41, 8), [41, 18, 7]
     found = model(frames, lengths=lengths)
@@ -56,7 +88,7 @@ def test_padded_speech_equals_each_recording_alone(head, options):
 
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_a_decoder_looks_back_only_and_a_cache_changes_nothing(positions):
-    model = stirred(Decoder(config(positions=positions, kv_heads=2, norm="rms", activation="swiglu")))
+    model = stirred(decoder(positions=positions, kv_heads=2, norm="rms", activation="swiglu"))
     ids = torch.randint(3, 40, (2, 9))
     whole, cache = model(ids), model.make_cache()
     with torch.no_grad():
@@ -80,7 +112,7 @@ def overfits(model, loss_of, steps, rate=3e-3):
 
 
 def test_a_decoder_learns_eight_sequences_and_writes_them():
-    model, ids = Decoder(config(positions="rotary")), torch.randint(3, 40, (8, 12))
+    model, ids = decoder(positions="rotary"), torch.randint(3, 40, (8, 12))
     ids[:, 0] = torch.arange(3, 11)
     ids[:, -1] = 2
     overfits(model, lambda: F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()), 120)
@@ -89,7 +121,7 @@ def test_a_decoder_learns_eight_sequences_and_writes_them():
 
 @pytest.mark.parametrize("copying", [False, True])
 def test_an_encoder_decoder_learns_eight_pairs_and_writes_them(copying):
-    model = EncoderDecoder(config(copying=copying))
+    model = encoder_decoder(copying=copying)
     source, target = torch.randint(3, 40, (8, 7)), torch.randint(3, 40, (8, 9))
     target[:, -1] = 2
     lengths = torch.tensor([7, 6, 5, 4, 7, 6, 5, 4])
@@ -109,7 +141,7 @@ def test_an_encoder_decoder_learns_eight_pairs_and_writes_them(copying):
 
 def test_copying_mixes_the_vocabulary_with_the_source():
     """Against the mixture written out, entry by entry."""
-    model = stirred(EncoderDecoder(config(copying=True)))
+    model = stirred(encoder_decoder(copying=True))
     source, target = torch.randint(3, 40, (2, 6)), torch.randint(3, 40, (2, 4))
     lengths = torch.tensor([6, 2])
     with torch.no_grad():
@@ -130,7 +162,7 @@ def test_copying_mixes_the_vocabulary_with_the_source():
 
 @pytest.mark.parametrize("copying", [False, True])
 def test_places_that_are_wanted_are_rows_of_all_logits(copying):
-    model = stirred(EncoderDecoder(config(copying=copying)))
+    model = stirred(encoder_decoder(copying=copying))
     source, target = torch.randint(3, 40, (3, 6)), torch.randint(3, 40, (3, 5))
     wanted = torch.arange(5) < torch.tensor([5, 2, 3])[:, None]
     given = {"source_lengths": [6, 2, 4]}
@@ -140,7 +172,7 @@ def test_places_that_are_wanted_are_rows_of_all_logits(copying):
 
 
 def test_speech_learns_under_ctc_and_images_their_classes():
-    model = SpeechEncoder(config(head="ctc", features=8, positions="sinusoidal", vocabulary=6))
+    model = speech(head="ctc", features=8, positions="sinusoidal", vocabulary=6)
     frames, labels, lengths = (
         torch.randn(4, 40, 8),
         torch.randint(1, 6, (4, 3)),
@@ -152,16 +184,16 @@ def test_speech_learns_under_ctc_and_images_their_classes():
         return F.ctc_loss(log_p, labels, model.output_lengths(lengths), torch.full((4,), 3))
 
     overfits(model, loss, 150)
-    vision = VisionEncoder(config(head="classification", classes=4, image_size=8, patch_size=4, channels=1))
+    model = vision(head="classification", classes=4, image_size=8, patch_size=4, channels=1)
     images, classes = torch.randn(4, 1, 8, 8), torch.arange(4)
-    overfits(vision, lambda: F.cross_entropy(vision(images), classes), 60)
+    overfits(model, lambda: F.cross_entropy(model(images), classes), 60)
 
 
 def test_a_stem_keeps_patches_in_their_places():
     """What enters the blocks at 1 + r·w + c changes with the patch in row r and column c, and with its edge only."""
     shape = {"image_size": 24, "patch_size": 8, "channels": 1}
     for stem, width in ((0, None), (1, 32), (2, 16), (3, 8)):
-        model = VisionEncoder(config(stem=stem, **shape)).eval()
+        model = vision(stem=stem, **shape).eval()
         assert width is None or model.stem[0].out_channels == width
         images = torch.randn(1, 1, 24, 24, requires_grad=True)
         (gradient,) = torch.autograd.grad(model._embedded(images)[0, 1 + 1 * 3 + 2].sum(), images)
@@ -180,7 +212,7 @@ def traced(model, *inputs, **options):
 
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_a_trace_sees_an_encoders_attention(positions):
-    model = stirred(Encoder(config(positions=positions)))
+    model = stirred(encoder(positions=positions))
     names, seen, handed = traced(model, torch.randint(3, 40, (2, 9)), lengths=[9, 4])
     assert names == [(f"encoder.blocks.{i}.self_attention", "self") for i in range(2)]
     for one, other in zip(seen, handed, strict=True):
@@ -188,7 +220,7 @@ def test_a_trace_sees_an_encoders_attention(positions):
 
 
 def test_a_trace_sees_an_encoder_decoders_attention():
-    model = stirred(EncoderDecoder(config(decoder_layers=1)))
+    model = stirred(encoder_decoder(decoder_layers=1))
     source, target = torch.randint(3, 40, (2, 9)), torch.randint(3, 40, (2, 5))
     names, seen, handed = traced(model, source, target, source_lengths=[9, 4])
     assert names[2:] == [
@@ -199,12 +231,12 @@ def test_a_trace_sees_an_encoder_decoders_attention():
 
 
 def test_a_trace_of_generation_is_verified():
-    model = stirred(Decoder(config(positions="rotary", end=None)))
+    model = stirred(decoder(positions="rotary", end=None))
     with sightline.trace(model) as trace:
         model.generate(torch.randint(3, 40, (2, 5)), lengths=[5, 2], new_tokens=4)
     assert len(trace) == 2 and not trace.unverified
     assert trace[0].matrix.shape == (2, 4, 8, 8)
-    pair = stirred(EncoderDecoder(config(end=None)))
+    pair = stirred(encoder_decoder(end=None))
     with sightline.trace(pair) as trace:
         pair.generate(torch.randint(3, 40, (2, 5)), source_lengths=[5, 2], new_tokens=4)
     assert not trace.unverified
@@ -212,7 +244,7 @@ def test_a_trace_of_generation_is_verified():
 
 
 def test_a_deep_model_starts_calm():
-    deep = Decoder(config(layers=24, width=64))
+    deep = decoder(layers=24, width=64)
     x = deep.states(torch.randint(3, 40, (2, 30)))
     logits = deep.logits(x)
     assert logits.std() < 0.5
@@ -223,7 +255,7 @@ def test_a_deep_model_starts_calm():
 
 
 def test_bfloat16_and_autocast_stay_near():
-    model = stirred(Decoder(config(positions="rotary", width=64)))
+    model = stirred(decoder(positions="rotary", width=64))
     for parameter in model.parameters():
         parameter.data.mul_(0.4 if parameter.dim() > 1 else 1)
     ids = torch.randint(3, 40, (2, 20))
@@ -236,29 +268,33 @@ def test_bfloat16_and_autocast_stay_near():
 
 
 ERRORS = {
-    "head": (lambda: Decoder(config(head="ctc")), "head: Decoder has no 'ctc'; it has none"),
-    "choice": (lambda: config(positions="rope"), "positions: there is no 'rope'; known: learned"),
-    "classes": (lambda: config(head="classification"), "classes: a classification head needs 1 or more"),
-    "token": (lambda: config(end=40), "end: 40 does not lie in the vocabulary of 40"),
-    "size": (lambda: config(layers=0), "layers: must be an integer of 1 or more"),
-    "patch": (lambda: VisionEncoder(config(image_size=10, patch_size=4)), "patch_size: 4 does not divide"),
+    "head": (lambda: encoder(head="ctc"), "head: there is no 'ctc'; known: none, masked-token, class"),
+    "no head": (
+        lambda: DecoderConfig.from_dict({**WRITER, "head": "ctc"}),
+        "head: 'ctc' belongs to another model; DecoderConfig has no head",
+    ),
+    "choice": (lambda: decoder(positions="rope"), "positions: there is no 'rope'; known: learned"),
+    "classes": (lambda: encoder(head="classification"), "classes: a classification head needs 1 or more"),
+    "token": (lambda: decoder(end=40), "end: 40 does not lie in the vocabulary of 40"),
+    "size": (lambda: decoder(layers=0), "layers: must be an integer of 1 or more"),
+    "patch": (lambda: vision(image_size=10, patch_size=4), "patch_size: 4 does not divide"),
     "stem": (
-        lambda: VisionEncoder(config(image_size=8, patch_size=4, stem=3)),
+        lambda: vision(image_size=8, patch_size=4, stem=3),
         "stem: 3 convolutions do not halve a patch_size of 4 and a width of 32 without rest",
     ),
-    "no stem": (lambda: config(stem=-1), "stem: must be an integer of 0 or more, got -1"),
+    "no stem": (lambda: vision(stem=-1), "stem: must be an integer of 0 or more, got -1"),
     "image": (
-        lambda: VisionEncoder(config(image_size=8, patch_size=4))(torch.zeros(1, 3, 8, 9)),
+        lambda: vision(image_size=8, patch_size=4)(torch.zeros(1, 3, 8, 9)),
         r"takes \[B, 3, 8, 8\]",
     ),
-    "frames": (lambda: SpeechEncoder(config(features=8))(torch.zeros(1, 9, 7)), "with F=8 features"),
+    "frames": (lambda: speech(features=8)(torch.zeros(1, 9, 7)), "with F=8 features"),
     "segments": (
-        lambda: Encoder(config())(torch.zeros(1, 2, dtype=int), segments=torch.zeros(1, 2, dtype=int)),
+        lambda: encoder()(torch.zeros(1, 2, dtype=int), segments=torch.zeros(1, 2, dtype=int)),
         "segments: this model knows none",
     ),
-    "positions": (lambda: Decoder(config(max_positions=4))(torch.zeros(1, 5, dtype=int)), "positions 0 to 4"),
+    "positions": (lambda: decoder(max_positions=4)(torch.zeros(1, 5, dtype=int)), "positions 0 to 4"),
     "start": (
-        lambda: EncoderDecoder(config(start=None)).generate(torch.ones(1, 2, dtype=int)),
+        lambda: encoder_decoder(start=None).generate(torch.ones(1, 2, dtype=int)),
         "start: the configuration names no",
     ),
 }
@@ -269,6 +305,34 @@ def test_errors(name):
     call, message = ERRORS[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+CONFIGS = {
+    Encoder: EncoderConfig,
+    Decoder: DecoderConfig,
+    EncoderDecoder: EncoderDecoderConfig,
+    VisionEncoder: VisionEncoderConfig,
+    SpeechEncoder: SpeechEncoderConfig,
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_each_model_names_its_own_configuration(kind):
+    assert issubclass(kind, Model) and kind.config_class is CONFIGS[kind]
+    assert issubclass(CONFIGS[kind], TransformerConfig)
+    given = CONFIGS[kind](width=24, heads=3)
+    assert CONFIGS[kind].from_dict(given.to_dict()) == given
+    assert copy.deepcopy(given) == given and pickle.loads(pickle.dumps(given)) == given
+    other = VisionEncoderConfig if kind is not VisionEncoder else DecoderConfig
+    with pytest.raises(
+        TypeError, match=f"config: {kind.__name__} takes its own {CONFIGS[kind].__name__}, got a"
+    ):
+        kind(other(width=24, heads=3))
+
+
+def test_the_shared_base_is_not_made_by_itself():
+    with pytest.raises(TypeError, match="TransformerConfig: holds what all models share.* EncoderConfig"):
+        TransformerConfig(width=32, vocabulary=50)
 
 
 def test_models_need_torch_alone_and_load_late():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
+from importlib import resources
 
 import pytest
 import torch
@@ -11,18 +13,29 @@ import torch
 from sightline.models import (
     CheckpointError,
     Decoder,
+    DecoderConfig,
     Encoder,
+    EncoderConfig,
     EncoderDecoder,
+    EncoderDecoderConfig,
     SpeechEncoder,
-    TransformerConfig,
+    SpeechEncoderConfig,
     VisionEncoder,
+    VisionEncoderConfig,
     from_pretrained,
     load_tokenizer,
 )
+from sightline.models.former_fields import FORMER_FIELDS
+from sightline.models.saving import save
 
-CONFIG = TransformerConfig(
-    width=16, heads=2, layers=1, vocabulary=11, start=1, end=2, image_size=8, patch_size=4, features=5
-)
+SMALL = {"width": 16, "heads": 2, "layers": 1}
+CONFIGS = {
+    Encoder: EncoderConfig(**SMALL, vocabulary=11),
+    Decoder: DecoderConfig(**SMALL, vocabulary=11, start=1, end=2),
+    EncoderDecoder: EncoderDecoderConfig(**SMALL, vocabulary=11, start=1, end=2),
+    VisionEncoder: VisionEncoderConfig(**SMALL, image_size=8, patch_size=4),
+    SpeechEncoder: SpeechEncoderConfig(**SMALL, features=5),
+}
 IDS = torch.arange(1, 7).view(1, 6)
 INPUTS = {
     Encoder: (IDS,),
@@ -35,19 +48,19 @@ INPUTS = {
 
 @pytest.mark.parametrize("kind", INPUTS)
 def test_a_loaded_model_is_the_same(kind, tmp_path):
-    model = kind(CONFIG).eval()
+    model = kind(CONFIGS[kind]).eval()
     model.save_pretrained(tmp_path / "deep" / "model")
     for loaded in (
         kind.from_pretrained(tmp_path / "deep" / "model"),
         from_pretrained(tmp_path / "deep" / "model"),
     ):
-        assert type(loaded) is kind and loaded.config == CONFIG and not loaded.training
+        assert type(loaded) is kind and loaded.config == CONFIGS[kind] and not loaded.training
         assert torch.equal(loaded(*INPUTS[kind]), model(*INPUTS[kind]))
     assert sorted(os.listdir(tmp_path / "deep")) == ["model"]
 
 
 def test_dtype_a_new_head_and_other_dropout(tmp_path):
-    model = Encoder(CONFIG).bfloat16()
+    model = Encoder(CONFIGS[Encoder]).bfloat16()
     model.save_pretrained(tmp_path / "m")
     assert Encoder.from_pretrained(tmp_path / "m").embedding.tokens.weight.dtype == torch.bfloat16
     tuned = Encoder.from_pretrained(tmp_path / "m", head="classification", classes=3, dropout=0.2)
@@ -57,7 +70,7 @@ def test_dtype_a_new_head_and_other_dropout(tmp_path):
 
 def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     folder = tmp_path / "m"
-    model = Decoder(CONFIG).eval()
+    model = Decoder(CONFIGS[Decoder]).eval()
     monkeypatch.setattr(os, "replace", _broken)
     with pytest.raises(OSError, match="disk"):
         model.save_pretrained(folder)
@@ -80,7 +93,7 @@ def _broken(*_):
 def test_a_tokenizer_travels_along(tmp_path):
     tokenizers = pytest.importorskip("tokenizers")
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
-    model, folder = Decoder(CONFIG), tmp_path / "m"
+    model, folder = Decoder(CONFIGS[Decoder]), tmp_path / "m"
     model.save_pretrained(folder, tokenizer)
     model.save_pretrained(folder)  # keeps it
     assert load_tokenizer(folder).encode("b").ids == [1]
@@ -97,7 +110,7 @@ def _edited(folder, **changes):
 
 
 def _other_weights(folder):
-    other = TransformerConfig(**{**CONFIG.to_dict(), "hidden": 20})
+    other = replace(CONFIGS[Decoder], hidden=20)
     Decoder(other).save_pretrained(folder.parent / "other")
     os.replace(folder.parent / "other" / "model.safetensors", folder / "model.safetensors")
 
@@ -125,13 +138,72 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_with_a_folder(name, tmp_path):
     spoil, message = WRONG[name]
-    Decoder(CONFIG).save_pretrained(tmp_path / "m")
+    Decoder(CONFIGS[Decoder]).save_pretrained(tmp_path / "m")
     spoil(tmp_path / "m")
     with pytest.raises(CheckpointError, match=message):
         Decoder.from_pretrained(tmp_path / "m")
 
 
 def test_another_class_is_refused(tmp_path):
-    Decoder(CONFIG).save_pretrained(tmp_path / "m")
+    Decoder(CONFIGS[Decoder]).save_pretrained(tmp_path / "m")
     with pytest.raises(CheckpointError, match="holds a Decoder, not a Encoder"):
         Encoder.from_pretrained(tmp_path / "m")
+
+
+FORMER = {
+    Encoder: {"segments": 2, "head": "classification", "classes": 3},
+    Decoder: {"start": 1, "end": 2},
+    EncoderDecoder: {"start": 1, "end": 2, "copying": True},
+    VisionEncoder: {"image_size": 8, "patch_size": 4, "vocabulary": 0},
+    SpeechEncoder: {"features": 5, "vocabulary": 0},
+}
+
+
+def _saved_as_before(kind, folder, **foreign):
+    """A model as it was saved when one configuration had the settings of all models."""
+    own = {**SMALL, "vocabulary": 11, **FORMER[kind]}
+    settings = {**FORMER_FIELDS, **own}
+    model = kind(kind.config_class.from_dict(settings)).eval()
+    save(model, {**model.config.to_dict(), **settings, **foreign}, folder)
+    return model
+
+
+@pytest.mark.parametrize("kind", FORMER)
+def test_models_of_the_one_configuration_of_all_load(kind, tmp_path):
+    model = _saved_as_before(kind, tmp_path / "m")
+    named = json.loads((tmp_path / "m" / "config.json").read_text())["config"]
+    assert len(named) == 37 and {"decoder_layers", "stem", "features"} <= named.keys()
+    loaded = from_pretrained(tmp_path / "m")
+    assert type(loaded) is kind and loaded.config == model.config
+    assert torch.equal(loaded(*INPUTS[kind]), model(*INPUTS[kind]))
+
+
+def test_settings_of_other_models_that_say_something_are_refused(tmp_path):
+    _saved_as_before(Decoder, tmp_path / "m", segments=2)
+    with pytest.raises(
+        CheckpointError,
+        match=r"config.json: segments: 2 belongs to another model; DecoderConfig has no segments",
+    ):
+        from_pretrained(tmp_path / "m")
+    _saved_as_before(Decoder, tmp_path / "n", colour="red")
+    with pytest.raises(
+        CheckpointError, match=r"config.json: config: unknown colour. Was it written by a newer"
+    ):
+        from_pretrained(tmp_path / "n")
+    Decoder(CONFIGS[Decoder]).save_pretrained(tmp_path / "o")
+    with pytest.raises(ValueError, match="head: 'classification' belongs to another model"):
+        from_pretrained(tmp_path / "o", head="classification")
+
+
+def test_a_model_says_its_own_settings_only(tmp_path):
+    VisionEncoder(CONFIGS[VisionEncoder]).save_pretrained(tmp_path / "m")
+    named = json.loads((tmp_path / "m" / "config.json").read_text())["config"]
+    assert "image_size" in named and not {"vocabulary", "copying", "features", "end"} & named.keys()
+
+
+@pytest.mark.parametrize(
+    "name", ["generation", "image-classification", "sentiment", "speech-recognition", "translation"]
+)
+def test_the_models_that_come_along_load(name):
+    folder = resources.files("sightline") / "box" / name
+    assert type(from_pretrained(folder)).__name__ == json.loads((folder / "config.json").read_text())["model"]

@@ -1,75 +1,55 @@
-"""One configuration for every model."""
+"""What the configurations of all models share; each model's own stands beside the model."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args, get_type_hints
 
+from sightline.models.former_fields import FORMER_FIELDS
 from sightline.nn.feed_forward import Activation
 from sightline.nn.norm import Norm
 
-Head = Literal["none", "masked-token", "classification", "token-classification", "ctc"]
 Positions = Literal["learned", "sinusoidal", "sinusoidal-halves", "rotary", "alibi", "relative", "none"]
 Pooling = Literal["first", "mean"]
+
+_OF_THE_HEAD = ("head", "classes", "pooling", "pooler")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """What a model is made of. The defaults are a small pre-norm Transformer that trains from scratch.
+    """What every model is made of; the defaults are a small pre-norm Transformer that trains from scratch.
 
-    Attributes:
-        width: C, of the residual stream.
-        heads: H, which divides C.
-        layers: blocks of the encoder, or of a decoder alone.
-        decoder_layers: blocks of an encoder-decoder's decoder. Default: as many as ``layers``.
+    It is the base of each model's own configuration and is not made by itself.
+
+    Args:
+        width: C, of the residual stream. Default: 256.
+        heads: H, which divides C. Default: 4.
+        layers: blocks of the encoder, or of a decoder alone. Default: 4.
         kv_heads: G, which divides H. Default: H.
         hidden: width of the feed-forward layers. Default: 4·C.
-        vocabulary: V, how many token ids there are; for speech, the labels with the blank, which is 0.
-        segments: kinds of segments (BERT's token types); 0 for none.
-        head: what an encoder ends in. Default: "none", its hidden states.
-        classes: K, of a classification head.
-        pooling: what classification looks at: the "first" position, or the "mean" of all.
-        pooler: whether a tanh layer comes before the classes, as in BERT.
         positions: "learned", "sinusoidal" ("sinusoidal-halves": sines before cosines, as in Marian),
-            "rotary", "alibi", "relative" (T5's) or "none".
-        max_positions: how many learned positions there are.
-        window: how far a position sees; None for everything.
+            "rotary", "alibi", "relative" (T5's) or "none". Default: "learned".
+        window: how far a position sees. Default: everything.
         activation, norm, norm_first, norm_eps, bias, dropout, attention_dropout: as for
             :class:`sightline.nn.TransformerBlock`; dropout is also that of the embedding.
-        embedding_norm: whether the embedding ends in a norm.
-        embedding_scale: whether token vectors are multiplied with √C.
-        tied: whether the token vectors also make the logits.
-        head_bias: whether logits of tokens have a bias.
-        copying: whether an encoder-decoder may also copy tokens of the source, see
-            :class:`sightline.models.copying.CopyHead`; what it gives are then ln p.
-        pad: the id that fills up rows; never generated. None for none.
-        start: the id that a generated sequence begins with.
-        end: the id that ends it.
-        image_size, patch_size, channels: of images; the size is that of both sides, in pixels.
-        stem: how many convolutions halve an image before it is cut into patches; 0 for none.
-        features: of a frame of speech: mel bins or cepstral coefficients.
-        subsampling: frames of speech for each position: 1, 2 or 4.
-        convolution: positions that a convolution behind each block of speech spans
-            (:class:`sightline.nn.ConvolutionModule`); odd. None for no convolutions.
 
     Raises:
+        TypeError: when it is made by itself, or for a setting that the model does not have.
         ValueError: for an unknown choice, or sizes below 1; the layers check what fits together.
+
+    Example:
+        >>> from sightline.models import DecoderConfig, TransformerConfig
+        >>> config = DecoderConfig(width=32, layers=2, vocabulary=50)
+        >>> isinstance(config, TransformerConfig), config.heads, config.positions
+        (True, 4, 'learned')
     """
 
     width: int = 256
     heads: int = 4
     layers: int = 4
-    decoder_layers: int | None = None
     kv_heads: int | None = None
     hidden: int | None = None
-    vocabulary: int = 0
-    segments: int = 0
-    head: Head = "none"
-    classes: int = 0
-    pooling: Pooling = "mean"
-    pooler: bool = False
     positions: Positions = "learned"
-    max_positions: int = 512
     window: int | None = None
     activation: Activation = "gelu"
     norm: Norm = "layer"
@@ -78,49 +58,24 @@ class TransformerConfig:
     bias: bool = True
     dropout: float = 0.0
     attention_dropout: float = 0.0
-    embedding_norm: bool = False
-    embedding_scale: bool = False
-    tied: bool = True
-    head_bias: bool = False
-    copying: bool = False
-    pad: int | None = None
-    start: int | None = None
-    end: int | None = None
-    image_size: int = 224
-    patch_size: int = 16
-    channels: int = 3
-    stem: int = 0
-    features: int = 80
-    subsampling: int = 4
-    convolution: int | None = None
+
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        """Refuses the base itself."""
+        if cls is TransformerConfig:
+            raise TypeError(
+                "TransformerConfig: holds what all models share, and is not made by itself. Give the same "
+                "names to the model's own: EncoderConfig, DecoderConfig, EncoderDecoderConfig, "
+                "VisionEncoderConfig or SpeechEncoderConfig."
+            )
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         for field in fields(self):
             known, given = get_args(hints[field.name]), getattr(self, field.name)
-            if known and all(isinstance(one, str) for one in known) and given not in known:
+            if known and all(isinstance(choice, str) for choice in known) and given not in known:
                 raise ValueError(f"{field.name}: there is no {given!r}; known: {', '.join(known)}.")
-        for name in (
-            "width",
-            "heads",
-            "layers",
-            "max_positions",
-            "image_size",
-            "patch_size",
-            "channels",
-            "features",
-        ):
-            size = getattr(self, name)
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name}: must be an integer of 1 or more, got {size!r}.")
-        if not isinstance(self.stem, int) or self.stem < 0:
-            raise ValueError(f"stem: must be an integer of 0 or more, got {self.stem!r}.")
-        if self.head.endswith("classification") and self.classes < 1:
-            raise ValueError(f"classes: a {self.head} head needs 1 or more, got {self.classes}.")
-        for name in ("pad", "start", "end"):
-            token = getattr(self, name)
-            if token is not None and not 0 <= token < self.vocabulary:
-                raise ValueError(f"{name}: {token} does not lie in the vocabulary of {self.vocabulary} ids.")
+        self._check_sizes("width", "heads", "layers")
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration for JSON."""
@@ -130,10 +85,107 @@ class TransformerConfig:
     def from_dict(cls, given: dict[str, Any]) -> Self:
         """The opposite of :meth:`to_dict`.
 
+        Settings of other models may be named as long as they say nothing: models were once saved with the
+        settings of all.
+
         Raises:
-            ValueError: for names that are not known.
+            ValueError: for names that are not known, and settings of other models that say something.
         """
-        unknown = sorted(set(given) - {field.name for field in fields(cls)})
+        own = {field.name for field in fields(cls)}
+        unknown = sorted(given.keys() - own - FORMER_FIELDS.keys())
         if unknown:
             raise ValueError(f"config: unknown {', '.join(unknown)}. Was it written by a newer version?")
-        return cls(**given)
+        for name in given.keys() - own:
+            if given[name] != FORMER_FIELDS[name]:
+                raise ValueError(
+                    f"{name}: {given[name]!r} belongs to another model; {cls.__name__} has no {name}. "
+                    "Leave it out."
+                )
+        return cls(**{name: value for name, value in given.items() if name in own})
+
+    def same_head(self, other: TransformerConfig) -> bool:
+        """Whether both describe one head, so that its weights fit."""
+        return all(getattr(self, name, None) == getattr(other, name, None) for name in _OF_THE_HEAD)
+
+    def _check_sizes(self, *names: str) -> None:
+        for name in names:
+            size = getattr(self, name)
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"{name}: must be an integer of 1 or more, got {size!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig(TransformerConfig):
+    """Of a model that may end in one class for each input.
+
+    Args:
+        classes: K, of a classification head.
+        pooling: what classification looks at: the "first" position, or the "mean" of all.
+        pooler: whether a tanh layer comes before the classes, as in BERT.
+    """
+
+    classes: int = 0
+    pooling: Pooling = "mean"
+    pooler: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        head: str = getattr(self, "head", "none")
+        if head.endswith("classification") and self.classes < 1:
+            raise ValueError(f"classes: a {head} head needs 1 or more, got {self.classes}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(TransformerConfig):
+    """Of a model that is given token ids.
+
+    Args:
+        vocabulary: V, how many token ids there are.
+        max_positions: how many learned positions there are.
+        embedding_norm: whether the embedding ends in a norm.
+        embedding_scale: whether token vectors are multiplied with √C.
+        tied: whether the token vectors also make the logits.
+        pad: the id that fills up rows; never generated. None for none.
+    """
+
+    vocabulary: int = 0
+    max_positions: int = 512
+    embedding_norm: bool = False
+    embedding_scale: bool = False
+    tied: bool = True
+    pad: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_sizes("max_positions")
+        self._check_tokens("pad")
+
+    @property
+    def room(self) -> int | None:
+        """Positions at most; None for no limit."""
+        return self.max_positions if self.positions == "learned" else None
+
+    def _check_tokens(self, *names: str) -> None:
+        for name in names:
+            token = getattr(self, name)
+            if token is not None and not 0 <= token < self.vocabulary:
+                raise ValueError(f"{name}: {token} does not lie in the vocabulary of {self.vocabulary} ids.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriterConfig(TextConfig):
+    """Of a model that writes.
+
+    Args:
+        head_bias: whether logits of tokens have a bias.
+        start: the id that a generated sequence begins with. None for none.
+        end: the id that ends it. None for none.
+    """
+
+    head_bias: bool = False
+    start: int | None = None
+    end: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_tokens("start", "end")

@@ -7,8 +7,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sightline.models.config import TransformerConfig
-
 _TINY = 1e-9
 
 
@@ -20,16 +18,16 @@ class CopyHead(nn.Module):
     can be written all the same.
 
     Args:
-        config: of the model; ``width`` counts here.
+        width: C, of the model.
 
     Source: See et al. 2017, "Get to the point: summarization with pointer-generator networks".
     """
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.query = nn.Linear(config.width, config.width)
-        self.key = nn.Linear(config.width, config.width)
-        self.gate = nn.Linear(2 * config.width, 1)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.gate = nn.Linear(2 * width, 1)
 
     def weights(self, states: Tensor, memory: Tensor, lengths: Tensor | None) -> Tensor:
         """states [B,N,C], memory [B,M,C] → w [B,N,M], which the mixture needs whole; rows sum to 1."""

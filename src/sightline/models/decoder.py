@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Unpack
 
-import torch
 from torch import Tensor
 
 from sightline.masks import Mask
-from sightline.models.config import TransformerConfig
+from sightline.matrix import AttentionMatrix
+from sightline.models.config import WriterConfig
 from sightline.models.embedding import TokenEmbedding
-from sightline.models.generation import Generated, Running, generate
+from sightline.models.generation import Decoding, Generated, Memory, Options, generate
 from sightline.models.heads import TokenHead
 from sightline.models.initialise import initialise
-from sightline.models.model import Model, as_lengths
+from sightline.models.model import Model
+from sightline.models.padding import as_lengths, last_rows
 from sightline.models.stacks import decoder_stack
 from sightline.nn.decoder_cache import DecoderCache
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(WriterConfig):
+    """What a :class:`Decoder` is made of: the settings of :class:`TransformerConfig`, and its own.
+
+    Args:
+        vocabulary: V, how many token ids there are; needed.
+        max_positions: how many learned positions there are. Default: 512.
+        embedding_norm: whether the embedding ends in a norm. Default: False.
+        embedding_scale: whether token vectors are multiplied with √C. Default: False.
+        tied: whether the token vectors also make the logits. Default: True.
+        head_bias: whether logits of tokens have a bias. Default: False.
+        pad: the id that fills up rows; never generated. Default: none.
+        start: the id that a generated sequence begins with. Default: none.
+        end: the id that ends it. Default: none.
+
+    Raises:
+        ValueError: for an unknown choice, sizes below 1, or ids outside the vocabulary.
+
+    Example:
+        >>> from sightline.models import DecoderConfig
+        >>> config = DecoderConfig(width=32, vocabulary=50, positions="rotary", end=2)
+        >>> config.layers, config.end
+        (4, 2)
+    """
 
 
 class Decoder(Model):
@@ -32,15 +60,18 @@ class Decoder(Model):
 
     Example:
         >>> import torch
-        >>> from sightline.models import Decoder, TransformerConfig
-        >>> model = Decoder(TransformerConfig(width=32, layers=2, vocabulary=50))
+        >>> from sightline.models import Decoder, DecoderConfig
+        >>> model = Decoder(DecoderConfig(width=32, layers=2, vocabulary=50))
         >>> model(torch.randint(50, (2, 7))).shape
         torch.Size([2, 7, 50])
         >>> model.generate(torch.randint(50, (2, 3)), new_tokens=5).tokens.shape
         torch.Size([2, 5])
     """
 
-    def __init__(self, config: TransformerConfig) -> None:
+    config_class = DecoderConfig
+    config: DecoderConfig
+
+    def __init__(self, config: DecoderConfig) -> None:
         super().__init__(config)
         self.embedding = TokenEmbedding(config)
         self.decoder = decoder_stack(config, cross_attention=False)
@@ -55,7 +86,7 @@ class Decoder(Model):
         cache: DecoderCache | None = None,
         lengths: Tensor | Sequence[int] | None = None,
         return_matrices: bool = False,
-    ) -> Any:
+    ) -> Tensor | tuple[Tensor, list[AttentionMatrix]]:
         """ids [B,N] → logits [B,N,V] of each next token; with ``return_matrices`` also each block's matrix.
 
         Padding on the right needs no mask: no token sees what comes after it.
@@ -67,27 +98,43 @@ class Decoder(Model):
             lengths: with a cache, how many ids of each entry count, [B]. Default: all.
             return_matrices: whether to return the attention matrices as well.
         """
-        found = self.states(ids, mask=mask, cache=cache, lengths=lengths, return_matrices=return_matrices)
+        start = 0 if cache is None else cache.start
+        output = self.decoder(
+            self.embedding(ids, start),
+            mask=mask,
+            cache=cache,
+            lengths=lengths,
+            return_matrices=return_matrices,
+        )
         if not return_matrices:
-            return self.logits(found)
-        x, matrices = found
-        return self.logits(x), matrices.self_attention
+            return self.logits(output)
+        states, matrices = output
+        return self.logits(states), matrices.self_attention
 
-    def states(self, ids: Tensor, *, cache: DecoderCache | None = None, **options: Any) -> Any:
+    def states(
+        self,
+        ids: Tensor,
+        *,
+        mask: Mask | Tensor | None = None,
+        cache: DecoderCache | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+    ) -> Tensor:
         """The hidden states [B,N,C] behind the logits; arguments as for the model itself."""
         start = 0 if cache is None else cache.start
-        return self.decoder(self.embedding(ids, start), cache=cache, **options)
+        states: Tensor = self.decoder(self.embedding(ids, start), mask=mask, cache=cache, lengths=lengths)
+        return states
 
     def logits(self, states: Tensor) -> Tensor:
         """Hidden states [..., C] → logits [..., V]."""
-        return self.head(states, self.embedding.tokens.weight)  # type: ignore[no-any-return]
+        logits: Tensor = self.head(states, self.embedding.tokens.weight)
+        return logits
 
     def make_cache(self, capacity: int | None = None) -> DecoderCache:
         """An empty cache for this model."""
         return DecoderCache(len(self.decoder.blocks), capacity)
 
     def generate(
-        self, ids: Tensor, *, lengths: Tensor | Sequence[int] | None = None, **options: Any
+        self, ids: Tensor, *, lengths: Tensor | Sequence[int] | None = None, **options: Unpack[Options]
     ) -> Generated:
         """What the model writes after a prompt.
 
@@ -101,20 +148,10 @@ class Decoder(Model):
             ValueError: for lengths or options out of range, or learned positions that do not suffice.
         """
         own = as_lengths("lengths", lengths, ids.device)
-        return generate(Running(self), ids, own, **options)
+        return generate(Decoding(self), ids, own, **options)
 
-    @property
-    def room(self) -> int | None:
-        """Positions at most; None for no limit."""
-        return self.config.max_positions if self.config.positions == "learned" else None
-
-    def step(self, ids: Tensor, cache: DecoderCache, lengths: Tensor | None, memory: Any = None) -> Tensor:
+    def step(
+        self, ids: Tensor, cache: DecoderCache, lengths: Tensor | None, memory: Memory | None = None
+    ) -> Tensor:
         """Logits [B,V] after the last token of each entry; for generation."""
         return self.logits(last_rows(self.states(ids, cache=cache, lengths=lengths), lengths))
-
-
-def last_rows(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """The last row of each entry that counts: [B,N,C] → [B,C]."""
-    if lengths is None:
-        return x[:, -1]
-    return x[torch.arange(x.shape[0], device=x.device), lengths - 1]

@@ -7,22 +7,30 @@ import math
 from torch import Tensor, nn
 
 from sightline.common.check import check_integers
-from sightline.models.config import TransformerConfig
+from sightline.models.config import TextConfig
 from sightline.models.stacks import input_positions
 from sightline.nn.norm import make_norm
 
 
 class TokenEmbedding(nn.Module):
-    """Token vector + position + segment → norm → dropout, as far as the configuration has them."""
+    """Token vector + position + segment → norm → dropout, as far as the configuration has them.
 
-    def __init__(self, config: TransformerConfig) -> None:
+    Args:
+        config: of the model.
+        segments: kinds of segments; 0 for none.
+
+    Raises:
+        ValueError: for a vocabulary without tokens.
+    """
+
+    def __init__(self, config: TextConfig, segments: int = 0) -> None:
         super().__init__()
         if config.vocabulary < 1:
             raise ValueError(f"vocabulary: must be 1 or more token ids, got {config.vocabulary}.")
         self.scale = math.sqrt(config.width) if config.embedding_scale else 1.0
         self.tokens = nn.Embedding(config.vocabulary, config.width)
-        self.segments = nn.Embedding(config.segments, config.width) if config.segments else None
-        self.positions = input_positions(config)
+        self.segments = nn.Embedding(segments, config.width) if segments else None
+        self.positions = input_positions(config, config.max_positions)
         self.norm = (
             make_norm(config.norm, config.width, config.norm_eps) if config.embedding_norm else nn.Identity()
         )

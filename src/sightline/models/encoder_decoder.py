@@ -3,22 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Unpack, overload
 
 import torch
 from torch import Tensor
 
 from sightline.matrix import AttentionMatrix
-from sightline.models.config import TransformerConfig
+from sightline.models.config import WriterConfig
 from sightline.models.copying import CopyHead
-from sightline.models.decoder import last_rows
 from sightline.models.embedding import TokenEmbedding
-from sightline.models.generation import Generated, Memory, Running, generate
+from sightline.models.generation import Decoding, Generated, Memory, Options, generate
 from sightline.models.heads import TokenHead
 from sightline.models.initialise import initialise
-from sightline.models.model import Model, as_lengths, padding_mask
+from sightline.models.model import Model
+from sightline.models.padding import as_lengths, last_rows, padding_mask
 from sightline.models.stacks import decoder_stack, encoder_stack
 from sightline.nn.decoder_cache import DecoderCache
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderDecoderConfig(WriterConfig):
+    """What an :class:`EncoderDecoder` is made of: the settings of :class:`TransformerConfig`, and its own.
+
+    Args:
+        vocabulary: V, how many token ids there are; needed.
+        layers: blocks of the encoder. Default: 4.
+        decoder_layers: blocks of the decoder. Default: as many as ``layers``.
+        max_positions: how many learned positions there are. Default: 512.
+        embedding_norm: whether the embeddings end in a norm. Default: False.
+        embedding_scale: whether token vectors are multiplied with √C. Default: False.
+        tied: whether the token vectors also make the logits. Default: True.
+        head_bias: whether logits of tokens have a bias. Default: False.
+        copying: whether tokens of the source may be copied, see :class:`sightline.models.copying.CopyHead`;
+            what the model gives are then ln p. Default: False.
+        pad: the id that fills up rows; never generated. Default: none.
+        start: the id that a target begins with; needed to train and to generate.
+        end: the id that ends it. Default: none.
+
+    Raises:
+        ValueError: for an unknown choice, sizes below 1, or ids outside the vocabulary.
+
+    Example:
+        >>> from sightline.models import EncoderDecoderConfig
+        >>> config = EncoderDecoderConfig(width=32, layers=6, decoder_layers=2, vocabulary=50, start=1, end=2)
+        >>> config.layers, config.decoder_layers
+        (6, 2)
+    """
+
+    decoder_layers: int | None = None
+    copying: bool = False
 
 
 class Matrices(NamedTuple):
@@ -44,23 +78,26 @@ class EncoderDecoder(Model):
 
     Example:
         >>> import torch
-        >>> from sightline.models import EncoderDecoder, TransformerConfig
-        >>> model = EncoderDecoder(TransformerConfig(width=32, layers=2, vocabulary=50, start=1, end=2))
+        >>> from sightline.models import EncoderDecoder, EncoderDecoderConfig
+        >>> model = EncoderDecoder(EncoderDecoderConfig(width=32, layers=2, vocabulary=50, start=1, end=2))
         >>> source, target = torch.randint(3, 50, (2, 7)), torch.randint(3, 50, (2, 5))
         >>> logits, matrices = model(source, model.shifted(target), return_matrices=True)
         >>> logits.shape, matrices.cross_attention[0].shape
         (torch.Size([2, 5, 50]), torch.Size([2, 4, 5, 7]))
     """
 
-    def __init__(self, config: TransformerConfig) -> None:
+    config_class = EncoderDecoderConfig
+    config: EncoderDecoderConfig
+
+    def __init__(self, config: EncoderDecoderConfig) -> None:
         super().__init__(config)
         self.embedding = TokenEmbedding(config)  # the source's
         self.encoder = encoder_stack(config)
         self.target_embedding = TokenEmbedding(config)
         self.target_embedding.tokens = self.embedding.tokens
-        self.decoder = decoder_stack(config, cross_attention=True)
+        self.decoder = decoder_stack(config, config.decoder_layers, cross_attention=True)
         self.head = TokenHead(config, bias=config.head_bias)
-        self.copying = CopyHead(config) if config.copying else None
+        self.copying = CopyHead(config.width) if config.copying else None
         initialise(self)
 
     def forward(
@@ -71,7 +108,7 @@ class EncoderDecoder(Model):
         source_lengths: Tensor | Sequence[int] | None = None,
         wanted: Tensor | None = None,
         return_matrices: bool = False,
-    ) -> Any:
+    ) -> Tensor | tuple[Tensor, Matrices]:
         """source [B,M], target [B,N] → logits [B,N,V] of each next target token.
 
         Args:
@@ -84,24 +121,37 @@ class EncoderDecoder(Model):
         """
         own = as_lengths("source_lengths", source_lengths, source.device)
         encoded = self.encode(source, own, return_matrices=return_matrices)
-        memory = encoded[0] if return_matrices else encoded
+        states, of_encoder = encoded if isinstance(encoded, tuple) else (encoded, [])
         decoded = self.decoder(
             self.target_embedding(target),
-            memory,
+            states,
             memory_mask=padding_mask(own),
             return_matrices=return_matrices,
         )
-        whole = Memory(memory, own, source)
+        memory = Memory(states, own, source)
         if not return_matrices:
-            return self.logits(decoded, whole, wanted)
+            return self.logits(decoded, memory, wanted)
         x, of_decoder = decoded
-        return self.logits(x, whole, wanted), Matrices(encoded[1], *of_decoder)
+        return self.logits(x, memory, wanted), Matrices(of_encoder, *of_decoder)
 
-    def encode(self, source: Tensor, lengths: Tensor | None = None, *, return_matrices: bool = False) -> Any:
-        """source [B,M] → the memory [B,M,C] that the decoder looks at."""
-        return self.encoder(
+    @overload
+    def encode(
+        self, source: Tensor, lengths: Tensor | None = None, *, return_matrices: Literal[False] = False
+    ) -> Tensor: ...
+
+    @overload
+    def encode(
+        self, source: Tensor, lengths: Tensor | None = None, *, return_matrices: bool
+    ) -> Tensor | tuple[Tensor, list[AttentionMatrix]]: ...
+
+    def encode(
+        self, source: Tensor, lengths: Tensor | None = None, *, return_matrices: bool = False
+    ) -> Tensor | tuple[Tensor, list[AttentionMatrix]]:
+        """source [B,M], of which ``lengths`` count → the memory [B,M,C] that the decoder looks at."""
+        memory: Tensor | tuple[Tensor, list[AttentionMatrix]] = self.encoder(
             self.embedding(source), mask=padding_mask(lengths), return_matrices=return_matrices
         )
+        return memory
 
     def logits(self, states: Tensor, memory: Memory, wanted: Tensor | None = None) -> Tensor:
         """Hidden states of the decoder [B,N,C] → logits [B,N,V], or [R,V] if wanted; with copying ln p."""
@@ -129,7 +179,7 @@ class EncoderDecoder(Model):
         *,
         source_lengths: Tensor | Sequence[int] | None = None,
         prefix: Tensor | None = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> Generated:
         """What the model writes for a source.
 
@@ -144,16 +194,19 @@ class EncoderDecoder(Model):
         """
         own = as_lengths("source_lengths", source_lengths, source.device)
         given = source.new_zeros(source.shape[0], 0) if prefix is None else prefix
-        running = Running(self, lambda: Memory(self.encode(source, own), own, source))
-        return generate(running, _with_start(given, self._start()), None, **options)
+        decoding = Decoding(
+            self, lambda: Memory(self.encode(source, own), own, source), read_again=self.copying is not None
+        )
+        return generate(decoding, _with_start(given, self._start()), None, **options)
 
-    @property
-    def room(self) -> int | None:
-        """Positions of the target at most; None for no limit."""
-        return self.config.max_positions if self.config.positions == "learned" else None
+    def step(self, ids: Tensor, cache: DecoderCache, lengths: Tensor | None, memory: Memory | None) -> Tensor:
+        """Logits [B,V] after the last token of each entry; for generation.
 
-    def step(self, ids: Tensor, cache: DecoderCache, lengths: Tensor | None, memory: Memory) -> Tensor:
-        """Logits [B,V] after the last token of each entry; for generation."""
+        Raises:
+            ValueError: without a memory.
+        """
+        if memory is None:
+            raise ValueError("memory: none was given, but a target is written for a source. Give encode()'s.")
         x = self.decoder(
             self.target_embedding(ids, cache.start), memory.states, memory_mask=padding_mask(memory.lengths),
             cache=cache, lengths=lengths,

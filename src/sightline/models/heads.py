@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.models.config import Pooling, TransformerConfig
+from sightline.models.config import ClassifierConfig, Pooling, TextConfig
+from sightline.models.padding import mean_rows
 from sightline.nn.feed_forward import ACTIVATIONS
 from sightline.nn.norm import make_norm
 
@@ -14,7 +15,7 @@ from sightline.nn.norm import make_norm
 class TokenHead(nn.Module):
     """Logits of tokens, [..., C] → [..., V]: with the embedding's own vectors where tied."""
 
-    def __init__(self, config: TransformerConfig, *, bias: bool) -> None:
+    def __init__(self, config: TextConfig, *, bias: bool) -> None:
         super().__init__()
         self.weight = None if config.tied else nn.Parameter(torch.empty(config.vocabulary, config.width))
         self.bias = nn.Parameter(torch.zeros(config.vocabulary)) if bias else None
@@ -29,7 +30,7 @@ class TokenHead(nn.Module):
 class MaskedTokenHead(nn.Module):
     """BERT's: a layer, its norm, then logits of tokens."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.transform = nn.Linear(config.width, config.width)
         self.activation = config.activation
@@ -45,7 +46,7 @@ class MaskedTokenHead(nn.Module):
 class ClassificationHead(nn.Module):
     """One class for each sequence: pooling, a tanh layer if the configuration has one, logits of classes."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.pooling: Pooling = config.pooling
         self.pooler = nn.Linear(config.width, config.width) if config.pooler else None
@@ -54,7 +55,7 @@ class ClassificationHead(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """x [B,N,C] → [B,K]."""
-        pooled = x[:, 0] if self.pooling == "first" else mean_pooled(x, lengths)
+        pooled = x[:, 0] if self.pooling == "first" else mean_rows(x, lengths)
         if self.pooler is not None:
             pooled = self.pooler(pooled).tanh()
         logits: Tensor = self.classes(self.dropout(pooled))
@@ -64,20 +65,12 @@ class ClassificationHead(nn.Module):
 class PositionHead(nn.Module):
     """Logits for each position by itself: classes of tokens, labels of speech."""
 
-    def __init__(self, config: TransformerConfig, outputs: int) -> None:
+    def __init__(self, width: int, outputs: int, *, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
-        self.classes = nn.Linear(config.width, outputs)
+        self.dropout = nn.Dropout(dropout)
+        self.classes = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B,N,C] → [B,N,K]."""
         logits: Tensor = self.classes(self.dropout(x))
         return logits
-
-
-def mean_pooled(x: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """The mean of each entry's own rows: [B,N,C] → [B,C]; 0 for an entry of length 0."""
-    if lengths is None:
-        return x.mean(1)
-    own = torch.arange(x.shape[1], device=x.device) < lengths.to(x.device)[:, None]
-    return x.masked_fill(~own[..., None], 0).sum(1) / lengths.to(x)[:, None].clamp(min=1)

@@ -23,8 +23,8 @@ def initialise(model: nn.Module, std: float = _STD) -> None:
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv2d)):
             nn.init.normal_(module.weight, std=std)
-            if getattr(module, "bias", None) is not None:
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        if isinstance(module, (nn.Linear, nn.Conv2d)) and module.bias is not None:
+            nn.init.zeros_(module.bias)
     for stack in model.modules():
         blocks = [child for child in stack.children() if isinstance(child, TransformerBlock)]
         last = [

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sightline.masks import Mask, as_mask
-from sightline.masks import lengths as lengths_mask
+from sightline.models import saving
 from sightline.models.config import TransformerConfig
+from sightline.models.published import FAMILIES, Weights, opened
+from sightline.models.saving import CheckpointError
 
 
 class Model(nn.Module):
-    """A Transformer with its configuration. Subclasses say which."""
+    """A Transformer with its configuration, which can be saved and loaded.
 
-    heads_known: tuple[str, ...] = ("none",)
+    Subclasses say which Transformer: what they take, as [B,N] token ids or [B,T,F] frames, and give.
+
+    Args:
+        config: of the model's own ``config_class``.
+
+    Raises:
+        TypeError: for the configuration of another model.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from sightline.models import Decoder, DecoderConfig, Model
+        >>> folder = pathlib.Path(tempfile.mkdtemp()) / "model"
+        >>> Decoder(DecoderConfig(width=8, heads=2, layers=1, vocabulary=5)).save_pretrained(folder)
+        >>> model = Model.from_pretrained(folder)
+        >>> type(model).__name__, model.config.width
+        ('Decoder', 8)
+    """
+
+    config_class: ClassVar[type[TransformerConfig]] = TransformerConfig
+    config: TransformerConfig
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        if config.head not in self.heads_known:
-            raise ValueError(
-                f"head: {type(self).__name__} has no {config.head!r}; it has {', '.join(self.heads_known)}."
+        if not isinstance(config, self.config_class):
+            raise TypeError(
+                f"config: {type(self).__name__} takes its own {self.config_class.__name__}, got a "
+                f"{type(config).__name__}."
             )
         self.config = config
 
@@ -49,9 +69,7 @@ class Model(nn.Module):
         Raises:
             ValueError: for another kind of tokenizer; OSError where it cannot be written.
         """
-        from sightline.models.saving import save
-
-        save(self, Path(folder), tokenizer, dtype)
+        saving.save(self, self.config.to_dict(), Path(folder), tokenizer, dtype)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **changes: Any) -> Self:
@@ -65,35 +83,55 @@ class Model(nn.Module):
         Raises:
             CheckpointError: for a folder that holds no such model, or only half of one. Nothing in it is
                 executed, and no pickle is opened.
+            ValueError: for changes that the model's configuration does not take.
         """
-        from sightline.models.saving import load
-
-        return load(Path(folder), cls, changes)  # type: ignore[return-value]
+        path = Path(folder)
+        saved = saving.read(path)
+        kind = cls._saved_kind(saved.model, path)
+        try:
+            before = kind.config_class.from_dict(saved.config)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{path / saving.CONFIG}: {error}") from None
+        config = kind.config_class.from_dict({**saved.config, **changes})
+        model = kind(config)
+        saving.fill(model, saved.weights, path, new_head=not config.same_head(before))
+        return model.eval()
 
     @classmethod
     def from_huggingface(cls, source: Any, **changes: Any) -> Self:
         """From Transformers' published weights; see :func:`sightline.models.from_huggingface`."""
-        from sightline.models.published import from_huggingface
+        theirs = opened(source)
+        their_config = getattr(theirs, "config", None)
+        name = getattr(their_config, "model_type", type(theirs).__name__)
+        family = FAMILIES.get(name)
+        if family is None:
+            raise ValueError(f"source: {name!r} is of no known family; known: {', '.join(FAMILIES)}.")
+        kind = cls._kinds().get(family.model)
+        if kind is None:
+            raise ValueError(f"source: is a {family.model}, not a {cls.__name__}.")
+        described = family.config(their_config, type(theirs).__name__)
+        before = kind.config_class.from_dict(described)
+        config = kind.config_class.from_dict({**described, **changes})
+        model = kind(config)
+        new_head = not config.same_head(before)
+        weights = Weights(theirs.state_dict(), model)
+        family.carry(weights, theirs, "none" if new_head else described.get("head", "none"))
+        weights.finish(("head.",) if new_head else ())
+        return model.eval()
 
-        model = from_huggingface(source, **changes)
-        if not isinstance(model, cls):
-            raise ValueError(f"source: is a {type(model).__name__}, not a {cls.__name__}.")
-        return model
+    @classmethod
+    def _saved_kind(cls, name: str, folder: Path) -> type[Self]:
+        kind = cls._kinds().get(name)
+        if kind is not None:
+            return kind
+        if name in Model._kinds():
+            raise CheckpointError(f"{folder}: holds a {name}, not a {cls.__name__}.")
+        raise CheckpointError(f"{folder}: holds a {name!r}, which this version does not know.")
 
-
-def as_lengths(name: str, lengths: Tensor | Sequence[int] | None, device: torch.device) -> Tensor | None:
-    """[B] lengths as a tensor."""
-    if lengths is None:
-        return None
-    tensor = torch.as_tensor(lengths, device=device)
-    if tensor.dim() != 1 or tensor.is_floating_point():
-        raise ValueError(f"{name}: expected [B] integers, got {tensor.dtype} of shape {list(tensor.shape)}.")
-    return tensor
-
-
-def padding_mask(lengths: Tensor | None, mask: Mask | Tensor | None = None) -> Mask | Tensor | None:
-    """What may be looked at under padding on the right, and under another mask besides."""
-    if lengths is None:
-        return mask
-    own = lengths_mask(lengths)
-    return own if mask is None else own & as_mask(mask)
+    @classmethod
+    def _kinds(cls) -> dict[str, type[Self]]:
+        """This class and those below it, by name."""
+        kinds: dict[str, type[Self]] = {cls.__name__: cls}
+        for below in cls.__subclasses__():
+            kinds = {**below._kinds(), **kinds}
+        return kinds

@@ -12,73 +12,136 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.common.atomic import replacing
 from sightline.common.errors import CommandError
-from sightline.models.config import TransformerConfig
-from sightline.models.model import Model
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 _FORMAT, _VERSION = "sightline.models", 1
-_OF_THE_HEAD = {"head", "classes", "pooling", "pooler"}
 
 
 class CheckpointError(CommandError):
-    """The folder holds no model of Sightline, or only half of one."""
+    """The folder holds no model of Sightline, or only half of one.
+
+    Example:
+        >>> from sightline.models import CheckpointError, from_pretrained
+        >>> try:
+        ...     from_pretrained("nothing-here")
+        ... except CheckpointError as error:
+        ...     print(error)
+        nothing-here: there is no such folder.
+    """
 
 
-def save(model: Model, folder: Path, tokenizer: Any = None, dtype: torch.dtype | None = None) -> None:
-    """See :meth:`Model.save_pretrained`."""
+class Saved(NamedTuple):
+    """What a folder holds.
+
+    Attributes:
+        model: the name of the model's class.
+        config: its configuration.
+        weights: its tensors by name, each once.
+    """
+
+    model: str
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+
+
+def save(
+    model: nn.Module,
+    config: dict[str, Any],
+    folder: Path,
+    tokenizer: Any = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """See :meth:`sightline.models.Model.save_pretrained`."""
     text = None if tokenizer is None else _tokenizer_text(tokenizer)
     if text is None and (folder / TOKENIZER).is_file():
         text = (folder / TOKENIZER).read_bytes()
-    files = _files(model, text, dtype)
+    files = _files(model, config, text, dtype)
     if folder.exists():
-        for name, content in files.items():
-            with replacing(folder / name) as file:
-                file.write(content)
+        _write(files, folder)
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
     part.mkdir()
     try:
-        for name, content in files.items():
-            with replacing(part / name) as file:
-                file.write(content)
+        _write(files, part)
         os.rename(part, folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
 
 
-def load(folder: Path, wanted: type[Model], changes: dict[str, Any]) -> Model:
-    """See :meth:`Model.from_pretrained`; ``wanted`` may be :class:`Model` itself, for any."""
-    described, weights = _read(folder)
-    kind = _classes().get(described["model"])
-    if kind is None:
-        raise CheckpointError(f"{folder}: holds a {described['model']!r}, which this version does not know.")
-    if not issubclass(kind, wanted):
-        raise CheckpointError(f"{folder}: holds a {kind.__name__}, not a {wanted.__name__}.")
-    try:
-        saved = TransformerConfig.from_dict(described["config"])
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: {error}") from None
-    config = TransformerConfig.from_dict({**saved.to_dict(), **changes})
-    model = kind(config)
-    new_head = any(getattr(saved, name) != getattr(config, name) for name in _OF_THE_HEAD)
-    _fill(model, weights, folder, new_head)
-    return model.eval()
+def read(folder: Path) -> Saved:
+    """The model's class, configuration and weights, which belong together.
+
+    Raises:
+        CheckpointError: for a folder that holds no model, or only half of one.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: there is no such folder.")
+    described = _read_json(folder / CONFIG)
+    if described.get("format") != _FORMAT:
+        hint = " It is one of Transformers: use from_huggingface." if "model_type" in described else ""
+        raise CheckpointError(f"{folder / CONFIG}: is no model of Sightline.{hint}")
+    if described.get("version") != _VERSION:
+        raise CheckpointError(
+            f"{folder / CONFIG}: has version {described.get('version')}, this one reads {_VERSION}."
+        )
+    header, weights = _read_weights(folder / WEIGHTS)
+    if header is None or json.loads(header) != described:
+        raise CheckpointError(
+            f"{folder}: {CONFIG} and {WEIGHTS} come from different saves, or one was edited. "
+            "Save the model again."
+        )
+    return Saved(described["model"], described["config"], weights)
+
+
+def fill(model: nn.Module, weights: dict[str, Tensor], folder: Path, new_head: bool) -> None:
+    """Puts the weights into a model, in their dtype; those of a head that is new stay as they are.
+
+    Raises:
+        CheckpointError: for weights that do not fit the model.
+    """
+    wanted = _unshared(model)
+    if new_head:
+        wanted = {name: tensor for name, tensor in wanted.items() if not name.startswith("head.")}
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}
+    for name in sorted(wanted.keys() ^ weights.keys()):
+        where = "is missing" if name in wanted else "is not part of this model"
+        raise CheckpointError(f"{folder / WEIGHTS}: {name} {where}.")
+    for name, tensor in wanted.items():
+        if tensor.shape != weights[name].shape:
+            raise CheckpointError(
+                f"{folder / WEIGHTS}: {name} has shape {list(weights[name].shape)}, "
+                f"the configuration asks for {list(tensor.shape)}."
+            )
+    model.to(next(iter(weights.values())).dtype)
+    model.load_state_dict(weights, strict=False)
 
 
 def load_tokenizer(folder: str | Path) -> Any:
     """The ``tokenizers.Tokenizer`` that was saved with a model.
 
+    Args:
+        folder: where :meth:`Model.save_pretrained` put the model and its tokenizer.
+
     Raises:
-        CheckpointError: if there is none, or it is not the one that was saved with it.
+        CheckpointError: if there is none, or it is not the one that was saved with the model.
+
+    Example:
+        >>> import pathlib, tempfile, tokenizers
+        >>> from sightline.models import Decoder, DecoderConfig, load_tokenizer
+        >>> words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "cat": 1}, unk_token="a"))
+        >>> folder = pathlib.Path(tempfile.mkdtemp()) / "model"
+        >>> Decoder(DecoderConfig(width=8, heads=2, layers=1, vocabulary=2)).save_pretrained(folder, words)
+        >>> load_tokenizer(folder).encode("cat").ids
+        [1]
     """
     from tokenizers import Tokenizer
 
@@ -96,7 +159,15 @@ def load_tokenizer(folder: str | Path) -> Any:
 # --- writing --------------------------------------------------------------------------------------------
 
 
-def _files(model: Model, tokenizer: bytes | None, dtype: torch.dtype | None) -> dict[str, bytes]:
+def _write(files: dict[str, bytes], folder: Path) -> None:
+    for name, content in files.items():
+        with replacing(folder / name) as file:
+            file.write(content)
+
+
+def _files(
+    model: nn.Module, config: dict[str, Any], tokenizer: bytes | None, dtype: torch.dtype | None
+) -> dict[str, bytes]:
     """What is written, in this order."""
     from safetensors.torch import save as to_bytes
 
@@ -104,7 +175,7 @@ def _files(model: Model, tokenizer: bytes | None, dtype: torch.dtype | None) -> 
         "format": _FORMAT,
         "version": _VERSION,
         "model": type(model).__name__,
-        "config": model.config.to_dict(),
+        "config": config,
         "tokenizer": None if tokenizer is None else _digest(tokenizer),
     }
     header = {"format": "pt", _FORMAT: json.dumps(described, sort_keys=True)}
@@ -114,15 +185,15 @@ def _files(model: Model, tokenizer: bytes | None, dtype: torch.dtype | None) -> 
     return files
 
 
-def _unshared(model: torch.nn.Module) -> dict[str, Tensor]:
+def _unshared(model: nn.Module) -> dict[str, Tensor]:
     """Each tensor once, under its first name."""
     seen: set[int] = set()
-    found = {}
+    tensors = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            found[name] = tensor.detach().contiguous().cpu()
-    return found
+            tensors[name] = tensor.detach().contiguous().cpu()
+    return tensors
 
 
 def _tokenizer_text(tokenizer: Any) -> bytes:
@@ -144,75 +215,27 @@ def _digest(content: bytes) -> str:
 # --- reading --------------------------------------------------------------------------------------------
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The description and the weights, which belong together."""
+def _read_weights(path: Path) -> tuple[str | None, dict[str, Tensor]]:
+    """The description in the header, and the tensors."""
     from safetensors import SafetensorError, safe_open
 
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: there is no such folder.")
-    described = _read_json(folder / CONFIG)
-    if described.get("format") != _FORMAT:
-        hint = " It is one of Transformers: use from_huggingface." if "model_type" in described else ""
-        raise CheckpointError(f"{folder / CONFIG}: is no model of Sightline.{hint}")
-    if described.get("version") != _VERSION:
-        raise CheckpointError(
-            f"{folder / CONFIG}: has version {described.get('version')}, this one reads {_VERSION}."
-        )
-    path = folder / WEIGHTS
     if not path.is_file():
-        raise CheckpointError(f"{folder}: {WEIGHTS} is missing; the model was written only in part.")
+        raise CheckpointError(f"{path.parent}: {path.name} is missing; the model was written only in part.")
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_FORMAT)
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: is truncated or no safetensors file ({error}).") from None
-    if header is None or json.loads(header) != described:
-        raise CheckpointError(
-            f"{folder}: {CONFIG} and {WEIGHTS} come from different saves, or one was edited. "
-            "Save the model again."
-        )
-    return described, weights
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path.parent}: {path.name} is missing; this is no saved model.")
     try:
-        found = json.loads(path.read_bytes())
+        described = json.loads(path.read_bytes())
     except ValueError as error:
         raise CheckpointError(f"{path}: is no JSON ({error}).") from None
-    if not isinstance(found, dict):
+    if not isinstance(described, dict):
         raise CheckpointError(f"{path}: is no model of Sightline.")
-    return found
-
-
-def _fill(model: Model, weights: dict[str, Tensor], folder: Path, new_head: bool) -> None:
-    wanted = _unshared(model)
-    if new_head:
-        wanted = {name: tensor for name, tensor in wanted.items() if not name.startswith("head.")}
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}
-    for name in sorted(wanted.keys() ^ weights.keys()):
-        where = "is missing" if name in wanted else "is not part of this model"
-        raise CheckpointError(f"{folder / WEIGHTS}: {name} {where}.")
-    for name, tensor in wanted.items():
-        if tensor.shape != weights[name].shape:
-            raise CheckpointError(
-                f"{folder / WEIGHTS}: {name} has shape {list(weights[name].shape)}, "
-                f"the configuration asks for {list(tensor.shape)}."
-            )
-    model.to(next(iter(weights.values())).dtype)
-    model.load_state_dict(weights, strict=False)
-
-
-def _classes() -> dict[str, type[Model]]:
-    from sightline import models
-
-    kinds = (
-        models.Encoder,
-        models.Decoder,
-        models.EncoderDecoder,
-        models.VisionEncoder,
-        models.SpeechEncoder,
-    )
-    return {kind.__name__: kind for kind in kinds}
+    return described

@@ -3,21 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.models.config import TransformerConfig
+from sightline.matrix import AttentionMatrix
+from sightline.models.config import ClassifierConfig
 from sightline.models.heads import ClassificationHead, PositionHead
 from sightline.models.initialise import initialise
-from sightline.models.model import Model, as_lengths, padding_mask
+from sightline.models.model import Model
+from sightline.models.padding import as_lengths, inside, padding_mask, without_padding
 from sightline.models.stacks import encoder_stack, input_positions
 from sightline.nn.convolution import ConvolutionModule
 
 _STRIDES = {1: (1, 1), 2: (2, 1), 4: (2, 2)}  # of the two convolutions
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechEncoderConfig(ClassifierConfig):
+    """What a :class:`SpeechEncoder` is made of: the settings of :class:`TransformerConfig`, and its own.
+
+    Args:
+        features: F, of a frame: mel bins or cepstral coefficients. Default: 80.
+        subsampling: frames for each position: 1, 2 or 4. Default: 4.
+        convolution: positions that a convolution behind each block spans
+            (:class:`sightline.nn.ConvolutionModule`); odd. Default: no convolutions.
+        max_positions: how many learned positions there are. Default: 512.
+        head: "ctc", "classification", or "none" for hidden states, which is the default.
+        vocabulary: V, the labels of "ctc" with the blank, which is 0.
+        classes: K, of a classification head.
+        pooling: what classification looks at: the "first" position, or the "mean" of all. Default: "mean".
+        pooler: whether a tanh layer comes before the classes. Default: False.
+
+    Raises:
+        ValueError: for an unknown choice, sizes below 1, or a classification head without classes.
+
+    Example:
+        >>> from sightline.models import SpeechEncoderConfig
+        >>> config = SpeechEncoderConfig(width=32, features=40, vocabulary=30, head="ctc", subsampling=2)
+        >>> config.features, config.convolution
+        (40, None)
+    """
+
+    features: int = 80
+    subsampling: int = 4
+    convolution: int | None = None
+    max_positions: int = 512
+    head: Literal["none", "ctc", "classification"] = "none"
+    vocabulary: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_sizes("features", "max_positions")
 
 
 class SpeechEncoder(Model):
@@ -29,8 +70,7 @@ class SpeechEncoder(Model):
     block is followed by a :class:`sightline.nn.ConvolutionModule`, as in the Conformer.
 
     Args:
-        config: the configuration; ``features``, ``subsampling`` and ``convolution`` count here, and
-            ``vocabulary`` for "ctc".
+        config: the configuration; "ctc" needs a ``vocabulary``.
 
     Raises:
         ValueError: for a configuration that does not fit.
@@ -40,8 +80,8 @@ class SpeechEncoder(Model):
 
     Example:
         >>> import torch
-        >>> from sightline.models import SpeechEncoder, TransformerConfig
-        >>> config = TransformerConfig(
+        >>> from sightline.models import SpeechEncoder, SpeechEncoderConfig
+        >>> config = SpeechEncoderConfig(
         ...     width=32, layers=2, features=40, vocabulary=30, head="ctc", positions="sinusoidal"
         ... )
         >>> model = SpeechEncoder(config)
@@ -49,9 +89,10 @@ class SpeechEncoder(Model):
         (torch.Size([2, 26, 30]), [26, 15])
     """
 
-    heads_known = ("none", "ctc", "classification")
+    config_class = SpeechEncoderConfig
+    config: SpeechEncoderConfig
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: SpeechEncoderConfig) -> None:
         super().__init__(config)
         if config.head == "ctc" and config.vocabulary < 2:
             raise ValueError(f"vocabulary: a ctc head needs the blank and a label, got {config.vocabulary}.")
@@ -62,12 +103,12 @@ class SpeechEncoder(Model):
             nn.Conv1d(before, config.width, 3, stride=stride, padding=1)
             for before, stride in zip((config.features, config.width), self.strides, strict=True)
         )
-        self.positions = input_positions(config)
+        self.positions = input_positions(config, config.max_positions)
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = encoder_stack(config)
         self.head: nn.Module | None = None
         if config.head == "ctc":
-            self.head = PositionHead(config, config.vocabulary)
+            self.head = PositionHead(config.width, config.vocabulary, dropout=config.dropout)
         elif config.head == "classification":
             self.head = ClassificationHead(config)
         initialise(self)
@@ -84,7 +125,7 @@ class SpeechEncoder(Model):
         *,
         lengths: Tensor | Sequence[int] | None = None,
         return_matrices: bool = False,
-    ) -> Any:
+    ) -> Tensor | tuple[Tensor, list[AttentionMatrix]]:
         """frames [B,T,F] (log-mel or MFCC, normalised) → logits, or hidden states [B,⌈T/4⌉,C].
 
         Args:
@@ -102,40 +143,36 @@ class SpeechEncoder(Model):
         x, own = self._subsampled(frames, as_lengths("lengths", lengths, frames.device))
         if self.positions is not None:
             x = self.positions(x)
-        found = self.encoder(
+        output = self.encoder(
             self.dropout(x),
             mask=padding_mask(own),
             return_matrices=return_matrices,
-            behind=[partial(layer, own=_inside(x, own)) for layer in self.convolutions],
+            behind=[partial(layer, own=inside(x, own)) for layer in self.convolutions],
         )
-        x, matrices = found if return_matrices else (found, None)
-        if isinstance(self.head, ClassificationHead):
-            x = self.head(x, own)
-        elif self.head is not None:
-            x = self.head(x)
-        return (x, matrices) if return_matrices else x
+        if not return_matrices:
+            return self._logits(output, own)
+        states, matrices = output
+        return self._logits(states, own), matrices
+
+    def _logits(self, states: Tensor, lengths: Tensor | None) -> Tensor:
+        """Hidden states [B,N,C] → what the head makes of them; without one they themselves."""
+        if self.head is None:
+            return states
+        pooled = isinstance(self.head, ClassificationHead)
+        logits: Tensor = self.head(states, lengths) if pooled else self.head(states)
+        return logits
 
     def output_lengths(self, lengths: Tensor | Sequence[int]) -> Tensor:
         """How many positions of the output count, [B], for ``torch.nn.functional.ctc_loss``."""
-        found = torch.as_tensor(lengths)
+        left = torch.as_tensor(lengths)
         for stride in self.strides:
-            found = (found + stride - 1) // stride
-        return found
+            left = (left + stride - 1) // stride
+        return left
 
     def _subsampled(self, frames: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         x = frames
         for convolution, stride in zip(self.subsampling, self.strides, strict=True):
             # Padding must be 0 to the convolution, as it is behind the end of a recording on its own.
-            x = F.gelu(convolution(_without_padding(x, lengths).transpose(1, 2))).transpose(1, 2)
+            x = F.gelu(convolution(without_padding(x, lengths).transpose(1, 2))).transpose(1, 2)
             lengths = None if lengths is None else (lengths + stride - 1) // stride
         return x, lengths
-
-
-def _without_padding(x: Tensor, lengths: Tensor | None) -> Tensor:
-    own = _inside(x, lengths)
-    return x if own is None else x.masked_fill(~own[..., None], 0)
-
-
-def _inside(x: Tensor, lengths: Tensor | None) -> Tensor | None:
-    """[B,N], True where a position of x [B,N,C] is not padding."""
-    return None if lengths is None else torch.arange(x.shape[1], device=x.device) < lengths[:, None]

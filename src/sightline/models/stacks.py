@@ -22,19 +22,25 @@ def encoder_stack(config: TransformerConfig) -> TransformerEncoder:
     )  # fmt: skip
 
 
-def decoder_stack(config: TransformerConfig, *, cross_attention: bool) -> TransformerDecoder:
-    """The blocks of a decoder, alone or with a memory."""
-    layers = config.decoder_layers if cross_attention and config.decoder_layers else config.layers
+def decoder_stack(
+    config: TransformerConfig, layers: int | None = None, *, cross_attention: bool
+) -> TransformerDecoder:
+    """The blocks of a decoder, alone or with a memory; ``None`` for as many as ``config.layers``."""
     return TransformerDecoder(
-        layers, config.width, config.heads, cross_attention=cross_attention,
+        layers or config.layers, config.width, config.heads, cross_attention=cross_attention,
         positions=_biases(config, bidirectional=False), window=config.window, **_block(config),
     )  # fmt: skip
 
 
-def input_positions(config: TransformerConfig, length: int | None = None) -> nn.Module | None:
-    """The positions that are added to the input vectors, if they are of that kind."""
+def input_positions(config: TransformerConfig, length: int) -> nn.Module | None:
+    """The positions that are added to the input vectors, if they are of that kind.
+
+    Args:
+        config: of the model.
+        length: how many there are, if they are learned.
+    """
     if config.positions == "learned":
-        return LearnedPositions(config.max_positions if length is None else length, config.width)
+        return LearnedPositions(length, config.width)
     if config.positions in ("sinusoidal", "sinusoidal-halves"):
         return SinusoidalPositions(config.width, interleaved=config.positions == "sinusoidal")
     return None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from sightline.models.config import TransformerConfig
+from sightline.matrix import AttentionMatrix
+from sightline.models.config import ClassifierConfig
 from sightline.models.heads import ClassificationHead
 from sightline.models.initialise import initialise
 from sightline.models.model import Model
@@ -16,6 +18,48 @@ from sightline.models.stacks import encoder_stack, input_positions
 from sightline.nn.positions import LearnedPositions
 
 _STD = 0.5  # of what enters the first block, of each kind, given pixels of deviation 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionEncoderConfig(ClassifierConfig):
+    """What a :class:`VisionEncoder` is made of: the settings of :class:`TransformerConfig`, and its own.
+
+    Args:
+        image_size: pixels of either side. Default: 224.
+        patch_size: pixels of either side of a patch. Default: 16.
+        channels: of an image. Default: 3.
+        stem: how many convolutions halve an image before it is cut into patches. Default: 0.
+        head: "classification", or "none" for hidden states, which is the default.
+        classes: K, of a classification head.
+        pooling: what classification looks at: the "first" vector, or the "mean" of all. Default: "mean".
+        pooler: whether a tanh layer comes before the classes. Default: False.
+
+    Raises:
+        ValueError: for an unknown choice, sizes below 1, or a classification head without classes.
+
+    Example:
+        >>> from sightline.models import VisionEncoderConfig
+        >>> config = VisionEncoderConfig(width=32, image_size=16, patch_size=4, channels=1)
+        >>> config.patches
+        16
+    """
+
+    image_size: int = 224
+    patch_size: int = 16
+    channels: int = 3
+    stem: int = 0
+    head: Literal["none", "classification"] = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_sizes("image_size", "patch_size", "channels")
+        if not isinstance(self.stem, int) or self.stem < 0:
+            raise ValueError(f"stem: must be an integer of 0 or more, got {self.stem!r}.")
+
+    @property
+    def patches(self) -> int:
+        """P, how many patches an image has."""
+        return (self.image_size // self.patch_size) ** 2
 
 
 class VisionEncoder(Model):
@@ -29,7 +73,7 @@ class VisionEncoder(Model):
     around it.
 
     Args:
-        config: the configuration; ``image_size``, ``patch_size``, ``channels`` and ``stem`` count here.
+        config: the configuration.
 
     Raises:
         ValueError: for patches that do not divide the image, ``positions`` that are not of images, or more
@@ -40,8 +84,8 @@ class VisionEncoder(Model):
 
     Example:
         >>> import torch
-        >>> from sightline.models import TransformerConfig, VisionEncoder
-        >>> config = TransformerConfig(
+        >>> from sightline.models import VisionEncoder, VisionEncoderConfig
+        >>> config = VisionEncoderConfig(
         ...     width=32, layers=2, image_size=16, patch_size=4, channels=1, head="classification", classes=10
         ... )
         >>> logits, matrices = VisionEncoder(config)(torch.randn(2, 1, 16, 16), return_matrices=True)
@@ -49,21 +93,21 @@ class VisionEncoder(Model):
         (torch.Size([2, 10]), torch.Size([2, 4, 17, 17]))
     """
 
-    heads_known = ("none", "classification")
+    config_class = VisionEncoderConfig
+    config: VisionEncoderConfig
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: VisionEncoderConfig) -> None:
         super().__init__(config)
         if config.image_size % config.patch_size:
             raise ValueError(
                 f"patch_size: {config.patch_size} does not divide the image_size of "
                 f"{config.image_size} pixels."
             )
-        patches = (config.image_size // config.patch_size) ** 2
         self.stem = _stem(config)
         side = config.patch_size >> config.stem
         self.patches = nn.Conv2d(config.width if config.stem else config.channels, config.width, side, side)
         self.first = nn.Parameter(torch.zeros(1, 1, config.width))
-        self.positions = input_positions(config, length=1 + patches)
+        self.positions = input_positions(config, 1 + config.patches)
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = encoder_stack(config)
         self.head = ClassificationHead(config) if config.head == "classification" else None
@@ -81,17 +125,26 @@ class VisionEncoder(Model):
         if isinstance(self.positions, LearnedPositions):
             nn.init.normal_(self.positions.weight, std=_STD)
 
-    def forward(self, images: Tensor, *, return_matrices: bool = False) -> Any:
+    def forward(
+        self, images: Tensor, *, return_matrices: bool = False
+    ) -> Tensor | tuple[Tensor, list[AttentionMatrix]]:
         """images [B,channels,size,size] → logits [B,K], or hidden states [B,1+P,C].
 
         Raises:
             ValueError: for images of another shape.
         """
-        found = self.encoder(self._embedded(images), return_matrices=return_matrices)
-        x, matrices = found if return_matrices else (found, None)
-        if self.head is not None:
-            x = self.head(x)
-        return (x, matrices) if return_matrices else x
+        output = self.encoder(self._embedded(images), return_matrices=return_matrices)
+        if not return_matrices:
+            return self._logits(output)
+        states, matrices = output
+        return self._logits(states), matrices
+
+    def _logits(self, states: Tensor) -> Tensor:
+        """Hidden states [B,1+P,C] → logits [B,K]; without a head they themselves."""
+        if self.head is None:
+            return states
+        logits: Tensor = self.head(states)
+        return logits
 
     def _embedded(self, images: Tensor) -> Tensor:
         wanted = [self.config.channels, self.config.image_size, self.config.image_size]
@@ -108,7 +161,7 @@ class VisionEncoder(Model):
         return embedded
 
 
-def _stem(config: TransformerConfig) -> nn.Sequential:
+def _stem(config: VisionEncoderConfig) -> nn.Sequential:
     """[B,channels,size,size] → [B,C,size/2ⁿ,size/2ⁿ]."""
     halved = 2**config.stem
     if config.stem and (config.patch_size % halved or config.width % (halved // 2)):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sightline.models import Decoder, TransformerConfig
+from sightline.models import Decoder, DecoderConfig
 from sightline.tasks.looking import look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError
@@ -78,7 +78,7 @@ class Language(Task):
     def build(self, recipe: Recipe) -> Decoder:
         """A decoder with rotary positions, which never looks further back than it learnt to."""
         return Decoder(
-            TransformerConfig(
+            DecoderConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
                 hidden=recipe.hidden or None,
                 vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,

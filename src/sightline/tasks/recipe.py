@@ -15,7 +15,8 @@ class Recipe:
     """Settings of a training run. Every task has defaults of its own; some have settings of their own.
 
     Attributes:
-        width, layers, heads, hidden, dropout: of the model, see TransformerConfig; 0 for its own ``hidden``.
+        width, layers, heads, hidden, dropout: of the model, see
+            :class:`sightline.models.TransformerConfig`; 0 for its own ``hidden``.
         vocabulary: tokens that the tokenizer learns at most.
         context: tokens of a text at most; longer ones are cut, or split into windows.
         epochs: passes over the data at most.

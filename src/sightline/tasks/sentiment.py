@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sightline.models import Encoder, TransformerConfig
+from sightline.models import Encoder, EncoderConfig
 from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError, Rows, read_label_folder, read_rows
@@ -101,7 +101,7 @@ class Sentiment(Task):
     def build(self, recipe: Recipe) -> Encoder:
         """An encoder with a classification head."""
         return Encoder(
-            TransformerConfig(
+            EncoderConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
                 hidden=recipe.hidden or None,
                 vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,

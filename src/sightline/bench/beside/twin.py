@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from typing import TypeVar
 
@@ -31,8 +32,8 @@ def torch_twin(model: M) -> M:
     Example:
         >>> import torch
         >>> from sightline.bench.beside import torch_twin
-        >>> from sightline.models import Encoder, TransformerConfig
-        >>> model = Encoder(TransformerConfig(width=32, layers=2, vocabulary=50)).eval()
+        >>> from sightline.models import Encoder, EncoderConfig
+        >>> model = Encoder(EncoderConfig(width=32, layers=2, vocabulary=50)).eval()
         >>> twin, ids = torch_twin(model), torch.randint(50, (2, 7))
         >>> torch.allclose(model(ids, lengths=[7, 7]), twin(ids, lengths=[7, 7]), atol=1e-5)
         True
@@ -52,15 +53,16 @@ def torch_twin(model: M) -> M:
 
 def obstacle(config: TransformerConfig) -> str | None:
     """The setting that torch.nn's layers have no match for; ``None`` if there is none."""
-    found = {
+    positions = getattr(config, "max_positions", math.inf)  # images have one of their own for each patch
+    missing = {
         "positions": config.positions not in _ADDED,
         "norm": config.norm != "layer",
         "kv_heads": config.kv_heads not in (None, config.heads),
         "activation": config.activation in ("swiglu", "geglu"),
-        "window": config.window is not None and config.window < config.max_positions,
+        "window": config.window is not None and config.window < positions,
         "bias": not config.bias,
     }
-    return next((f"{name}: {getattr(config, name)!r}" for name, bad in found.items() if bad), None)
+    return next((f"{name}: {getattr(config, name)!r}" for name, bad in missing.items() if bad), None)
 
 
 def comparable(model: M) -> tuple[M, str | None]:

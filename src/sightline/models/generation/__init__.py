@@ -1,11 +1,11 @@
 """Writing with a model, token by token.
 
-``running`` is the model in the middle of it, ``choice`` picks tokens, ``sampling`` and ``beam`` are the two
-loops, ``generate`` chooses between them.
+``decoding`` is the model in the middle of it, ``next_token`` chooses tokens, ``sampling`` and ``beam`` are
+the two loops, ``writing`` decides between them.
 """
 
-from sightline.models.generation.generate import generate
+from sightline.models.generation.decoding import Decoding, Memory
 from sightline.models.generation.result import Generated
-from sightline.models.generation.running import Memory, Running
+from sightline.models.generation.writing import Options, generate
 
-__all__ = ["Generated", "Memory", "Running", "generate"]
+__all__ = ["Decoding", "Generated", "Memory", "Options", "generate"]

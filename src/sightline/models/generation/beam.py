@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sightline.models.generation.decoding import Decoding, worth_leaving
 from sightline.models.generation.result import Generated
-from sightline.models.generation.running import Running, worth_leaving
 
 
-class Finished:
+class FinishedTexts:
     """The best ended texts of one entry.
 
     Args:
@@ -37,7 +37,7 @@ class Finished:
 
 
 def beam_search(
-    running: Running,
+    decoding: Decoding,
     ids: Tensor,
     lengths: Tensor | None,
     new_tokens: int,
@@ -45,7 +45,7 @@ def beam_search(
     wanted: int,
     penalty: float,
     end: int | None,
-) -> list[Finished]:
+) -> list[FinishedTexts]:
     """Step by step, ``beams`` candidates of each entry; see :func:`generate`.
 
     Of 2·beams continuations at least half do not end, so that there are always enough to go on with. An entry
@@ -53,10 +53,10 @@ def beam_search(
     ``new_tokens`` all candidates end.
     """
     batch = ids.shape[0]
-    finished = [Finished(wanted, penalty) for _ in range(batch)]
+    finished = [FinishedTexts(wanted, penalty) for _ in range(batch)]
     entries = list(range(batch))  # those in the batch
-    log_p = running.step(ids, lengths)[:, None]  # [B,1,V]
-    running.repeat(beams)
+    log_p = decoding.step(ids, lengths)[:, None]  # [B,1,V]
+    decoding.repeat(beams)
     scores = torch.zeros(batch, 1, device=ids.device)
     texts = ids.new_zeros(batch, 1, 0)
     for length in range(1, new_tokens + 1):
@@ -77,12 +77,12 @@ def beam_search(
         if leaving:
             entries = [entries[i] for i in going]
             scores, texts, rows = scores[going], texts[going], rows[going]
-        running.reorder(rows.flatten(), memory=leaving)
-        log_p = running.step(texts[..., -1].reshape(-1, 1)).view(len(entries), beams, -1)
+        decoding.reorder(rows.flatten(), memory=leaving)
+        log_p = decoding.step(texts[..., -1].reshape(-1, 1)).view(len(entries), beams, -1)
     return finished
 
 
-def collected(finished: list[Finished], wanted: int, ids: Tensor, pad: int) -> Generated:
+def collected(finished: list[FinishedTexts], wanted: int, ids: Tensor, pad: int) -> Generated:
     """The best texts of each entry, empty ones where there are too few."""
     none = [(-float("inf"), list[int]())]
     chosen = [each for one in finished for each in (one.texts + none * wanted)[:wanted]]
@@ -100,10 +100,10 @@ def _continued(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     batch, _, vocabulary = scores.shape
     flat = scores.view(batch, -1)
-    found = flat.topk(min(count, flat.shape[1]))
-    missing = count - found.values.shape[1]
-    values = torch.nn.functional.pad(found.values, (0, missing), value=-torch.inf)
-    indices = torch.nn.functional.pad(found.indices, (0, missing))
+    best = flat.topk(min(count, flat.shape[1]))
+    missing = count - best.values.shape[1]
+    values = torch.nn.functional.pad(best.values, (0, missing), value=-torch.inf)
+    indices = torch.nn.functional.pad(best.indices, (0, missing))
     return values, indices // vocabulary, indices % vocabulary
 
 
@@ -113,7 +113,7 @@ def _taken(of_candidates: Tensor, which: Tensor) -> Tensor:
     return of_candidates[entries, which]
 
 
-def _collect(finished: list[Finished], scores: Tensor, texts: Tensor, ends: Tensor) -> None:
+def _collect(finished: list[FinishedTexts], scores: Tensor, texts: Tensor, ends: Tensor) -> None:
     """The candidates [B,K] that end."""
     ended = (ends & scores.isfinite()).nonzero().tolist()
     for b, k in ended:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sightline.models.generation.choice import Choice
+from sightline.models.generation.decoding import Decoding, worth_leaving
+from sightline.models.generation.next_token import NextToken
 from sightline.models.generation.result import Generated
-from sightline.models.generation.running import Running, worth_leaving
 
 
 def sample(
-    running: Running,
+    decoding: Decoding,
     ids: Tensor,
     lengths: Tensor | None,
     new_tokens: int,
-    choice: Choice,
+    choose: NextToken,
     end: int | None,
     pad: int,
 ) -> Generated:
@@ -26,9 +26,9 @@ def sample(
     tokens = ids.new_full((batch, new_tokens), pad)
     entries = torch.arange(batch, device=ids.device)  # those in the batch
     going = torch.ones(batch, dtype=torch.bool, device=ids.device)
-    log_p = running.step(ids, lengths)
+    log_p = decoding.step(ids, lengths)
     for at in range(new_tokens):
-        token = choice(log_p)
+        token = choose(log_p)
         scores[entries] += log_p.gather(-1, token[:, None])[:, 0].masked_fill(~going, 0)
         token = token.masked_fill(~going, pad)  # those that ended go on with padding, to no effect
         tokens[entries, at] = token
@@ -40,6 +40,6 @@ def sample(
             break
         if worth_leaving(len(left), len(entries)):
             entries, going, token = entries[left], going[left], token[left]
-            running.reorder(left)
-        log_p = running.step(token[:, None])
+            decoding.reorder(left)
+        log_p = decoding.step(token[:, None])
     return Generated(tokens[:, : at + 1], count, scores)

@@ -1,6 +1,8 @@
-"""Published weights of Transformers, in our models: ``weights`` carries them over, a file for each family
-says which goes where."""
+"""Published weights of Transformers, for our models: a file for each family says which tensor goes where, and
+``weights`` carries them over. Models are known by name alone here."""
 
-from sightline.models.published.source import from_huggingface
+from sightline.models.published.families import FAMILIES, Family
+from sightline.models.published.opening import opened
+from sightline.models.published.weights import Weights
 
-__all__ = ["from_huggingface"]
+__all__ = ["FAMILIES", "Family", "Weights", "opened"]

@@ -8,14 +8,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
-from sightline.models.encoder_decoder import EncoderDecoder
 from sightline.models.published.settings import activation, refuse, token
 from sightline.models.published.weights import Weights
 
 _KNOWN = ("BartForConditionalGeneration", "MarianMTModel")
 _UNUSED_POSITIONS = 2
+_PROJECTIONS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
+_BLOCK = {
+    "feed_forward.input": "fc1",
+    "feed_forward.output": "fc2",
+    "feed_forward_norm": "final_layer_norm",
+}
+
+
+def _attention(ours: str, theirs: str) -> dict[str, str]:
+    names = {f"{ours}.{mine}": f"{theirs}.{name}" for mine, name in _PROJECTIONS.items()}
+    return {**names, f"{ours}_norm": f"{theirs}_layer_norm"}
+
+
+_SELF_ATTENTION = _attention("self_attention", "self_attn")
+_CROSS_ATTENTION = _attention("cross_attention", "encoder_attn")
 
 
 def config(theirs: Any, architecture: str) -> dict[str, Any]:
@@ -49,34 +61,14 @@ def config(theirs: Any, architecture: str) -> dict[str, Any]:
     }
 
 
-def carry(weights: Weights, model: EncoderDecoder, theirs: Any, head: str) -> None:
+def carry(weights: Weights, theirs: Any, head: str) -> None:
     """The weights."""
-    weights.layer(model.embedding.tokens, "model.shared")
-    sides = {"encoder": (model.embedding, model.encoder), "decoder": (model.target_embedding, model.decoder)}
-    for side, (embedding, stack) in sides.items():
-        if model.config.positions == "learned":
+    weights.layers({"embedding.tokens": "model.shared"})
+    for side, embedding in (("encoder", "embedding"), ("decoder", "target_embedding")):
+        if weights.wants(f"{embedding}.positions.weight"):
             rows = weights.get(f"model.{side}.embed_positions.weight")[_UNUSED_POSITIONS:]
-            weights.copy(embedding.get_parameter("positions.weight"), rows)
-            weights.layer(embedding.norm, f"model.{side}.layernorm_embedding")
-        for i, block in enumerate(stack.blocks):
-            _block(weights, block, f"model.{side}.layers.{i}", crosses=side == "decoder")
-    assert model.head.bias is not None
-    weights.copy(model.head.bias, weights.get("final_logits_bias")[0])
-
-
-def _block(weights: Weights, block: nn.Module, theirs: str, *, crosses: bool) -> None:
-    attentions = {"self_attention": "self_attn", **({"cross_attention": "encoder_attn"} if crosses else {})}
-    projections = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
-    for ours, name in attentions.items():
-        weights.layers(
-            block, {f"{ours}.{mine}": f"{theirs}.{name}.{its}" for mine, its in projections.items()}
-        )
-        weights.layers(block, {f"{ours}_norm": f"{theirs}.{name}_layer_norm"})
-    weights.layers(
-        block,
-        {
-            "feed_forward.input": f"{theirs}.fc1",
-            "feed_forward.output": f"{theirs}.fc2",
-            "feed_forward_norm": f"{theirs}.final_layer_norm",
-        },
-    )
+            weights.copy(f"{embedding}.positions.weight", rows)
+            weights.layers({f"{embedding}.norm": f"model.{side}.layernorm_embedding"})
+        weights.blocks(f"{side}.blocks", f"model.{side}.layers", _BLOCK | _SELF_ATTENTION)
+    weights.blocks("decoder.blocks", "model.decoder.layers", _CROSS_ATTENTION)
+    weights.copy("head.bias", weights.get("final_logits_bias")[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sightline.models.encoder import Encoder
 from sightline.models.published.settings import activation, refuse, token
 from sightline.models.published.weights import Weights
 
@@ -15,6 +14,7 @@ _HEADS = {
     "BertForSequenceClassification": "classification",
     "BertForTokenClassification": "token-classification",
 }
+_EMBEDDING = {"tokens": "word_embeddings", "positions": "position_embeddings", "norm": "LayerNorm"}
 _BLOCK = {
     "self_attention.query": "attention.self.query",
     "self_attention.key": "attention.self.key",
@@ -24,6 +24,16 @@ _BLOCK = {
     "feed_forward.input": "intermediate.dense",
     "feed_forward.output": "output.dense",
     "feed_forward_norm": "output.LayerNorm",
+}
+_HEAD_LAYERS: dict[str, dict[str, str]] = {
+    "none": {},
+    "masked-token": {
+        "head.transform": "cls.predictions.transform.dense",
+        "head.norm": "cls.predictions.transform.LayerNorm",
+        "head.tokens": "cls.predictions",
+    },
+    "classification": {"head.pooler": "bert.pooler.dense", "head.classes": "classifier"},
+    "token-classification": {"head.classes": "classifier"},
 }
 
 
@@ -55,33 +65,11 @@ def config(theirs: Any, architecture: str) -> dict[str, Any]:
     }
 
 
-def carry(weights: Weights, model: Encoder, theirs: Any, head: str) -> None:
+def carry(weights: Weights, theirs: Any, head: str) -> None:
     """The weights."""
     at = "" if type(theirs).__name__ == "BertModel" else "bert."
-    embedding = model.embedding
-    weights.layers(
-        embedding,
-        {
-            "tokens": f"{at}embeddings.word_embeddings",
-            "positions": f"{at}embeddings.position_embeddings",
-            "norm": f"{at}embeddings.LayerNorm",
-            **(
-                {"segments": f"{at}embeddings.token_type_embeddings"}
-                if embedding.segments is not None
-                else {}
-            ),
-        },
-    )
-    for i, block in enumerate(model.encoder.blocks):
-        weights.layers(block, {ours: f"{at}encoder.layer.{i}.{name}" for ours, name in _BLOCK.items()})
-    of_head = {
-        "none": {},
-        "masked-token": {
-            "head.transform": "cls.predictions.transform.dense",
-            "head.norm": "cls.predictions.transform.LayerNorm",
-            "head.tokens": "cls.predictions",
-        },
-        "classification": {"head.pooler": "bert.pooler.dense", "head.classes": "classifier"},
-        "token-classification": {"head.classes": "classifier"},
-    }[head]
-    weights.layers(model, of_head)
+    weights.layers(_EMBEDDING, "embedding.", f"{at}embeddings.")
+    if weights.wants("embedding.segments.weight"):
+        weights.copy("embedding.segments.weight", f"{at}embeddings.token_type_embeddings.weight")
+    weights.blocks("encoder.blocks", f"{at}encoder.layer", _BLOCK)
+    weights.layers(_HEAD_LAYERS[head])

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
-from sightline.models.decoder import Decoder
 from sightline.models.published.settings import activation, refuse, token
 from sightline.models.published.weights import Weights
+
+_TRANSPOSED = {
+    "attn.c_attn": ["self_attention.query", "self_attention.key", "self_attention.value"],
+    "attn.c_proj": ["self_attention.output"],
+    "mlp.c_fc": ["feed_forward.input"],
+    "mlp.c_proj": ["feed_forward.output"],
+}
 
 
 def config(theirs: Any, architecture: str) -> dict[str, Any]:
@@ -36,27 +40,20 @@ def config(theirs: Any, architecture: str) -> dict[str, Any]:
     }
 
 
-def carry(weights: Weights, model: Decoder, theirs: Any, head: str) -> None:
+def carry(weights: Weights, theirs: Any, head: str) -> None:
     """The weights."""
     at = "" if type(theirs).__name__ == "GPT2Model" else "transformer."
-    weights.layers(model.embedding, {"tokens": f"{at}wte", "positions": f"{at}wpe"})
-    for i, block in enumerate(model.decoder.blocks):
-        of_block = f"{at}h.{i}"
-        attention, feed_forward = block.get_submodule("self_attention"), block.get_submodule("feed_forward")
-        weights.layers(
-            block, {"self_attention_norm": f"{of_block}.ln_1", "feed_forward_norm": f"{of_block}.ln_2"}
-        )
-        _transposed(weights, [attention.query, attention.key, attention.value], f"{of_block}.attn.c_attn")
-        _transposed(weights, [attention.output], f"{of_block}.attn.c_proj")
-        _transposed(weights, [feed_forward.input], f"{of_block}.mlp.c_fc")
-        _transposed(weights, [feed_forward.output], f"{of_block}.mlp.c_proj")
-    weights.layer(model.decoder.norm, f"{at}ln_f")
+    weights.layers({"embedding.tokens": f"{at}wte", "embedding.positions": f"{at}wpe"})
+    weights.blocks("decoder.blocks", f"{at}h", {"self_attention_norm": "ln_1", "feed_forward_norm": "ln_2"})
+    for i in range(weights.count("decoder.blocks")):
+        for stored, ours in _TRANSPOSED.items():
+            _carry_transposed(weights, [f"decoder.blocks.{i}.{name}" for name in ours], f"{at}h.{i}.{stored}")
+    weights.layers({"decoder.norm": f"{at}ln_f"})
 
 
-def _transposed(weights: Weights, ours: list[Any], theirs: str) -> None:
+def _carry_transposed(weights: Weights, ours: list[str], theirs: str) -> None:
     """One stored projection becomes one or several of ours."""
     parts = weights.get(f"{theirs}.weight").T.chunk(len(ours)), weights.get(f"{theirs}.bias").chunk(len(ours))
-    for layer, weight, bias in zip(ours, *parts, strict=True):
-        assert isinstance(layer, nn.Linear)
-        weights.copy(layer.weight, weight)
-        weights.copy(layer.bias, bias)
+    for name, weight, bias in zip(ours, *parts, strict=True):
+        weights.copy(f"{name}.weight", weight)
+        weights.copy(f"{name}.bias", bias)

@@ -6,7 +6,6 @@ from typing import Any
 
 from sightline.models.published.settings import activation, refuse
 from sightline.models.published.weights import Weights
-from sightline.models.vision_encoder import VisionEncoder
 
 _HEADS = {"ViTModel": "none", "ViTForImageClassification": "classification"}
 _BLOCK = {
@@ -48,16 +47,13 @@ def config(theirs: Any, architecture: str) -> dict[str, Any]:
     }
 
 
-def carry(weights: Weights, model: VisionEncoder, theirs: Any, head: str) -> None:
+def carry(weights: Weights, theirs: Any, head: str) -> None:
     """The weights."""
     at = "" if type(theirs).__name__ == "ViTModel" else "vit."
-    weights.layer(model.patches, f"{at}embeddings.patch_embeddings.projection")
-    weights.copy(model.first, f"{at}embeddings.cls_token")
-    weights.copy(
-        model.get_parameter("positions.weight"), weights.get(f"{at}embeddings.position_embeddings")[0]
-    )
-    for i, block in enumerate(model.encoder.blocks):
-        weights.layers(block, {ours: f"{at}layers.{i}.{name}" for ours, name in _BLOCK.items()})
-    weights.layer(model.encoder.norm, f"{at}layernorm")
+    weights.layers({"patches": f"{at}embeddings.patch_embeddings.projection"})
+    weights.layers({"encoder.norm": f"{at}layernorm"})
+    weights.copy("first", f"{at}embeddings.cls_token")
+    weights.copy("positions.weight", weights.get(f"{at}embeddings.position_embeddings")[0])
+    weights.blocks("encoder.blocks", f"{at}layers", _BLOCK)
     if head == "classification":
-        weights.layers(model, {"head.classes": "classifier"})
+        weights.layers({"head.classes": "classifier"})

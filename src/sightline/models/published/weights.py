@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Weights:
-    """The tensors of a model of Transformers, by name.
+    """The tensors of a model of Transformers, and ours that they fill, both by name.
 
     Args:
         tensors: its ``state_dict``.
@@ -16,44 +16,69 @@ class Weights:
 
     def __init__(self, tensors: dict[str, Tensor], model: nn.Module) -> None:
         self._tensors, self._model = tensors, model
-        self._filled: set[int] = set()
+        self._ours = dict(model.named_parameters())
+        self._filled: set[str] = set()
 
-    def copy(self, ours: Tensor, theirs: str | Tensor) -> None:
-        """One tensor.
+    def wants(self, ours: str) -> bool:
+        """Whether our model has such a parameter."""
+        return ours in self._ours
+
+    def get(self, theirs: str) -> Tensor:
+        """The published tensor itself.
+
+        Raises:
+            ValueError: if it is missing.
+        """
+        if theirs not in self._tensors:
+            raise ValueError(f"source: has no {theirs}.")
+        return self._tensors[theirs]
+
+    def copy(self, ours: str, theirs: str | Tensor) -> None:
+        """One tensor into our parameter of that name.
 
         Raises:
             ValueError: if it is missing or has another shape.
         """
         tensor = self.get(theirs) if isinstance(theirs, str) else theirs
-        if ours.shape != tensor.shape:
+        parameter = self._ours[ours]
+        if parameter.shape != tensor.shape:
             name = theirs if isinstance(theirs, str) else "a part of a tensor"
-            raise ValueError(f"source: {name} has shape {list(tensor.shape)}, expected {list(ours.shape)}.")
+            raise ValueError(
+                f"source: {name} has shape {list(tensor.shape)}, expected {list(parameter.shape)}."
+            )
         with torch.no_grad():
-            ours.copy_(tensor)
-        self._filled.add(id(ours))
+            parameter.copy_(tensor)
+        self._filled.add(ours)
 
-    def get(self, theirs: str) -> Tensor:
-        """The published tensor itself."""
-        if theirs not in self._tensors:
-            raise ValueError(f"source: has no {theirs}.")
-        return self._tensors[theirs]
+    def layers(self, names: dict[str, str], ours: str = "", theirs: str = "") -> None:
+        """Projections, convolutions, embeddings and norms: their weights, and biases where ours have one.
 
-    def layer(self, ours: nn.Module, theirs: str) -> None:
-        """A projection, a convolution, an embedding or a norm: its weight, and its bias if it has one."""
-        for name, parameter in ours.named_parameters(recurse=False):
-            self.copy(parameter, f"{theirs}.{name}")
+        Args:
+            names: of our layers → of theirs.
+            ours, theirs: what all names begin with.
+        """
+        for mine, name in names.items():
+            for parameter, _ in self._model.get_submodule(ours + mine).named_parameters(recurse=False):
+                self.copy(f"{ours}{mine}.{parameter}", f"{theirs}{name}.{parameter}")
 
-    def layers(self, ours: nn.Module, theirs: dict[str, str]) -> None:
-        """Several layers inside ``ours``, by the names of both."""
-        for mine, name in theirs.items():
-            self.layer(ours.get_submodule(mine), name)
+    def blocks(self, ours: str, theirs: str, names: dict[str, str]) -> None:
+        """As :meth:`layers`, for each block of a list."""
+        for i in range(self.count(ours)):
+            self.layers(names, f"{ours}.{i}.", f"{theirs}.{i}.")
+
+    def count(self, ours: str) -> int:
+        """How many blocks our list of that name has."""
+        return sum(1 for _ in self._model.get_submodule(ours).children())
 
     def finish(self, except_under: tuple[str, ...] = ()) -> None:
         """Refuses a model of which some parameter was not filled.
 
         Args:
             except_under: names of modules of ours that start anew.
+
+        Raises:
+            ValueError: naming the parameter.
         """
-        for name, parameter in self._model.named_parameters():
-            if id(parameter) not in self._filled and not name.startswith(except_under):
+        for name in self._ours:
+            if name not in self._filled and not name.startswith(except_under):
                 raise ValueError(f"source: has nothing for {name}.")

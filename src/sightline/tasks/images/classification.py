@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.common.errors import CommandError
-from sightline.models import TransformerConfig, VisionEncoder
+from sightline.models import VisionEncoder, VisionEncoderConfig
 from sightline.tasks.images.augment import augmented
 from sightline.tasks.images.folder import images_in
 from sightline.tasks.images.pixels import as_pixels, open_image, upright
@@ -61,7 +61,7 @@ class ImageClassification(Task):
     def build(self, recipe: Any) -> VisionEncoder:
         """A vision encoder with a classification head."""
         return VisionEncoder(
-            TransformerConfig(
+            VisionEncoderConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, hidden=recipe.hidden or None,
                 dropout=recipe.dropout, image_size=recipe.image_size, patch_size=recipe.patch,
                 channels=self.settings["channels"], stem=recipe.stem, head="classification",

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.common.errors import CommandError
-from sightline.models import EncoderDecoder, TransformerConfig
+from sightline.models import EncoderDecoder, EncoderDecoderConfig
 from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import read_rows
@@ -90,7 +90,7 @@ class Pairs(Task):
         """Pre-norm, sinusoidal positions."""
         pad, start, end = (self.tokenizer.token_to_id(token) for token in (PAD, START, END))
         return EncoderDecoder(
-            TransformerConfig(
+            EncoderDecoderConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
                 hidden=recipe.hidden or None,
                 vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,

@@ -15,7 +15,8 @@ class SpeechRecipe(Recipe):
     Attributes:
         lowercase: whether case is left out.
         bins, sampling_rate: log-mel energies of a frame, and samples a second that make them.
-        subsampling, convolution: of the model, see TransformerConfig; 0 for no convolution.
+        subsampling, convolution: of the model, see :class:`sightline.models.SpeechEncoderConfig`; 0 for no
+            convolution.
         tempo, voice: by how much these vary in training, as shares.
         masks: how many stretches of time and of features are hidden in training.
         join: the chance that another recording follows one in training.

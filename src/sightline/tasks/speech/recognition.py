@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.common.errors import CommandError
-from sightline.models import SpeechEncoder, TransformerConfig
+from sightline.models import SpeechEncoder, SpeechEncoderConfig
 from sightline.tasks.rows import DataError
 from sightline.tasks.speech.audio import need_packages
 from sightline.tasks.speech.augment import Drawn, Utterance, Variation
@@ -117,7 +117,7 @@ class SpeechRecognition(Task):
     def build(self, recipe: Any) -> SpeechEncoder:
         """Convolutions and attention by turns, with rotary positions."""
         return SpeechEncoder(
-            TransformerConfig(
+            SpeechEncoderConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
                 hidden=recipe.hidden or None, features=self.features.size, vocabulary=len(self.labels),
                 head="ctc", positions="rotary", subsampling=recipe.subsampling,

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.models.generation.beam import beam_search, collected
-from sightline.models.generation.choice import Choice
+from sightline.models.generation.decoding import Decoding, Writer
+from sightline.models.generation.next_token import NextToken
 from sightline.models.generation.result import Generated
-from sightline.models.generation.running import Running
 from sightline.models.generation.sampling import sample
 
 
+class Options(TypedDict, total=False):
+    """What :func:`generate` takes by keyword; the models' own ``generate`` pass it on."""
+
+    new_tokens: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    beams: int
+    length_penalty: float
+    candidates: int
+    end: int | None
+    generator: torch.Generator | None
+
+
 def generate(
-    running: Running,
+    decoding: Decoding,
     ids: Tensor,
     lengths: Tensor | None,
     *,
@@ -33,7 +48,7 @@ def generate(
     """Goes on writing after ``ids``, with a cache, without gradients and without dropout.
 
     Args:
-        running: the model.
+        decoding: the model, at its beginning.
         ids: [B,N], what is there already, padded on the right.
         lengths: [B], from 1 to N: how much of it counts. Default: all.
         new_tokens: how many tokens to write at most. Default: 32.
@@ -55,23 +70,23 @@ def generate(
     curious case of neural text degeneration" (top-p); Wu et al. 2016, "Google's neural machine translation
     system" (length penalty).
     """
-    _check(running, ids, lengths, new_tokens, beams)
+    _check(decoding, ids, lengths, new_tokens, beams)
     if beams > 1 and (temperature or top_k is not None or top_p is not None):
         raise ValueError("beams: a beam search draws nothing; leave temperature, top_k and top_p out.")
     if not 1 <= candidates <= beams:
         raise ValueError(f"candidates: must be from 1 to beams={beams}, got {candidates}.")
-    choice = Choice(temperature, top_k, top_p, generator)
-    config = running.model.config
+    choose = NextToken(temperature, top_k, top_p, generator)
+    config = decoding.model.config
     end = config.end if end is None else end
     pad = next((one for one in (config.pad, end) if one is not None), 0)
-    with torch.no_grad(), _evaluating(running.model):
+    with torch.no_grad(), _evaluating(decoding.model):
         if beams > 1:
-            found = beam_search(running, ids, lengths, new_tokens, beams, candidates, length_penalty, end)
-            return collected(found, candidates, ids, pad)
-        return sample(running, ids, lengths, new_tokens, choice, end, pad)
+            finished = beam_search(decoding, ids, lengths, new_tokens, beams, candidates, length_penalty, end)
+            return collected(finished, candidates, ids, pad)
+        return sample(decoding, ids, lengths, new_tokens, choose, end, pad)
 
 
-def _check(running: Running, ids: Tensor, lengths: Tensor | None, new_tokens: int, beams: int) -> None:
+def _check(decoding: Decoding, ids: Tensor, lengths: Tensor | None, new_tokens: int, beams: int) -> None:
     if ids.dim() != 2 or not ids.shape[1]:
         raise ValueError(f"ids: expected [B,N] with N of 1 or more, got shape {list(ids.shape)}.")
     for name, number in (("new_tokens", new_tokens), ("beams", beams)):
@@ -83,7 +98,7 @@ def _check(running: Running, ids: Tensor, lengths: Tensor | None, new_tokens: in
             raise ValueError(f"lengths: {lengths.numel()} numbers for a batch of B={ids.shape[0]} (axis B).")
         if lengths.numel() and not 1 <= int(lengths.min()) <= int(lengths.max()) <= longest:
             raise ValueError(f"lengths: must lie between 1 and N={longest}, got {lengths.tolist()}.")
-    room = running.model.room
+    room = decoding.model.config.room
     if room is not None and longest + new_tokens - 1 > room:
         raise ValueError(
             f"new_tokens: {new_tokens} behind {longest} that are there go beyond the model's {room} "
@@ -92,7 +107,7 @@ def _check(running: Running, ids: Tensor, lengths: Tensor | None, new_tokens: in
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def _evaluating(model: Writer) -> Iterator[None]:
     """Eval mode; every module is then what it was before."""
     training = [module for module in model.modules() if module.training]
     model.eval()

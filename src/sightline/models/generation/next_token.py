@@ -1,4 +1,4 @@
-"""Which token comes next."""
+"""How the next token is chosen."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Greedy, or drawn: with a temperature, among the likeliest only.
+class NextToken:
+    """The likeliest, or drawn: with a temperature, among the likeliest only.
 
     Raises:
         ValueError: for numbers out of range, or a top_k or top_p without a temperature.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from sightline.models.decoder import Decoder
-    from sightline.models.encoder_decoder import EncoderDecoder
+from sightline.models.config import WriterConfig
+from sightline.nn.decoder_cache import DecoderCache
 
 _WORTH = 0.75
 
@@ -23,22 +22,50 @@ class Memory(NamedTuple):
     source: Tensor
 
 
+class Writer(Protocol):
+    """What generation asks of a model."""
+
+    @property
+    def config(self) -> WriterConfig:
+        """Its configuration."""
+        ...
+
+    def make_cache(self) -> DecoderCache:
+        """An empty cache."""
+        ...
+
+    def step(self, ids: Tensor, cache: DecoderCache, lengths: Tensor | None, memory: Memory | None) -> Tensor:
+        """Logits [B,V] after the last token of each entry; the cache then holds ids [B,n] as well."""
+        ...
+
+    def modules(self) -> Iterator[nn.Module]:
+        """The model and all modules in it."""
+        ...
+
+    def eval(self) -> object:
+        """Switches dropout off."""
+        ...
+
+
 def worth_leaving(going: int, entries: int) -> bool:
     """Whether the entries that are over should leave the batch: that copies what is kept of the others."""
     return going <= _WORTH * entries
 
 
-class Running:
+class Decoding:
     """A decoder that is given tokens and says what it makes of the next one.
 
     Args:
         model: the model.
         read: makes the memory, if there is one, when writing begins.
+        read_again: whether each step reads the memory itself, and not only its keys and values in the cache.
     """
 
-    def __init__(self, model: Decoder | EncoderDecoder, read: Callable[[], Memory] | None = None) -> None:
+    def __init__(
+        self, model: Writer, read: Callable[[], Memory] | None = None, *, read_again: bool = False
+    ) -> None:
         self.model = model
-        self._read = read
+        self._read, self._read_again = read, read_again
         self._cache = model.make_cache()
         self._memory: Memory | None = None
 
@@ -46,8 +73,7 @@ class Running:
         """ids [B,n], of which ``lengths`` count → ln p [B,V] of the next token; ``pad`` is never one."""
         if self._read is not None and self._memory is None:
             self._memory = self._read()
-        logits = self.model.step(ids, self._cache, lengths, self._memory)  # type: ignore[arg-type]
-        logits = logits.float()
+        logits = self.model.step(ids, self._cache, lengths, self._memory).float()
         config = self.model.config
         if config.pad is not None and config.pad != config.end:
             logits[:, config.pad] = -torch.inf
@@ -68,8 +94,6 @@ class Running:
         self._cache.reorder(indices, memory=memory)
         if memory and self._memory is not None:
             states, lengths, source = self._memory
-            if (
-                self.model.config.copying
-            ):  # else its keys and values are in the cache, and it is no longer read
+            if self._read_again:
                 states, source = states[indices], source[indices]
             self._memory = Memory(states, None if lengths is None else lengths[indices], source)
