@@ -27,6 +27,11 @@ class Measure:
         source: author, year, title.
         caveat: when not to trust it, one line.
         function: computes it.
+
+    Example:
+        >>> import sightline.measure
+        >>> sightline.measure.about("sink_mass").unit
+        'share of weight'
     """
 
     name: str

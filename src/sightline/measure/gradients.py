@@ -12,7 +12,7 @@ from sightline.measure.layers import square
 from sightline.measure.sources import CHEFER_2021
 from sightline.measure.targets import Targets, one_hot, per_target
 
-#: What is to be said beside any relevance that is shown.
+#: To be shown beside any relevance.
 RELEVANCE_CAVEAT = (
     "The gradient is that of one output at one point; what adds up to little may still decide, and "
     "negative evidence is cut off."

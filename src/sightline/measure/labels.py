@@ -79,7 +79,7 @@ _NEAREST = {-1: "previous token", 0: "current token", 1: "next token"}
 
 
 @catalogued(
-    formula="Σ_i pattern_i / Σ_i (1 - sink_i), pattern_i the weight on a pattern's keys that are no sinks",
+    formula="Σ_i pattern_i / Σ_i (1 - sink_i), pattern_i the weight on a pattern's keys that are not sinks",
     unit="share of what the sinks leave",
     range=(0, 1),
     source=f"{VOITA_2019} (positional heads); {OLSSON_2022}; {CLARK_2019} (broad heads); the thresholds are "
@@ -177,7 +177,7 @@ class _Rest:
         return self._total(self.sink, self.rows) / self.rows.sum((0, 2))
 
     def at(self, offset: int, align: Align) -> tuple[Tensor, Tensor]:
-        """(the weight at a step from the query [B,H,N], whether there is a key that is no sink)."""
+        """(the weight at a step from the query [B,H,N], whether there is a key that is not a sink)."""
         weight, key = at_offset(self.matrix, offset, align)
         sink = self.sinks.expand(key.shape[0], -1) if key.shape[0] > 1 else self.sinks
         sink = looked_up(sink, key[:, 0].expand(sink.shape[0], -1))[:, None]

@@ -55,6 +55,13 @@ class WeightedNorms:
 
     Attributes:
         norms: [B,H,M], the lengths that the columns are multiplied with.
+
+    Example:
+        >>> import sightline.measure, torch
+        >>> A = sightline.AttentionMatrix(torch.zeros(1, 1, 2, 4), *torch.ones(2, 1, 1, 3, 4))
+        >>> norms = sightline.measure.weighted_norms(A)
+        >>> norms.row_sums(), norms.topk(1).values.shape
+        (tensor([[[2., 2.]]]), torch.Size([1, 1, 2, 1]))
     """
 
     def __init__(self, measured: Measured, norms: Tensor) -> None:

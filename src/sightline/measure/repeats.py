@@ -89,7 +89,7 @@ def repeats(
 
     Args:
         tokens: [M] or [B,M].
-        without: bool [1|B,M], keys that are no match whatever their token.
+        without: bool [1|B,M], keys that never match, whatever their token.
     """
     ids = token_ids(matrix, tokens)
     own, position = _queries(matrix, ids, align)

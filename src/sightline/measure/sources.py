@@ -18,7 +18,7 @@ VOITA_2019 = (
 XIAO_2023 = "Xiao et al. 2023, Efficient streaming language models with attention sinks"
 ZHAI_2023 = "Zhai et al. 2023, Stabilizing Transformer training by preventing attention entropy collapse"
 
-#: What is to be said beside any attention weight that is shown.
+#: To be shown beside any attention weights.
 CAVEAT = (
     "Weights show where a head looks, not by themselves why: Jain & Wallace 2019, Wiegreffe & Pinter 2019."
 )

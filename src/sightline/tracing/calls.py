@@ -22,10 +22,10 @@ class Calls:
     """Attention calls in the order in which they ran, by place or by module name.
 
     Attributes:
-        notices: what the user ought to know about this trace, as sentences.
+        notices: what to know about this trace, in sentences.
         model: the model's class or configuration name.
-        tokens: the tokens that were looked at, if somebody sets them.
-        medium: the image or sound whose patches or frames were looked at, if somebody sets it: a
+        tokens: the tokens that were looked at, once they are set.
+        medium: the image or sound whose patches or frames were looked at, once it is set: a
             :class:`sightline.Picture` or a :class:`sightline.Sound`.
     """
 
@@ -46,7 +46,7 @@ class Calls:
         """A call by its place, or by the name of its module or of one around it.
 
         Raises:
-            IndexError: for a place that there is not; KeyError: for a name without a call, or with several.
+            IndexError: for a place out of range; KeyError: for a name without a call, or with several.
         """
         if isinstance(which, str):
             return self._named(which)

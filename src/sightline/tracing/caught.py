@@ -28,7 +28,7 @@ class CaughtCall:
         causal: whether a query sees the keys up to its own number, counted from the first key.
         problem: the whole problem, where it is known as such; then the terms above are not read.
         lse: [B,H,N], where the model computed it exactly.
-        dense: [B,H,N,M] weights, where the scores are no q·kᵀ.
+        dense: [B,H,N,M] weights, where the scores are not q·kᵀ.
         doubt: why the weights are not those that made the context, if so.
         output: the tensor whose gradient is the context's, and how to see it as [B,H,N,E].
         compare: instead of ``context``: from the context of some rows to (recomputed, real) output rows.

@@ -79,7 +79,7 @@ class Keeper:
 
 
 def _may_be_written(tensor: Tensor) -> bool:
-    """Whether somebody is likely to write to it without a trace of it: caches, parameters.
+    """Whether it is likely to be written to later, unnoticed: caches, parameters.
 
     What has been written before may be written again. Anything else counts how often it was written, and a
     matrix refuses to be read if that changed.

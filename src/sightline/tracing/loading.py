@@ -41,7 +41,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise TensorFileError("its description is no JSON") from None
+        raise TensorFileError("its description is not JSON") from None
 
 
 def _trace(about: Any, mapped: dict[str, Tensor]) -> SavedTrace:
@@ -55,9 +55,9 @@ def _trace(about: Any, mapped: dict[str, Tensor]) -> SavedTrace:
     calls, tokens, notices = about.get("calls"), about.get("tokens"), about.get("notices", [])
     need(isinstance(calls, list), "its calls are no list")
     need(tokens is None or _strings(tokens), "its tokens are no strings")
-    need(_strings(notices), "its notices are no strings")
+    need(_strings(notices), "its notices are not strings")
     versions = about.get("versions", {})
-    need(isinstance(versions, dict) and _strings(list(versions.values())), "its versions are no strings")
+    need(isinstance(versions, dict) and _strings(list(versions.values())), "its versions are not strings")
     trace = SavedTrace([_call(i, one, mapped) for i, one in enumerate(calls)], str(about.get("model", "")))
     trace.tokens, trace.notices, trace.versions = tokens, notices, versions
     trace.medium = _medium(about.get("medium"), mapped.get("medium"))
@@ -71,7 +71,7 @@ def _medium(about: Any, numbers: Tensor | None) -> Picture | Sound | None:
     assert numbers is not None
     kind = about.get("kind")
     names = {"image": ("rows", "columns", "first"), "sound": ("first", "count", "seconds")}.get(kind)
-    need(names is not None, "its medium is neither image nor sound")
+    need(names is not None, "its medium is neither an image nor a sound")
     assert names is not None
     need(
         all(type(about.get(n)) is int or (n == "seconds" and type(about.get(n)) is float) for n in names),
@@ -86,11 +86,11 @@ def _medium(about: Any, numbers: Tensor | None) -> Picture | Sound | None:
 
 def _call(index: int, about: Any, mapped: dict[str, Tensor]) -> AttentionCall:
     where = f"call {index}"
-    need(isinstance(about, dict), f"{where} is no object")
+    need(isinstance(about, dict), f"{where} is not an object")
     need(_strings([about.get(n) for n in ("name", "kind", "how")]), f"{where} lacks its name, kind or how")
     need(about["kind"] in ("self", "cross"), f"{where} is of an unknown kind")
     reason = about.get("reason")
-    need(reason is None or isinstance(reason, str), f"{where} has a reason that is no text")
+    need(reason is None or isinstance(reason, str), f"{where} has a reason that is not text")
     call = AttentionCall(index, about["name"], about["kind"], about["how"], None, reason)
     if "tensors" not in about:
         need(reason is not None, f"{where} has no tensors")

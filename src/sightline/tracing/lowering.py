@@ -37,7 +37,7 @@ def problem_of(caught: CaughtCall, masks: MaskReader) -> Problem:
         size = caught.dense.numel() * 4
         if size > DENSE_LIMIT:
             raise MemoryError(
-                f"the scores are no q·kᵀ, and the weights themselves, {list(caught.dense.shape)}, take "
+                f"the scores are not q·kᵀ, and the weights themselves, {list(caught.dense.shape)}, take "
                 f"{size / 1e9:.1f} GB"
             )
         return replace(problem, bias=caught.dense.to(torch.float32).log())

@@ -1,6 +1,6 @@
 """Masks as models give them, float or bool, N × M: kept as key ranges wherever they are ranges.
 
-A layer's mask is mostly that of the layer before, so what was found is remembered for as long as the mask's
+A layer's mask is mostly that of the layer before, so what it came to is remembered for as long as the mask's
 memory lives.
 """
 

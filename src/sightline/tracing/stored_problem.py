@@ -1,4 +1,4 @@
-"""One call's problem as it stands in a file: computing on anything else would read what is not there."""
+"""One call's problem as it stands in a file, checked: wrong sizes would read memory that is not its own."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _check_sizes(where: str, tensors: dict[str, Tensor]) -> None:
     need(sizes["D"] > 0, f"{where}: its query has no width")
     need(
         sizes["G"] > 0 and sizes["H"] % sizes["G"] == 0,
-        f"{where}: its heads are no multiple of its key heads",
+        f"{where}: its heads are not a multiple of its key heads",
     )
     sizes["E"] = -1 if value is None else value.shape[3]  # without a value there is no gradient
     for name, tensor in tensors.items():
@@ -100,7 +100,7 @@ def _check_terms(where: str, tensors: dict[str, Tensor]) -> None:
     need(table is None or table.shape[1] % 2 == 1, f"{where}: its table has an even number of entries")
     needs_offset = "slopes" in tensors or "table" in tensors
     need(not needs_offset or "offset" in tensors, f"{where}: lacks its offset")
-    need(ranges is None or ranges.shape[3] > 0, f"{where}: its ranges are none")
+    need(ranges is None or ranges.shape[3] > 0, f"{where}: it has no range per query")
     if ranges is not None and ranges.numel():
         least, most, keys = int(ranges.min()), int(ranges.max()), tensors["key"].shape[2]
         need(least >= 0 and most <= keys, f"{where}: its ranges run from {least} to {most} of {keys} keys")

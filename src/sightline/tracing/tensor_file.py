@@ -37,7 +37,7 @@ _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 
 class TensorFileError(ValueError):
-    """A file that is no sound safetensors file."""
+    """A file that is not a valid safetensors file."""
 
 
 def need(holds: bool, message: str) -> None:

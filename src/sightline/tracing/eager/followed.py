@@ -29,7 +29,7 @@ class FollowedScores:
     """What is known about a stream of operations that may come to softmax(q·kᵀ)·v.
 
     Args:
-        is_weight: whether a tensor is one of the model's parameters or buffers: x · weights is no q·kᵀ.
+        is_weight: whether a tensor is one of the model's parameters or buffers: x · weights is not q·kᵀ.
         heads: the number of heads that the running module says it has, or ``None``.
         emit: takes each call that comes to its end.
     """

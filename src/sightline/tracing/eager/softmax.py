@@ -37,7 +37,7 @@ def _weights(followed: FollowedScores, tensor: Tensor, dim: int, out: Tensor, st
     if known is None or known[0].stage != "scores":
         if dim != tensor.dim() - 1:
             return
-        known = (Scores(None, None, opaque="the scores are no q·kᵀ"), usual)
+        known = (Scores(None, None, opaque="the scores are not q·kᵀ"), usual)
     scores, axes = known
     if axes[dim].role == ROW and axes[dim].step:
         scores, axes = scores.exchanged(), exchanged(axes)
