@@ -1,7 +1,7 @@
 """The command line: ``sightline look``, ``serve``, ``profile`` and whatever else COMMANDS lists.
 
 A command is a plain function with typer annotations. It raises ``InputError`` (or any subclass of
-``CommandError``) for what the user can put right; this file turns that into one line and an exit code:
+``CommandError``) for what the user can correct; this file turns that into one line and an exit code:
 1 for an error, 2 for wrong usage, 130 after Ctrl-C.
 """
 
@@ -54,7 +54,7 @@ def create_app() -> typer.Typer:
     Raises:
         ModuleNotFoundError: typer or rich is not installed.
     """
-    import rich  # noqa: F401  (so that a missing one is told before a command has begun)
+    import rich  # noqa: F401  (so that a missing one is reported before a command has begun)
     import typer
 
     app = typer.Typer(
@@ -73,7 +73,7 @@ def create_app() -> typer.Typer:
 
 
 def _setting_error() -> type[Exception]:
-    """The engine's error for SIGHTLINE_ISA and the like; asked for late, since importing it takes PyTorch."""
+    """The engine's error for SIGHTLINE_ISA and the like; imported late, since it takes PyTorch."""
     from sightline.common.check import SettingError
 
     return SettingError
@@ -83,14 +83,14 @@ def _root_command() -> Callable[..., None]:
     """What ``sightline`` takes before the name of a command."""
     import typer
 
-    def tell(wanted: bool) -> None:
+    def show(wanted: bool) -> None:
         if wanted:
             print(f"sightline {__version__}")
             raise typer.Exit
 
     def root(
         version: bool = typer.Option(
-            False, "--version", callback=tell, is_eager=True, help="Say which version this is."
+            False, "--version", callback=show, is_eager=True, help="Show the version."
         ),
     ) -> None:
         """Exact attention that can be looked into at any length."""
@@ -99,7 +99,7 @@ def _root_command() -> Callable[..., None]:
 
 
 def _reported(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``command``, with its errors told in one line instead of a traceback."""
+    """``command``, with its errors reported in one line instead of a traceback."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -114,7 +114,7 @@ def _reported(command: Callable[..., Any]) -> Callable[..., Any]:
             print(f"sightline: this command needs {missing.name}: {INSTALL}", file=sys.stderr)
             raise SystemExit(1) from None
         except BrokenPipeError:
-            # The reader of our output went away, as `| head` does: nothing is wrong, no one is left to tell.
+            # The reader of our output went away, as `| head` does: nothing is wrong.
             sys.stderr.close()
             raise SystemExit(0) from None
         except KeyboardInterrupt:

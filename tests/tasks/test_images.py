@@ -24,7 +24,7 @@ from sightline.tasks.images.idx import read_idx
 from sightline.tasks.images.pixels import as_pixels, is_grey, open_image
 from sightline.tasks.images.recipe import ImageRecipe
 from sightline.tasks.task import Source
-from sightline.tasks.training import Run
+from sightline.tasks.training import TrainingRun
 
 LEARN = [f"--set={each}" for each in ("width=32", "heads=2", "layers=1", "hidden=32", "image_size=12", "patch=4", "stem=0", "batch=16",
                                       "rate=5e-3", "warmup=5", "epochs=12", "smoothing=0", "average=0", "precision=float32")]  # fmt: skip
@@ -326,7 +326,9 @@ def test_an_interrupted_run_goes_on_exactly(idx_data, tmp_path):
     def made(name):
         (tmp_path / name).mkdir(exist_ok=True)
         task = ImageClassification()
-        return Run(task, task.read(Source(idx_data), recipe), recipe, tmp_path / name, {"data": "the same"})
+        return TrainingRun(
+            task, task.read(Source(idx_data), recipe), recipe, tmp_path / name, {"data": "the same"}
+        )
 
     class Steps:
         def __init__(self, stop=-1):

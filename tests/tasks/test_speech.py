@@ -19,7 +19,7 @@ pytest.importorskip("rich", reason="tasks need the [app] extra")
 
 import soundfile
 
-from sightline.bench.beside.side import SIDES, Job, run_side
+from sightline.bench.beside.side import SIDES, SideJob, run_side
 from sightline.cli import main
 from sightline.tasks import pipeline
 from sightline.tasks.registry import find_task
@@ -35,7 +35,7 @@ from sightline.tasks.speech.mel import warping
 from sightline.tasks.speech.reading import read_said
 from sightline.tasks.speech.words import END, START, Bigrams
 from sightline.tasks.task import Source
-from sightline.tasks.training import Run, Silent
+from sightline.tasks.training import Silent, TrainingRun
 
 
 @pytest.fixture(autouse=True)
@@ -317,7 +317,7 @@ def command(*arguments):
 @pytest.mark.parametrize("side", SIDES)
 def test_a_side_of_a_comparison_is_measured_as_training_is(table, tmp_path, side):
     recipe = find_task("speech-recognition").recipe.changed([each[6:] for each in SMALL] + ["epochs=1"])
-    found = run_side(Job("speech-recognition", Source(table), recipe, 1, side, tmp_path), Silent())
+    found = run_side(SideJob("speech-recognition", Source(table), recipe, 1, side, tmp_path), Silent())
     assert {"wer", "greedy_wer", "loss"} <= found["figures"]["validation"].keys()
 
 
@@ -371,7 +371,7 @@ def test_an_interrupted_run_goes_on_exactly(table, tmp_path):
     def run(folder):
         task = SpeechRecognition()
         folder.mkdir(exist_ok=True)
-        return Run(task, task.read(Source(table), recipe), recipe, folder, {"data": "the same"})
+        return TrainingRun(task, task.read(Source(table), recipe), recipe, folder, {"data": "the same"})
 
     whole = run(tmp_path / "whole")
     history = whole.fit()

@@ -26,7 +26,7 @@ from sightline.tasks.pairs import Translation
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.sentiment import Sentiment, SentimentRecipe
 from sightline.tasks.task import Source, padded
-from sightline.tasks.training import Run
+from sightline.tasks.training import TrainingRun
 
 GOOD, BAD = ["warm", "funny", "fine"], ["dull", "grim", "long"]
 SMALL = ["--set", "width=32", "--set", "heads=2", "--set", "layers=1", "--set", "vocabulary=200"]
@@ -243,7 +243,7 @@ RECIPE = SentimentRecipe(width=16, heads=2, layers=1, dropout=0.3, epochs=3, bat
 def make_run(data, folder, task=None, recipe=RECIPE, identity="the same", processes=None):
     folder.mkdir(exist_ok=True)
     task = task or Sentiment()
-    return Run(task, task.read(Source(data), recipe), recipe, folder, {"data": identity}, processes)
+    return TrainingRun(task, task.read(Source(data), recipe), recipe, folder, {"data": identity}, processes)
 
 
 class Losses:

@@ -91,7 +91,7 @@ def _show(summary: Any) -> None:
     """Colours for a person at a terminal, plain lines for a pipe."""
     from rich.console import Console
 
-    # No soft wrapping games in a pipe: a line is a line, whatever the width of the window was.
+    # No soft wrapping in a pipe, whatever the width of the terminal was.
     console = Console(highlight=False)
     if console.is_terminal:
         from sightline.view.terminal import render

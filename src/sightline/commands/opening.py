@@ -11,7 +11,7 @@ DEFAULT = "translation"
 
 
 def open_model(name: str | None) -> OpenedModel:
-    """Of a folder (Sightline's or Transformers'), a task with a model in the box, or a Hugging Face name.
+    """Opens a folder (Sightline's or Transformers'), a task's model in the box, or a Hugging Face name.
 
     Raises:
         CommandError: there is no such model, or it does not load.

@@ -118,7 +118,7 @@ def _add_reader(
     max_tokens: int | None,
     offload: str | None,
 ) -> None:
-    """A model that reads what the page sends, and the first text now."""
+    """Adds a model that reads what the page sends, and reads the first text now."""
     from sightline.commands.opening import open_model
     from sightline.view.server.reader import Reader
 

@@ -61,7 +61,7 @@ def train(
     from sightline.tasks.fitting import fit
     from sightline.tasks.memory import keep_freed_memory
     from sightline.tasks.processes import joined
-    from sightline.tasks.progress import Shown
+    from sightline.tasks.progress import ProgressDisplay
     from sightline.tasks.registry import find_task
 
     keep_freed_memory()
@@ -70,7 +70,7 @@ def train(
             kind = find_task(task)
             recipe = kind.recipe.changed(set_ or [])
             source = source_of(data, valid, test, columns, labels, fold, encoding, skip_bad)
-        with Shown(recipe.epochs, kind.metric, quiet=processes.rank > 0) as shown:
+        with ProgressDisplay(recipe.epochs, kind.metric, quiet=processes.rank > 0) as shown:
             figures = fit(task, source, out, recipe, shown, licence, processes)
         if processes.rank == 0:
             _print_figures(figures)
@@ -116,8 +116,8 @@ def run(
         options |= {"temperature": temperature, "generator": torch.Generator().manual_seed(seed)}
     given = [one for argument in inputs for one in pipe.task.inputs(argument)]
     answers = passing(pipe.stream(given, **options), len(given))
-    for one, found in zip(given, answers, strict=True):
-        print(_json_line(one, found) if json else _line(one, found), flush=True)
+    for one, answer in zip(given, answers, strict=True):
+        print(_json_line(one, answer) if json else _line(one, answer), flush=True)
     if look is not None:
         _write_page(pipe, given[0], look)
 
@@ -138,9 +138,9 @@ def _write_page(pipe: Pipeline, given: Any, path: Path) -> None:
     print(f"wrote {path} ({size / 1e6:.1f} MB)", file=sys.stderr)
 
 
-def _line(given: Any, found: Any) -> str:
+def _line(given: Any, answer: Any) -> str:
     """The best answer, on a line."""
-    best = found[0] if isinstance(found, list) else found
+    best = answer[0] if isinstance(answer, list) else answer
     return (
         f"{best['label']}\t{best['score']:.4f}\t{given}"
         if "label" in best
@@ -148,14 +148,14 @@ def _line(given: Any, found: Any) -> str:
     )
 
 
-def _json_line(given: Any, found: Any) -> str:
-    told = {"answers": found} if isinstance(found, list) else found
-    return json_lines.dumps({"input": str(given), **told}, ensure_ascii=False)
+def _json_line(given: Any, answer: Any) -> str:
+    fields = {"answers": answer} if isinstance(answer, list) else answer
+    return json_lines.dumps({"input": str(given), **fields}, ensure_ascii=False)
 
 
 @contextmanager
 def _one_voice(processes: Processes, out: Path) -> Iterator[None]:
-    """One process tells why a run ended, and by its exit code; at the first code torchrun ends all others."""
+    """One process reports why a run ended and sets the exit code, at which torchrun ends all others."""
     from sightline.tasks.processes import ElsewhereError
 
     try:
@@ -171,7 +171,7 @@ def _one_voice(processes: Processes, out: Path) -> Iterator[None]:
 
 @contextmanager
 def _computing(threads: int | None) -> Iterator[None]:
-    """With so many threads of PyTorch."""
+    """Sets the number of PyTorch's threads for a block."""
     import torch
 
     before = torch.get_num_threads()

@@ -23,11 +23,11 @@ _TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
 )
 _SHIFTED = {"roberta", "camembert", "xlm-roberta", "mpnet", "longformer"}
-_NO_LIMIT = 1_000_000_000  # tokenizers that know of no limit say 1e30
+_NO_LIMIT = 1_000_000_000  # tokenizers without a limit say 1e30
 
 
 class ModelError(CommandError):
-    """The folder or the name gives no model that can be looked into."""
+    """The folder or the name gives no usable model."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def load_model(name: str | None, dtype: str = "float32", body: bool = False) -> 
     A local folder never touches the network. No code of a model folder is executed and no pickle is read.
 
     Args:
-        dtype: what the weights are turned into: "float32", "bfloat16" or "float16".
-        body: the model without a head that writes; families that know no
-            ``attn_implementation="sightline"`` are then taken with their own attention.
+        dtype: what the weights are converted to: "float32", "bfloat16" or "float16".
+        body: the model without its language-model head; families without
+            ``attn_implementation="sightline"`` then keep their own attention.
 
     Raises:
         ModelError: the folder or the name does not give a model; the message says what is missing.

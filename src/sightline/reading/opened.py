@@ -1,4 +1,4 @@
-"""What a model must offer so that texts can be read with it, whoever made it."""
+"""The protocol of a model that reads texts, whoever made it."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ class OpenedModel(Protocol):
         """Run it over a text, and a pair or a target, and keep its attention matrices.
 
         Raises:
-            CommandError: it does not take the text.
+            CommandError: the model does not accept the text.
         """

@@ -14,7 +14,7 @@ from sightline.huggingface.load import LoadedModel, load_model
 from sightline.matrix import AttentionMatrix
 from sightline.reading.errors import InputError
 from sightline.reading.reading import Reading, Section, sees_first_only
-from sightline.reading.tokens import Encoded, Token, encode, tokens_of_ids
+from sightline.reading.tokens import EncodedText, Token, encode, tokens_of_ids
 
 _WRITTEN = 64  # tokens that an encoder-decoder writes at most when no target is given
 
@@ -133,11 +133,11 @@ def _after_start(start: tuple[Token, ...], tokens: tuple[Token, ...]) -> tuple[T
 
 
 def _matrices(loaded: LoadedModel, outputs: Any, name: str) -> tuple[AttentionMatrix, ...]:
-    found: Sequence[Any] = getattr(outputs, name, None) or ()
-    if not found or any(not hasattr(matrix, "readouts") for matrix in found):
+    matrices: Sequence[Any] = getattr(outputs, name, None) or ()
+    if not matrices or any(not hasattr(matrix, "readouts") for matrix in matrices):
         kind = getattr(loaded.model.config, "model_type", "?")
         raise InputError(f"the model {loaded.name} (type {kind}) gives no attention matrices to look into")
-    return tuple(found)
+    return tuple(matrices)
 
 
 def _is_causal(loaded: LoadedModel, layers: Sequence[AttentionMatrix]) -> bool:
@@ -154,7 +154,7 @@ def _tensors(inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: torch.tensor(value) for name, value in inputs.items()}
 
 
-def _dropped(encoded: Encoded, limit: int | None, reason: str, what: str) -> tuple[str, ...]:
+def _dropped(encoded: EncodedText, limit: int | None, reason: str, what: str) -> tuple[str, ...]:
     if not encoded.dropped:
         return ()
     whole = len(encoded.tokens) + encoded.dropped

@@ -38,7 +38,7 @@ def _as_path(argument: str) -> Path | None:
         exists = path.exists()
     except (OSError, ValueError):  # too long for a name, or a character that no name has: a text
         return None
-    # Nobody means the text "notes.txt": a path with a slip in it deserves to be told, not analysed.
+    # Nobody means the text "notes.txt": a mistyped path deserves an error, not an analysis.
     if not exists and len(argument.split()) == 1 and path.suffix.lower() in {".txt", ".md"}:
         raise InputError(f"no such file: {argument}")
     return path if exists and not path.is_dir() else None

@@ -35,7 +35,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedText:
     """A text, or a pair, as tokens and as what the model takes; ``dropped`` did not fit."""
 
     tokens: tuple[Token, ...]
@@ -43,7 +43,7 @@ class Encoded:
     dropped: int
 
 
-def encode(tokenizer: Any, text: str, pair: str | None, limit: int | None) -> Encoded:
+def encode(tokenizer: Any, text: str, pair: str | None, limit: int | None) -> EncodedText:
     """Cut ``text`` (and ``pair``) into tokens, at most ``limit`` of them.
 
     Raises:
@@ -67,11 +67,11 @@ def encode(tokenizer: Any, text: str, pair: str | None, limit: int | None) -> En
     if not ids:
         raise InputError("the text has no token that the model knows: there is nothing to look at")
     inputs = {name: [encoding[name]] for name in tokenizer.model_input_names if name in encoding}
-    return Encoded(_tokens(tokenizer, encoding, (text, pair or ""), fast), inputs, whole - len(ids))
+    return EncodedText(_tokens(tokenizer, encoding, (text, pair or ""), fast), inputs, whole - len(ids))
 
 
 def tokens_of_ids(tokenizer: Any, ids: Sequence[int]) -> tuple[Token, ...]:
-    """Tokens of ids alone, where there is no text to point into (a text that a model wrote)."""
+    """Tokens from ids alone, without a text to point into (for a text that a model wrote)."""
     special = set(tokenizer.all_special_ids)
     pieces = tokenizer.convert_ids_to_tokens(list(ids))
     tokens: list[Token] = []
@@ -86,7 +86,7 @@ def tokens_of_ids(tokenizer: Any, ids: Sequence[int]) -> tuple[Token, ...]:
 
 
 def tokens_of_strings(pieces: Sequence[str]) -> tuple[Token, ...]:
-    """Tokens of the strings that a tokenizer calls them by, without the tokenizer."""
+    """Tokens from the strings of a vocabulary, without the tokenizer."""
     marked = any(piece.startswith(_SPACE_MARKS) for piece in pieces)
     tokens: list[Token] = []
     word = -1
@@ -106,16 +106,16 @@ def tokens_of_places(count: int) -> tuple[Token, ...]:
 
 
 def places_of(tokens: Sequence[Token], wanted: str) -> list[int]:
-    """Tokens that contain a text, whatever its case and accents; or the first of a word that does."""
+    """Places of tokens that contain a text, ignoring case and accents; or the first of a word that does."""
     folded = _folded(wanted)
-    found: list[int] = []
+    places: list[int] = []
     for _, group in itertools.groupby(tokens, key=lambda token: token.word):
         word = tuple(group)
         inside = [token.index for token in word if folded in _folded(token.text)]
         if not inside and folded in _folded("".join(token.text for token in word)):
             inside = [word[0].index]
-        found += inside
-    return found
+        places += inside
+    return places
 
 
 def _folded(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sightline.reading.errors import InputError
 from sightline.reading.reading import LayerFacts, Reading, Section, sees_first_only
 from sightline.reading.tokens import Token, tokens_of_places, tokens_of_strings
-from sightline.tracing.choice import Choice, Layers
+from sightline.tracing.choice import LayerChoice, Layers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,7 @@ def reading_of(
     batch: int = 0,
     unverified: bool = False,
 ) -> Reading:
-    """What a trace saw, as views take it.
+    """The reading of a trace, as views take it.
 
     Args:
         trace: the calls.
@@ -69,11 +69,11 @@ def reading_of(
 
 
 def shown(trace: Calls, layers: Layers | None, unverified: bool) -> tuple[list[AttentionCall], list[str]]:
-    """The calls that can be shown, and what is to be said about the others."""
+    """The calls that can be shown, and notices about the others."""
     chosen = list(trace) if layers is None else _chosen(trace, layers)
-    found = [c for c in chosen if c.shape is not None and 0 not in c.shape and (c.verified or unverified)]
-    left = [call for call in chosen if call not in found]
-    if not found:
+    calls = [c for c in chosen if c.shape is not None and 0 not in c.shape and (c.verified or unverified)]
+    left = [call for call in chosen if call not in calls]
+    if not calls:
         if not left:
             raise InputError("the trace holds no attention call (none ran, or on_call took them)")
         first = left[0]
@@ -83,18 +83,18 @@ def shown(trace: Calls, layers: Layers | None, unverified: bool) -> tuple[list[A
         )
     notices = [f"left out: {call.name or call.index}: {call.reason or 'it is empty'}" for call in left]
     notices += [
-        f"unverified: {call.name or call.index}: {call.reason}" for call in found if not call.verified
+        f"unverified: {call.name or call.index}: {call.reason}" for call in calls if not call.verified
     ]
-    return found, notices
+    return calls, notices
 
 
 def _chosen(trace: Calls, layers: Layers) -> list[AttentionCall]:
     """The calls of these places, as ``trace[3]`` counts them, and in modules of these names, as they ran."""
     if callable(layers):
-        found = [call for call in trace if layers(call.name)]
-        if not found:
+        calls = [call for call in trace if layers(call.name)]
+        if not calls:
             raise InputError(f"layers: the function takes none of the {len(trace)} calls")
-        return found
+        return calls
     wanted = [layers] if isinstance(layers, (str, int)) else list(layers)
     others = [one for one in wanted if isinstance(one, bool) or not isinstance(one, int)]
     places = [one for one in wanted if isinstance(one, int) and not isinstance(one, bool)]
@@ -102,9 +102,9 @@ def _chosen(trace: Calls, layers: Layers) -> list[AttentionCall]:
     if wrong is not None:
         raise InputError(f"layers: there is no call {wrong}; the trace has {len(trace)} calls")
     numbers = {at % len(trace) for at in places}
-    # What is neither, and an empty choice, is refused there.
-    names = Choice(others, ()) if others or not places else None
-    found = [
+    # LayerChoice raises for anything else, and for an empty list.
+    names = LayerChoice(others, ()) if others or not places else None
+    calls = [
         call
         for at, call in enumerate(trace)
         if (names is not None and names.takes(call.name, call.kind)) or at in numbers
@@ -112,7 +112,7 @@ def _chosen(trace: Calls, layers: Layers) -> list[AttentionCall]:
     missing = names.missing() if names is not None else None
     if missing is not None:
         raise InputError(missing)
-    return found
+    return calls
 
 
 def _stacks(calls: Sequence[AttentionCall]) -> dict[str, list[AttentionCall]]:
@@ -132,7 +132,7 @@ def _stacks(calls: Sequence[AttentionCall]) -> dict[str, list[AttentionCall]]:
 
 
 def _sides(trace: Calls, given: Lists) -> tuple[Lists, Lists]:
-    """The token lists in the order in which a source and a target look for theirs.
+    """The token lists in the order in which the source's and the target's are looked up.
 
     A single list that cross-attention looks at is the source's, and never the target's, however long that is.
     """
@@ -159,15 +159,15 @@ def _section(name: str, calls: Sequence[AttentionCall], source: Lists, target: L
 
 
 def _gradients(calls: Sequence[AttentionCall], batch: int) -> tuple[Tensor, ...]:
-    """Of every call, or none: relevance goes through all layers."""
-    found = []
+    """The gradients of every call, or none if one is missing: relevance goes through all layers."""
+    gradients = []
     for call in calls:
         value = call.matrix.problem.value
         if call.gradient is None or value is None:
             return ()
         whole = call.gradient.reshape(*call.matrix.shape[:3], value.shape[3])
-        found.append(whole[batch : batch + 1].cpu())
-    return tuple(found)
+        gradients.append(whole[batch : batch + 1].cpu())
+    return tuple(gradients)
 
 
 def _entry(matrix: AttentionMatrix, batch: int) -> AttentionMatrix:
@@ -188,7 +188,7 @@ def _given(tokens: Sequence[str] | Sequence[Sequence[str]] | None) -> list[tuple
 
 
 def _of_length(given: Lists, length: int) -> tuple[Token, ...]:
-    """The first list of that length; else places."""
+    """The first token list of that length, else places."""
     for each in given:
         if len(each) == length:
             return each

@@ -1,7 +1,7 @@
 """Applications of self-attention, from data to answers: ``sightline train`` and ``sightline run``.
 
 ``task`` says what a task is, ``sentiment``, ``language`` and ``pairs`` are tasks, ``training`` is the loop of
-all of them, ``checkpoint`` what an interrupted run goes on from, ``fitting`` the way from data to a finished
+all of them, ``checkpoint`` what an interrupted run resumes from, ``fitting`` the way from data to a finished
 model, ``processes`` those that train one together, ``pipelines`` what answers.
 """
 

@@ -11,7 +11,7 @@ _BOX = Path(__file__).parent.parent / "box"
 
 
 def boxed() -> list[str]:
-    """The tasks that have one."""
+    """The tasks that have a model here."""
     return sorted(path.parent.name for path in _BOX.glob(f"*/{FILE}"))
 
 

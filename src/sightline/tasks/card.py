@@ -1,4 +1,4 @@
-"""The model card beside the weights: what it is, what it was made of and how, how well it does."""
+"""The model card beside the weights: what the model is, how it was made, and how well it does."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def write_card(
 
     Args:
         figures: by part of the data ("valid", "test"), by name.
-        about: "data", "licence" and whatever else the user says of it; shown as given.
-        processes: that trained it.
+        about: "data", "licence" and whatever else the user states; shown as given.
+        processes: how many trained it.
     """
     size = sum(parameter.numel() for parameter in model.parameters())
     lines = [

@@ -1,4 +1,4 @@
-"""A run that was interrupted: one safetensors file, from which it goes on as if nothing had been."""
+"""An interrupted run: one safetensors file, from which it resumes as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _KEY = "sightline_run"
 
 
 @dataclass
-class Progress:
-    """How far a run is.
+class TrainingProgress:
+    """How far a training run has come.
 
     Attributes:
         epoch, at: the batch that comes next.
         step: optimiser steps so far.
         best: the best validation figure, higher being better, and −loss with it, if any; ``waited``: epochs
-            since.
+            since then.
         history: what was measured after each epoch.
         loss: the sum of the losses of this epoch's steps so far.
         seconds: CPU time that the run took, and ``spent``: until the end of each epoch.
@@ -44,17 +44,17 @@ class Progress:
 def save_run(
     folder: Path,
     identity: dict[str, Any],
-    progress: Progress,
+    progress: TrainingProgress,
     tensors: dict[str, dict[str, Tensor]],
 ) -> None:
-    """Writes everything that a run needs to go on, whole or not at all.
+    """Writes everything that a run needs to resume, completely or not at all.
 
     Args:
-        identity: what the run follows from; a checkpoint of another is refused.
+        identity: what the run depends on; a checkpoint with another identity is refused.
         tensors: weights and the like, by group and name.
 
     Raises:
-        CommandError: it cannot be written, as on a full disk; the one before is then as it was.
+        CommandError: it cannot be written, as on a full disk; the previous checkpoint is then untouched.
     """
     from safetensors.torch import save
 
@@ -74,15 +74,17 @@ def save_run(
 
 
 def forget_run(folder: Path) -> None:
-    """The run is over: nothing goes on from it any more."""
+    """Removes the checkpoint of a run that is over."""
     (folder / FILE).unlink(missing_ok=True)
 
 
-def load_run(folder: Path, identity: dict[str, Any]) -> tuple[Progress, dict[str, dict[str, Tensor]]] | None:
-    """What was saved; ``None`` if nothing was.
+def load_run(
+    folder: Path, identity: dict[str, Any]
+) -> tuple[TrainingProgress, dict[str, dict[str, Tensor]]] | None:
+    """The saved run; ``None`` if there is none.
 
     Raises:
-        CommandError: for a checkpoint of other data or settings, or a damaged one.
+        CommandError: the checkpoint is damaged, or was made with other data or settings.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -93,7 +95,7 @@ def load_run(folder: Path, identity: dict[str, Any]) -> tuple[Progress, dict[str
         with safe_open(path, framework="pt") as file:
             described = json.loads((file.metadata() or {})[_KEY])
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-        saved, progress = described["identity"], Progress(**described["progress"])
+        saved, progress = described["identity"], TrainingProgress(**described["progress"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CommandError(f"{path}: is no sound checkpoint ({error}); remove it to begin anew") from None
     if saved != identity:

@@ -14,7 +14,7 @@ from sightline.tasks.processes import Processes
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.registry import FILE, find_task, save_task
 from sightline.tasks.task import Source
-from sightline.tasks.training import Report, Run, Silent, finished
+from sightline.tasks.training import Silent, TrainingListener, TrainingRun, finished
 
 _NOTICES = 5
 
@@ -24,21 +24,21 @@ def fit(
     source: Source,
     out: Path,
     recipe: Recipe | None = None,
-    report: Report | None = None,
+    report: TrainingListener | None = None,
     licence: str | None = None,
     processes: Processes | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Trains a model, measures it, and writes it with its card; goes on where a run in ``out`` stopped.
+    """Trains a model, measures it, and writes it with its card; resumes a run in ``out`` where it stopped.
 
     Args:
         task: its name.
         source: the data.
         out: the model's folder; made if it is not there.
         recipe: the settings. Default: the task's.
-        report: told how it goes on. Default: nobody is.
+        report: receives the progress. Default: nobody does.
         licence: of the data, for the card.
-        processes: those that train it together, each of which calls this; see :func:`joined`. Default: this
-            one alone.
+        processes: those that train it together, each of which calls this; see :func:`joined`. Default: only
+            this one.
 
     Returns:
         Figures by part of the data, "validation" and "test", by name.
@@ -49,7 +49,7 @@ def fit(
         KeyboardInterrupt: after Ctrl-C; the run is saved.
     """
     job, processes = find_task(task)(), processes or Processes()
-    told = report if report is not None and processes.rank == 0 else Silent()
+    listener = report if report is not None and processes.rank == 0 else Silent()
     recipe = recipe or job.recipe
     processes.first(lambda: _make(out))
     with processes.together():
@@ -59,11 +59,11 @@ def fit(
             "threads": torch.get_num_threads(), "number of processes": processes.count,
         }  # fmt: skip
     processes.check_same(identity)
-    _tell_notices(told, [*notices_of_precision(recipe), *data.notices])
-    run = Run(job, data, recipe, out, identity, processes)
-    run.fit(told)
+    _report_notices(listener, [*notices_of_precision(recipe), *data.notices])
+    run = TrainingRun(job, data, recipe, out, identity, processes)
+    run.fit(listener)
     about = {"data": source.data.name, "licence": licence or "not given"}
-    return processes.first(lambda: _finish(run, told, about))
+    return processes.first(lambda: _finish(run, listener, about))
 
 
 def _make(out: Path) -> None:
@@ -75,21 +75,23 @@ def _make(out: Path) -> None:
         raise CommandError(f"--out {out}: cannot be made: {error.strerror or error}") from None
 
 
-def _tell_notices(told: Report, notices: list[str]) -> None:
+def _report_notices(listener: TrainingListener, notices: list[str]) -> None:
     for notice in notices[:_NOTICES]:
-        told.notice(notice)
+        listener.notice(notice)
     if len(notices) > _NOTICES:
-        told.notice(f"and {len(notices) - _NOTICES} more notices")
+        listener.notice(f"and {len(notices) - _NOTICES} more notices")
 
 
-def _finish(run: Run, told: Report, about: dict[str, str]) -> dict[str, dict[str, float]]:
-    """Measures and writes the model of a run that is over."""
+def _finish(
+    run: TrainingRun, listener: TrainingListener, about: dict[str, str]
+) -> dict[str, dict[str, float]]:
+    """Measures and writes the model of a finished run."""
     task, data, recipe, out = run.task, run.data, run.recipe, run.folder
     if recipe.storage == "float16":  # what is measured is what is kept
         with torch.no_grad():
             for parameter in run.model.parameters():
                 parameter.copy_(parameter.half())
-    figures = finished(run, told)
+    figures = finished(run, listener)
     write_card(out, task, run.model, recipe, data, figures, about, run.processes.count)
     save_task(out, task, run.model, recipe)
     forget_run(out)

@@ -1,4 +1,4 @@
-"""Ctrl-C during training: the step that is under way is finished first, so that the run can go on exactly."""
+"""Ctrl-C during training: the current step is finished first, so that the run can be resumed exactly."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Abandoned(KeyboardInterrupt):
-    """Asked twice: stop at once, with the checkpoint as it was."""
+    """The second Ctrl-C: stop at once and leave the checkpoint as it was."""
 
 
 class Interrupts:
-    """Holds SIGINT and SIGTERM back; a second one stops at once.
+    """Defers SIGINT and SIGTERM; a second one stops at once.
 
     An exception in the middle of an optimiser's step would leave some weights stepped and some not, and in
     the middle of validation the averaged weights in place of the model's own.
 
     Args:
-        quiet: leave it to another process to tell.
+        quiet: leave the message to another process.
 
     Attributes:
-        asked: whether one came.
+        asked: whether a signal has come.
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -33,7 +33,7 @@ class Interrupts:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        if threading.current_thread() is threading.main_thread():  # only the main thread may set handlers
             self._before = {each: signal.signal(each, self._ask) for each in _SIGNALS}
         return self
 

@@ -1,4 +1,4 @@
-"""A text that goes on: the next token of everything before it."""
+"""Language modelling: the next token after everything before it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sightline.tasks.rows import DataError
 from sightline.tasks.task import Data, LookOptions, Seen, Source, Task
 from sightline.tasks.tokenizing import train_bytes, train_characters
 
-CHARACTERS = 512  # a vocabulary of up to so many: every character is a token
+CHARACTERS = 512  # up to this vocabulary size every character is a token
 
 
 class Language(Task):
-    """A decoder over a stream of text, cut into windows that begin anywhere."""
+    """A decoder over a stream of text, cut into windows that may begin anywhere."""
 
     name = "generation"
     metric = "loss"
@@ -33,7 +33,7 @@ class Language(Task):
     )  # fmt: skip
 
     def read(self, source: Source, recipe: Recipe) -> Data:
-        """A text file, whose last tenth validates if no other file does."""
+        """A text file; without a validation file its last tenth validates."""
         source.refuse(self.name, "fold", "columns", "skip_bad", "labels")
         text = _text(source.data, source.encoding)
         if source.valid is None:
@@ -59,7 +59,7 @@ class Language(Task):
         return Data(list(range(len(parts[0]) // recipe.context)), self._windows(parts[1], recipe), test)
 
     def _ids(self, text: str) -> Tensor:
-        # A line at a time: a tokenizer that is given megabytes at once takes its time.
+        # A line at a time: tokenizers are slow on megabytes at once.
         encoded = self.tokenizer.encode_batch(_lines(text))
         return torch.tensor([i for each in encoded for i in each.ids])
 
@@ -69,14 +69,14 @@ class Language(Task):
         return [ids[at : at + step + 1].tolist() for at in range(0, len(ids) - 1, step)]
 
     def epoch(self, examples: list[Any], generator: torch.Generator) -> list[Any]:
-        """Windows from a start that is drawn anew, so that no token is always the first."""
+        """Windows from a newly drawn start, so that no token is always the first."""
         room = self.context
         start = int(torch.randint(room, (1,), generator=generator))
         ids = self.stream[start:]
         return [ids[at : at + room + 1].tolist() for at in range(0, len(ids) - room, room)]
 
     def build(self, recipe: Recipe) -> Decoder:
-        """A decoder with rotary positions, which never looks further back than it learnt to."""
+        """A decoder with rotary positions, which never looks further back than in training."""
         return Decoder(
             DecoderConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
@@ -111,30 +111,32 @@ class Language(Task):
         return {"loss": total / count}
 
     def judge(self, model: Decoder, examples: Sequence[list[int]], recipe: Recipe) -> dict[str, float]:
-        """The loss of a token and, to compare with models of other tokens, of a character."""
-        found = self.evaluate(model, examples, recipe)
+        """The loss per token and, to compare models with different tokenizers, per character."""
+        figures = self.evaluate(model, examples, recipe)
         texts = self.tokenizer.decode_batch([each[1:] for each in examples])
         tokens = sum(len(each) - 1 for each in examples)
-        return found | {"loss_per_character": found["loss"] * tokens / sum(map(len, texts))}
+        return figures | {"loss_per_character": figures["loss"] * tokens / sum(map(len, texts))}
 
     def answers(
         self, model: Decoder, inputs: Sequence[str], recipe: Recipe, options: dict[str, Any]
     ) -> list[Any]:
-        """{"generated_text"}: the text, and how it goes on; what lies before the context is not read."""
+        """{"generated_text"}: the text and its continuation; only the last ``context`` tokens are read."""
         chosen = {"new_tokens": 100} | {name: each for name, each in options.items() if name != "truncation"}
-        found = []
+        answers = []
         for text in inputs:
             known = torch.tensor([self.tokenizer.encode(text).ids[-recipe.context :]])
             written = model.generate(known, **chosen).lists()[0]
-            found.append({"generated_text": text + self.tokenizer.decode(written, skip_special_tokens=True)})
-        return found
+            answers.append(
+                {"generated_text": text + self.tokenizer.decode(written, skip_special_tokens=True)}
+            )
+        return answers
 
-    def together(self, found: list[Any], alone: bool) -> Any:
+    def together(self, answers: list[Any], alone: bool) -> Any:
         """A list of several texts gives a list of lists."""
-        return found if alone else [[each] for each in found]
+        return answers if alone else [[each] for each in answers]
 
     def look(self, model: Decoder, given: str, recipe: Recipe, options: LookOptions) -> Seen:
-        """All of the text: a position looks no further back than the context, however long the text is."""
+        """The whole text, however long: a position looks back at most the length of the context."""
         options.refuse_target(self.name)
         ids, notices = shortened(self._ids(given).tolist(), options.limit, "the text", "--max-tokens")
         trace, tokens = look_at(model, self.tokenizer, ids)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from sightline.common.atomic import write_atomically
 from sightline.common.errors import CommandError
-from sightline.tasks.checkpoint import Progress
+from sightline.tasks.checkpoint import TrainingProgress
 
 FILE = "log.jsonl"
 
 
-def write_log(folder: Path, progress: Progress) -> None:
-    """Writes what every epoch so far gave, and the CPU seconds that the run had then taken.
+def write_log(folder: Path, progress: TrainingProgress) -> None:
+    """Writes the figures of every epoch so far, and the CPU seconds until its end.
 
     Raises:
         CommandError: it cannot be written.

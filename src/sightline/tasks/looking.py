@@ -22,7 +22,7 @@ def look_at(model: Any, tokenizer: Any, *sides: list[int]) -> tuple[Any, list[li
 
 
 def shortened(ids: list[int], limit: int | None, what: str, whose: str) -> tuple[list[int], tuple[str, ...]]:
-    """(the first ids, what is said of the others).
+    """(the first ids, a notice about the others).
 
     Raises:
         CommandError: there is none.
@@ -45,7 +45,7 @@ def limit_of(context: int, options: LookOptions) -> tuple[int, str]:
 
 
 def reading_of_seen(seen: Seen, name: str) -> Reading:
-    """As views take it; ``name`` is the model's.
+    """What a model attended to, as views take it; ``name`` is the model's.
 
     Raises:
         CommandError: there is nothing to show.

@@ -10,7 +10,7 @@ _LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Large tensors reuse what the last step's had; by default glibc gives it back, and pages fault anew.
+    """Large tensors reuse the last step's memory; by default glibc returns it, and pages fault anew.
 
     That took a fifth of the time of a small translation model. It counts for the rest of the process; with
     other C libraries nothing changes.

@@ -1,4 +1,4 @@
-"""Options of every command that trains: where its data are, and what is set otherwise."""
+"""Options of every command that trains: where its data are, and its settings."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def source_of(
     encoding: str,
     skip_bad: bool,
 ) -> Source:
-    """What these options say of the data.
+    """The data source that these options describe.
 
     Raises:
-        CommandError: for a fold that is none, or other than two columns.
+        CommandError: for an invalid fold, or a number of columns other than two.
     """
     names = () if columns is None else tuple(name.strip() for name in columns.split(","))
     part = None if fold is None else _fold(fold)

@@ -1,4 +1,4 @@
-"""Answers of trained models, in the form in which Hugging Face's pipelines give them."""
+"""Answers of trained models, in the form of Hugging Face's pipelines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Pipeline:
         Args:
             inputs: a text, or a list of them; of images a path or an image of Pillow; of speech a path,
                 (samples, rate), or a dictionary with these. One image or recording is answered alone.
-            **options: of images ``top_k``, how many labels are told (5); ``new_tokens``; of generation
+            **options: of images ``top_k``, how many labels are given (5); ``new_tokens``; of generation
                 ``temperature``, ``top_k``, ``top_p`` and ``generator``; of translation and summarization
                 ``truncation``, to read only the beginning of longer texts; of speech
                 ``greedy``, ``beams``, ``weight`` and ``bonus``.
@@ -40,8 +40,8 @@ class Pipeline:
                 read in windows by sentiment, and from its end by generation.
         """
         alone = not isinstance(inputs, list)
-        found = list(self.stream([inputs] if alone else inputs, **options))
-        return self.task.together(found, alone)
+        answers = list(self.stream([inputs] if alone else inputs, **options))
+        return self.task.together(answers, alone)
 
     def stream(self, given: Sequence[Any], **options: Any) -> Iterator[Any]:
         """An answer for each input, as soon as its batch is computed; arguments and errors as for a call."""
@@ -49,8 +49,8 @@ class Pipeline:
             self.task.check(each, at)
         for start in range(0, len(given), _BATCH):
             with torch.no_grad():
-                found = self.task.answers(self.model, given[start : start + _BATCH], self.recipe, options)
-            yield from found
+                answers = self.task.answers(self.model, given[start : start + _BATCH], self.recipe, options)
+            yield from answers
 
 
 def pipeline(task: str, model: str | Path | None = None) -> Pipeline:
@@ -70,7 +70,7 @@ def pipeline(task: str, model: str | Path | None = None) -> Pipeline:
 
 
 def open_pipeline(name: str) -> Pipeline:
-    """Of the folder of a model, or of a task whose model comes with Sightline.
+    """The pipeline of a model's folder, or of a task whose model comes with Sightline.
 
     Raises:
         CommandError: there is no such model.

@@ -14,7 +14,7 @@ _MUCH = 1.25
 
 
 def notices_of_precision(recipe: Recipe) -> list[str]:
-    """What to tell of ``recipe.precision``: that this CPU is slower in it than in float32."""
+    """Notices about ``recipe.precision``: that this CPU is slower in it than in float32."""
     if recipe.precision != "bfloat16":
         return []
     ratio = _seconds(torch.bfloat16) / _seconds(torch.float32)
@@ -27,11 +27,11 @@ def notices_of_precision(recipe: Recipe) -> list[str]:
 
 
 def _seconds(dtype: torch.dtype) -> float:
-    """The CPU time of a product of two matrices, the least of a few."""
+    """The CPU time of a product of two matrices, the minimum of a few runs."""
     left = torch.ones(_SIZE, _SIZE, dtype=dtype)
-    found = []
+    seconds = []
     for _ in range(_TIMES):
         start = time.process_time()
         left @ left
-        found.append(time.process_time() - start)
-    return max(min(found), 1e-9)
+        seconds.append(time.process_time() - start)
+    return max(min(seconds), 1e-9)

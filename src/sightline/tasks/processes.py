@@ -1,7 +1,7 @@
 """One model trained by several processes: each takes its share of every batch, and all take the same step.
 
-``torchrun`` and ``accelerate launch`` start them, and say by environment variables who is who. With one alone
-nothing of this happens.
+``torchrun`` and ``accelerate launch`` start them and number them by environment variables. A single
+process does nothing of this.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ from torch import Tensor, nn
 from sightline.common.errors import CommandError
 
 T = TypeVar("T")
-_WHILE_THE_FIRST_WORKS = timedelta(days=7)  # a process that dies is noticed at once, by its closed connection
+_WHILE_THE_FIRST_WORKS = timedelta(days=7)  # a process that dies is noticed at once by its closed connection
 _APART = 1_000_003  # between the seeds of two processes
 
 
 class ElsewhereError(CommandError):
-    """The run ended because of another process, which tells why."""
+    """The run ended because of another process, which reports why."""
 
 
 class Processes:
-    """Those that train one model, as one of them sees it; by default it is alone.
+    """The processes that train one model, as seen by one of them; by default it is the only one.
 
     Args:
-        rank: which of them this is; process 0 alone writes and tells.
+        rank: the number of this process; only process 0 writes and reports.
         count: how many there are.
         waiting: the group in which the others wait while process 0 works. Default: the group of all.
 
     Methods that every process must call, in the same order: all but ``share``, ``seed`` and ``threads``.
 
     Raises:
-        ElsewhereError: by each of them, in the processes other than the one that tells what happened.
-        CommandError: by each of them, in process 0: another process has ended without a word.
+        ElsewhereError: by each of them, in all processes but the one that reports what happened.
+        CommandError: by each of them, in process 0: another process has ended without a report.
     """
 
     def __init__(self, rank: int = 0, count: int = 1, waiting: dist.ProcessGroup | None = None) -> None:
         self.rank, self.count, self._waiting = rank, count, waiting
 
     def share(self, batch: Sequence[T]) -> list[T]:
-        """What this process computes of a batch: every ``count``-th example, so that lengths are alike."""
+        """This process's share of a batch: every ``count``-th example, so that lengths are similar."""
         return list(batch[self.rank :: self.count])
 
     def seed(self, seed: int) -> None:
-        """Other random numbers in each process, the same in every run; in process 0 they stay as they are."""
+        """Seeds each process differently, the same in every run; process 0 keeps its random numbers."""
         if self.rank:
             torch.manual_seed(seed + _APART * self.rank)
 
     def threads(self) -> int | None:
-        """Cores of this machine for each; ``None`` for one alone, which takes PyTorch's choice."""
+        """Cores of this machine for each process; ``None``, PyTorch's default, for a single one."""
         if self.count == 1:
             return None
         affinity = getattr(os, "sched_getaffinity", None)  # Linux
@@ -65,8 +65,8 @@ class Processes:
     def sum_gradients(self, parameters: Iterable[nn.Parameter], loss: float) -> float:
         """Gives each parameter the sum of its gradients in all processes; returns the sum of their losses.
 
-        They travel in one flat tensor, and with them which ones there are: a parameter without a gradient in
-        any process keeps none, as the optimiser passes those over.
+        They travel in one flat tensor, with flags for those that exist: a parameter without a gradient in
+        any process keeps none, since the optimiser skips those.
         """
         if self.count == 1:
             return loss
@@ -76,8 +76,8 @@ class Processes:
         flat = torch.cat([*(part.flatten() for part in parts), parts[0].new_tensor([*there, loss])])
         with self._meeting():
             dist.all_reduce(flat)
-        *sums, found, losses = flat.split([*(p.numel() for p in own), len(own), 1])
-        for parameter, part, has in zip(own, sums, found.tolist(), strict=True):
+        *sums, has_gradient, losses = flat.split([*(p.numel() for p in own), len(own), 1])
+        for parameter, part, has in zip(own, sums, has_gradient.tolist(), strict=True):
             parameter.grad = part.view_as(parameter) if has else None
         return float(losses)
 
@@ -86,7 +86,7 @@ class Processes:
         return float(self.gathered(torch.tensor(value, dtype=torch.float64)).sum())
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so in one process at least."""
+        """Whether it is true in at least one process."""
         return flag if self.count == 1 else bool(self.gathered(torch.tensor(flag)).any())
 
     def gathered(self, tensor: Tensor) -> Tensor:
@@ -101,23 +101,23 @@ class Processes:
                     dist.broadcast(tensor, 0)
 
     def first(self, action: Callable[[], T]) -> T:
-        """What an action gives in process 0; the others wait for it. An error ends all."""
+        """The result of an action in process 0, for which the others wait. An error ends all."""
         if self.count == 1:
             return action()
-        found: list[Any] = [None]
+        result: list[Any] = [None]
         with self._together(self._waiting):
             if self.rank == 0:
-                found = [action()]
+                result = [action()]
         with self._meeting():
-            dist.broadcast_object_list(found, 0)
-        given: T = found[0]
+            dist.broadcast_object_list(result, 0)
+        given: T = result[0]
         return given
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """A block in which an error in any process ends all of them; they must not wait for each other in it.
+        """A block in which an error in any process ends all; they must not wait for each other inside.
 
-        The error is raised in the first of those that had one.
+        The error is raised in the first process that had one.
         """
         if self.count == 1:
             yield
@@ -126,7 +126,7 @@ class Processes:
             yield
 
     def check_same(self, given: dict[str, Any]) -> None:
-        """What must not differ between processes, as it may on several machines.
+        """Checks that settings which may differ between machines are the same in all processes.
 
         Raises:
             CommandError: it does.
@@ -167,7 +167,7 @@ class Processes:
 
     @contextmanager
     def _meeting(self) -> Iterator[None]:
-        """Wherever processes wait for each other, one may have gone."""
+        """Turns the error of waiting for a process that has ended into a message."""
         try:
             yield
         except RuntimeError as error:
@@ -180,10 +180,10 @@ class Processes:
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """The processes that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT tell of, until the block ends.
+    """The processes described by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, until the block ends.
 
     Raises:
-        CommandError: they cannot meet.
+        CommandError: they cannot connect.
     """
     count = int(os.environ.get("WORLD_SIZE", 1))
     if count == 1:

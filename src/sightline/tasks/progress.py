@@ -1,4 +1,4 @@
-"""How a run goes on, for a person at a terminal; a line for each epoch in a pipe."""
+"""The progress of a run: a bar at a terminal, a line for each epoch in a pipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 
 
-class Shown:
+class ProgressDisplay:
     """A progress bar with the loss, and a line after each epoch."""
 
     def __init__(self, epochs: int, metric: str, quiet: bool = False) -> None:
@@ -37,7 +37,7 @@ class Shown:
             self.bar.stop()
 
     def notice(self, text: str) -> None:
-        """Says it."""
+        """Prints it."""
         self._print(f"sightline: {text}")
 
     def step(self, epoch: int, done: int, of: int, loss: float) -> None:
@@ -47,12 +47,12 @@ class Shown:
             self.bar.update(self.line, description=text, completed=done, total=of)
 
     def epoch(self, epoch: int, figures: dict[str, float], better: bool) -> None:
-        """Says what validation gave."""
-        told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        self._print(f"epoch {epoch + 1}: {told}{' (best)' if better else ''}")
+        """Prints the validation figures."""
+        listed = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        self._print(f"epoch {epoch + 1}: {listed}{' (best)' if better else ''}")
 
     def measuring(self, part: str, count: int) -> None:
-        """Says what the finished model is measured on."""
+        """Prints what the finished model is measured on."""
         text = f"measuring the {part} part: {count:,} examples"
         if self.bar is not None:
             self.bar.remove_task(self.line)
@@ -68,13 +68,13 @@ class Shown:
 
 
 def passing(items: Iterator[T], count: int) -> Iterator[T]:
-    """The items as they come, with a bar for a person at a terminal who sees nothing of them."""
+    """The items as they come, with a bar at a terminal if their output goes elsewhere."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     needless = sys.stdout.isatty() or not console.is_terminal or count < 2
-    # Rich would take what is printed meanwhile to its own console, away from the file that it is meant for.
+    # Rich would redirect what is printed meanwhile to its own console, away from the intended file.
     bar = Progress(console=console, transient=True, redirect_stdout=False, disable=needless)
     with bar:
         yield from bar.track(items, count, description="answering")

@@ -1,4 +1,4 @@
-"""Everything that a training run follows from, besides the data."""
+"""Everything that a training run depends on besides the data."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ class Recipe:
                 raise CommandError(f"{name}: from 0 to below 1, got {getattr(self, name)}")
 
     def changed(self, given: list[str]) -> Self:
-        """With settings as ``name=value`` texts.
+        """The recipe with settings changed by ``name=value`` texts.
 
         Raises:
-            CommandError: for a name that there is not, or a value of another kind.
+            CommandError: for an unknown name, or a value of another type.
         """
         known = {each.name: type(getattr(self, each.name)) for each in fields(self)}
         changes: dict[str, Any] = {}
@@ -105,5 +105,5 @@ class Recipe:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The settings, for JSON."""
         return asdict(self)

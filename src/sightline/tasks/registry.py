@@ -1,4 +1,4 @@
-"""The tasks by their names, and a trained model with what its task knows of it."""
+"""The tasks by name, and saving and loading a trained model with what its task needs."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def save_task(folder: Path, task: Task, model: Model, recipe: Recipe) -> None:
         model.save_pretrained(folder, task.tokenizer, dtype=getattr(torch, recipe.storage))
     except OSError as error:
         raise CommandError(f"cannot write to {folder}: {error.strerror or error}") from None
-    # Last, since it says that the model is whole.
+    # Last, since it marks the model as complete.
     write_atomically(folder / FILE, [json.dumps(described, indent=2) + "\n"])
 
 
 def load_task(folder: Path, wanted: str | None = None) -> tuple[Task, Any, Recipe]:
-    """The opposite of :func:`save_task`.
+    """The inverse of :func:`save_task`.
 
     Raises:
         CommandError: the folder holds no model of a task, or one of another task than ``wanted``.

@@ -23,7 +23,7 @@ class DataError(CommandError):
 
 
 class _NoColumns(Exception):  # noqa: N818  (becomes a DataError where the path is known)
-    """The columns that were asked for are not in the header."""
+    """The requested columns are not in the header."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Rows:
 
     Attributes:
         rows: each a tuple with a text for every column.
-        bad: what was passed over, a sentence each.
+        bad: a sentence for each item that was skipped.
     """
 
     rows: list[tuple[str, ...]] = field(default_factory=list)
@@ -53,11 +53,11 @@ def read_rows(
     JSON lines (.jsonl) must have the columns as keys. Each also with .gz.
 
     Args:
-        named: the user gave the columns, so a table without a header that has them is an error.
-        skip_bad: pass over rows that are empty or malformed, and say so in ``bad``; else the first ends it.
+        named: the user named the columns, so a table whose header lacks them is an error.
+        skip_bad: skip empty or malformed rows and list them in ``bad``; else the first one is an error.
 
     Raises:
-        DataError: for a file that is missing, of another kind or without a sound row, or for a bad row.
+        DataError: for a file that is missing, of another kind or without a valid row, or for a bad row.
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
@@ -65,7 +65,7 @@ def read_rows(
     if suffix not in _TABLES and suffix not in _JSON:
         known = ", ".join(sorted((*_TABLES, *_JSON)))
         raise DataError(f"{path}: is no table; known are {known}, each also with .gz")
-    found = Rows()
+    table = Rows()
     try:
         with _open(path, encoding) as lines:
             rows = (
@@ -74,14 +74,14 @@ def read_rows(
                 else _table(lines, _TABLES[suffix], columns, named)
             )
             for number, row in rows:
-                _take(found, f"{path}, line {number}", row, skip_bad)
+                _take(table, f"{path}, line {number}", row, skip_bad)
     except _NoColumns as error:
         raise DataError(f"{path}: {error}") from None
     except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-    if not found.rows:
+    if not table.rows:
         raise DataError(f"{path}: holds no row with {' and '.join(columns)}")
-    return found
+    return table
 
 
 def read_label_folder(folder: Path, *, skip_bad: bool = False, encoding: str = "utf-8") -> Rows:
@@ -100,21 +100,21 @@ def read_label_folder(folder: Path, *, skip_bad: bool = False, encoding: str = "
     if len(files) < 2:
         raise DataError(f"{folder}: expected a text file for each of two or more labels, found {len(files)}")
     same_stem = len({path.stem for path in files}) == 1
-    found = Rows()
+    table = Rows()
     for path in files:
         label = path.suffix.lstrip(".") if same_stem else path.stem
         try:
             with _open(path, encoding) as lines:
                 for number, line in enumerate(lines, 1):
                     if line.strip():
-                        _take(found, f"{path}, line {number}", (line, label), skip_bad)
+                        _take(table, f"{path}, line {number}", (line, label), skip_bad)
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read: {error}") from None
-    return found
+    return table
 
 
 def _open(path: Path, encoding: str) -> Any:
-    """The file as text; a byte that is not UTF-8 becomes a lone surrogate, so that its row can be told."""
+    """The file as text; an invalid byte becomes a lone surrogate, so that its row can be reported."""
     try:
         known = codecs.lookup(encoding).name
     except LookupError:
@@ -128,14 +128,14 @@ def _open(path: Path, encoding: str) -> Any:
 
 
 def _odd_byte(text: str) -> str | None:
-    """What is said of a text with a byte that could not be decoded."""
-    found = next((each for each in text if "\udc80" <= each <= "\udcff"), None)
-    if found is None:
+    """The complaint about a text with a byte that could not be decoded."""
+    stray = next((each for each in text if "\udc80" <= each <= "\udcff"), None)
+    if stray is None:
         return None
-    return f"byte {ord(found) - 0xDC00:#04x} is not UTF-8; give the right --encoding, such as latin-1"
+    return f"byte {ord(stray) - 0xDC00:#04x} is not UTF-8; give the right --encoding, such as latin-1"
 
 
-def _take(found: Rows, where: str, row: tuple[str, ...] | str, skip_bad: bool) -> None:
+def _take(table: Rows, where: str, row: tuple[str, ...] | str, skip_bad: bool) -> None:
     reason = row if isinstance(row, str) else ""
     if not reason and not all(text.strip() for text in row):
         reason = "a column is empty"
@@ -143,15 +143,15 @@ def _take(found: Rows, where: str, row: tuple[str, ...] | str, skip_bad: bool) -
     if reason:
         if not skip_bad:
             raise DataError(f"{where}: {reason} (--skip-bad passes over such rows)")
-        found.bad.append(f"{where}: {reason}")
+        table.bad.append(f"{where}: {reason}")
     elif not isinstance(row, str):
-        found.rows.append(tuple(text.strip() for text in row))
+        table.rows.append(tuple(text.strip() for text in row))
 
 
 def _table(
     lines: Any, delimiter: str, columns: Sequence[str], named: bool
 ) -> Iterator[tuple[int, tuple[str, ...] | str]]:
-    csv.field_size_limit(1 << 30)  # the default takes a long document for an error
+    csv.field_size_limit(1 << 30)  # by default a long document is an error
     if delimiter == ",":
         reader = csv.reader(lines)
     else:  # in a .tsv a quote is a quote
@@ -176,15 +176,15 @@ def _table(
 def _json_rows(lines: Any, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...] | str]]:
     for number, line in enumerate(lines, 1):
         try:
-            found = json.loads(line)
+            record = json.loads(line)
         except (ValueError, RecursionError) as error:
             yield number, f"is no JSON: {error}"
             continue
-        missing = [name for name in columns if not isinstance(found, dict) or found.get(name) is None]
-        wrong = [name for name in columns if not missing and isinstance(found[name], (dict, list))]
+        missing = [name for name in columns if not isinstance(record, dict) or record.get(name) is None]
+        wrong = [name for name in columns if not missing and isinstance(record[name], (dict, list))]
         if missing:
             yield number, f"lacks {', '.join(missing)}"
         elif wrong:
             yield number, f"{wrong[0]} is no text"
         else:
-            yield number, tuple(str(found[name]) for name in columns)
+            yield number, tuple(str(record[name]) for name in columns)

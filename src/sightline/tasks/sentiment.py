@@ -1,4 +1,4 @@
-"""One of a few labels for a text: whether a review is positive, say."""
+"""Text classification: one of a few labels for a text, such as whether a review is positive."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SentimentRecipe(Recipe):
     """Settings of a run on labelled texts.
 
     Attributes:
-        hide: share of tokens that are shown as unknown in training.
+        hide: share of tokens that are replaced by the unknown token in training.
     """
 
     hide: float = 0.0
@@ -34,7 +34,7 @@ class SentimentRecipe(Recipe):
         self.check_share("hide")
 
 
-class Labelled(NamedTuple):
+class LabelledText(NamedTuple):
     """A text as ids, and its label's number."""
 
     ids: list[int]
@@ -83,18 +83,18 @@ class Sentiment(Task):
             path, columns, named=bool(source.columns), skip_bad=source.skip_bad, encoding=source.encoding
         )
 
-    def _encoded(self, row: tuple[str, ...], recipe: Recipe) -> Labelled:
+    def _encoded(self, row: tuple[str, ...], recipe: Recipe) -> LabelledText:
         text, label = row
         if label not in self.labels:
             raise DataError(f"label {label!r} is not among those of the training data: {self.labels}")
-        return Labelled(self.ids_of(text, recipe.context), self.labels.index(label))
+        return LabelledText(self.ids_of(text, recipe.context), self.labels.index(label))
 
     def ids_of(self, text: str, context: int) -> list[int]:
         """A text as ids, at least one and at most ``context``."""
         return self.tokenizer.encode(text).ids[:context] or [self.tokenizer.token_to_id(PAD)]
 
     def windows_of(self, text: str, context: int) -> list[list[int]]:
-        """All of a text, in windows of at most ``context`` ids."""
+        """The whole text, in windows of at most ``context`` ids."""
         ids = self.tokenizer.encode(text).ids or [self.tokenizer.token_to_id(PAD)]
         return [ids[at : at + context] for at in range(0, len(ids), context)]
 
@@ -109,16 +109,16 @@ class Sentiment(Task):
             )
         )  # fmt: skip
 
-    def size(self, example: Labelled) -> int:
+    def size(self, example: LabelledText) -> int:
         """Tokens."""
         return len(example.ids)
 
-    def loss(self, model: Encoder, examples: Sequence[Labelled], recipe: Any) -> Tensor:
+    def loss(self, model: Encoder, examples: Sequence[LabelledText], recipe: Any) -> Tensor:
         """Cross-entropy of the labels."""
         logits, labels = self._logits(model, examples, recipe.hide)
         return F.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing)
 
-    def evaluate(self, model: Encoder, examples: Sequence[Labelled], recipe: Recipe) -> dict[str, float]:
+    def evaluate(self, model: Encoder, examples: Sequence[LabelledText], recipe: Recipe) -> dict[str, float]:
         """Accuracy, as a share, and the loss."""
         right, loss = 0, 0.0
         for start in range(0, len(examples), 200):
@@ -130,20 +130,20 @@ class Sentiment(Task):
     def answers(
         self, model: Encoder, inputs: Sequence[str], recipe: Recipe, options: dict[str, Any]
     ) -> list[Any]:
-        """{"label", "score"}; of a text past the context each window is read, and counts by its tokens."""
+        """{"label", "score"}; of a longer text every window is read and weighted by its tokens."""
         windows = [self.windows_of(text, recipe.context) for text in inputs]
         ids, lengths = padded([window for each in windows for window in each], 0)
         scores = model(ids, lengths=lengths).softmax(-1)
         of_texts = [len(each) for each in windows]
         weighed = (scores * lengths[:, None]).split(of_texts)
-        found = []
+        answers = []
         for part, own in zip(weighed, lengths.split(of_texts), strict=True):
             score, at = (part.sum(0) / own.sum()).max(0)
-            found.append({"label": self.labels[int(at)], "score": float(score)})
-        return found
+            answers.append({"label": self.labels[int(at)], "score": float(score)})
+        return answers
 
     def look(self, model: Encoder, given: str, recipe: Recipe, options: LookOptions) -> Seen:
-        """The text's beginning, as far as the context goes."""
+        """The text's beginning, up to the context."""
         options.refuse_target(self.name)
         limit, whose = limit_of(recipe.context, options)
         ids, notices = shortened(self.tokenizer.encode(given).ids, limit, "the text", whose)
@@ -151,7 +151,7 @@ class Sentiment(Task):
         return Seen(trace, (given,), tokens, notices)
 
     def _logits(
-        self, model: Encoder, examples: Sequence[Labelled], hide: float = 0.0
+        self, model: Encoder, examples: Sequence[LabelledText], hide: float = 0.0
     ) -> tuple[Tensor, Tensor]:
         ids, lengths = padded([example.ids for example in examples], 0)
         if hide:

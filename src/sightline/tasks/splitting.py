@@ -29,18 +29,18 @@ def fold(
 
 
 def _order(count: int, seed: int) -> list[int]:
-    found: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    return found
+    order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    return order
 
 
 def _groups(examples: Sequence[T], key: Key[T] | None) -> list[list[int]]:
-    """Places of examples with the same key, in the order in which they first come."""
+    """Indices of examples with the same key, in order of first appearance."""
     if key is None:
         return [[at] for at in range(len(examples))]
-    found: dict[Hashable, list[int]] = {}
+    groups: dict[Hashable, list[int]] = {}
     for at, example in enumerate(examples):
-        found.setdefault(key(example), []).append(at)
-    return list(found.values())
+        groups.setdefault(key(example), []).append(at)
+    return list(groups.values())
 
 
 def _parted(examples: Sequence[T], groups: list[list[int]], chosen: list[int]) -> tuple[list[T], list[T]]:

@@ -23,9 +23,9 @@ class Data:
     """Examples of a task, in whatever form it has them.
 
     Attributes:
-        train, valid: what is learnt from, and what early stopping looks at.
+        train, valid: what the model learns from, and what early stopping measures.
         test: read once, at the end; may be empty.
-        notices: what the user ought to know: rows that were passed over, texts that were cut.
+        notices: what the user ought to know: rows that were skipped, texts that were cut.
     """
 
     train: list[Any]
@@ -58,7 +58,7 @@ class Source:
             )
 
     def refuse(self, task: str, *names: str) -> None:
-        """For a task that has no use for an option.
+        """Raises if options were given for which a task has no use.
 
         Raises:
             CommandError: it was given.
@@ -68,7 +68,7 @@ class Source:
                 raise CommandError(f"--{name.replace('_', '-')}: {task} has no use for it; leave it out")
 
     def digest(self) -> str:
-        """A hash of all that is read and how: another one is other data.
+        """A hash of all that is read and how; it differs for different data.
 
         Raises:
             CommandError: for a file that cannot be read.
@@ -86,7 +86,7 @@ class Source:
 
 
 def _files(path: Path) -> list[tuple[str, Path]]:
-    """A file, or all in a folder and the folders within; with names that do not depend on where it lies."""
+    """A file, or all files below a folder, with names that do not depend on its location."""
     if not path.is_dir():
         return [(path.name, path)]
     return sorted((str(each.relative_to(path)), each) for each in path.rglob("*") if each.is_file())
@@ -96,15 +96,15 @@ class LookOptions(NamedTuple):
     """How an input is to be looked at.
 
     Attributes:
-        target: what a translation or summary is taken to be. Default: what the model writes.
-        limit: tokens of a text at most. Default: as many as the model takes.
+        target: the translation or summary to assume. Default: what the model writes.
+        limit: the most tokens of a text. Default: as many as the model takes.
     """
 
     target: str | None = None
     limit: int | None = None
 
     def refuse_target(self, task: str) -> None:
-        """For a task without targets.
+        """Raises if a target was given to a task without targets.
 
         Raises:
             CommandError: one was given.
@@ -165,9 +165,9 @@ class Task(ABC):
         """The mean loss of a batch."""
 
     def weight(self, examples: Sequence[Any]) -> float:
-        """What a batch weighs among others, so that their mean losses make the mean of all: its examples.
+        """The weight of a batch's mean loss in the mean of all batches: its number of examples.
 
-        Of a loss that is a mean of tokens it is their number.
+        For a loss that is a mean over tokens it is their number.
         """
         return len(examples)
 
@@ -176,11 +176,11 @@ class Task(ABC):
         """Figures over examples, among them ``metric`` and ``loss``."""
 
     def judge(self, model: Any, examples: Sequence[Any], recipe: Recipe) -> dict[str, float]:
-        """The figures of a finished model: those of :meth:`evaluate`, and what takes longer to get."""
+        """The figures of a finished model: those of :meth:`evaluate`, and slower ones."""
         return self.evaluate(model, examples, recipe)
 
     def settle(self, model: Any, examples: Sequence[Any], recipe: Recipe) -> None:  # noqa: B027
-        """Chooses on the validation examples what answers depend on besides weights. Default: nothing."""
+        """Tunes on the validation examples what answers depend on besides weights. Default: nothing."""
 
     def inputs(self, argument: str) -> list[Any]:
         """What an argument of ``sightline run`` stands for: a text, the lines of a file, of standard input.
@@ -192,7 +192,7 @@ class Task(ABC):
         return [text] if text == argument else [line for line in text.splitlines() if line.strip()]
 
     def check(self, given: Any, at: int) -> None:
-        """Whether an input makes sense.
+        """Checks that an input makes sense.
 
         Raises:
             CommandError: it does not.
@@ -208,9 +208,9 @@ class Task(ABC):
     ) -> list[Any]:
         """What a Hugging Face pipeline of this kind answers to each input."""
 
-    def together(self, found: list[Any], alone: bool) -> Any:
+    def together(self, answers: list[Any], alone: bool) -> Any:
         """Answers in the shape that Hugging Face gives them, to one input ``alone`` or to a list."""
-        return found
+        return answers
 
     @abstractmethod
     def look(self, model: Any, given: Any, recipe: Recipe, options: LookOptions) -> Seen:

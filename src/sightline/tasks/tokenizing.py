@@ -10,9 +10,9 @@ SPECIAL = [PAD, UNKNOWN, START, END]
 
 
 def train_pieces(texts: Iterable[str], size: int, *, lowercase: bool = False) -> Any:
-    """Byte-pair encoding, words apart, with the blank before a word marked in it ("▁").
+    """Byte-pair encoding within words, with the blank before a word marked by "▁".
 
-    A character that the texts lack is unknown, and several blanks in a row are one.
+    Characters that are not in the texts are unknown, and several blanks in a row count as one.
 
     Source: Sennrich et al. 2016, "Neural machine translation of rare words with subword units".
     """
@@ -31,7 +31,7 @@ def train_pieces(texts: Iterable[str], size: int, *, lowercase: bool = False) ->
 
 
 def train_bytes(texts: Iterable[str], size: int) -> Any:
-    """Byte-pair encoding over bytes: every text comes back to the letter, blanks and line ends too.
+    """Byte-pair encoding over bytes: every text can be restored exactly, blanks and line ends too.
 
     Source: Radford et al. 2019, "Language models are unsupervised multitask learners".
     """

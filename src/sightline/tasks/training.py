@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sightline.common.errors import CommandError
 from sightline.tasks.batches import batches_of
-from sightline.tasks.checkpoint import Progress, load_run, save_run
+from sightline.tasks.checkpoint import TrainingProgress, load_run, save_run
 from sightline.tasks.interrupt import Abandoned, Interrupts
 from sightline.tasks.log import write_log
 from sightline.tasks.processes import Processes
@@ -22,8 +22,8 @@ from sightline.tasks.task import Data, Task
 _EVERY = 200  # steps between two checkpoints within an epoch
 
 
-class Report(Protocol):
-    """Told how a run goes on."""
+class TrainingListener(Protocol):
+    """Receives the progress of a training run."""
 
     def notice(self, text: str) -> None:
         """What the user ought to know of the data."""
@@ -39,7 +39,7 @@ class Report(Protocol):
 
 
 class Silent:
-    """Says nothing."""
+    """A listener that prints nothing."""
 
     def notice(self, text: str) -> None:
         """Nothing."""
@@ -54,10 +54,10 @@ class Silent:
         """Nothing."""
 
 
-class Run:
-    """A model in training; goes on from a checkpoint in ``folder`` if there is one of the same run.
+class TrainingRun:
+    """A model in training; resumes from a checkpoint in ``folder`` if there is one of the same run.
 
-    With several processes each of them has a Run, and all end each call as one.
+    With several processes each has a TrainingRun, and all finish each call together.
     """
 
     def __init__(
@@ -80,33 +80,33 @@ class Run:
             {name: t.detach().clone() for name, t in self.model.named_parameters()} if recipe.average else {}
         )
         self.best: dict[str, Tensor] = {}
-        self.progress = Progress()
+        self.progress = TrainingProgress()
         self._clock = time.process_time()
-        found = self.processes.first(lambda: load_run(folder, identity))
-        if found is not None:
-            self.progress = found[0]
-            self._restore(found[1])
+        saved = self.processes.first(lambda: load_run(folder, identity))
+        if saved is not None:
+            self.progress = saved[0]
+            self._restore(saved[1])
 
     def _build(self) -> Any:
-        """The model that learns, all its random numbers drawn behind the seed."""
+        """The model to train, initialised after seeding."""
         return self.task.build(self.recipe)
 
-    def fit(self, report: Report | None = None) -> list[dict[str, float]]:
+    def fit(self, report: TrainingListener | None = None) -> list[dict[str, float]]:
         """Trains to the end; the model then has the weights of its best epoch. Returns what was measured.
 
-        Ctrl-C saves the run after the step that is under way, and goes on to the caller as a
-        KeyboardInterrupt; a second one stops at once, and what was saved last counts.
+        Ctrl-C saves the run after the current step, and reaches the caller as a
+        KeyboardInterrupt; a second one stops at once, and the last checkpoint counts.
 
         Raises:
-            CommandError: for a loss that is no number, or a checkpoint that cannot be written.
+            CommandError: for a loss that is not finite, or a checkpoint that cannot be written.
         """
-        told = report or Silent()
+        listener = report or Silent()
         with Interrupts(quiet=self.processes.rank > 0) as interrupts:
             try:
                 while (
                     self.progress.epoch < self.recipe.epochs and self.progress.waited < self.recipe.patience
                 ):
-                    self._epoch(told, interrupts)
+                    self._epoch(listener, interrupts)
             except Abandoned:
                 raise
             except KeyboardInterrupt:
@@ -116,8 +116,8 @@ class Run:
             self.model.load_state_dict(self.best, strict=False)
         return self.progress.history
 
-    def _epoch(self, told: Report, interrupts: Interrupts) -> None:
-        """What is left of the epoch that the run is in, and its validation."""
+    def _epoch(self, listener: TrainingListener, interrupts: Interrupts) -> None:
+        """The rest of the current epoch, and its validation."""
         progress, recipe = self.progress, self.recipe
         batches = batches_of(self.task, self.data.train, recipe.batch, recipe.seed, progress.epoch)
         while progress.at < len(batches):
@@ -125,12 +125,12 @@ class Run:
             loss = self._step(batches[progress.at], len(batches) * recipe.epochs)
             progress.at += 1
             progress.loss += loss
-            told.step(progress.epoch, progress.at, len(batches), loss)
+            listener.step(progress.epoch, progress.at, len(batches), loss)
             if progress.at % _EVERY == 0:
                 self.save()
         self._check(interrupts)
         figures, better = self._end_of_epoch()
-        told.epoch(progress.epoch - 1, figures, better)
+        listener.epoch(progress.epoch - 1, figures, better)
         self.save()
         self.processes.first(lambda: write_log(self.folder, progress))
 
@@ -182,7 +182,7 @@ class Run:
         return loss
 
     def _gradients(self, batch: list[Any]) -> float:
-        """Of this process's share of a batch; returns what it adds to the mean loss of the batch."""
+        """The gradients of this process's share of a batch; returns its part of the batch's mean loss."""
         task, recipe, share = self.task, self.recipe, self.processes.share(batch)
         self.optimiser.zero_grad()
         if not share:  # fewer examples than processes
@@ -225,34 +225,34 @@ class Run:
 def measured(
     task: Task, model: Any, examples: list[Any], recipe: Recipe, *, finished: bool = False
 ) -> dict[str, float]:
-    """Figures of a model in eval mode, without gradients; of a finished one also those that take longer."""
+    """Figures of a model in eval mode, without gradients; for a finished model also the slower ones."""
     model.eval()
     with torch.no_grad():
         return (task.judge if finished else task.evaluate)(model, examples, recipe)
 
 
-def finished(run: Run, told: Report) -> dict[str, dict[str, float]]:
-    """Lets the task settle what its answers depend on, and measures the validation part and the test part."""
-    found = {}
+def finished(run: TrainingRun, listener: TrainingListener) -> dict[str, dict[str, float]]:
+    """Lets the task tune its answers, then measures the validation part and the test part."""
+    figures = {}
     run.model.eval()
     with torch.no_grad():
         run.task.settle(run.model, run.data.valid, run.recipe)
     for name, part in (("validation", run.data.valid), ("test", run.data.test)):
         if part:
-            told.measuring(name, len(part))
-            found[name] = measured(run.task, run.model, part, run.recipe, finished=True)
-    return found
+            listener.measuring(name, len(part))
+            figures[name] = measured(run.task, run.model, part, run.recipe, finished=True)
+    return figures
 
 
 def _own(model: nn.Module) -> dict[str, Tensor]:
-    """Each tensor once, also where two names share it, as copies."""
+    """Copies of the tensors, each once even if two names share it."""
     seen: set[int] = set()
-    found = {}
+    kept = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            found[name] = tensor.detach().clone()
-    return found
+            kept[name] = tensor.detach().clone()
+    return kept
 
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
@@ -264,7 +264,7 @@ def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def _schedule(step: int, warmup: int, total: int) -> float:
-    """From 0 up to 1 over ``warmup`` steps, then down a cosine to a tenth."""
+    """The learning rate's factor: from 0 to 1 over ``warmup`` steps, then down a cosine to a tenth."""
     if step < warmup:
         return (step + 1) / warmup
     done = min(1.0, (step - warmup) / max(1, total - warmup))

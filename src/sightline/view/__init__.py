@@ -1,1 +1,1 @@
-"""What a person sees: reading a text with a model, the terminal view, JSON, and the self-contained page."""
+"""What a person sees: the terminal view, JSON, the self-contained page, notebooks and the server."""

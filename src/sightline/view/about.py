@@ -1,4 +1,4 @@
-"""What the explorer's page is told of a reading: everything but the numbers (types: web/source/types.js)."""
+"""What the explorer's page knows of a reading: everything but the numbers (types: web/source/types.js)."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Start:
 
 
 def about(reading: Reading, identity: str, title: str, start: Start | None = None) -> dict[str, Any]:
-    """The About of the page.
+    """Describes a reading to the page: ``About`` of web/source/types.js.
 
     Args:
-        identity: what addresses call the reading.
+        identity: the reading's name in URLs.
         title: what people call it.
         start: what to show first. Default: the first head of ``Reading.section(None)``.
     """
@@ -63,12 +63,12 @@ def about(reading: Reading, identity: str, title: str, start: Start | None = Non
 
 def side_lists(reading: Reading) -> list[tuple[Token, ...]]:
     """The token lists of all sections, each once; a side's id is its place here."""
-    found: list[tuple[Token, ...]] = []
+    sides: list[tuple[Token, ...]] = []
     for section in reading.sections:
         for side in (section.queries, section.keys):
-            if not any(side is each for each in found):
-                found.append(side)
-    return found
+            if not any(side is each for each in sides):
+                sides.append(side)
+    return sides
 
 
 def first_call(reading: Reading, section: Section) -> int:
@@ -142,7 +142,7 @@ def _flows(section: Section) -> list[dict[str, str]]:
 
 
 def short_name(model: str) -> str:
-    """A model's name; of a folder its last part: where it lies on this machine is nobody else's business."""
+    """A model's name; for a folder its last part, since the path to it is private."""
     return Path(model).name if Path(model).is_absolute() else model
 
 

@@ -1,7 +1,7 @@
-"""What a page carries of one layer, so that it can compute any weight itself: linear in the text.
+"""What a page stores of one layer so that it can compute any weight itself; its size is linear in the text.
 
-The weight is exp(score - lse), with the score by the stages of ``sightline.attention``; whatever takes part
-in the score must be here, in a form that does not grow with N x M.
+The weight is exp(score - lse), with the score by the stages of ``sightline.attention``; everything
+that enters the score must be here, in a form that does not grow with N x M.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOLERANCE = 1e-3
 DENSE_LIMIT = 8 << 20
 """Bytes of a dense mask or bias, per layer, that a page takes when it has no smaller form."""
 
-_MARGIN = 0.6  # of the tolerance: rows that were not measured may do a little worse
+_MARGIN = 0.6  # of the tolerance: rows that were not measured may be a little less exact
 _SAMPLED = 64  # rows of each head that are measured, at most
 _RUNS = 4  # key ranges per query that a dense mask may become
 
@@ -110,7 +110,7 @@ def fixed_vectors(vectors: Tensor, store: TensorStore) -> dict[str, Any]:
 
 
 def _terms(problem: Problem, where: str) -> list[tuple[str, Tensor, str]]:
-    """(name, tensor with heads first, kind) of whatever else takes part in the score."""
+    """(name, tensor with heads first, kind) of everything else that enters the score."""
     terms: list[tuple[str, Tensor, str]] = []
     if problem.ranges is not None and not _sees_all(problem.ranges[0], problem.shape[3]):
         terms.append(("ranges", problem.ranges[0], "i4"))
@@ -132,7 +132,7 @@ def _sees_all(ranges: Tensor, keys: int) -> bool:
 
 
 def _visible(visible: Tensor, may_be_ranges: bool, where: str) -> tuple[str, Tensor, str]:
-    """A dense mask [1|H, 1|N, 1|M]: as it is when linear, as ranges when it is few of them, else bits."""
+    """A dense mask [1|H, 1|N, 1|M]: unchanged when linear, as ranges when they are few, else bits."""
     if 1 in visible.shape[1:]:
         return "visible", visible, "u1"
     if may_be_ranges:
@@ -144,7 +144,7 @@ def _visible(visible: Tensor, may_be_ranges: bool, where: str) -> tuple[str, Ten
 
 
 def ranges_of(visible: Tensor) -> Tensor | None:
-    """[H, N, R, 2] key ranges that say the same as ``visible`` [H, N, M]; None where R would pass 4."""
+    """[H, N, R, 2] key ranges equivalent to ``visible`` [H, N, M]; None where R would exceed 4."""
     heads, queries, _ = visible.shape
     edge = torch.zeros(heads, queries, 1, dtype=torch.int8)
     padded = torch.cat([edge, visible.to(torch.int8), edge], -1).diff(dim=-1)
@@ -160,7 +160,7 @@ def ranges_of(visible: Tensor) -> Tensor | None:
 
 
 def _bias(bias: Tensor, where: str) -> tuple[str, Tensor, str]:
-    """A bias [1|H, 1|N, 1|M]: as it is when linear, by its diagonals when it has no more, else dense."""
+    """A bias [1|H, 1|N, 1|M]: unchanged when linear, as its diagonals when they determine it, else dense."""
     if 1 in bias.shape[1:]:
         return "bias", bias, "f4"
     if torch.equal(bias[:, 1:, 1:], bias[:, :-1, :-1]):

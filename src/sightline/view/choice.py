@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sightline.reading.errors import InputError
 from sightline.reading.tokens import Token
-from sightline.view.layers import Layer, Readouts, Units
+from sightline.view.layers import LayerReadouts, UnitLayer, Units
 
 _TINY = 1e-9
 
@@ -40,7 +40,7 @@ def ordinary(tokens: Sequence[Token]) -> Tensor:
     return torch.tensor([not token.special for token in tokens])
 
 
-def focus(units: Units, readouts: Sequence[Readouts]) -> Focus:
+def focus(units: Units, readouts: Sequence[LayerReadouts]) -> Focus:
     """Measure every head, from its entropy and a few columns: memory stays linear in the text."""
     specials = [token.index for token in units.keys if token.special]
     visible = _visible_ordinary(units)
@@ -53,7 +53,7 @@ def focus(units: Units, readouts: Sequence[Readouts]) -> Focus:
 
 
 def _gain(
-    layer: Layer, readout: Readouts, specials: Sequence[int], visible: Tensor, units: Units
+    layer: UnitLayer, readout: LayerReadouts, specials: Sequence[int], visible: Tensor, units: Units
 ) -> tuple[Tensor, Tensor]:
     """([H,N], [H,N]): gain and special weight of one layer."""
     inside = readout.entropy.double()  # becomes -sum w ln w over the units that are left
@@ -64,7 +64,7 @@ def _gain(
         inside = inside + torch.xlogy(column, column)
     mass = 1 - special
     if units.is_self:
-        # Special neighbours are out already; what is left of the three is taken out here.
+        # Special neighbours are removed already; the ordinary ones of the three are removed here.
         near = layer.nearby().double() * _ordinary_neighbours(units)[:, None]
         mass = mass - near.sum(0)
         inside = inside + torch.xlogy(near, near).sum(0)
@@ -92,8 +92,8 @@ def _ordinary_neighbours(units: Units) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A layer, a head and a query, and in words how they came to be chosen."""
+class ChosenQuery:
+    """A layer, a head and a query, and the reasons for choosing them in words."""
 
     layer: int
     head: int
@@ -102,11 +102,13 @@ class Choice:
     query_reason: str
 
 
-def choose(units: Units, found: Focus, layer: int | None, head: int | None, query: str | None) -> Choice:
+def choose(
+    units: Units, spread: Focus, layer: int | None, head: int | None, query: str | None
+) -> ChosenQuery:
     """Take what the user named; fill in the rest with the most telling.
 
     Raises:
-        InputError: layer or head out of range, or no such query; the message says what there is.
+        InputError: layer or head out of range, or no such query; the message lists what there is.
     """
     layers = range(len(units.layers)) if layer is None else [_within("--layer", layer, len(units.layers))]
     if head is not None:
@@ -116,7 +118,7 @@ def choose(units: Units, found: Focus, layer: int | None, head: int | None, quer
     if asked is not None:
         wanted = torch.zeros_like(wanted)
         wanted[asked[0]] = True
-    gains = found.of_heads(wanted)
+    gains = spread.of_heads(wanted)
     best = max(
         ((at, h) for at in layers for h in (range(units.layers[at].heads) if head is None else [head])),
         key=lambda place: float(gains[place[0]][place[1]]),
@@ -129,12 +131,12 @@ def choose(units: Units, found: Focus, layer: int | None, head: int | None, quer
         where = f"{units.unit}s{beyond}{scope}"
         why = f"chosen: looks most selectively at {where}; --layer and --head choose another"
     if asked is None:
-        gain = found.gain[best[0]][best[1]]
+        gain = spread.gain[best[0]][best[1]]
         worded = [not token.special and any(map(str.isalnum, token.text)) for token in units.queries]
         gain = torch.where(torch.tensor(worded), gain, gain - gain.max() - 1)
         why_query = f"chosen: the most selective {units.unit} of this head; --query chooses another"
         asked = int(gain.argmax()), why_query
-    return Choice(best[0], best[1], asked[0], why, asked[1])
+    return ChosenQuery(best[0], best[1], asked[0], why, asked[1])
 
 
 def find_query(units: Units, query: str) -> tuple[int, str]:
@@ -158,7 +160,7 @@ def find_query(units: Units, query: str) -> tuple[int, str]:
 
 
 def _spelled(tokens: Sequence[Token], query: str) -> list[int]:
-    """Where a unit is spelled like ``query``: exactly; else whatever the case; else punctuation aside.
+    """Places of units spelled like ``query``: exactly, else ignoring case, else ignoring punctuation too.
 
     A piece inside a longer word (the "on" of "season") does not count when the word itself is asked for.
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 from sightline._version import __version__
 from sightline.measure.sources import CAVEAT
 from sightline.reading.tokens import Token
-from sightline.view.layers import Readouts
+from sightline.view.layers import LayerReadouts
 from sightline.view.summary import Summary
 
 FORMAT = "sightline.look/1"
@@ -72,11 +72,11 @@ def _head(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _layer(at: int, readout: Readouts, summary: Summary) -> dict[str, Any]:
+def _layer(at: int, readout: LayerReadouts, summary: Summary) -> dict[str, Any]:
     return {"layer": at, "heads": [_one_head(head, readout, summary) for head in range(len(readout.entropy))]}
 
 
-def _one_head(head: int, readout: Readouts, summary: Summary) -> dict[str, Any]:
+def _one_head(head: int, readout: LayerReadouts, summary: Summary) -> dict[str, Any]:
     place = {
         "head": head,
         "entropy_mean": _number(float(readout.entropy[head].double().mean())),
@@ -84,7 +84,7 @@ def _one_head(head: int, readout: Readouts, summary: Summary) -> dict[str, Any]:
         "entropy": _numbers(readout.entropy[head]),
         "distance": None,
         "received": _numbers(readout.received[head]),
-        # Special keys are not left out here: these are each query's largest weights, whatever they fall on.
+        # Special keys are included: these are each query's largest weights, on whichever keys.
         "topk": {
             "keys": readout.keys[head, :, : summary.selection.top].tolist(),
             "weights": [_numbers(row) for row in readout.weights[head, :, : summary.selection.top]],

@@ -1,4 +1,4 @@
-"""What each head of a layer does, for the atlas: a label, and how much it looks at what followed before."""
+"""What each head of a layer does, for the atlas: a label, and its induction score."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from sightline.matrix import AttentionMatrix
     from sightline.reading.reading import Section
 
-#: Tokens up to which repeated tokens are looked for: it takes passes in plain PyTorch.
+#: Repeated tokens are looked for in texts up to this length: it takes passes in plain PyTorch.
 REPEATS = 2048
-_STEP = 1 << 24  # weights of the heads that are read between two looks at whether to go on
+_STEP = 1 << 24  # weights of the heads that are read between two checks for cancellation
 
 
-class Labels(NamedTuple):
-    """Of every head.
+class LayerLabels(NamedTuple):
+    """What is known of every head.
 
     Attributes:
         labels: as :func:`sightline.measure.head_labels` gives them.
@@ -31,13 +31,13 @@ class Labels(NamedTuple):
     induction: list[float | None] | None
 
 
-def labels_of(section: Section, at: int, check: Callable[[], None] = lambda: None) -> Labels:
+def labels_of(section: Section, at: int, check: Callable[[], None] = lambda: None) -> LayerLabels:
     """The labels of a self-attention layer's heads; tokens count as the same where their texts are.
 
     Args:
         section: whose tokens the layer sees; positions without a text have no repeats.
         at: which of its layers.
-        check: called between two groups of heads; may raise to end it.
+        check: called between two groups of heads; may raise to stop.
     """
     from sightline.measure import head_labels, induction
 
@@ -55,5 +55,5 @@ def labels_of(section: Section, at: int, check: Callable[[], None] = lambda: Non
         if tokens is not None:
             check()
             scores += induction(some, tokens, unverified=True)[0].tolist()
-    found = [None if math.isnan(score) else float(f"{score:.6g}") for score in scores]
-    return Labels(labels, None if all(score is None for score in found) else found)
+    rounded = [None if math.isnan(score) else float(f"{score:.6g}") for score in scores]
+    return LayerLabels(labels, None if all(score is None for score in rounded) else rounded)

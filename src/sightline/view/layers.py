@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Readouts:
+class LayerReadouts:
     """Readouts of the H heads of one layer.
 
     Attributes:
@@ -34,7 +34,7 @@ class Readouts:
     keys: Tensor
 
 
-class Layer(Protocol):
+class UnitLayer(Protocol):
     """One layer's attention as views ask for it; units are tokens (TokenLayer) or words (WordLayer)."""
 
     @property
@@ -42,7 +42,7 @@ class Layer(Protocol):
         """H."""
         ...
 
-    def readouts(self, topk: int) -> Readouts:
+    def readouts(self, topk: int) -> LayerReadouts:
         """Every readout in one pass."""
         ...
 
@@ -66,7 +66,7 @@ class Units:
     name: str
     queries: tuple[Token, ...]
     keys: tuple[Token, ...]
-    layers: tuple[Layer, ...]
+    layers: tuple[UnitLayer, ...]
     is_self: bool
     is_causal: bool
     unit: str = "token"
@@ -83,17 +83,17 @@ class TokenLayer:
         """H."""
         return int(self.matrix.shape[1])
 
-    def readouts(self, topk: int) -> Readouts:
+    def readouts(self, topk: int) -> LayerReadouts:
         """Every readout in one pass."""
-        found: Any = self.matrix.readouts(
+        readouts: Any = self.matrix.readouts(
             "received", "entropy", "distance", topk=min(topk, self.matrix.shape[3])
         )
-        return Readouts(
-            found.entropy[0].float(),
-            found.distance[0].float(),
-            found.received[0].float(),
-            found.topk.values[0].float(),
-            found.topk.indices[0],
+        return LayerReadouts(
+            readouts.entropy[0].float(),
+            readouts.distance[0].float(),
+            readouts.received[0].float(),
+            readouts.topk.values[0].float(),
+            readouts.topk.indices[0],
         )
 
     def row(self, head: int, query: int) -> Tensor:
@@ -106,12 +106,12 @@ class TokenLayer:
 
     def nearby(self) -> Tensor:
         """[3,H,N]: the weights of the key before each query's own place, of that place, and of the next."""
-        found = torch.zeros(3, self.heads, self.matrix.shape[2])
-        found[1] = self.matrix.diagonal(0)[0]
+        weights = torch.zeros(3, self.heads, self.matrix.shape[2])
+        weights[1] = self.matrix.diagonal(0)[0]
         if self.matrix.shape[2] > 1:
-            found[0, :, 1:] = self.matrix.diagonal(-1)[0]
-            found[2, :, :-1] = self.matrix.diagonal(1)[0]
-        return found
+            weights[0, :, 1:] = self.matrix.diagonal(-1)[0]
+            weights[2, :, :-1] = self.matrix.diagonal(1)[0]
+        return weights
 
 
 def by_token(section: Section) -> Units:

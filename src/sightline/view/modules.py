@@ -1,4 +1,4 @@
-"""Plain ES modules put one after another into one script: the page has no files to import from.
+"""Concatenates plain ES modules into one script, since a page in one file has nothing to import from.
 
 The modules under ``web/`` run unchanged in a browser or in node. To inline them, imports are left out and
 the ``export`` words dropped; every module-level name must therefore be unique among the modules of a
@@ -24,10 +24,10 @@ def source(name: str) -> str:
 
 
 def names(suffix: str) -> list[str]:
-    """Every part of the page with that suffix, by its path under ``web/``: those for all views first."""
+    """The parts of the page with that suffix, by their paths under ``web/``; shared ones come first."""
     root = Path(str(files("sightline.view") / "web"))
-    found = (path.relative_to(root).as_posix() for path in root.rglob(f"*{suffix}"))
-    return sorted(found, key=lambda name: (name.count("/"), name))
+    paths = (path.relative_to(root).as_posix() for path in root.rglob(f"*{suffix}"))
+    return sorted(paths, key=lambda name: (name.count("/"), name))
 
 
 def inline(entry: str) -> str:
@@ -40,16 +40,16 @@ def inline(entry: str) -> str:
 def _visit(name: str, order: list[str]) -> None:
     if name in order:
         return
-    for found in _IMPORT.finditer(source(name)):
-        _visit(posixpath.normpath(posixpath.join(posixpath.dirname(name), found["module"])), order)
+    for match in _IMPORT.finditer(source(name)):
+        _visit(posixpath.normpath(posixpath.join(posixpath.dirname(name), match["module"])), order)
     order.append(name)
 
 
 def _scoped(name: str) -> str:
-    """One module as a block that leaves its exports, and nothing else, to those that follow."""
+    """One module as a block that passes its exports, and nothing else, on to those that follow."""
     text = source(name)
     body = _IMPORT.sub("", text)
-    exported = [found["name"] for found in _EXPORT.finditer(body)]
+    exported = [match["name"] for match in _EXPORT.finditer(body)]
     body = _EXPORT.sub("", body).strip()
     if not exported:
         return f"// {name}\n{{\n{body}\n}}\n"

@@ -1,4 +1,4 @@
-"""What a notebook shows of a trace or a matrix: the explorer where it is small, else pictures of heads."""
+"""What a notebook shows of a trace or a matrix: the explorer if it is small, else pictures of heads."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from sightline.matrix import AttentionMatrix
     from sightline.tracing.calls import Calls
 
-#: Queries or keys of what is shown whole, at most.
+#: The most queries or keys of a matrix that is shown whole.
 TOKENS = 1024
-#: Bytes of a page that a notebook takes into itself, at most.
+#: The most bytes of a page that is embedded in a notebook.
 PAGE = 8_000_000
 
 _EMPTY_PAGE = 500_000  # bytes of a page without any numbers
 _HEIGHT = 720  # of the frame, CSS pixels
 _CELLS, _WIDTH = 64, 160  # of a picture along its longer side: cells, and CSS pixels
-_ROWS = 256  # that a picture is made of where reading all would take long
+_ROWS = 256  # rows that a picture is made from where reading all would take long
 _HEADS_OF_MATRIX, _HEADS_OF_CALL = 8, 4
 _LEGEND = (
     "Rows are queries, columns keys. A cell's shade is the square root of its share of the darkest one; "
@@ -48,12 +48,12 @@ _PALETTE = [(*colour(at / (_SHADES - 1), LIGHT), 255) for at in range(_SHADES)] 
 
 
 def html_of_trace(trace: Calls) -> str:
-    """The HTML of a trace; what cannot be shown is a line that says why, never an exception."""
+    """The HTML of a trace; if it cannot be shown, a line that says why, never an exception."""
     return _without_fail(trace, lambda: _trace(trace))
 
 
 def html_of_matrix(matrix: AttentionMatrix) -> str:
-    """The HTML of a matrix; what cannot be shown is a line that says why, never an exception."""
+    """The HTML of a matrix; if it cannot be shown, a line that says why, never an exception."""
     return _without_fail(matrix, lambda: _matrix(matrix))
 
 
@@ -63,7 +63,7 @@ def _without_fail(thing: object, show: Callable[[], str]) -> str:
     except CommandError as error:
         return _line(f"{thing!r}: {error}")
     except Exception as error:
-        # Whatever it is, a notebook must not end in a traceback because it looked at a result.
+        # Displaying a result must never end a notebook cell in a traceback.
         return _line(f"{thing!r} cannot be shown: {type(error).__name__}: {error}")
 
 
@@ -81,7 +81,7 @@ def _trace(trace: Calls) -> str:
         ask = f"trace.report('page.html') writes a page to explore; {ask}"
     few = [calls[at] for at in sorted({0, len(calls) // 2, len(calls) - 1})]
     rows = [_row(call.name or f"call {call.index}", call.matrix, _HEADS_OF_CALL) for call in few]
-    return _told(facts, (*trace.notices, *left_out, *_batch(first)), ask) + "".join(rows) + _line(_LEGEND)
+    return _caption(facts, (*trace.notices, *left_out, *_batch(first)), ask) + "".join(rows) + _line(_LEGEND)
 
 
 def _matrix(matrix: AttentionMatrix) -> str:
@@ -94,7 +94,7 @@ def _matrix(matrix: AttentionMatrix) -> str:
         if page is not None:
             return page
     row = _row("matrix", whole, _HEADS_OF_MATRIX)
-    return _told(repr(matrix), _doubts(whole), ask) + row + _line(_LEGEND)
+    return _caption(repr(matrix), _doubts(whole), ask) + row + _line(_LEGEND)
 
 
 def _reading(matrix: AttentionMatrix) -> Reading:
@@ -133,7 +133,7 @@ def _fits(matrices: Iterable[AttentionMatrix]) -> bool:
 
 
 def _frame(reading: Reading, what: str, more: str) -> str | None:
-    """The page in a frame of its own, or nothing where it would be too large for a notebook."""
+    """The page in a frame of its own, or ``None`` if it would be too large for a notebook."""
     matrices = [matrix for section in reading.sections for matrix in section.layers]
     left = PAGE - _EMPTY_PAGE - sum(map(least_bytes, matrices))
     try:
@@ -148,7 +148,7 @@ def _frame(reading: Reading, what: str, more: str) -> str | None:
         f'<iframe title="{title}" width="100%" height="{_HEIGHT}" style="border: 1px solid #8888" '
         f'sandbox="allow-scripts allow-downloads" srcdoc="{html.escape(page)}"></iframe>'
     )
-    return _told(what, reading.notices, more) + frame
+    return _caption(what, reading.notices, more) + frame
 
 
 def _row(name: str, matrix: AttentionMatrix, most: int) -> str:
@@ -158,15 +158,17 @@ def _row(name: str, matrix: AttentionMatrix, most: int) -> str:
     step = 1
     if work(matrix, slice(None), m) > AT_ONCE:
         step = min(n, sampling_step(matrix, slice(None), m, 4 * AT_ONCE, -(-n // _ROWS)))
-    found = pictures(matrix, _CELLS, step, Cancel())
+    images = pictures(matrix, _CELLS, step, Cancel())
     rows = f"{len(range(step // 2, n, step)):,} of {n:,} rows, sampled" if step > 1 else f"all {n:,} rows"
-    told = f"{name}: mean weights of {found.shape[1]} × {found.shape[2]} cells, from {rows}, {m:,} columns"
-    figures = "".join(_figure(values, head, told, n, m) for head, values in enumerate(found))
-    some = f"; the first {len(found)} of {heads} heads" if len(found) < heads else ""
-    return _line(told + some) + f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{figures}</div>'
+    caption = (
+        f"{name}: mean weights of {images.shape[1]} × {images.shape[2]} cells, from {rows}, {m:,} columns"
+    )
+    figures = "".join(_figure(values, head, caption, n, m) for head, values in enumerate(images))
+    some = f"; the first {len(images)} of {heads} heads" if len(images) < heads else ""
+    return _line(caption + some) + f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{figures}</div>'
 
 
-def _figure(values: Tensor, head: int, told: str, n: int, m: int) -> str:
+def _figure(values: Tensor, head: int, caption: str, n: int, m: int) -> str:
     """One head [h,w], its largest cell the darkest, with hidden cells left out."""
     seen = ~values.isnan()
     most = float(values[seen].max()) if bool(seen.any()) else 0.0
@@ -174,7 +176,7 @@ def _figure(values: Tensor, head: int, told: str, n: int, m: int) -> str:
     places = (share.nan_to_num(nan=0.0) * (_SHADES - 1)).round().to(torch.int64)
     data = base64.b64encode(indexed_png(places.masked_fill(~seen, _SHADES), _PALETTE)).decode("ascii")
     width, height = (max(8, round(_WIDTH * side / max(n, m))) for side in (m, n))
-    alt = html.escape(f"{told}; head {head}, largest {most:.3g}")
+    alt = html.escape(f"{caption}; head {head}, largest {most:.3g}")
     return (
         f'<figure style="margin: 0"><img alt="{alt}" src="data:image/png;base64,{data}" width="{width}" '
         f'height="{height}" style="image-rendering: pixelated; border: 1px solid #8888">'
@@ -182,8 +184,8 @@ def _figure(values: Tensor, head: int, told: str, n: int, m: int) -> str:
     )
 
 
-def _told(what: str, notices: Sequence[str], more: str) -> str:
-    """A line: what it is, the first notices about it, and what to call."""
+def _caption(what: str, notices: Sequence[str], more: str) -> str:
+    """A line: what is shown, the first notices about it, and what to call for more."""
     several = (f"{len(notices) - 3} more notices",) if len(notices) > 3 else ()
     return _line(" · ".join([what, *notices[:3], *several, more]))
 

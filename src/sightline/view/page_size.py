@@ -17,7 +17,7 @@ _BASE64 = 4 / 3
 
 
 def check_page_size(matrices: Sequence[AttentionMatrix]) -> None:
-    """Refuse a page that no browser opens.
+    """Check that a browser can open the page.
 
     Raises:
         InputError: the matrices take more than ``PAGE_LIMIT``.
@@ -33,7 +33,7 @@ def check_page_size(matrices: Sequence[AttentionMatrix]) -> None:
 
 
 def least_bytes(matrix: AttentionMatrix) -> float:
-    """What one batch entry of a matrix takes in a page at least: its queries, keys and rows."""
+    """The least bytes of a page that one batch entry of a matrix takes: its queries, keys and rows."""
     problem = matrix.problem
     b, h, n, _ = problem.shape
     numbers = (problem.query.numel() + problem.key.numel()) // b

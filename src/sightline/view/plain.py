@@ -1,4 +1,4 @@
-"""The look of a text as plain lines: what a pipe, a log or a screen reader gets. No colour, no escapes."""
+"""The summary of a text as plain lines, for pipes, logs and screen readers. No colour, no escapes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def label(token: Token, width: int = _WIDTH) -> str:
 
 
 def special_remark(summary: Summary) -> str:
-    """What special tokens take of the chosen head, and whether they are shown."""
+    """The share of the chosen head's weight on special tokens, and whether those are shown."""
     names = list(dict.fromkeys(token.text for token in summary.units.keys if token.special))
     if not names:
         return "special tokens: none"
@@ -51,7 +51,7 @@ def special_remark(summary: Summary) -> str:
 
 
 def pairs_scope(summary: Summary) -> str:
-    """Over which heads the top pairs were sought."""
+    """The heads among which the top pairs were searched."""
     layer, head = summary.selection.layer, summary.selection.head
     if layer is not None and head is not None:
         return f"layer {summary.choice.layer} head {summary.choice.head}"

@@ -15,7 +15,7 @@ from sightline.tracing.media import Picture
 from sightline.view.about import Start, about, page_tokens, side_lists
 from sightline.view.carried import carry, fixed_vectors
 from sightline.view.labels import labels_of
-from sightline.view.layers import Readouts, TokenLayer, by_token
+from sightline.view.layers import LayerReadouts, TokenLayer, by_token
 from sightline.view.modules import inline, names, source
 from sightline.view.summary import Summary
 from sightline.view.tensors import TensorStore
@@ -73,19 +73,21 @@ def page_meta(summary: Summary, store: TensorStore, value_limit: int) -> dict[st
     reading, choice = summary.reading, summary.choice
     query = summary.units.queries[choice.query].index if summary.units.unit == "token" else None
     start = Start(summary.units.name, choice.layer, choice.head, query, summary.selection.words)
-    told = about(reading, "page", _clip((*reading.texts, reading.model)[0], 60), start)
+    described = about(reading, "page", _clip((*reading.texts, reading.model)[0], 60), start)
     extras = _extras(reading, value_limit)
     layers = [layer for section in reading.sections for layer in _layers(section, summary, store, extras)]
     if not extras.values:
-        told["notices"].append("values are left out of this page for its size: the steps end at the weights")
-        for layer in (layer for section in told["sections"] for layer in section["layers"]):
+        described["notices"].append(
+            "values are left out of this page for its size: the steps end at the weights"
+        )
+        for layer in (layer for section in described["sections"] for layer in section["layers"]):
             layer["hasValues"] = False
     if not extras.gradients and any(section.gradients for section in reading.sections):
-        told["flows"] = [flow for flow in told["flows"] if flow["name"] != "relevance"]
-        told["notices"].append("gradients are left out of this page for its size: it shows no relevance")
+        described["flows"] = [flow for flow in described["flows"] if flow["name"] != "relevance"]
+        described["notices"].append("gradients are left out of this page for its size: it shows no relevance")
     return {
         "format": FORMAT,
-        "about": told,
+        "about": described,
         "tokens": {str(at): page_tokens(side) for at, side in enumerate(side_lists(reading))},
         "layers": layers,
         "medium": _medium(reading, store),
@@ -101,14 +103,14 @@ def script_json(value: Any) -> str:
 
 
 class _Extras(NamedTuple):
-    """What a page carries besides queries and keys."""
+    """What a page stores besides queries and keys."""
 
     values: bool
     gradients: bool
 
 
 def _extras(reading: Reading, limit: int) -> _Extras:
-    """Values where they are few enough, and gradients, which are of no use without values, where both are."""
+    """Values if they fit the limit, and gradients, which are useless without values, if both fit."""
     values = [matrix.problem.value for section in reading.sections for matrix in section.layers]
     gradients = [gradient for section in reading.sections for gradient in section.gradients]
     size, more = (sum(2 * x[0].numel() for x in each if x is not None) for each in (values, gradients))
@@ -126,7 +128,7 @@ def _layers(
 
 
 def _layer(
-    section: Section, at: int, readout: Readouts, store: TensorStore, extras: _Extras
+    section: Section, at: int, readout: LayerReadouts, store: TensorStore, extras: _Extras
 ) -> dict[str, Any]:
     matrix = section.layers[at]
     layer = carry(matrix, store, f"layer {at} ({section.name})", extras.values)
@@ -140,11 +142,11 @@ def _layer(
     return layer
 
 
-def _numbers(section: Section, at: int, readout: Readouts) -> dict[str, Any]:
+def _numbers(section: Section, at: int, readout: LayerReadouts) -> dict[str, Any]:
     """Means over all rows of each head ("previous": all that have a key before); labels of what heads do."""
     matrix = section.layers[at]
     _, heads, queries, keys = matrix.shape
-    found: dict[str, Sequence[float | None]] = {
+    numbers: dict[str, Sequence[float | None]] = {
         "entropy": _means(readout.entropy),
         "max": _means(readout.weights[..., 0]),
         "first": _means(TokenLayer(matrix).column(0)),
@@ -152,15 +154,15 @@ def _numbers(section: Section, at: int, readout: Readouts) -> dict[str, Any]:
     labels: list[str | None] = [None] * heads
     if section.is_self:
         before, itself, _ = TokenLayer(matrix).nearby()
-        found |= {
+        numbers |= {
             "distance": _means(readout.distance),
             "itself": _means(itself),
             "previous": _means(before[:, min(1, queries - 1) :]),
         }
         if queries > 1:
             labels, induction = labels_of(section, at)
-            found |= {} if induction is None else {"induction": induction}
-    return {"rows": queries, "of": queries, "sampled": False, "heads": found, "labels": labels}
+            numbers |= {} if induction is None else {"induction": induction}
+    return {"rows": queries, "of": queries, "sampled": False, "heads": numbers, "labels": labels}
 
 
 def _means(values: torch.Tensor) -> list[float]:

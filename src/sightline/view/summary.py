@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from sightline.reading.reading import Reading
-from sightline.view.choice import Choice, Focus, choose, focus, ordinary
-from sightline.view.layers import Readouts, Units, by_token
+from sightline.view.choice import ChosenQuery, Focus, choose, focus, ordinary
+from sightline.view.layers import LayerReadouts, Units, by_token
 from sightline.view.words import by_word
 
-_MOST_SPECIAL = 64  # special keys that a row may rank above its ordinary ones before pairs could be missed
+_MOST_SPECIAL = 64  # special keys that a row may rank above ordinary ones before top pairs are missed
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Pair:
+class TopWeight:
     """One weight: ``query`` looks at ``key`` in one head."""
 
     query: int
@@ -59,12 +59,12 @@ class Summary:
     reading: Reading
     selection: Selection
     units: Units
-    readouts: tuple[Readouts, ...]
+    readouts: tuple[LayerReadouts, ...]
     focus: Focus
-    choice: Choice
+    choice: ChosenQuery
     row: Tensor
     keys: tuple[int, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[TopWeight, ...]
 
     @property
     def entropy(self) -> list[list[float]]:
@@ -87,7 +87,7 @@ class Summary:
 
 
 def units_of(reading: Reading, section: str | None, words: bool) -> Units:
-    """The section of that name, in tokens or merged to words."""
+    """The section of that name, in tokens or merged into words."""
     chosen = reading.section(section)
     return by_word(chosen) if words else by_token(chosen)
 
@@ -102,13 +102,13 @@ def summarize(reading: Reading, selection: Selection) -> Summary:
     specials = sum(token.special for token in units.keys)
     depth = selection.top + (0 if selection.special else min(specials, _MOST_SPECIAL))
     readouts = tuple(layer.readouts(depth) for layer in units.layers)
-    found = focus(units, readouts)
-    choice = choose(units, found, selection.layer, selection.head, selection.query)
+    spread = focus(units, readouts)
+    choice = choose(units, spread, selection.layer, selection.head, selection.query)
     row = units.layers[choice.layer].row(choice.head, choice.query)
     allowed = torch.ones(len(units.keys), dtype=torch.bool) if selection.special else ordinary(units.keys)
     keys = _top_keys(row, allowed, selection.top)
     pairs = _top_pairs(units, readouts, selection, choice)
-    return Summary(reading, selection, units, readouts, found, choice, row, keys, pairs)
+    return Summary(reading, selection, units, readouts, spread, choice, row, keys, pairs)
 
 
 def _top_keys(row: Tensor, allowed: Tensor, top: int) -> tuple[int, ...]:
@@ -118,11 +118,11 @@ def _top_keys(row: Tensor, allowed: Tensor, top: int) -> tuple[int, ...]:
 
 
 def _top_pairs(
-    units: Units, readouts: Sequence[Readouts], selection: Selection, choice: Choice
-) -> tuple[Pair, ...]:
+    units: Units, readouts: Sequence[LayerReadouts], selection: Selection, choice: ChosenQuery
+) -> tuple[TopWeight, ...]:
     """The largest weights over the heads in question, found among each row's largest."""
     queries, keys = ordinary(units.queries), ordinary(units.keys)
-    pairs: list[Pair] = []
+    pairs: list[TopWeight] = []
     for at, readout in enumerate(readouts):
         if selection.layer is not None and at != choice.layer:
             continue
@@ -140,6 +140,6 @@ def _top_pairs(
             query, slot = divmod(rest, weights.shape[2])
             weight = float(weights[head, query, slot])
             if weight > 0:
-                pairs.append(Pair(query, int(places[head, query, slot]), weight, at, head))
+                pairs.append(TopWeight(query, int(places[head, query, slot]), weight, at, head))
     pairs.sort(key=lambda pair: (-pair.weight, pair.layer, pair.head, pair.query, pair.key))
     return tuple(pairs[: selection.top])

@@ -1,4 +1,4 @@
-"""The look of a text in a terminal: shaded tokens, two small maps of heads, and the top pairs."""
+"""The summary of a text in a terminal: shaded tokens, two small maps of heads, and the top pairs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sightline.view.plain import pairs_scope, short, special_remark
 from sightline.view.shades import background, style
 from sightline.view.summary import Summary
 
-_SHORT = 120  # texts of so many units are shown whole
+_SHORT = 120  # texts of up to this many units are shown whole
 _AROUND = 12  # units shown on each side of what matters in a longer one
 
 
@@ -82,7 +82,7 @@ def _shaded_text(summary: Summary, colours: bool) -> Text:
 def _style(weight: float, most: float, dim: bool, colours: bool) -> Style:
     if dim or most <= 0:
         return Style(dim=dim)
-    share = min(1.0, math.sqrt(weight / most))  # by lightness a quarter of the most still shows as a half
+    share = min(1.0, math.sqrt(weight / most))  # lightness: a quarter of the maximum still shows as a half
     if share < 0.08:
         return Style()
     return style(share, colours)

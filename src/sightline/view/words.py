@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sightline.reading.reading import Section
 from sightline.reading.tokens import Token
-from sightline.view.layers import Readouts, Units, part
+from sightline.view.layers import LayerReadouts, Units, part
 
 if TYPE_CHECKING:
     from sightline.matrix import AttentionMatrix
@@ -70,7 +70,7 @@ class WordLayer:
         """H."""
         return int(self.matrix.shape[1])
 
-    def readouts(self, topk: int) -> Readouts:
+    def readouts(self, topk: int) -> LayerReadouts:
         """Every readout in one pass over blocks of words."""
         words = int(self.keys[-1]) + 1
         k = min(topk, words)
@@ -85,7 +85,7 @@ class WordLayer:
             top = block.topk(k, dim=-1)
             weights.append(top.values)
             indices.append(torch.where(top.values > 0, top.indices, -1))
-        return Readouts(
+        return LayerReadouts(
             torch.cat(entropy, 1),
             torch.cat(distance, 1),
             received,
@@ -96,25 +96,25 @@ class WordLayer:
     def row(self, head: int, query: int) -> Tensor:
         """[words]: the weights of one word."""
         rows = _span(self.queries, query)
-        found = part(self.matrix, slice(head, head + 1), rows, slice(None))
-        return merge(found, torch.zeros(found.shape[1], dtype=torch.int64), self.keys)[0, 0]
+        weights = part(self.matrix, slice(head, head + 1), rows, slice(None))
+        return merge(weights, torch.zeros(weights.shape[1], dtype=torch.int64), self.keys)[0, 0]
 
     def column(self, key: int) -> Tensor:
         """[H, words]: the weights that one word gets from every word."""
-        found = part(self.matrix, slice(None), slice(None), _span(self.keys, key)).sum(-1, keepdim=True)
-        return merge(found, self.queries, torch.zeros(1, dtype=torch.int64))[..., 0]
+        weights = part(self.matrix, slice(None), slice(None), _span(self.keys, key)).sum(-1, keepdim=True)
+        return merge(weights, self.queries, torch.zeros(1, dtype=torch.int64))[..., 0]
 
     def nearby(self) -> Tensor:
         """[3, H, words]: the weights of the word before each word, of the word itself, and of the next."""
         words = int(self.keys[-1]) + 1
-        found = torch.zeros(3, self.heads, words)
+        near = torch.zeros(3, self.heads, words)
         for start, block in self._blocks():
             rows = torch.arange(block.shape[1])
             for slot, step in enumerate((-1, 0, 1)):
                 cols = start + rows + step
                 inside = (cols >= 0) & (cols < words)
-                found[slot, :, start + rows[inside]] = block[:, rows[inside], cols[inside]]
-        return found
+                near[slot, :, start + rows[inside]] = block[:, rows[inside], cols[inside]]
+        return near
 
     def _blocks(self) -> Iterator[tuple[int, Tensor]]:
         """(number of the first word, [H, some words, all words]) from the first word to the last."""
@@ -126,8 +126,8 @@ class WordLayer:
             last = word
             while last + 1 < len(ends) and ends[last + 1] - start <= rows:
                 last += 1
-            found = part(self.matrix, slice(None), slice(start, ends[last]), slice(None))
-            yield word, merge(found, self.queries[start : ends[last]] - word, self.keys)
+            weights = part(self.matrix, slice(None), slice(start, ends[last]), slice(None))
+            yield word, merge(weights, self.queries[start : ends[last]] - word, self.keys)
             word, start = last + 1, ends[last]
 
 

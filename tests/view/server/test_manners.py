@@ -20,7 +20,7 @@ from sightline.cli import main
 from sightline.view.pyramid import Region
 from sightline.view.server import cache as caches
 from sightline.view.server.cancel import Cancel, StoppedError
-from sightline.view.server.jobs import Jobs, Urgency
+from sightline.view.server.jobs import Computations, Urgency
 from sightline.view.server.overview import Overview
 
 from .conftest import LENGTH
@@ -106,7 +106,7 @@ def test_cache_is_bounded():
 
 
 def test_work_that_nobody_waits_for_stops():
-    jobs, stopped, begun = Jobs(1), threading.Event(), threading.Event()
+    jobs, stopped, begun = Computations(1), threading.Event(), threading.Event()
 
     def endless(cancel):
         begun.set()
@@ -155,7 +155,7 @@ def test_a_stopped_pass_goes_on_where_it_was(trace):
 
 
 def test_slow_work_lets_quick_work_pass():
-    jobs, begun, go, order = Jobs(1), threading.Event(), threading.Event(), []
+    jobs, begun, go, order = Computations(1), threading.Event(), threading.Event(), []
 
     def slow(cancel):
         begun.set()

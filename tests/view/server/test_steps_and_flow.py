@@ -7,7 +7,7 @@ import torch
 
 import sightline
 from sightline import measure
-from sightline.backends import stages as stages_of_blocks
+from sightline.backends import schedule
 from sightline.reading.reading import Section
 from sightline.reading.tokens import tokens_of_places
 from sightline.view.server.cancel import Cancel, StoppedError
@@ -102,7 +102,7 @@ def test_flows_stop_on_their_way(monkeypatch):
     with pytest.raises(StoppedError):
         rollout([make()], "to", 0, 1, cancel)
     assert cancel.looks == 3
-    monkeypatch.setattr(stages_of_blocks, "BLOCK_ENTRIES", 4 * 40 * 10)  # ten rows of four heads
+    monkeypatch.setattr(schedule, "BLOCK_ENTRIES", 4 * 40 * 10)  # ten rows of four heads
     cancel = AtThird()
     with pytest.raises(StoppedError):
         relevance(graded([make()]), "to", 0, 40, cancel)

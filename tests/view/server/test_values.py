@@ -18,7 +18,7 @@ from sightline.view.server import readings, service
 from sightline.view.server.app import create_app
 from sightline.view.server.cancel import Cancel, StoppedError
 from sightline.view.server.catalogue import open_calls, open_files
-from sightline.view.server.cells import Cells
+from sightline.view.server.cells import RegionCells
 
 from .conftest import LENGTH, make_trace
 
@@ -109,7 +109,7 @@ def test_every_level_of_every_kind_of_attention(name, step):
     fresh = sightline.AttentionMatrix(query, key, **options)
     for level, reduce in itertools.product((0, 2, 3), ("mean", "max")):
         region = Region(0, 512, 128, 384, 1 << level)
-        cells = Cells(fresh, region, step)
+        cells = RegionCells(fresh, region, step)
         for piece in cells.todo():
             cells.take(piece)
         for head in range(4):

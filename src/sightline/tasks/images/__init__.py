@@ -1,5 +1,5 @@
 """A label for an image.
 
-``idx`` and ``folder`` find data, ``pixels`` brings any picture into the model's form, ``reading`` puts them
-together, ``augment`` varies what is learnt from, ``classification`` is the task.
+``idx`` and ``folder`` find data, ``pixels`` converts any picture to the model's form, ``reading`` combines
+them, ``augment`` varies what is learnt from, ``classification`` is the task.
 """

@@ -1,4 +1,4 @@
-"""Images that are varied as they are learnt from, so that a small set teaches more."""
+"""Variations of training images, so that a small set teaches more."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def augmented(images: Tensor, *, flip: float, shift: int) -> Tensor:
-    """Each image mirrored or not, and moved by some pixels; the edge goes on where it leaves a gap.
+    """Each image mirrored or not, and moved by some pixels; gaps are filled by repeating the edge.
 
-    What is drawn comes from PyTorch's own generator, which a checkpoint keeps.
+    Random numbers come from PyTorch's own generator, whose state a checkpoint keeps.
 
     Args:
         images: [B,channels,size,size].
@@ -26,7 +26,7 @@ def augmented(images: Tensor, *, flip: float, shift: int) -> Tensor:
     mirrored = torch.rand(count) < flip
     down, right = torch.randint(-shift, shift + 1, (2, count))
     places = torch.arange(size)
-    rows = (places - down[:, None]).clamp(0, size - 1)  # [B,size]: which row stands there now
+    rows = (places - down[:, None]).clamp(0, size - 1)  # [B,size]: which row is there now
     columns = (places - right[:, None]).clamp(0, size - 1)
     columns = torch.where(mirrored[:, None], size - 1 - columns, columns)
     entries = torch.arange(count)[:, None, None]

@@ -15,7 +15,7 @@ from sightline.models import VisionEncoder, VisionEncoderConfig
 from sightline.tasks.images.augment import augmented
 from sightline.tasks.images.folder import images_in
 from sightline.tasks.images.pixels import as_pixels, open_image, upright
-from sightline.tasks.images.reading import Labelled, read_images
+from sightline.tasks.images.reading import LabelledImage, read_images
 from sightline.tasks.images.recipe import ImageRecipe
 from sightline.tasks.rows import DataError
 from sightline.tasks.splitting import split
@@ -23,14 +23,14 @@ from sightline.tasks.task import Data, LookOptions, Seen, Source, Task
 from sightline.tracing import trace
 from sightline.tracing.media import Picture
 
-_AT_ONCE = 200  # images that the model sees together when it does not learn
+_AT_ONCE = 200  # images in a batch when the model is not training
 _TOP = 5
 
 
 class ImageClassification(Task):
     """A vision encoder over patches, the mean of its states, one logit for each label.
 
-    ``settings`` has what lies between a picture and the model: its ``size`` in pixels, its ``channels`` (1
+    ``settings`` has how a picture is prepared for the model: its ``size`` in pixels, its ``channels`` (1
     where all training images are grey, else 3), and ``mean`` and ``deviation`` of each channel over the
     training part, of values from 0 to 1.
     """
@@ -47,16 +47,16 @@ class ImageClassification(Task):
     def read(self, source: Source, recipe: Any) -> Data:
         """A folder of IDX files, or one with a folder of images for each label."""
         source.refuse(self.name, "columns", "fold")
-        found = read_images(source, recipe.image_size)
-        train, valid = found.train, found.valid
+        images = read_images(source, recipe.image_size)
+        train, valid = images.train, images.valid
         if not valid:
             train, valid = split(train, recipe.seed)
         mean, deviation = _statistics(train)
-        self.labels = found.labels
+        self.labels = images.labels
         self.settings = {
-            "size": recipe.image_size, "channels": found.channels, "mean": mean, "deviation": deviation
+            "size": recipe.image_size, "channels": images.channels, "mean": mean, "deviation": deviation
         }  # fmt: skip
-        return Data(train, valid, found.test, found.bad)
+        return Data(train, valid, images.test, images.bad)
 
     def build(self, recipe: Any) -> VisionEncoder:
         """A vision encoder with a classification head."""
@@ -69,18 +69,20 @@ class ImageClassification(Task):
             )
         )  # fmt: skip
 
-    def size(self, example: Labelled) -> int:
-        """All are of one size."""
+    def size(self, example: LabelledImage) -> int:
+        """All images have the same size."""
         return 0
 
-    def loss(self, model: VisionEncoder, examples: Sequence[Labelled], recipe: Any) -> Tensor:
-        """Cross-entropy of the labels, of images that are varied."""
+    def loss(self, model: VisionEncoder, examples: Sequence[LabelledImage], recipe: Any) -> Tensor:
+        """Cross-entropy of the labels, over varied images."""
         images = torch.stack([example.pixels for example in examples])
         images = augmented(images, flip=recipe.flip, shift=recipe.shift)
         logits = model(self._normalised(images))
         return F.cross_entropy(logits.float(), _numbers(examples), label_smoothing=recipe.smoothing)
 
-    def evaluate(self, model: VisionEncoder, examples: Sequence[Labelled], recipe: Any) -> dict[str, float]:
+    def evaluate(
+        self, model: VisionEncoder, examples: Sequence[LabelledImage], recipe: Any
+    ) -> dict[str, float]:
         """Accuracy, as a share, and the loss."""
         right, loss = 0, 0.0
         for start in range(0, len(examples), _AT_ONCE):
@@ -99,10 +101,10 @@ class ImageClassification(Task):
         path = Path(argument)
         if not path.exists():
             raise DataError(f"{argument}: there is no such file or folder")
-        found = images_in(path) if path.is_dir() else [path]
-        if not found:
+        paths = images_in(path) if path.is_dir() else [path]
+        if not paths:
             raise DataError(f"{argument}: holds no image")
-        return [str(each) for each in found]
+        return [str(each) for each in paths]
 
     def check(self, given: Any, at: int) -> None:
         """Whether it is a path or an image of Pillow.
@@ -118,7 +120,7 @@ class ImageClassification(Task):
     def answers(
         self, model: VisionEncoder, inputs: Sequence[Any], recipe: Any, options: dict[str, Any]
     ) -> list[Any]:
-        """For each image {"label", "score"} of the ``top_k`` best labels (5), the best one first."""
+        """For each image the ``top_k`` (5) likeliest {"label", "score"}, the likeliest first."""
         count = options.get("top_k", _TOP)
         if not isinstance(count, int) or count < 1:
             raise CommandError(f"top_k: an integer of 1 or more, got {count!r}")
@@ -129,12 +131,12 @@ class ImageClassification(Task):
             for each in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
 
-    def together(self, found: list[Any], alone: bool) -> Any:
+    def together(self, answers: list[Any], alone: bool) -> Any:
         """For one image its list, for several a list of lists."""
-        return found[0] if alone else found
+        return answers[0] if alone else answers
 
     def look(self, model: VisionEncoder, given: Any, recipe: Any, options: LookOptions) -> Seen:
-        """The image in its patches, as the model sees it, and what they looked at."""
+        """The image in patches, as the model sees it, and what they attended to."""
         options.refuse_target(self.name)
         pixels = self._pixels(given)
         with torch.no_grad(), trace(model) as calls:
@@ -160,12 +162,12 @@ class ImageClassification(Task):
         return (images.float() / 255 - mean) / deviation
 
 
-def _numbers(examples: Sequence[Labelled]) -> Tensor:
+def _numbers(examples: Sequence[LabelledImage]) -> Tensor:
     return torch.tensor([example.label for example in examples])
 
 
-def _statistics(examples: Sequence[Labelled]) -> tuple[list[float], list[float]]:
-    """Mean and deviation of each channel; of one that never changes the deviation is a step of a byte."""
+def _statistics(examples: Sequence[LabelledImage]) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel; a constant channel gets the deviation of one step of a byte."""
     channels, count = len(examples[0].pixels), 0
     total, squares = torch.zeros(2, channels, dtype=torch.float64)
     for start in range(0, len(examples), 1000):

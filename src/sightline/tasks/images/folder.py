@@ -10,7 +10,7 @@ from sightline.tasks.rows import DataError
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Images in a folder and the folders within, in order; what does not end like an image is no image."""
+    """Images in a folder and its subfolders, in order; files without an image's ending are ignored."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -44,7 +44,7 @@ def labelled(folder: Path, labels: list[str]) -> Iterator[tuple[Path, int]]:
     """(path, number of its label) of each image.
 
     Raises:
-        DataError: for a label that is not among ``labels``.
+        DataError: for a label that is not in ``labels``.
     """
     for label in labels_of(folder):
         if label not in labels:

@@ -1,4 +1,4 @@
-"""IDX files, in which MNIST and sets like it come: a header with the sizes, then the bytes."""
+"""IDX files, the format of MNIST and similar sets: a header with the sizes, then the bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sightline.tasks.rows import DataError
 
-_BYTES = 8  # the code of unsigned bytes, the only ones that such sets have
+_BYTES = 8  # the code of unsigned bytes, the only type in such sets
 
 
 def part_of(folder: Path, part: str) -> tuple[Path, Path] | None:
@@ -27,8 +27,8 @@ def part_of(folder: Path, part: str) -> tuple[Path, Path] | None:
     images, labels = (_either(folder / name) for name in names)
     if images is None and labels is None:
         return None
-    for found, name in ((images, names[0]), (labels, names[1])):
-        if found is None:
+    for file, name in ((images, names[0]), (labels, names[1])):
+        if file is None:
             raise DataError(f"{folder}: holds no {name}, nor {name}.gz")
     assert images is not None
     assert labels is not None
@@ -57,8 +57,8 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     """The bytes of an IDX file as a tensor of its sizes, plain or with .gz.
 
     Raises:
-        DataError: it cannot be read, is no IDX file of bytes with so many dimensions, or is longer or shorter
-            than its header says.
+        DataError: it cannot be read, is not an IDX file of bytes with that many dimensions, or is longer or
+            shorter than its header says.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Any picture in the form that a model takes: upright, without transparency, square, of one size."""
+"""Any picture in the form that a model takes: upright, opaque, square, of one size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sightline.common.errors import CommandError
 from sightline.tasks.rows import DataError
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
-# By name, since Pillow also knows formats for which it starts other programs.
+# By name, since for some formats Pillow starts other programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 
@@ -34,7 +34,7 @@ def open_image(path: Path) -> Any:
     """A file as an upright RGB image; of several frames the first.
 
     Raises:
-        DataError: it cannot be read, or has more pixels than Pillow holds for safe
+        DataError: it cannot be read, or has more pixels than Pillow considers safe
             (``PIL.Image.MAX_IMAGE_PIXELS``).
     """
     Image = pillow()
@@ -47,16 +47,16 @@ def open_image(path: Path) -> Any:
                 return upright(image)
     except UnidentifiedImageError:
         raise DataError(f"{path}: is no image of a kind that is read ({', '.join(_FORMATS)})") from None
-    except Exception as error:  # damaged files make Pillow's decoders raise whatever they stumble over
+    except Exception as error:  # damaged files make Pillow's decoders raise all kinds of errors
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError(f"{path}: {reason.replace(repr(str(path)), 'it')}") from None
 
 
 def upright(image: Any) -> Any:
-    """RGB, turned as its EXIF data say, what is transparent on white.
+    """RGB, turned as its EXIF data say, transparent parts on white.
 
     Raises:
-        ValueError: for pixels of a kind that has no range, such as floating ones.
+        ValueError: for pixels without a known range, such as floating ones.
     """
     from PIL import ImageOps
 

@@ -19,7 +19,7 @@ LABELS = "labels.txt"
 _IDX_PARTS = ("train", "t10k")
 
 
-class Labelled(NamedTuple):
+class LabelledImage(NamedTuple):
     """An image as [channels,size,size] bytes, and its label's number."""
 
     pixels: Tensor
@@ -28,19 +28,19 @@ class Labelled(NamedTuple):
 
 @dataclass
 class Images:
-    """What was read.
+    """Labelled images of all parts.
 
     Attributes:
         labels: names of the labels, in the order of their numbers.
         channels: 1 where all training images are grey, else 3.
-        bad: what was passed over, a sentence each.
+        bad: a sentence for each item that was skipped.
     """
 
     labels: list[str]
     channels: int = 3
-    train: list[Labelled] = field(default_factory=list)
-    valid: list[Labelled] = field(default_factory=list)
-    test: list[Labelled] = field(default_factory=list)
+    train: list[LabelledImage] = field(default_factory=list)
+    valid: list[LabelledImage] = field(default_factory=list)
+    test: list[LabelledImage] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
 
 
@@ -48,27 +48,27 @@ def read_images(source: Source, size: int) -> Images:
     """All parts of the data. The test part of IDX files is their "t10k", if no other is given.
 
     Raises:
-        DataError: for data that cannot be read, or a label that the training data have not.
+        DataError: for data that cannot be read, or a label that is missing from the training data.
     """
     for name, folder in (("data", source.data), ("valid", source.valid), ("test", source.test)):
         if folder is not None and not folder.is_dir():
             raise DataError(f"--{name} {folder}: there is no such folder")
-    found = Images(_labels(source))
-    found.train = _examples(source.data, "train", found, size, source.skip_bad)
-    if len({label for _, label in found.train}) < 2:
+    images = Images(_labels(source))
+    images.train = _examples(source.data, "train", images, size, source.skip_bad)
+    if len({label for _, label in images.train}) < 2:
         raise DataError(f"{source.data}: all sound images have the same label; two are needed")
-    if all(is_grey(pixels) for pixels, _ in found.train):
-        found.channels = 1
-        found.train = [Labelled(pixels[:1].clone(), label) for pixels, label in found.train]
+    if all(is_grey(pixels) for pixels, _ in images.train):
+        images.channels = 1
+        images.train = [LabelledImage(pixels[:1].clone(), label) for pixels, label in images.train]
     if source.valid is not None:
-        found.valid = _examples(source.valid, "t10k", found, size, source.skip_bad)
+        images.valid = _examples(source.valid, "t10k", images, size, source.skip_bad)
     if source.test is not None or idx.part_of(source.data, "t10k"):
-        found.test = _examples(source.test or source.data, "t10k", found, size, source.skip_bad)
-    return found
+        images.test = _examples(source.test or source.data, "t10k", images, size, source.skip_bad)
+    return images
 
 
 def _labels(source: Source) -> list[str]:
-    """The folders' names; of IDX files the lines of ``labels.txt`` or another file, else their numbers."""
+    """The folders' names; for IDX files the lines of ``labels.txt`` or another file, else the numbers."""
     files = idx.part_of(source.data, "train")
     if files is None:
         source.refuse("a folder of images for each label", "labels")
@@ -87,32 +87,32 @@ def _labels(source: Source) -> list[str]:
     return names
 
 
-def _examples(folder: Path, part: str, known: Images, size: int, skip_bad: bool) -> list[Labelled]:
-    """The images of a folder; of IDX files those of ``part``, or of the one that is there."""
-    found: list[Labelled] = []
+def _examples(folder: Path, part: str, known: Images, size: int, skip_bad: bool) -> list[LabelledImage]:
+    """The images of a folder; for IDX files those of ``part``, or of the only part."""
+    examples: list[LabelledImage] = []
     parts = [idx.part_of(folder, each) for each in (part, *_IDX_PARTS)]
     files = next((each for each in parts if each is not None), None)
     for example in _of_folder(folder, known, size) if files is None else _of_idx(files, known, size):
-        if isinstance(example, Labelled):
-            found.append(example)
+        if isinstance(example, LabelledImage):
+            examples.append(example)
         elif skip_bad:
             known.bad.append(str(example))
         else:
             raise DataError(f"{example} (--skip-bad passes over such images)")
-    if not found:
+    if not examples:
         raise DataError(f"{folder}: holds no sound image")
-    return found
+    return examples
 
 
-def _of_folder(folder: Path, known: Images, size: int) -> Iterator[Labelled | DataError]:
+def _of_folder(folder: Path, known: Images, size: int) -> Iterator[LabelledImage | DataError]:
     for path, label in labelled(folder, known.labels):
         try:
-            yield Labelled(as_pixels(open_image(path), size, known.channels), label)
+            yield LabelledImage(as_pixels(open_image(path), size, known.channels), label)
         except DataError as error:
             yield error
 
 
-def _of_idx(files: tuple[Path, Path], known: Images, size: int) -> Iterator[Labelled | DataError]:
+def _of_idx(files: tuple[Path, Path], known: Images, size: int) -> Iterator[LabelledImage | DataError]:
     images, numbers = idx.read_part(*files)
     for at, (pixels, number) in enumerate(zip(images, numbers.tolist(), strict=True)):
         if number >= len(known.labels):
@@ -121,7 +121,7 @@ def _of_idx(files: tuple[Path, Path], known: Images, size: int) -> Iterator[Labe
                 f"{len(known.labels) - 1}"
             )
         elif pixels.shape == (size, size):
-            yield Labelled(pixels.expand(known.channels, size, size), number)
+            yield LabelledImage(pixels.expand(known.channels, size, size), number)
         else:
             image = pillow().frombytes("L", pixels.shape[::-1], bytes(pixels.flatten().tolist()))
-            yield Labelled(as_pixels(image.convert("RGB"), size, known.channels), number)
+            yield LabelledImage(as_pixels(image.convert("RGB"), size, known.channels), number)

@@ -10,13 +10,13 @@ from sightline.tasks.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRecipe(Recipe):
-    """Those of every run, and of images.
+    """Settings of every run, and of images.
 
     Attributes:
         image_size, patch: sides of an image and of its patches in pixels.
         stem: convolutions that halve an image before it is cut into patches.
-        flip: share of the images that are mirrored left to right as they are learnt from.
-        shift: by how many pixels images are moved at most as they are learnt from.
+        flip: share of the training images that are mirrored left to right.
+        shift: by how many pixels training images are moved at most.
     """
 
     image_size: int = 28

@@ -1,7 +1,7 @@
 """A text from a text.
 
-``pairs`` is what translations and summaries share: reading, loss, writing; ``translation`` and
-``summarization`` are the tasks, with the figures they are compared by, of which ``rouge`` is ours;
+``pairs`` is what translations and summaries share: reading, loss, generation; ``translation``
+and ``summarization`` are the tasks, with their figures, of which ``rouge`` is ours;
 ``consensus`` chooses one of several summaries.
 """
 

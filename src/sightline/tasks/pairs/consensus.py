@@ -1,4 +1,4 @@
-"""Which of several texts the others agree with most."""
+"""Minimum-Bayes-risk choice: which of several texts the others agree with most."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def consensus(texts: Sequence[str], scores: Sequence[float], temperature: float)
 
 
 def _agreement(one: str, other: str) -> float:
-    found = rouge([one], [other])
-    return found["rouge1"] + found["rouge2"]
+    scores = rouge([one], [other])
+    return scores["rouge1"] + scores["rouge2"]

@@ -19,11 +19,11 @@ from sightline.tasks.splitting import fold, split
 from sightline.tasks.task import Data, LookOptions, Seen, Source, Task, padded
 from sightline.tasks.tokenizing import END, PAD, START, train_pieces
 
-_VALID = 2000  # sources that validation takes at most
-_WRITTEN = 64  # texts that are written at once
+_VALID = 2000  # the most sources that validation takes
+_WRITTEN = 64  # texts that are generated in one batch
 
 
-class Pair(NamedTuple):
+class TextPair(NamedTuple):
     """Source and target as ids, and the target's text for the figures."""
 
     source: list[int]
@@ -31,12 +31,12 @@ class Pair(NamedTuple):
     text: str
 
 
-class Pairs(Task):
+class PairTask(Task):
     """An encoder-decoder with one vocabulary for both sides.
 
     Attributes:
-        beams, length_penalty: of what the finished model writes.
-        candidates: texts of a search that :meth:`chosen` takes one of.
+        beams, length_penalty: of the finished model's beam search.
+        candidates: how many texts of a search :meth:`chosen` selects from.
     """
 
     columns: tuple[str, str]
@@ -46,7 +46,7 @@ class Pairs(Task):
     candidates = 1
 
     def read(self, source: Source, recipe: Any) -> Data:
-        """Rows of (source, target); a source with several targets lies in one part alone."""
+        """Rows of (source, target); all targets of a source are in the same part."""
         source.refuse(self.name, "labels")
         rows = self._rows(source, source.data)
         notices = list(rows.bad)
@@ -76,14 +76,14 @@ class Pairs(Task):
             path, columns, named=bool(source.columns), skip_bad=source.skip_bad, encoding=source.encoding
         )
 
-    def _encoded(self, row: tuple[str, ...], recipe: Recipe) -> Pair:
+    def _encoded(self, row: tuple[str, ...], recipe: Recipe) -> TextPair:
         source, target = row
         end = self.tokenizer.token_to_id(END)
         ids = self.tokenizer.encode(target).ids[: recipe.context - 1]
-        return Pair(self.ids_of(source, recipe.context), [*ids, end], target)
+        return TextPair(self.ids_of(source, recipe.context), [*ids, end], target)
 
     def ids_of(self, text: str, context: int) -> list[int]:
-        """A source as ids, ended, at most ``context`` of them."""
+        """A source as ids with the end token, at most ``context`` of them."""
         return [*self.tokenizer.encode(text).ids[: context - 1], self.tokenizer.token_to_id(END)]
 
     def build(self, recipe: Any) -> EncoderDecoder:
@@ -99,52 +99,56 @@ class Pairs(Task):
             )
         )  # fmt: skip
 
-    def size(self, example: Pair) -> int:
+    def size(self, example: TextPair) -> int:
         """Tokens of the longer side."""
         return max(len(example.source), len(example.target))
 
-    def loss(self, model: EncoderDecoder, examples: Sequence[Pair], recipe: Recipe) -> Tensor:
+    def loss(self, model: EncoderDecoder, examples: Sequence[TextPair], recipe: Recipe) -> Tensor:
         """Cross-entropy of the target's tokens."""
         total, count = self._nll(model, examples, recipe.smoothing)
         return total / count
 
-    def weight(self, examples: Sequence[Pair]) -> float:
+    def weight(self, examples: Sequence[TextPair]) -> float:
         """Tokens of the targets."""
         return sum(len(pair.target) for pair in examples)
 
-    def _nll(self, model: EncoderDecoder, examples: Sequence[Pair], smoothing: float) -> tuple[Tensor, int]:
+    def _nll(
+        self, model: EncoderDecoder, examples: Sequence[TextPair], smoothing: float
+    ) -> tuple[Tensor, int]:
         pad = model.config.pad
         assert pad is not None
         source, lengths = padded([pair.source for pair in examples], pad)
         target, own = padded([pair.target for pair in examples], pad)
         wanted = torch.arange(target.shape[1]) < own[:, None]
-        found = model(source, model.shifted(target), source_lengths=lengths, wanted=wanted).float()
-        log_p = found if model.config.copying else found.log_softmax(-1)
+        logits = model(source, model.shifted(target), source_lengths=lengths, wanted=wanted).float()
+        log_p = logits if model.config.copying else logits.log_softmax(-1)
         loss = F.nll_loss(log_p, target[wanted], reduction="sum")
         if smoothing:
             loss = (1 - smoothing) * loss - smoothing * log_p.mean(-1).sum()
         return loss, int(own.sum())
 
-    def evaluate(self, model: EncoderDecoder, examples: Sequence[Pair], recipe: Recipe) -> dict[str, float]:
+    def evaluate(
+        self, model: EncoderDecoder, examples: Sequence[TextPair], recipe: Recipe
+    ) -> dict[str, float]:
         """The mean loss of a token, in nats."""
         return {"loss": self._mean_loss(model, examples)}
 
-    def _mean_loss(self, model: EncoderDecoder, examples: Sequence[Pair]) -> float:
+    def _mean_loss(self, model: EncoderDecoder, examples: Sequence[TextPair]) -> float:
         total, count = 0.0, 0
         for start in range(0, len(examples), 100):
             loss, tokens = self._nll(model, examples[start : start + 100], 0.0)
             total, count = total + float(loss), count + tokens
         return total / count
 
-    def judge(self, model: EncoderDecoder, examples: Sequence[Pair], recipe: Recipe) -> dict[str, float]:
-        """The loss, and how near what the model writes is to the targets."""
+    def judge(self, model: EncoderDecoder, examples: Sequence[TextPair], recipe: Recipe) -> dict[str, float]:
+        """The loss, and how close the model's texts are to the targets."""
         figures = self.written_figures(model, examples, recipe.context - 1, self.beams)
         return {"loss": self._mean_loss(model, examples)} | figures
 
     def written_figures(
-        self, model: EncoderDecoder, examples: Sequence[Pair], new_tokens: int, beams: int
+        self, model: EncoderDecoder, examples: Sequence[TextPair], new_tokens: int, beams: int
     ) -> dict[str, float]:
-        """How near what the model writes is to the targets; a source with several is written once."""
+        """How close the model's texts are to the targets; a source with several targets is generated once."""
         texts: dict[tuple[int, ...], list[str]] = {}
         for pair in sorted(examples, key=lambda pair: len(pair.source)):  # those of like length share a batch
             texts.setdefault(tuple(pair.source), []).append(pair.text)
@@ -155,17 +159,17 @@ class Pairs(Task):
 
     @abstractmethod
     def compare(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        """Figures of texts, each against one reference or more."""
+        """Figures of texts, each against one or more references."""
 
     def write(
         self, model: EncoderDecoder, sources: Sequence[list[int]], new_tokens: int, beams: int
     ) -> list[str]:
-        """What the model writes for sources, by beam search."""
+        """The model's texts for sources, by beam search."""
         pad = model.config.pad
         assert pad is not None
         ids, lengths = padded(sources, pad)
-        found = self._generated(model, ids, lengths, new_tokens, beams)
-        return [self.text_of(row) for row in found]
+        rows = self._generated(model, ids, lengths, new_tokens, beams)
+        return [self.text_of(row) for row in rows]
 
     def text_of(self, ids: Sequence[int]) -> str:
         """Ids as a text."""
@@ -173,14 +177,14 @@ class Pairs(Task):
         return text.strip()
 
     def chosen(self, candidates: list[list[int]], scores: list[float]) -> int:
-        """Which of the candidates of a search is the answer; they come the likeliest first."""
+        """The answer among the candidates of a search, which come likeliest first."""
         return 0
 
     def _generated(
         self, model: EncoderDecoder, ids: Tensor, lengths: Tensor | None, new_tokens: int, beams: int
     ) -> list[list[int]]:
         each = min(beams, self.candidates)
-        found = model.generate(
+        written = model.generate(
             ids,
             source_lengths=lengths,
             new_tokens=new_tokens,
@@ -188,7 +192,7 @@ class Pairs(Task):
             length_penalty=self.length_penalty,
             candidates=each,
         )
-        rows, scores = found.lists(), found.scores.tolist()
+        rows, scores = written.lists(), written.scores.tolist()
         starts = range(0, len(rows), each)
         return [rows[at + self.chosen(rows[at : at + each], scores[at : at + each])] for at in starts]
 
@@ -198,7 +202,7 @@ class Pairs(Task):
         """{:attr:`answer`: text} for each source.
 
         Raises:
-            CommandError: for a source past the context, unless ``truncation``.
+            CommandError: for a source longer than the context, unless ``truncation``.
         """
         if not options.get("truncation", False):
             for text in inputs:
@@ -217,7 +221,7 @@ class Pairs(Task):
             )
 
     def look(self, model: EncoderDecoder, given: str, recipe: Recipe, options: LookOptions) -> Seen:
-        """A source, its target, and what the target looked at."""
+        """A source, its target, and what the target attended to."""
         limit, whose = limit_of(recipe.context, options)
         end = self.tokenizer.token_to_id(END)
         source, notices = shortened(self.tokenizer.encode(given).ids, limit - 1 or 1, "the source", whose)

@@ -1,4 +1,4 @@
-"""What a run on sources and targets is made with."""
+"""Settings of a run on sources and targets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class PairRecipe(Recipe):
     """Settings of a run on sources and targets.
 
     Attributes:
-        lowercase: whether case is left out.
-        copying: whether what is written may copy tokens of its source.
+        lowercase: whether texts are lower-cased.
+        copying: whether the model may copy tokens of its source.
     """
 
     lowercase: bool = False

@@ -1,4 +1,4 @@
-"""ROUGE, as summaries are compared by."""
+"""ROUGE, the usual figure for summaries."""
 
 from __future__ import annotations
 

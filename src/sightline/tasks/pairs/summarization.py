@@ -1,4 +1,4 @@
-"""From a text to what it says in short."""
+"""Summarization: a short text from a long one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 from sightline.models import EncoderDecoder
 from sightline.tasks.pairs.consensus import consensus
-from sightline.tasks.pairs.pairs import Pair, Pairs
+from sightline.tasks.pairs.pairs import PairTask, TextPair
 from sightline.tasks.pairs.recipe import PairRecipe
 from sightline.tasks.pairs.rouge import rouge
 from sightline.tasks.recipe import Recipe
 
 
-class Summarization(Pairs):
+class Summarization(PairTask):
     """A text and its summary.
 
-    The epoch that is kept is the one whose summaries have the most word pairs in common with people's: the
-    loss is at its least long before, as it also counts how sure a model is of what it gets wrong.
+    The epoch that is kept is the one whose summaries share the most word pairs with the references: the
+    loss has its minimum long before, as it also counts how confident a model is where it is wrong.
     """
 
     name = "summarization"
@@ -31,7 +31,9 @@ class Summarization(Pairs):
         patience=6, batch=64, rate=2e-3, warmup=400, smoothing=0.1, average=0.995, copying=True,
     )  # fmt: skip
 
-    def evaluate(self, model: EncoderDecoder, examples: Sequence[Pair], recipe: Recipe) -> dict[str, float]:
+    def evaluate(
+        self, model: EncoderDecoder, examples: Sequence[TextPair], recipe: Recipe
+    ) -> dict[str, float]:
         """The mean loss of a token, and ROUGE of what the model writes without beams, which is faster."""
         longest = max(len(pair.target) for pair in examples)
         return super().evaluate(model, examples, recipe) | self.written_figures(model, examples, longest, 1)

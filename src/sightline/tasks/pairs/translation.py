@@ -1,4 +1,4 @@
-"""From one language to another."""
+"""Translation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from itertools import zip_longest
 from typing import Any
 
 from sightline.common.errors import CommandError
-from sightline.tasks.pairs.pairs import Pairs
+from sightline.tasks.pairs.pairs import PairTask
 from sightline.tasks.pairs.recipe import PairRecipe
 from sightline.tasks.task import Data, Source
 
 
-class Translation(Pairs):
-    """Source and target language."""
+class Translation(PairTask):
+    """A sentence and its translation."""
 
     name = "translation"
     metric = "loss"
@@ -28,7 +28,7 @@ class Translation(Pairs):
 
     def read(self, source: Source, recipe: Any) -> Data:
         """Rows of (source, target)."""
-        if find_spec("sacrebleu") is None:  # told now, not after an hour of training
+        if find_spec("sacrebleu") is None:  # fail now, not after an hour of training
             raise CommandError('BLEU needs sacrebleu: pip install "sightline[tasks]"')
         return super().read(source, recipe)
 

@@ -1,4 +1,4 @@
-"""Samples of recordings: read, mixed down to one channel, brought to the rate that a model hears."""
+"""Samples of recordings: read, mixed down to one channel, resampled to the model's rate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Recording(NamedTuple):
 
 
 def need_packages() -> None:
-    """Told at once, not after an hour of training.
+    """Checked at once, not after an hour of training.
 
     Raises:
         CommandError: what recordings and their figures need is not installed.
@@ -55,7 +55,7 @@ def as_recording(samples: Any, rate: Any, name: str) -> Recording:
     """Numbers of any kind as a recording; 16-bit integers are scaled to [−1, 1], [n,channels] mixed down.
 
     Raises:
-        DataError: for no samples, samples that are not finite or of another shape, or a rate that is none.
+        DataError: for no samples, samples that are not finite or of another shape, or an invalid rate.
     """
     given = torch.as_tensor(samples)
     if given.dtype == torch.int16:

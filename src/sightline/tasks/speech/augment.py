@@ -1,4 +1,4 @@
-"""What training varies, so that a few speakers stand for many: tempo, voice, gaps, and what follows what."""
+"""Variations in training, so that a few speakers stand for many: tempo, voice, gaps, and order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sightline.tasks.speech.features import Features, normalised
 
-_WARPS = 21  # voices that are drawn from
+_WARPS = 21  # voices to draw from
 _GAP = 25  # frames at most that are hidden at a time
 
 
@@ -32,7 +32,7 @@ class Utterance(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """Utterances one after another, as an epoch varies them; the rest follows from ``seed``."""
+    """Utterances joined for an epoch; their variation follows from ``seed``."""
 
     parts: tuple[Utterance, ...]
     tempos: tuple[float, ...]
@@ -40,7 +40,7 @@ class Drawn(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Frames that it will have."""
+        """The number of frames it will have."""
         pairs = zip(self.parts, self.tempos, strict=True)
         return sum(_stretched(part.length, tempo) for part, tempo in pairs)
 
@@ -51,7 +51,7 @@ class Variation:
 
     Attributes:
         tempo: by how much faster or slower at most.
-        voice: by how much other frequencies are at most.
+        voice: by how much frequencies are shifted at most.
         masks: how many stretches of time are hidden, and how many of features.
         join: the chance that another utterance follows.
         longest: frames at most.
@@ -64,21 +64,23 @@ class Variation:
     longest: int
 
     def draw(self, examples: Sequence[Utterance], generator: torch.Generator) -> list[Drawn]:
-        """Every example once, alone or behind others."""
+        """Every example once, alone or after others."""
         order = torch.randperm(len(examples), generator=generator).tolist()
         chances = torch.rand(len(order), 2, generator=generator).tolist()
         seeds = torch.randint(1 << 62, (len(order),), generator=generator).tolist()
-        found: list[Drawn] = []
+        utterances: list[Drawn] = []
         length = 0
         for at, (chance, tempo), seed in zip(order, chances, seeds, strict=True):
             new = Drawn((examples[at],), (1 + self.tempo * (2 * tempo - 1),), seed)
             length += new.length
-            if found and chance < self.join and length <= self.longest:
-                found[-1] = Drawn(found[-1].parts + new.parts, found[-1].tempos + new.tempos, seed)
+            if utterances and chance < self.join and length <= self.longest:
+                utterances[-1] = Drawn(
+                    utterances[-1].parts + new.parts, utterances[-1].tempos + new.tempos, seed
+                )
             else:
-                found.append(new)
+                utterances.append(new)
                 length = new.length
-        return found
+        return utterances
 
     def frames(self, drawn: Drawn, features: Features) -> Tensor:
         """The frames [T,F] that training hears: normalised, with gaps.
@@ -122,7 +124,7 @@ def _at_tempo(frames: Tensor, tempo: float) -> Tensor:
 
 
 def _hide(frames: Tensor, longest: int, generator: torch.Generator) -> None:
-    """Puts the mean, which is 0, in place of up to so many rows."""
+    """Replaces up to ``longest`` rows by the mean, which is 0."""
     size = int(torch.randint(longest + 1, (1,), generator=generator))
     start = int(torch.randint(len(frames) - size + 1, (1,), generator=generator))
     frames[start : start + size] = 0

@@ -67,15 +67,15 @@ def cepstra(samples: Tensor) -> Tensor:
 def to_cepstra() -> Tensor:
     """[13,40]: from log-mel energies to cepstra."""
     k, j = torch.arange(COUNT, dtype=torch.float64)[:, None], torch.arange(BINS, dtype=torch.float64)
-    found = torch.cos(torch.pi * k * (j + 0.5) / BINS) / BINS
-    found[:, 0] /= 2
-    return found
+    matrix = torch.cos(torch.pi * k * (j + 0.5) / BINS) / BINS
+    matrix[:, 0] /= 2
+    return matrix
 
 
 def to_energies() -> Tensor:
     """[40,13]: from cepstra to the smooth log-mel energies that they stand for (least norm)."""
-    found: Tensor = torch.linalg.pinv(to_cepstra())
-    return found
+    inverse: Tensor = torch.linalg.pinv(to_cepstra())
+    return inverse
 
 
 def _filters() -> Tensor:

@@ -23,14 +23,14 @@ def greedy(scores: Tensor, labels: Sequence[str]) -> str:
 
 
 class _Place(NamedTuple):
-    """Where a hypothesis stands: behind so many words, at a node of the tree."""
+    """The state of a hypothesis: its words so far, and its node of the tree."""
 
     words: tuple[str, ...]
     node: int
 
 
 class _Mass(NamedTuple):
-    """The logarithm of how likely it is to stand there, at a blank or at the node's label."""
+    """The log-probabilities of that state, ending in a blank or in the node's label."""
 
     blank: float
     label: float
@@ -51,11 +51,11 @@ class WordSearch:
     counts as soon as its boundary is reached. With as many beams as there are hypotheses it is exact.
 
     Args:
-        words: how likely a word is behind another.
+        words: how likely a word is after another.
         labels: the letters; label 0 is the blank, and one is the boundary between words.
         weight: how much the word pairs count.
-        bonus: for each word: word pairs alone prefer few.
-        beams: hypotheses that are kept at each position.
+        bonus: added for each word, since word pairs alone prefer few words.
+        beams: hypotheses kept at each position.
 
     Source: Hannun et al. 2014, "First-pass large vocabulary continuous speech recognition using
     bi-directional recurrent DNNs"; Graves & Jaitly 2014, "Towards end-to-end speech recognition with
@@ -117,14 +117,14 @@ class WordSearch:
         return {place: _Mass(blank[place], label[place]) for place in {**blank, **label}}
 
     def _gain(self, words: tuple[str, ...]) -> float:
-        """What the last of the words adds."""
+        """The log-probability that the last of the words adds."""
         before = words[-2] if len(words) > 1 else START
         return self.weight * self.words.log(before, words[-1]) + self.bonus
 
     def _ended(
         self, place: _Place, mass: _Mass, prior: dict[tuple[str, ...], float], tree: Tree
     ) -> tuple[tuple[bool, float], tuple[str, ...]]:
-        """((whether it ends with a word, how likely), its words)"""
+        """((whether it ends with a word, its log-probability), its words)"""
         words, score = place.words, mass.total + prior[place.words]
         word = tree.word[place.node]
         if word is not None:
@@ -136,7 +136,7 @@ class WordSearch:
 
 
 def _last(place: _Place, tree: Tree, boundary: int) -> int:
-    """The label that a hypothesis ended with; 0 where there is none yet."""
+    """The label that a hypothesis ends with; 0 if it has none yet."""
     if place.node:
         return tree.label[place.node]
     return boundary if place.words and boundary > 0 else 0

@@ -1,4 +1,4 @@
-"""Which frames a model hears: log-mel energies, or the cepstra of CMU Sphinx."""
+"""The frames a model hears: log-mel energies, or the cepstra of CMU Sphinx."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ CEPSTRA = ".mfc"
 
 @dataclass(frozen=True)
 class Features:
-    """What a frame is made of.
+    """The kind of frames.
 
     Attributes:
         kind: "log-mel", or "cepstra", which are also read from .mfc files.
         rate: samples a second; recordings of another rate are resampled.
-        bins: log-mel energies of a frame; 13 cepstra are made of 40.
+        bins: log-mel energies of a frame; the 13 cepstra are made of 40.
     """
 
     kind: Literal["log-mel", "cepstra"]
@@ -73,21 +73,21 @@ class Features:
             raise DataError(f"{name}: is too short: {error}") from None
 
     def warping(self, factor: float) -> Tensor:
-        """[F,F]: what another length of the vocal tract does to a frame (as a row, by ``frame @ W.T``)."""
+        """[F,F]: another vocal tract's effect on a frame (as a row, by ``frame @ W.T``)."""
         if self.kind == "log-mel":
             return warping(factor, LOW, self.rate / 2, self.bins).float()
         energies = warping(factor, cepstra.LOW, cepstra.HIGH, cepstra.BINS)
         return (cepstra.to_cepstra() @ energies @ cepstra.to_energies()).float()
 
     def energies(self, frames: Tensor) -> Tensor:
-        """Log-mel energies [T,bins] of frames, to be looked at."""
+        """Log-mel energies [T,bins] of frames, for display."""
         return frames if self.kind == "log-mel" else frames @ cepstra.to_energies().T.float()
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The settings, for JSON."""
         return asdict(self)
 
 
 def normalised(frames: Tensor) -> Tensor:
-    """Each feature with mean 0 and deviation 1 over the recording: the loudness and the microphone go."""
+    """Each feature with mean 0 and deviation 1 over the recording, which removes loudness and microphone."""
     return (frames - frames.mean(0)) / (frames.std(0, correction=0) + 1e-3)

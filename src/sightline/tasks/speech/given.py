@@ -1,4 +1,4 @@
-"""What a caller may give for a recording: a file, a folder, samples with their rate."""
+"""What a caller may pass as a recording: a file, a folder, or samples with their rate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sightline.tasks.rows import DataError
 from sightline.tasks.speech.audio import ENDINGS, Recording, as_recording
 from sightline.tasks.speech.features import CEPSTRA
 
-_KEYS = ("raw", "array")  # the names that Hugging Face's pipelines and datasets have for samples
+_KEYS = ("raw", "array")  # the keys of samples in Hugging Face's pipelines and datasets
 
 
 def recordings_at(path: Path) -> list[Path]:
@@ -20,10 +20,10 @@ def recordings_at(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    found = sorted(each for each in path.rglob("*") if each.suffix.lower() in (*ENDINGS, CEPSTRA))
-    if not found:
+    paths = sorted(each for each in path.rglob("*") if each.suffix.lower() in (*ENDINGS, CEPSTRA))
+    if not paths:
         raise DataError(f"{path}: holds no recording ({', '.join((*ENDINGS, CEPSTRA))})")
-    return found
+    return paths
 
 
 def as_given(given: Any) -> Recording:

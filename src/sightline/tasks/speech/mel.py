@@ -1,4 +1,4 @@
-"""The mel scale: triangles over the spectrum, and what another length of the vocal tract does to them."""
+"""The mel scale: triangles over the spectrum, and the effect of another length of the vocal tract."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def to_mel(hertz: Tensor) -> Tensor:
 
 
 def from_mel(mel: Tensor) -> Tensor:
-    """The opposite of :func:`to_mel`."""
+    """The inverse of :func:`to_mel`."""
     return 700 * (10 ** (mel / 2595) - 1)
 
 
@@ -43,7 +43,7 @@ def warping(factor: float, low: float, high: float, bins: int) -> Tensor:
     at = at.clamp(0, bins - 1)
     below = at.floor().long().clamp(max=max(0, bins - 2))
     share = at - below
-    rows, found = torch.arange(bins), torch.zeros(bins, bins, dtype=torch.float64)
-    found[rows, below] += 1 - share
-    found[rows, (below + 1).clamp(max=bins - 1)] += share
-    return found
+    rows, weights = torch.arange(bins), torch.zeros(bins, bins, dtype=torch.float64)
+    weights[rows, below] += 1 - share
+    weights[rows, (below + 1).clamp(max=bins - 1)] += share
+    return weights

@@ -18,7 +18,7 @@ _MARKS = re.compile(r"<[^>]*>|\([^()]*\)\s*$")  # <s> </s> <sil> ... (id)
 
 
 class Said(NamedTuple):
-    """A recording, what was said in it, and by whom, where the data tell."""
+    """A recording, what was said in it, and by whom, if the data say so."""
 
     path: Path
     text: str
@@ -26,7 +26,7 @@ class Said(NamedTuple):
 
 
 def read_said(path: Path, source: Source) -> tuple[list[Said], list[str]]:
-    """(what was said, what was passed over) in a table, a folder, or a .fileids of CMU Sphinx.
+    """(what was said, what was skipped) in a table, a folder, or a .fileids of CMU Sphinx.
 
     - A .tsv, .csv or .jsonl with columns ``path`` (relative to the table) and ``text``.
     - A folder with a .txt beside each recording of the same name, or LibriSpeech's ``*.trans.txt``, whose
@@ -39,12 +39,12 @@ def read_said(path: Path, source: Source) -> tuple[list[Said], list[str]]:
         DataError: for data of another kind, a line that cannot be used (without ``skip_bad``), or none.
     """
     if path.is_dir():
-        found = list(_folder(path, source.encoding))
-        if not found:
+        recordings = list(_folder(path, source.encoding))
+        if not recordings:
             raise DataError(
                 f"{path}: holds no recording with a .txt of the same name, and no *{_TRANSCRIPTS}"
             )
-        return _texts(found, source)
+        return _texts(recordings, source)
     if path.suffix == SPHINX:
         return _texts(list(_sphinx(path, source.encoding)), source)
     rows = read_rows(
@@ -56,17 +56,17 @@ def read_said(path: Path, source: Source) -> tuple[list[Said], list[str]]:
 
 
 def _texts(given: list[Said], source: Source) -> tuple[list[Said], list[str]]:
-    """With blanks made even; without those of which there is no text."""
-    found, bad = list[Said](), list[str]()
+    """With runs of blanks made one, and without recordings that have no text."""
+    kept, bad = list[Said](), list[str]()
     for each in given:
         text = " ".join(each.text.split())
         if text:
-            found.append(each._replace(text=text))
+            kept.append(each._replace(text=text))
         elif source.skip_bad:
             bad.append(f"{each.path}: nothing was said")
         else:
             raise DataError(f"{each.path}: nothing was said (--skip-bad passes over such recordings)")
-    return found, bad
+    return kept, bad
 
 
 def _folder(folder: Path, encoding: str) -> Iterator[Said]:
@@ -91,8 +91,8 @@ def _sphinx(path: Path, encoding: str) -> Iterator[Said]:
     for number, (name, text) in enumerate(zip(names, texts, strict=True), 1):
         cepstra = root / "feat" / f"{name}{CEPSTRA}"
         where = f"{path}, line {number}"
-        found = cepstra if cepstra.is_file() else _recording(root / "wav", name, where)
-        yield Said(found, _MARKS.sub("", text), Path(name).parent.name)
+        sound = cepstra if cepstra.is_file() else _recording(root / "wav", name, where)
+        yield Said(sound, _MARKS.sub("", text), Path(name).parent.name)
 
 
 def _recording(folder: Path, name: str, where: str) -> Path:

@@ -10,10 +10,10 @@ from sightline.tasks.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechRecipe(Recipe):
-    """Those of every run, and of recordings.
+    """Settings of every run, and of recordings.
 
     Attributes:
-        lowercase: whether case is left out.
+        lowercase: whether texts are lower-cased.
         bins, sampling_rate: log-mel energies of a frame, and samples a second that make them.
         subsampling, convolution: of the model, see :class:`sightline.models.SpeechEncoderConfig`; 0 for no
             convolution.

@@ -1,4 +1,4 @@
-"""What was said: a speech encoder under CTC, and the words that its letters make."""
+"""Speech recognition: a speech encoder trained by CTC, and the words that its letters make."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sightline.tracing.media import Sound
 _WEIGHTS, _BONUSES = (0.0, 0.3, 0.6, 1.0, 1.5), (0.0, 1.0, 2.0)  # of the word search
 _BATCH = 16
 _SETTLED_ON = 200  # validation examples at most
-_SPEAKERS = 10  # from so many on, validation holds out speakers
+_SPEAKERS = 10  # from this many speakers on, validation holds out whole speakers
 
 
 class SpeechRecognition(Task):
@@ -74,23 +74,23 @@ class SpeechRecognition(Task):
 
     @property
     def features(self) -> Features:
-        """What a frame is made of."""
+        """The kind of frames."""
         return Features(**self.settings["features"])
 
     def _spelt(self, text: str, recipe: Any) -> str:
         return text.lower() if recipe.lowercase else text
 
     def _heard(self, said: list[Said], source: Source, recipe: Any, notices: list[str]) -> list[Utterance]:
-        """Frames and labels; what cannot be used ends the run, or becomes a notice."""
-        found = []
+        """Frames and labels; an unusable recording is an error, or a notice."""
+        utterances = []
         for each in said:
             try:
-                found.append(self._utterance(each, recipe))
+                utterances.append(self._utterance(each, recipe))
             except DataError as error:
                 if not source.skip_bad:
                     raise DataError(f"{error} (--skip-bad passes over such recordings)") from None
                 notices.append(str(error))
-        return found
+        return utterances
 
     def _utterance(self, said: Said, recipe: Any) -> Utterance:
         text = self._spelt(said.text, recipe)
@@ -99,7 +99,7 @@ class SpeechRecognition(Task):
         if strange:
             raise DataError(f"{said.path}: {strange[0]!r} does not occur in the training texts")
         labels = [self.labels.index(letter) for letter in text]
-        # A blank must part two labels that are the same.
+        # A blank must separate two equal labels.
         needed = len(labels) + sum(a == b for a, b in pairwise(labels))
         there = -(-len(frames) // recipe.subsampling)
         if needed > there:
@@ -115,7 +115,7 @@ class SpeechRecognition(Task):
     # --- training ---------------------------------------------------------------------------------------
 
     def build(self, recipe: Any) -> SpeechEncoder:
-        """Convolutions and attention by turns, with rotary positions."""
+        """Alternating convolutions and attention, with rotary positions."""
         return SpeechEncoder(
             SpeechEncoderConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
@@ -130,11 +130,11 @@ class SpeechRecognition(Task):
         return example.length
 
     def epoch(self, examples: list[Any], generator: torch.Generator) -> list[Any]:
-        """Every recording once, some joined to one, each varied anew."""
+        """Every recording once, some joined into one, each varied anew."""
         return self.variation.draw(examples, generator)
 
     def loss(self, model: SpeechEncoder, examples: Sequence[Drawn], recipe: Any) -> Tensor:
-        """The mean of a letter: −log P(labels | frames), summed over alignments."""
+        """The mean over letters: −log P(labels | frames), summed over alignments."""
         frames = [self.variation.frames(each, self.features) for each in examples]
         labels = [self._labels([part.text for part in each.parts]) for each in examples]
         total, count = _negative_log(*_scores(model, frames), labels)
@@ -160,7 +160,7 @@ class SpeechRecognition(Task):
         return {**error_rates([each.text for each in ordered], written), "loss": total / count}
 
     def settle(self, model: SpeechEncoder, examples: Sequence[Utterance], recipe: Any) -> None:
-        """Chooses how letters become words: by themselves, or by a search with the best of a few weights."""
+        """Chooses how letters become words: as they are, or by a search with the best of a few weights."""
         some = examples[:: max(1, len(examples) // _SETTLED_ON)]
         every = self.scores(model, [normalised(each.frames) for each in some])
         texts = [each.text for each in some]
@@ -174,20 +174,20 @@ class SpeechRecognition(Task):
         """The error rates of the answers, those of the likeliest letters ("greedy"), and the loss."""
         alone = self.evaluate(model, examples, recipe)
         every = self.scores(model, [normalised(each.frames) for each in examples])
-        found = error_rates([each.text for each in examples], self.write(every, self.settings["search"]))
-        return {**found, "greedy_wer": alone["wer"], "greedy_cer": alone["cer"], "loss": alone["loss"]}
+        rates = error_rates([each.text for each in examples], self.write(every, self.settings["search"]))
+        return {**rates, "greedy_wer": alone["wer"], "greedy_cer": alone["cer"], "loss": alone["loss"]}
 
     # --- answers ----------------------------------------------------------------------------------------
 
     def scores(self, model: SpeechEncoder, every: Sequence[Tensor]) -> list[Tensor]:
         """Log-probabilities [T',V] of the labels for frames [T,F] of each recording."""
-        found: dict[int, Tensor] = {}
+        by_place: dict[int, Tensor] = {}
         order = sorted(range(len(every)), key=lambda at: len(every[at]))
         for start in range(0, len(order), _BATCH):
             places = order[start : start + _BATCH]
             parts = _parted(*_scores(model, [every[at] for at in places]))
-            found |= dict(zip(places, parts, strict=True))
-        return [found[at] for at in range(len(every))]
+            by_place |= dict(zip(places, parts, strict=True))
+        return [by_place[at] for at in range(len(every))]
 
     def write(self, every: Sequence[Tensor], search: dict[str, Any]) -> list[str]:
         """The text of each recording's log-probabilities."""
@@ -205,7 +205,7 @@ class SpeechRecognition(Task):
         return recordings_at(Path(argument))
 
     def check(self, given: Any, at: int) -> None:
-        """Nothing: what cannot be heard is told where it is read."""
+        """Nothing: an unusable recording is reported when it is read."""
 
     def answers(
         self, model: SpeechEncoder, inputs: Sequence[Any], recipe: Any, options: dict[str, Any]
@@ -227,18 +227,18 @@ class SpeechRecognition(Task):
         return {**self.settings["search"], **changes, **({"words": True} if changes else {})}
 
     def _given(self, given: Any, recipe: Any) -> Tensor:
-        """Frames [T,F] of whatever stands for a recording."""
+        """Frames [T,F] of whatever was passed as a recording."""
         if isinstance(given, (str, Path)):
             return self._read(Path(given), recipe)
         recording = as_given(given)
         return _within(self.features.hear(recording, "input"), recipe.context, "input")
 
-    def together(self, found: list[Any], alone: bool) -> Any:
-        """The dictionary by itself for a recording that was given alone."""
-        return found[0] if alone else found
+    def together(self, answers: list[Any], alone: bool) -> Any:
+        """The dictionary itself for a single recording."""
+        return answers[0] if alone else answers
 
     def look(self, model: SpeechEncoder, given: Any, recipe: Any, options: LookOptions) -> Seen:
-        """A recording: the trace has its sound, and a position the letter that it gave."""
+        """A recording: the trace has its sound, and each position's token is the letter it gave."""
         options.refuse_target(self.name)
         frames = self._given(given, recipe)
         with torch.no_grad(), trace(model) as calls:
@@ -270,7 +270,7 @@ def _parted(scores: Tensor, lengths: Tensor) -> list[Tensor]:
 
 
 def _negative_log(scores: Tensor, lengths: Tensor, labels: Sequence[Sequence[int]]) -> tuple[Tensor, int]:
-    """(−Σ log P(labels | scores), how many labels); what has too few positions counts as 0."""
+    """(−Σ log P(labels | scores), how many labels); recordings with too few positions count as 0."""
     sizes = torch.tensor([len(each) for each in labels])
     joined = torch.tensor([label for each in labels for label in each])
     loss = F.ctc_loss(scores.transpose(0, 1), joined, lengths, sizes, reduction="sum", zero_infinity=True)

@@ -1,4 +1,4 @@
-"""The words that a recogniser may write, as a tree of their letters, and which of them follow which."""
+"""The words that a recogniser may write, as a tree of their letters, and how often each follows another."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _DISCOUNT = 0.5
 
 
 class Bigrams:
-    """How likely a word is behind another, from counts, by absolute discounting.
+    """How likely a word is after another, from counts, by absolute discounting.
 
     ``P(w | v) = max(0, c(v,w) − ½) / c(v) + ½ · n(v) / c(v) · P(w)`` with n(v) the number of different words
-    behind v, and ``P(w) = (c(w) + 1) / Σ (c + 1)``; behind a word that was never seen it is P(w).
+    after v, and ``P(w) = (c(w) + 1) / Σ (c + 1)``; after an unseen word it is P(w).
 
     Args:
-        counts: of each word, how often which word came next; ``START`` and ``END`` are the ends of a text.
+        counts: for each word, how often each word came next; ``START`` and ``END`` are the ends of a text.
 
     Source: Ney, Essen & Kneser 1994, "On structuring probabilistic dependences in stochastic language
     modelling".
@@ -35,7 +35,7 @@ class Bigrams:
 
     @classmethod
     def of(cls, texts: Iterable[str], vocabulary: int) -> Self:
-        """Counted in texts; words beyond the most frequent ``vocabulary`` are as if they were not there."""
+        """Counted in texts; words beyond the most frequent ``vocabulary`` are ignored."""
         split = [text.split() for text in texts]
         known = {
             word for word, _ in Counter(word for words in split for word in words).most_common(vocabulary)
@@ -49,11 +49,11 @@ class Bigrams:
 
     @property
     def words(self) -> list[str]:
-        """All that there are, in order."""
+        """All words, in order."""
         return sorted(word for word in self.single if word != END)
 
     def log(self, before: str, word: str) -> float:
-        """The natural logarithm of P(word | before); of a word that there is not, −∞."""
+        """The natural logarithm of P(word | before); −∞ for an unknown word."""
         alone = self.single.get(word, 0.0)
         total = self.totals.get(before, 0)
         if not alone or not total:
@@ -67,9 +67,9 @@ class Tree:
     """Words as a tree of their letters' labels; node 0 is the root.
 
     Attributes:
-        children: of each node, the node behind each label.
-        label: of each node, the label that leads to it.
-        word: of each node, the word that ends there, if one does.
+        children: for each node, the node after each label.
+        label: for each node, the label that leads to it.
+        word: for each node, the word that ends there, if any.
     """
 
     def __init__(self, words: Iterable[str], labels: Mapping[str, int]) -> None:
@@ -83,10 +83,10 @@ class Tree:
             self.word[at] = word
 
     def _child(self, at: int, label: int) -> int:
-        found = self.children[at].get(label)
-        if found is None:
-            found = self.children[at][label] = len(self.label)
+        child = self.children[at].get(label)
+        if child is None:
+            child = self.children[at][label] = len(self.label)
             self.children.append({})
             self.label.append(label)
             self.word.append(None)
-        return found
+        return child

@@ -6,15 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sightline.matrix import AttentionMatrix, Grid
-from sightline.matrix import Cells as CellsOfKeys
+from sightline.matrix import AttentionMatrix, Cells, Grid
 from sightline.view.pyramid import Region
 from sightline.view.server.blocks import Piece, pieces, read
 
 _FIELDS = ("cell_sum", "cell_max", "cell_seen")
 
 
-class Cells:
+class RegionCells:
     """What the pictures of a region are made from, [H,h,w].
 
     Args:
@@ -27,7 +26,7 @@ class Cells:
         self.matrix, self.region, self.step = matrix, region, step
         h, w = region.shape
         self.grid = Grid((1, matrix.shape[1], h, w), _FIELDS)
-        self._cells = CellsOfKeys((torch.arange(region.right - region.left) // region.cell)[None], w)
+        self._cells = Cells((torch.arange(region.right - region.left) // region.cell)[None], w)
         self._repeat = max(1, step // region.cell)
 
     def todo(self) -> list[Piece]:

@@ -13,7 +13,7 @@ from sightline.matrix import AttentionMatrix
 from sightline.view.pyramid import Region, coarse_level, top_level
 from sightline.view.server.blocks import ROWS, Piece, over_heads, sampling_step
 from sightline.view.server.cancel import Cancel
-from sightline.view.server.cells import Cells
+from sightline.view.server.cells import RegionCells
 
 #: Weights that are read for the sampled picture, lse included.
 SAMPLE = 1 << 28
@@ -41,7 +41,7 @@ class Overview:
             for reduce in ("mean", "max")
         }
         self.done = 0
-        self._made: Cells | None = None  # the current band of the pass, and its remaining pieces
+        self._made: RegionCells | None = None  # the current band of the pass, and its remaining pieces
         self._left: deque[Piece] = deque()
         self._all = 0
         self._sampled = False
@@ -79,7 +79,7 @@ class Overview:
         bands = max(1, ROWS // 4 * step // self.band)  # at a time
         for first in range(0, self.bands, bands):
             last = min(self.bands, first + bands)
-            made = Cells(self.matrix, self._region(first, last, self.cell), step)
+            made = RegionCells(self.matrix, self._region(first, last, self.cell), step)
             for piece in made.todo():
                 cancel.check()
                 made.take(piece)
@@ -96,7 +96,7 @@ class Overview:
         with self._running:
             while not self.exact:
                 if self._made is None:
-                    self._made = Cells(self.matrix, self._region(self.done, self.done + 1, self.cell))
+                    self._made = RegionCells(self.matrix, self._region(self.done, self.done + 1, self.cell))
                     todo = self._made.todo()
                     self._all = len(todo)
                     self._left.extend(todo)
@@ -109,7 +109,7 @@ class Overview:
                     self.done += 1
                 self._made = None
 
-    def _show(self, made: Cells, first: int, shown: int) -> None:
+    def _show(self, made: RegionCells, first: int, shown: int) -> None:
         """Puts cells, which begin at band ``first``, into the pictures, from band ``shown`` on."""
         for (cell, reduce), picture in self._pictures.items():
             ratio = self.band // cell

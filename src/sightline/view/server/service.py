@@ -14,7 +14,7 @@ from sightline.view.server.blocks import AT_ONCE, over_heads, sampling_step, wor
 from sightline.view.server.cache import Cache
 from sightline.view.server.cancel import Cancel
 from sightline.view.server.catalogue import OpenTrace
-from sightline.view.server.cells import Cells
+from sightline.view.server.cells import RegionCells
 from sightline.view.server.jobs import Computation, Computations, Urgency
 from sightline.view.server.overview import Overview
 from sightline.view.server.reader import Reader
@@ -93,7 +93,7 @@ class Service:
 
         def compute(cancel: Cancel) -> TileValues:
             step = 1 if at_once or not quick else sampling_step(matrix, rows, width, QUICK, 2)
-            cells = Cells(matrix, region, step)
+            cells = RegionCells(matrix, region, step)
             for piece in cells.todo():
                 cancel.check()
                 cells.take(piece)
