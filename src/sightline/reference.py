@@ -69,9 +69,8 @@ def attention(
         >>> bool(torch.allclose(stages.weights.sum(-1), torch.ones(1, 2, 5, dtype=torch.float64)))
         True
     """
-    query, key, value = query.double(), key.double(), value.double()
     group = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
+    query, key, value = query.double(), *(x.double().repeat_interleave(group, dim=1) for x in (key, value))
     b, h, n, m = shape = (*query.shape[:3], key.shape[2])
 
     scores = query @ key.transpose(-1, -2)

@@ -58,7 +58,7 @@ class Cells(NamedTuple):
     size: int
 
 
-class Region(NamedTuple):
+class PooledRegion(NamedTuple):
     """A region of the matrix, cut into cells.
 
     Attributes:
@@ -210,7 +210,7 @@ class Backend(Protocol):
                 [B,H,n]; received, [B,H,m].
         """
 
-    def pool(self, problem: Problem, lse: Tensor, region: Region) -> Tensor:
+    def pool(self, problem: Problem, lse: Tensor, region: PooledRegion) -> Tensor:
         """A picture of a region, [B,H,height,width], given the lse [B,H,N] (right for the region's rows).
 
         Cell (r, c) covers rows r·n//height to (r+1)·n//height and the columns alike. Mean and max run over

@@ -75,8 +75,7 @@ def attention(
         scale: what the scores are multiplied with. Default: 1/√D.
         softcap: bounds the scaled scores to ±softcap. Default: none.
         sinks: [H] logits, one per head. Default: none.
-        dropout: share of the weights that is zeroed, the others scaled by 1/(1 - dropout); drawn from
-            PyTorch's generator. Default: 0.
+        dropout: share of weights drawn (from PyTorch's generator) and zeroed, the others / (1 - dropout).
         return_matrix: whether to return the attention matrix as well: lazy, detached, without dropout.
 
     Returns:
@@ -85,9 +84,8 @@ def attention(
         masks align to the bottom right: the last query sees the last key.
 
     Raises:
-        ValueError: for shapes that do not fit, tensors on different devices, a scale or softcap that is no
-            finite number, a dropout outside [0, 1].
-        TypeError: for dtypes that differ or are not supported.
+        ValueError: for shapes that do not fit, tensors on different devices, an infinite scale or softcap, a
+            dropout outside [0, 1]. TypeError: for dtypes that differ or are not supported.
 
     Sources: Vaswani et al. 2017, "Attention is all you need"; Rabe & Staats 2021, "Self-attention does not
     need O(n²) memory"; Dao et al. 2022, "FlashAttention".

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sightline.backends import MatrixBlock, choose
-from sightline.backends.contract import Cells, Reduction, Region
+from sightline.backends.contract import Cells, PooledRegion, Reduction
 from sightline.backends.pairs import pair_logits
 from sightline.backends.schedule import Place, schedule
 from sightline.matrix.core import MatrixCore
@@ -150,6 +150,6 @@ class Blocks(MatrixCore):
         if row_slice.step != 1 or col_slice.step != 1:
             raise ValueError("pool: rows and cols are slices of step 1.")
         self._unchanged()
-        region = Region(row_slice, col_slice, height, width, cast(Reduction, reduce))
+        region = PooledRegion(row_slice, col_slice, height, width, cast(Reduction, reduce))
         backend = choose(self._problem, self._work("pool"))
         return self._squeeze(backend.pool(self._problem, self._lse_right_for(row_slice), region))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sightline.backends.contract import Cells, Region
+from sightline.backends.contract import Cells, PooledRegion
 from sightline.backends.native.cells import cell_rows
 from sightline.backends.picture import Grid, cell_of
 from sightline.backends.problem import Problem
@@ -19,7 +19,7 @@ _BAND = 1 << 21
 _FIELDS = {"max": ("cell_max",), "sum": ("cell_sum",), "mean": ("cell_sum", "cell_seen")}
 
 
-def pool(problem: Problem, lse: Tensor, region: Region) -> Tensor:
+def pool(problem: Problem, lse: Tensor, region: PooledRegion) -> Tensor:
     """Mean, max or sum of the weights of each cell, [B,H,height,width] float32."""
     b, h, n, m = problem.shape
     top, bottom, _ = region.rows.indices(n)

@@ -6,7 +6,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from torch import Tensor
 
-from sightline.backends.contract import ALL, Answer, Backend, Cells, Obstacle, Plan, Region, Request, Work
+from sightline.backends.contract import (
+    ALL,
+    Answer,
+    Backend,
+    Cells,
+    Obstacle,
+    Plan,
+    PooledRegion,
+    Request,
+    Work,
+)
 from sightline.backends.native import kernels, library
 from sightline.backends.native.cells import cell_rows
 from sightline.backends.native.named import named
@@ -93,7 +103,7 @@ class Native(Backend):
         """Rows with a step only where positions do not count."""
         return cell_rows(problem, lse, rows, cols, cells, fields)
 
-    def pool(self, problem: Problem, lse: Tensor, region: Region) -> Tensor:
+    def pool(self, problem: Problem, lse: Tensor, region: PooledRegion) -> Tensor:
         """From rows of cells."""
         return pool(problem, lse, region)
 

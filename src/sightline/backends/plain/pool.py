@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from sightline.backends.block import MatrixBlock
-from sightline.backends.contract import Region
+from sightline.backends.contract import PooledRegion
 from sightline.backends.picture import cell_of, max_along
 from sightline.backends.plain.readouts import run
 from sightline.backends.problem import Problem, compute_dtype
 
 
-def pool(problem: Problem, lse: Tensor, region: Region) -> Tensor:
+def pool(problem: Problem, lse: Tensor, region: PooledRegion) -> Tensor:
     """The picture of a region, [B,H,height,width]."""
     (picture,) = run(problem, lse, [Pool(problem, region)], region.rows, region.cols)
     tensor: Tensor = picture
@@ -30,7 +30,7 @@ class Pool:
     Mean and max run over visible cells; a wholly masked cell is NaN (0 for a sum).
     """
 
-    def __init__(self, problem: Problem, region: Region) -> None:
+    def __init__(self, problem: Problem, region: PooledRegion) -> None:
         b, h, n, m = problem.shape
         height, width, self.reduce = region.height, region.width, region.reduce
         self.top, bottom, _ = region.rows.indices(n)

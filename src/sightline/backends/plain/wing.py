@@ -6,7 +6,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from torch import Tensor
 
-from sightline.backends.contract import ALL, Answer, Backend, Cells, Obstacle, Plan, Region, Request, Work
+from sightline.backends.contract import (
+    ALL,
+    Answer,
+    Backend,
+    Cells,
+    Obstacle,
+    Plan,
+    PooledRegion,
+    Request,
+    Work,
+)
 from sightline.backends.plain.backward import backward
 from sightline.backends.plain.cells import cell_rows
 from sightline.backends.plain.forward import forward, row_lse
@@ -71,7 +81,7 @@ class Plain(Backend):
         """Rows with any step."""
         return cell_rows(problem, lse, rows, cols, cells, fields)
 
-    def pool(self, problem: Problem, lse: Tensor, region: Region) -> Tensor:
+    def pool(self, problem: Problem, lse: Tensor, region: PooledRegion) -> Tensor:
         """Sums in float64."""
         return pool(problem, lse, region)
 
