@@ -171,7 +171,7 @@ def _gradients(calls: Sequence[AttentionCall], batch: int) -> tuple[Tensor, ...]
 
 
 def _entry(matrix: AttentionMatrix, batch: int) -> AttentionMatrix:
-    return matrix[batch : batch + 1].cpu()  # type: ignore[no-any-return]
+    return matrix.select(batch=slice(batch, batch + 1)).cpu()
 
 
 def _given(tokens: Sequence[str] | Sequence[Sequence[str]] | None) -> list[tuple[Token, ...]]:

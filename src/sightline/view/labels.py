@@ -11,7 +11,6 @@ import torch
 from sightline.reading.tokens import text_numbers
 
 if TYPE_CHECKING:
-    from sightline.matrix import AttentionMatrix
     from sightline.reading.reading import Section
 
 #: Repeated tokens are looked for in texts up to this length: it takes passes in plain PyTorch.
@@ -50,7 +49,7 @@ def labels_of(section: Section, at: int, check: Callable[[], None] = lambda: Non
     step = max(1, _STEP // (n * m))
     for first in range(0, heads, step):
         check()
-        some: AttentionMatrix = matrix[:, first : first + step]
+        some = matrix.select(heads=slice(first, first + step))
         labels += [each.label for each in head_labels(some, tokens, unverified=True)]
         if tokens is not None:
             check()

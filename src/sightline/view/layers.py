@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -85,7 +85,7 @@ class TokenLayer:
 
     def readouts(self, topk: int) -> LayerReadouts:
         """Every readout in one pass."""
-        readouts: Any = self.matrix.readouts(
+        readouts = self.matrix.readouts(
             "received", "entropy", "distance", topk=min(topk, self.matrix.shape[3])
         )
         return LayerReadouts(
@@ -121,7 +121,5 @@ def by_token(section: Section) -> Units:
 
 
 def part(matrix: AttentionMatrix, heads: slice, rows: slice, cols: slice) -> Tensor:
-    """Dense weights [heads, rows, cols] of batch entry 0, float32, whatever indexing kept lazy."""
-    taken: Any = matrix[0:1, heads, rows, cols]
-    dense = taken if isinstance(taken, Tensor) else taken.dense()
-    return dense[0].float()
+    """Dense weights [heads, rows, cols] of batch entry 0, in float32."""
+    return matrix.select(batch=slice(0, 1), heads=heads).part(rows, cols)[0].float()

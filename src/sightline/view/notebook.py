@@ -100,7 +100,7 @@ def _matrix(matrix: AttentionMatrix) -> str:
 def _reading(matrix: AttentionMatrix) -> Reading:
     """A matrix [B,H,N,M] as a reading of its first batch entry; with N = M taken for self-attention."""
     _, _, n, m = matrix.shape
-    entry, queries, is_self = matrix[:1].cpu(), tokens_of_places(n), n == m
+    entry, queries, is_self = matrix.select(batch=slice(0, 1)).cpu(), tokens_of_places(n), n == m
     section = Section(
         "attention",
         queries,
@@ -154,7 +154,7 @@ def _frame(reading: Reading, what: str, more: str) -> str | None:
 def _row(name: str, matrix: AttentionMatrix, most: int) -> str:
     """Pictures of the first heads of a matrix [B,H,N,M], from sampled rows where all would take long."""
     _, heads, n, m = matrix.shape
-    matrix = matrix[:1, :most].detach().cpu()
+    matrix = matrix.select(slice(0, 1), slice(0, most)).detach().cpu()
     step = 1
     if work(matrix, slice(None), m) > AT_ONCE:
         step = min(n, sampling_step(matrix, slice(None), m, 4 * AT_ONCE, -(-n // _ROWS)))

@@ -40,7 +40,7 @@ def read_audio(path: Path) -> Recording:
     Raises:
         DataError: for a file that is missing, damaged, empty or holds samples that are not finite.
     """
-    import soundfile  # type: ignore[import-untyped]
+    import soundfile
 
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
@@ -79,6 +79,6 @@ def resampled(recording: Recording, rate: int) -> Tensor:
     """Its samples [n'] at another rate, by soxr in its default quality."""
     if recording.rate == rate:
         return recording.samples
-    import soxr  # type: ignore[import-untyped]
+    import soxr
 
     return torch.from_numpy(soxr.resample(recording.samples.numpy(), recording.rate, rate))

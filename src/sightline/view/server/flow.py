@@ -61,7 +61,7 @@ def _through(matrix: AttentionMatrix, vector: Tensor, transposed: bool, cancel: 
     total = torch.zeros(m if transposed else n, dtype=torch.float64)
     for head in range(heads):
         cancel.check()
-        one = matrix[:, head : head + 1]
+        one = matrix.select(heads=slice(head, head + 1))
         product = (one.T if transposed else one) @ given.expand(1, 1, -1, -1)
         total += product[0, 0, :, 0].double()
     return total / heads
