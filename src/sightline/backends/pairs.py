@@ -1,4 +1,7 @@
-"""Logits of single pairs: one key for each query, without the block around it."""
+"""Logits of single pairs: one key for each query, without the block around it.
+
+The stages are those of ``block.py``, read at single places instead of over a block.
+"""
 
 from __future__ import annotations
 
@@ -13,37 +16,48 @@ from sightline.backends.problem import Problem, compute_dtype
 
 def pair_logits(problem: Problem, rows: Tensor, keys: Tensor) -> Tensor:
     """The masked logit of one key per query: ``rows`` [n], ``keys`` [B,H,n] -> [B,H,n]."""
+    capped = cap(problem, _scores(problem, rows, keys) * problem.scale)
+    biased = _add_bias(problem, rows, keys, capped)
+    return biased.masked_fill(~_seen(problem, rows, keys), -math.inf)
+
+
+def _scores(problem: Problem, rows: Tensor, keys: Tensor) -> Tensor:
     b, h, n = keys.shape
+    _, groups, _, d = problem.key.shape
     dtype = compute_dtype(problem)
-    key_heads = keys.reshape(b, problem.key.shape[1], -1)[..., None].expand(-1, -1, -1, problem.key.shape[3])
-    chosen = problem.key.gather(2, key_heads).reshape(b, h, n, -1).to(dtype)
-    scaled = (problem.query[:, :, rows].to(dtype) * chosen).sum(-1) * problem.scale
-    biased = cap(problem, scaled)
-    entry = (
-        torch.arange(b, device=keys.device)[:, None, None],
-        torch.arange(h, device=keys.device)[:, None],
-        rows,
-        keys,
-    )
+    chosen = problem.key.gather(2, keys.reshape(b, groups, -1)[..., None].expand(-1, -1, -1, d))
+    return (problem.query[:, :, rows].to(dtype) * chosen.reshape(b, h, n, d).to(dtype)).sum(-1)
+
+
+def _add_bias(problem: Problem, rows: Tensor, keys: Tensor, capped: Tensor) -> Tensor:
+    biased, dtype = capped, capped.dtype
     if problem.bias is not None:
-        biased = biased + problem.bias.expand(problem.shape)[entry].to(dtype)
-    if problem.offset is not None:
-        step = keys - (rows + problem.offset[:, None, None])
-        if problem.slopes is not None:
-            biased = biased - problem.slopes.to(dtype)[..., None] * step.abs()
-        if problem.table is not None:
-            radius = problem.table.shape[1] // 2
-            table = problem.table.expand(h, -1).to(dtype)
-            biased = biased + table[entry[1], step.clamp(-radius, radius) + radius]
-    return biased.masked_fill(~_pairs_seen(problem, rows, keys, entry), -math.inf)
+        biased = biased + problem.bias.expand(problem.shape)[_places(rows, keys)].to(dtype)
+    if problem.offset is None:
+        return biased
+    step = keys - (rows + problem.offset[:, None, None])
+    if problem.slopes is not None:
+        biased = biased - problem.slopes.to(dtype)[..., None] * step.abs()
+    if problem.table is not None:
+        radius = problem.table.shape[1] // 2
+        _, head, _, _ = _places(rows, keys)
+        table = problem.table.expand(keys.shape[1], -1).to(dtype)
+        biased = biased + table[head, step.clamp(-radius, radius) + radius]
+    return biased
 
 
-def _pairs_seen(problem: Problem, rows: Tensor, keys: Tensor, entry: tuple[Tensor, ...]) -> Tensor:
+def _seen(problem: Problem, rows: Tensor, keys: Tensor) -> Tensor:
     seen = torch.ones_like(keys, dtype=torch.bool)
     if problem.ranges is not None:
         ranges = problem.ranges if problem.ranges.shape[2] == 1 else problem.ranges[:, :, rows]
-        inside = (keys[..., None] >= ranges[..., 0]) & (keys[..., None] < ranges[..., 1])
-        seen = seen & inside.any(-1)
+        seen = ((keys[..., None] >= ranges[..., 0]) & (keys[..., None] < ranges[..., 1])).any(-1)
     if problem.visible is not None:
-        seen = seen & problem.visible.expand(problem.shape)[entry]
+        seen = seen & problem.visible.expand(problem.shape)[_places(rows, keys)]
     return seen
+
+
+def _places(rows: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where the pairs stand in [B,H,N,M], as an index."""
+    b, h, _ = keys.shape
+    batch, head = (torch.arange(size, device=keys.device) for size in (b, h))
+    return batch[:, None, None], head[:, None], rows, keys
