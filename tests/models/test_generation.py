@@ -148,7 +148,7 @@ ERRORS = {
     "lengths": ({"lengths": [0]}, "lengths: must lie between 1 and N=2"),
     "batch": ({"lengths": [1, 1]}, "lengths: 2 numbers for a batch of B=1"),
     "tokens": ({"new_tokens": 0}, "new_tokens: must be 1 or more"),
-    "room": ({"new_tokens": 8}, r"new_tokens: 8 behind 2 .* model's 8 positions. Ask for 7 or fewer"),
+    "room": ({"new_tokens": 8}, r"new_tokens: 8 after 2 .* model's 8 positions. Ask for 7 or fewer"),
 }
 
 

@@ -290,12 +290,12 @@ ERRORS = {
     "frames": (lambda: speech(features=8)(torch.zeros(1, 9, 7)), "with F=8 features"),
     "segments": (
         lambda: encoder()(torch.zeros(1, 2, dtype=int), segments=torch.zeros(1, 2, dtype=int)),
-        "segments: this model knows none",
+        "segments: this model has none",
     ),
     "positions": (lambda: decoder(max_positions=4)(torch.zeros(1, 5, dtype=int)), "positions 0 to 4"),
     "start": (
         lambda: encoder_decoder(start=None).generate(torch.ones(1, 2, dtype=int)),
-        "start: the configuration names no",
+        "start: the configuration names no token",
     ),
 }
 

@@ -117,13 +117,19 @@ def _other_weights(folder):
 
 WRONG = {
     "no folder": (lambda f: os.rename(f, f.parent / "x"), "there is no such folder"),
-    "no config": (lambda f: os.unlink(f / "config.json"), "config.json is missing; this is no saved model"),
+    "no config": (
+        lambda f: os.unlink(f / "config.json"),
+        "config.json is missing; this is not a saved model",
+    ),
     "no weights": (
         lambda f: os.unlink(f / "model.safetensors"),
         "model.safetensors is missing; .* only in part",
     ),
-    "cut off": (lambda f: os.truncate(f / "model.safetensors", 900), "is truncated or no safetensors file"),
-    "cut config": (lambda f: os.truncate(f / "config.json", 40), "config.json: is no JSON"),
+    "cut off": (
+        lambda f: os.truncate(f / "model.safetensors", 900),
+        "is truncated or not a safetensors file",
+    ),
+    "cut config": (lambda f: os.truncate(f / "config.json", 40), "config.json: is not valid JSON"),
     "of transformers": (
         lambda f: (f / "config.json").write_text('{"model_type": "bert"}'),
         "use from_huggingface",
@@ -131,7 +137,7 @@ WRONG = {
     "newer": (lambda f: _edited(f, version=2), "has version 2, this one reads 1"),
     "edited": (lambda f: _edited(f, model="Encoder"), "come from different saves, or one was edited"),
     "two saves": (_other_weights, "come from different saves"),
-    "a pickle": (lambda f: torch.save({}, f / "model.safetensors"), "is truncated or no safetensors file"),
+    "a pickle": (lambda f: torch.save({}, f / "model.safetensors"), "is truncated or not a safetensors file"),
 }
 
 

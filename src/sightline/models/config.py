@@ -29,7 +29,7 @@ class TransformerConfig:
         hidden: width of the feed-forward layers. Default: 4·C.
         positions: "learned", "sinusoidal" ("sinusoidal-halves": sines before cosines, as in Marian),
             "rotary", "alibi", "relative" (T5's) or "none". Default: "learned".
-        window: how far a position sees. Default: everything.
+        window: how far a position sees. Default: without limit.
         activation, norm, norm_first, norm_eps, bias, dropout, attention_dropout: as for
             :class:`sightline.nn.TransformerBlock`; dropout is also that of the embedding.
 
@@ -85,11 +85,11 @@ class TransformerConfig:
     def from_dict(cls, given: dict[str, Any]) -> Self:
         """The opposite of :meth:`to_dict`.
 
-        Settings of other models may be named as long as they say nothing: models were once saved with the
+        Settings of other models are accepted while they have their defaults: models were once saved with the
         settings of all.
 
         Raises:
-            ValueError: for names that are not known, and settings of other models that say something.
+            ValueError: for unknown names, and settings of other models that differ from their defaults.
         """
         own = {field.name for field in fields(cls)}
         unknown = sorted(given.keys() - own - FORMER_FIELDS.keys())
@@ -116,7 +116,7 @@ class TransformerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig(TransformerConfig):
-    """Of a model that may end in one class for each input.
+    """The configuration of a model that may end in one class for each input.
 
     Args:
         classes: K, of a classification head.
@@ -137,15 +137,15 @@ class ClassifierConfig(TransformerConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig(TransformerConfig):
-    """Of a model that is given token ids.
+    """The configuration of a model that takes token ids.
 
     Args:
         vocabulary: V, how many token ids there are.
         max_positions: how many learned positions there are.
         embedding_norm: whether the embedding ends in a norm.
-        embedding_scale: whether token vectors are multiplied with √C.
+        embedding_scale: whether token vectors are multiplied by √C.
         tied: whether the token vectors also make the logits.
-        pad: the id that fills up rows; never generated. None for none.
+        pad: the padding id; never generated. None for none.
     """
 
     vocabulary: int = 0
@@ -174,7 +174,7 @@ class TextConfig(TransformerConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class WriterConfig(TextConfig):
-    """Of a model that writes.
+    """The configuration of a model that writes.
 
     Args:
         head_bias: whether logits of tokens have a bias.

@@ -11,11 +11,11 @@ _TINY = 1e-9
 
 
 class CopyHead(nn.Module):
-    """Mixes what the decoder would write itself with what it finds in the source.
+    """Mixes what the decoder would write by itself with tokens of the source.
 
     p = g · softmax(logits) + (1 − g) · Σⱼ wⱼ · onehot(sourceⱼ), where w = softmax(qkᵀ/√C) is one head of
-    cross-attention and the gate g = σ(linear(state, context)). So names and numbers that training never had
-    can be written all the same.
+    cross-attention and the gate g = σ(linear(state, context)). So names and numbers that never occurred
+    in training can still be written.
 
     Args:
         width: C, of the model.

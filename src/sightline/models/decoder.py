@@ -29,10 +29,10 @@ class DecoderConfig(WriterConfig):
         vocabulary: V, how many token ids there are; needed.
         max_positions: how many learned positions there are. Default: 512.
         embedding_norm: whether the embedding ends in a norm. Default: False.
-        embedding_scale: whether token vectors are multiplied with √C. Default: False.
+        embedding_scale: whether token vectors are multiplied by √C. Default: False.
         tied: whether the token vectors also make the logits. Default: True.
         head_bias: whether logits of tokens have a bias. Default: False.
-        pad: the id that fills up rows; never generated. Default: none.
+        pad: the padding id; never generated. Default: none.
         start: the id that a generated sequence begins with. Default: none.
         end: the id that ends it. Default: none.
 
@@ -49,6 +49,8 @@ class DecoderConfig(WriterConfig):
 
 class Decoder(Model):
     """Tokens that see those before them: embedding → blocks → logits of the next token.
+
+    Token ids [B,N] give logits [B,N,V].
 
     Args:
         config: the configuration; ``vocabulary`` is needed, ``end`` ends generated text.
@@ -119,7 +121,7 @@ class Decoder(Model):
         cache: DecoderCache | None = None,
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
-        """The hidden states [B,N,C] behind the logits; arguments as for the model itself."""
+        """The hidden states [B,N,C] that the logits are made from; arguments as for the model itself."""
         start = 0 if cache is None else cache.start
         states: Tensor = self.decoder(self.embedding(ids, start), mask=mask, cache=cache, lengths=lengths)
         return states

@@ -42,7 +42,7 @@ class TokenEmbedding(nn.Module):
         if ids.dim() != 2:
             raise ValueError(f"ids: expected [B,N], got shape {list(ids.shape)}.")
         if segments is not None and self.segments is None:
-            raise ValueError("segments: this model knows none; set segments in its configuration.")
+            raise ValueError("segments: this model has none; set segments in its configuration.")
         x = self.tokens(ids) * self.scale
         if self.segments is not None:
             x = x + (self.segments.weight[0] if segments is None else self.segments(segments))

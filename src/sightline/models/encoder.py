@@ -33,9 +33,9 @@ class EncoderConfig(TextConfig, ClassifierConfig):
         pooling: what classification looks at: the "first" position, or the "mean" of all. Default: "mean".
         pooler: whether a tanh layer comes before the classes, as in BERT. Default: False.
         embedding_norm: whether the embedding ends in a norm. Default: False.
-        embedding_scale: whether token vectors are multiplied with √C. Default: False.
+        embedding_scale: whether token vectors are multiplied by √C. Default: False.
         tied: whether the token vectors also make the logits of masked tokens. Default: True.
-        pad: the id that fills up rows. Default: none.
+        pad: the padding id. Default: none.
 
     Raises:
         ValueError: for an unknown choice, sizes below 1, a classification head without classes, or a ``pad``

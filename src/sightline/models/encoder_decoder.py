@@ -32,12 +32,12 @@ class EncoderDecoderConfig(WriterConfig):
         decoder_layers: blocks of the decoder. Default: as many as ``layers``.
         max_positions: how many learned positions there are. Default: 512.
         embedding_norm: whether the embeddings end in a norm. Default: False.
-        embedding_scale: whether token vectors are multiplied with √C. Default: False.
+        embedding_scale: whether token vectors are multiplied by √C. Default: False.
         tied: whether the token vectors also make the logits. Default: True.
         head_bias: whether logits of tokens have a bias. Default: False.
         copying: whether tokens of the source may be copied, see :class:`sightline.models.copying.CopyHead`;
-            what the model gives are then ln p. Default: False.
-        pad: the id that fills up rows; never generated. Default: none.
+            the model then gives ln p. Default: False.
+        pad: the padding id; never generated. Default: none.
         start: the id that a target begins with; needed to train and to generate.
         end: the id that ends it. Default: none.
 
@@ -56,7 +56,22 @@ class EncoderDecoderConfig(WriterConfig):
 
 
 class Matrices(NamedTuple):
-    """The attention matrices of an encoder-decoder, each a list with one for each block."""
+    """The attention matrices of an encoder-decoder, each a list with one for each block.
+
+    Attributes:
+        encoder: [B,H,M,M], each source token over the source.
+        decoder: [B,H,N,N], each target token over those before it.
+        cross_attention: [B,H,N,M], each target token over the source.
+
+    Example:
+        >>> import torch
+        >>> from sightline.models import EncoderDecoder, EncoderDecoderConfig
+        >>> model = EncoderDecoder(EncoderDecoderConfig(width=16, heads=2, layers=3, vocabulary=9))
+        >>> source, target = torch.randint(9, (1, 7)), torch.randint(9, (1, 5))
+        >>> _, matrices = model(source, target, return_matrices=True)
+        >>> len(matrices.encoder), matrices.decoder[0].shape
+        (3, torch.Size([1, 2, 5, 5]))
+    """
 
     encoder: list[AttentionMatrix]
     decoder: list[AttentionMatrix]
@@ -66,7 +81,8 @@ class Matrices(NamedTuple):
 class EncoderDecoder(Model):
     """A source is read, a target written: the decoder's tokens see those before them, and the whole source.
 
-    Source and target share their token vectors.
+    Source [B,M] and target [B,N] are token ids and share their vectors; the result is the logits [B,N,V] of
+    each next target token.
 
     Args:
         config: the configuration; ``vocabulary``, ``start`` and ``end`` are needed to generate.
@@ -162,7 +178,7 @@ class EncoderDecoder(Model):
         return logits
 
     def shifted(self, target: Tensor) -> Tensor:
-        """target [B,N] → what the decoder is given to learn it: ``start``, then all but the last token.
+        """target [B,N] → the decoder's input in training: ``start``, then all but the last token.
 
         Raises:
             ValueError: for a configuration without ``start``.
@@ -186,7 +202,7 @@ class EncoderDecoder(Model):
         Args:
             source: [B,M], padded on the right.
             source_lengths: [B], how many ids of the source count. Default: all.
-            prefix: [B,N], what the target begins with behind ``start``; not repeated in the result.
+            prefix: [B,N], what the target begins with after ``start``; not repeated in the result.
             **options: as for :func:`sightline.models.generation.generate`.
 
         Raises:
@@ -215,7 +231,7 @@ class EncoderDecoder(Model):
 
     def _start(self) -> int:
         if self.config.start is None:
-            raise ValueError("start: the configuration names no token that a target begins with.")
+            raise ValueError("start: the configuration names no token for a target to begin with.")
         return self.config.start
 
 

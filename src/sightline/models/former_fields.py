@@ -29,4 +29,4 @@ FORMER_FIELDS: dict[str, Any] = {
     "subsampling": 4,
     "convolution": None,
 }
-"""Settings that only some models have, each with the value that says nothing about the others."""
+"""Settings that only some models have, each with its default."""

@@ -8,10 +8,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
-from sightline.models import saving
 from sightline.models.config import TransformerConfig
 from sightline.models.published import FAMILIES, Weights, opened
-from sightline.models.saving import CheckpointError
+from sightline.models.saving import CONFIG, CheckpointError, fill, read, save
 
 
 class Model(nn.Module):
@@ -69,7 +68,7 @@ class Model(nn.Module):
         Raises:
             ValueError: for another kind of tokenizer; OSError where it cannot be written.
         """
-        saving.save(self, self.config.to_dict(), Path(folder), tokenizer, dtype)
+        save(self, self.config.to_dict(), Path(folder), tokenizer, dtype)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **changes: Any) -> Self:
@@ -86,15 +85,15 @@ class Model(nn.Module):
             ValueError: for changes that the model's configuration does not take.
         """
         path = Path(folder)
-        saved = saving.read(path)
+        saved = read(path)
         kind = cls._saved_kind(saved.model, path)
         try:
             before = kind.config_class.from_dict(saved.config)
         except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{path / saving.CONFIG}: {error}") from None
+            raise CheckpointError(f"{path / CONFIG}: {error}") from None
         config = kind.config_class.from_dict({**saved.config, **changes})
         model = kind(config)
-        saving.fill(model, saved.weights, path, new_head=not config.same_head(before))
+        fill(model, saved.weights, path, new_head=not config.same_head(before))
         return model.eval()
 
     @classmethod

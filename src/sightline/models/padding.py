@@ -1,4 +1,4 @@
-"""Padding on the right, told by lengths."""
+"""Padding on the right, described by lengths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def as_lengths(name: str, lengths: Tensor | Sequence[int] | None, device: torch.
     """[B] lengths as a tensor.
 
     Raises:
-        ValueError: for another shape, or numbers that are no integers.
+        ValueError: for another shape, or numbers that are not integers.
     """
     if lengths is None:
         return None

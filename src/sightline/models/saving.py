@@ -25,7 +25,7 @@ _FORMAT, _VERSION = "sightline.models", 1
 
 
 class CheckpointError(CommandError):
-    """The folder holds no model of Sightline, or only half of one.
+    """The folder holds no model saved by Sightline, or only half of one.
 
     Example:
         >>> from sightline.models import CheckpointError, from_pretrained
@@ -87,8 +87,8 @@ def read(folder: Path) -> Saved:
         raise CheckpointError(f"{folder}: there is no such folder.")
     described = _read_json(folder / CONFIG)
     if described.get("format") != _FORMAT:
-        hint = " It is one of Transformers: use from_huggingface." if "model_type" in described else ""
-        raise CheckpointError(f"{folder / CONFIG}: is no model of Sightline.{hint}")
+        hint = " It comes from Transformers: use from_huggingface." if "model_type" in described else ""
+        raise CheckpointError(f"{folder / CONFIG}: is not a model saved by Sightline.{hint}")
     if described.get("version") != _VERSION:
         raise CheckpointError(
             f"{folder / CONFIG}: has version {described.get('version')}, this one reads {_VERSION}."
@@ -103,7 +103,7 @@ def read(folder: Path) -> Saved:
 
 
 def fill(model: nn.Module, weights: dict[str, Tensor], folder: Path, new_head: bool) -> None:
-    """Puts the weights into a model, in their dtype; those of a head that is new stay as they are.
+    """Puts the weights into a model, in their dtype; a new head keeps its own.
 
     Raises:
         CheckpointError: for weights that do not fit the model.
@@ -224,18 +224,18 @@ def _read_weights(path: Path) -> tuple[str | None, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_FORMAT)
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: is truncated or no safetensors file ({error}).") from None
+        raise CheckpointError(f"{path}: is truncated or not a safetensors file ({error}).") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise CheckpointError(f"{path.parent}: {path.name} is missing; this is no saved model.")
+        raise CheckpointError(f"{path.parent}: {path.name} is missing; this is not a saved model.")
     try:
         described = json.loads(path.read_bytes())
     except ValueError as error:
-        raise CheckpointError(f"{path}: is no JSON ({error}).") from None
+        raise CheckpointError(f"{path}: is not valid JSON ({error}).") from None
     if not isinstance(described, dict):
-        raise CheckpointError(f"{path}: is no model of Sightline.")
+        raise CheckpointError(f"{path}: is not a model saved by Sightline.")
     return described

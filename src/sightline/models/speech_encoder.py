@@ -30,7 +30,7 @@ class SpeechEncoderConfig(ClassifierConfig):
     Args:
         features: F, of a frame: mel bins or cepstral coefficients. Default: 80.
         subsampling: frames for each position: 1, 2 or 4. Default: 4.
-        convolution: positions that a convolution behind each block spans
+        convolution: positions that a convolution after each block spans
             (:class:`sightline.nn.ConvolutionModule`); odd. Default: no convolutions.
         max_positions: how many learned positions there are. Default: 512.
         head: "ctc", "classification", or "none" for hidden states, which is the default.
@@ -112,7 +112,7 @@ class SpeechEncoder(Model):
         elif config.head == "classification":
             self.head = ClassificationHead(config)
         initialise(self)
-        # Behind it: they start with PyTorch's own, larger weights.
+        # After it: they start with PyTorch's own, larger weights.
         self.convolutions = nn.ModuleList()
         if config.convolution is not None:
             for _ in range(config.layers):
@@ -172,7 +172,7 @@ class SpeechEncoder(Model):
     def _subsampled(self, frames: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         x = frames
         for convolution, stride in zip(self.subsampling, self.strides, strict=True):
-            # Padding must be 0 to the convolution, as it is behind the end of a recording on its own.
+            # Padding must be 0 to the convolution, as it is past the end of a recording on its own.
             x = F.gelu(convolution(without_padding(x, lengths).transpose(1, 2))).transpose(1, 2)
             lengths = None if lengths is None else (lengths + stride - 1) // stride
         return x, lengths

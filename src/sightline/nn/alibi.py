@@ -14,9 +14,16 @@ from sightline.positions.align import Align
 
 
 def alibi_slopes(heads: int) -> Tensor:
-    """[H] float32: the slopes of the paper, ``2^(−8(h+1)/H)`` for H a power of two.
+    """The slopes of the paper, one for each head.
 
-    For another H, those of the next lower power of two and then every other one of twice that.
+    ``slope_h = 2^(−8(h+1)/H)`` for H a power of two; for another H those of the next lower power of two,
+    and then every other one of twice that.
+
+    Args:
+        heads: H.
+
+    Returns:
+        [H] float32.
 
     Raises:
         ValueError: for fewer than one head.
@@ -37,7 +44,10 @@ def alibi_slopes(heads: int) -> Tensor:
 
 
 class Alibi(Fixed):
-    """Gives the bias ``−slope_h · |i + offset − j|`` with the paper's slopes, float32 or better.
+    """ALiBi: a bias that weighs keys by their distance, with the paper's slope for each head.
+
+    Calling it gives ``−slope_h · |i + offset − j|`` for query i and key j, a :class:`sightline.Bias` that is
+    never expanded to [B,H,N,M]. The slopes, :func:`alibi_slopes`, are [H], float32 or better.
 
     Args:
         heads: H.
@@ -65,5 +75,5 @@ class Alibi(Fixed):
         return alibi_slopes(self.heads).double()
 
     def forward(self, align: Align = "bottom-right") -> Bias:
-        """The bias; ``align`` says where query 0 stands, as in :func:`sightline.causal`."""
+        """The bias; ``align`` says where query 0 stands, as for :func:`sightline.causal`."""
         return alibi_bias(self.slopes, align)

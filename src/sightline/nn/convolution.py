@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 
 class ConvolutionModule(nn.Module):
-    """Adds what a convolution over time hears: ``x + dropout(W₂ silu(norm(d ∗ glu(W₁ norm(x)))))``.
+    """The Conformer's convolution module: mixes positions that lie close together, each channel by itself.
 
-    d is a filter of its own for each channel (depthwise). The norm behind it is a layer norm, not the paper's
-    batch norm, so that a recording's output doesn't depend on its batch.
+    ``output = x + dropout(W₂ · silu(norm(d ∗ glu(W₁ · norm(x)))))`` for x [B,N,C]; d is a filter of its own
+    for each channel (depthwise). The norm after it is a layer norm, not the paper's batch norm, so that a
+    recording's output doesn't depend on the rest of its batch.
 
     Args:
         width: C.

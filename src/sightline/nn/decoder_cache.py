@@ -12,9 +12,15 @@ from sightline.nn.kv_cache import KVCache
 class DecoderCache:
     """For each block the keys and values of its self-attention, and of the memory that it looks at.
 
+    Both are lists with a :class:`KVCache` for each block: ``self_attention`` grows with each step,
+    ``cross_attention`` is filled once.
+
     Args:
         layers: how many blocks.
-        capacity: tokens at most; see :class:`KVCache`. Default: grows.
+        capacity: the most tokens; see :class:`KVCache`. Default: grows.
+
+    Raises:
+        ValueError: if ``capacity`` is below 1.
 
     Example:
         >>> import torch
@@ -48,8 +54,8 @@ class DecoderCache:
 
         Args:
             indices: [B'] integers from 0 to B - 1.
-            memory: whether the memory's keys change places too. Leave it out where entries change places only
-                with others of the same memory, as the beams of one sequence do.
+            memory: whether the memory's keys change places too. Give False where entries change places
+                only with others of the same memory, as the beams of one sequence do. Default: True.
         """
         for cache in self.self_attention:
             cache.reorder(indices)

@@ -23,14 +23,16 @@ _GATED = ("swiglu", "geglu")
 
 
 class FeedForward(nn.Module):
-    """Two projections with an activation between: ``act(x·W₁) · W₂``, each position by itself.
+    """Two projections with an activation between them, each position by itself.
 
-    With "swiglu" or "geglu" a gate multiplies: ``(act(x·Wg) ⊙ x·W₁) · W₂``.
+    ``output = act(x·W₁) · W₂`` for x [..., C]; with "swiglu" or "geglu" a gate multiplies:
+    ``output = (act(x·Wg) ⊙ x·W₁) · W₂``.
 
     Args:
         width: C.
         hidden: the width in between. Default: 4·C.
-        activation: "gelu" (exact), "gelu_tanh" (GPT-2's), "relu", "silu", "swiglu" or "geglu".
+        activation: "gelu" (exact), "gelu_tanh" (GPT-2's), "relu", "silu", "swiglu" or "geglu". Default:
+            "gelu".
         bias: whether the projections add a bias. Default: True.
 
     Raises:

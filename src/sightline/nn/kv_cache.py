@@ -18,19 +18,19 @@ class KVCache:
     After steps of n₁, n₂, … tokens, ``key[b,g,j]`` is the j-th key that entry b was given, and likewise the
     value; M = Σ nᵢ. Rows of one head lie next to each other in memory, as decoding reads them.
 
-    Without ``capacity`` the room doubles when it is full: M appended rows cost at most 2·M copied ones,
-    however many steps they came in. With it the room is taken once and nothing is ever copied.
+    Without ``capacity`` the buffer doubles when it is full: M appended rows cost at most 2·M copied ones,
+    however many steps they came in. With it the buffer is allocated once and nothing is ever copied.
 
-    What :meth:`append` returned stays as it was while more is appended: the new rows lie behind it, or in a
-    larger room of their own. Only :meth:`truncate` followed by :meth:`append` overwrites rows that were
+    What :meth:`append` returned stays as it was while more is appended: the new rows lie after it, or in a
+    larger buffer of their own. Only :meth:`truncate` followed by :meth:`append` overwrites rows that were
     handed out; an :class:`AttentionMatrix` that was made from them then refuses to compute.
 
     In a ragged batch entries grow by different lengths (see :meth:`append`). Each entry's rows begin at 0;
-    the rows behind its own length are padding, to be hidden with ``sightline.lengths(cache.lengths)`` or with
+    the rows past its own length are padding, to be hidden with ``sightline.lengths(cache.lengths)`` or with
     a causal mask aligned to the lengths before the step.
 
     Args:
-        capacity: M at most, in tokens; the memory is taken at the first append. Default: grows.
+        capacity: the most tokens M; allocated at the first append. Default: grows.
 
     Raises:
         ValueError: if ``capacity`` is below 1.

@@ -12,20 +12,20 @@ from sightline.matrix.like_tensor import LikeTensor
 
 
 class MeanOverHeads(LikeTensor):
-    """``1/H · Σ_h A[b,h,i,j]``: [B,N,M], or [N,M] of one batch entry, computed when asked for.
+    """The attention weights averaged over heads, computed when they are asked for.
 
-    Parts are dense tensors, a batch entry stays lazy, products need no weights; where a tensor is expected,
-    a small one turns into it. Entropy and other readouts of single heads are those of ``matrix``:
-    averaging first would change them.
+    ``mean[b,i,j] = 1/H · Σ_h A[b,h,i,j]``: [B,N,M], or [N,M] of one batch entry. Parts are dense tensors, a
+    batch entry stays lazy, products need no weights; where a tensor is expected, a small one turns into it.
+    Entropy and other readouts of single heads are those of ``matrix``: averaging first would change them.
 
     ``torch.equal``, ``torch.allclose`` and ``<`` compare as with a tensor; ``==`` stays the identity, as with
     the matrix.
 
     Args:
-        matrix: [B,H,N,M] or [H,N,M].
+        matrix: AttentionMatrix [B,H,N,M] or [H,N,M].
 
     Raises:
-        ValueError: for a matrix of a single head without its axis.
+        ValueError: for a matrix without an axis of heads.
 
     Example:
         >>> import sightline, torch

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal, overload
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.call.attention import attention
-from sightline.common.check import is_eager
-from sightline.masks import Mask, as_mask, causal, ranges
 from sightline.matrix import AttentionMatrix
 from sightline.nn.mean_over_heads import MeanOverHeads
+from sightline.nn.torch_masks import torch_masks
 
 
 class MultiheadAttention(nn.MultiheadAttention):
     """Drop-in for ``torch.nn.MultiheadAttention``: same arguments, ``state_dict`` and results, no N×M.
 
+    ``context = softmax(mask(q·kᵀ/√D + bias)) · v`` per head, with projections as in :class:`CrossAttention`.
     ``need_weights=True`` costs nothing: what comes back is a lazy :class:`MeanOverHeads` [B,N,M], or with
     ``average_attn_weights=False`` an :class:`AttentionMatrix` [B,H,N,M]. Both pass for tensors, and gradients
     flow through them, as in PyTorch; ``.detach()`` makes readouts quick while training.
@@ -35,6 +37,9 @@ class MultiheadAttention(nn.MultiheadAttention):
         batch_first: whether tensors are [B,N,C] or [N,B,C]. Default: False.
         device, dtype: of the parameters.
 
+    Raises:
+        ValueError: in the forward, for shapes that do not fit; TypeError for masks of another dtype.
+
     Source: Vaswani et al. 2017, "Attention is all you need".
 
     Example:
@@ -47,7 +52,61 @@ class MultiheadAttention(nn.MultiheadAttention):
         (torch.Size([1, 5, 32]), torch.Size([1, 5, 5]), torch.Size([5]))
     """
 
-    def forward(  # type: ignore[override]
+    @overload  # type: ignore[override]
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: Literal[True] = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: Literal[True] = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, MeanOverHeads]: ...
+
+    @overload
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: Literal[True] = True,
+        attn_mask: Tensor | None = None,
+        *,
+        average_attn_weights: Literal[False],
+        is_causal: bool = False,
+    ) -> tuple[Tensor, AttentionMatrix]: ...
+
+    @overload
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        *,
+        need_weights: Literal[False],
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, None]: ...
+
+    @overload
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, MeanOverHeads | AttentionMatrix | None]: ...
+
+    def forward(
         self,
         query: Tensor,
         key: Tensor,
@@ -58,7 +117,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, MeanOverHeads | AttentionMatrix | None]:
-        """As in PyTorch.
+        """Attention as in PyTorch, with lazy weights.
 
         Args:
             query: [N,B,C], [B,N,C] with ``batch_first``, or [N,C].
@@ -84,18 +143,20 @@ class MultiheadAttention(nn.MultiheadAttention):
         q, k, v = self._project(query, key, value, same)  # [B,H,N,D]
         k, v, added = self._with_added_keys(k, v)
         shape = (*q.shape[:3], k.shape[2])
-        mask, bias = self._masks(key_padding_mask, attn_mask, is_causal, shape, added)
+        mask, bias = torch_masks(key_padding_mask, attn_mask, is_causal, shape, added)
         dropout = self.dropout if self.training else 0.0
         if not need_weights:
-            return self._joined_heads(
-                attention(q, k, v, mask=mask, bias=bias, dropout=dropout), batched
-            ), None
+            context = attention(q, k, v, mask=mask, bias=bias, dropout=dropout)
+            return self._joined_heads(context, batched), None
         context, matrix = attention(q, k, v, mask=mask, bias=bias, dropout=dropout, return_matrix=True)
         if context.requires_grad:
             matrix = AttentionMatrix(q, k, v, mask=mask, bias=bias, detach=False)
-        whole = matrix if batched else matrix[0]
-        weights = MeanOverHeads(whole) if average_attn_weights else whole
+        by_head: AttentionMatrix = matrix if batched else matrix[0]
+        weights = MeanOverHeads(by_head) if average_attn_weights else by_head
         return self._joined_heads(context, batched), weights
+
+    if TYPE_CHECKING:  # nn.Module's own call takes and returns Any
+        __call__ = forward
 
     def _joined_heads(self, context: Tensor, batched: bool) -> Tensor:
         """[B,H,N,D] → the output, in the query's layout."""
@@ -130,7 +191,7 @@ class MultiheadAttention(nn.MultiheadAttention):
                 )
         bias = self.in_proj_bias
         if self._qkv_same_embed_dim and all(same):
-            found = F.linear(query, self.in_proj_weight, bias).chunk(3, dim=-1)
+            projected = F.linear(query, self.in_proj_weight, bias).chunk(3, dim=-1)
         else:
             weights = (
                 self.in_proj_weight.chunk(3)
@@ -138,8 +199,8 @@ class MultiheadAttention(nn.MultiheadAttention):
                 else (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
             )
             biases = (None, None, None) if bias is None else bias.chunk(3)
-            found = tuple(map(F.linear, (query, key, value), weights, biases))
-        q, k, v = (t.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for t in found)
+            projected = tuple(map(F.linear, (query, key, value), weights, biases))
+        q, k, v = (t.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for t in projected)
         return q, k, v
 
     def _with_added_keys(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -156,59 +217,3 @@ class MultiheadAttention(nn.MultiheadAttention):
         """One row [1,1,C] more for every batch entry."""
         b, h, _, d = rows.shape
         return torch.cat((rows, row.view(1, h, 1, d).expand(b, h, 1, d).to(rows.dtype)), dim=2)
-
-    def _masks(
-        self,
-        key_padding_mask: Tensor | None,
-        attn_mask: Tensor | None,
-        is_causal: bool,
-        shape: tuple[int, int, int, int],
-        added: int,
-    ) -> tuple[Mask | None, Tensor | None]:
-        """What may be looked at, and what is added to the scores."""
-        b, h, n, m = shape
-        keys = m - added
-        mask: Mask | None = None
-        bias: Tensor | None = None
-        given: list[Tensor] = []
-        if is_causal:
-            mask = causal("top-left")
-            mask = mask | ranges(keys, m) if added else mask
-        elif attn_mask is not None:
-            given.append(
-                _fitted(
-                    "attn_mask", attn_mask, {(n, keys): (1, 1, n, keys), (b * h, n, keys): (b, h, n, keys)}
-                )
-            )
-        if key_padding_mask is not None:
-            given.append(
-                _fitted(
-                    "key_padding_mask",
-                    key_padding_mask,
-                    {(b, keys): (b, 1, 1, keys), (keys,): (1, 1, 1, keys)},
-                )
-            )
-        for hidden in given:
-            if hidden.dtype == torch.bool:
-                seen = as_mask(F.pad(~hidden, (0, added), value=True))
-                mask = seen if mask is None else mask & seen
-            else:
-                term = F.pad(hidden, (0, added))
-                bias = term if bias is None else bias + term
-        return mask, bias
-
-
-def _fitted(name: str, mask: Tensor, shapes: dict[tuple[int, ...], tuple[int, ...]]) -> Tensor:
-    """The mask as [B|1,H|1,N|1,M]; bool, True = hidden, where it hides and does nothing else."""
-    if tuple(mask.shape) not in shapes:
-        wanted = " or ".join(str(list(shape)) for shape in shapes)
-        raise ValueError(f"{name}: shape {list(mask.shape)} does not fit; expected {wanted}.")
-    full = mask.reshape(shapes[tuple(mask.shape)])
-    if full.dtype == torch.bool:
-        return full
-    if not full.is_floating_point():
-        raise TypeError(f"{name}: expected bool (True = may not look) or a floating dtype, got {mask.dtype}.")
-    hides = full == -torch.inf
-    if is_eager(full) and not full.requires_grad and bool((hides | (full == 0)).all()):
-        return hides  # keys that are hidden are skipped, keys with -inf added are not
-    return full

@@ -10,7 +10,7 @@ Norm = Literal["layer", "rms"]
 
 
 def make_norm(norm: Norm, width: int, eps: float) -> nn.Module:
-    """The layer norm or RMS norm of that width.
+    """A layer norm or RMS norm of the given width.
 
     Raises:
         ValueError: for an unknown norm.

@@ -10,7 +10,16 @@ from sightline.nn.fixed import Fixed, rows_at
 
 
 def sinusoidal(length: int, width: int) -> Tensor:
-    """[N,C] float32: ``sin(p · 10000^(−2f/C))`` at feature 2f, the cosine at 2f + 1.
+    """The sinusoids of the paper, one row for each position.
+
+    ``sin(p · 10000^(−2f/C))`` for position p at feature 2f, the cosine of the same angle at 2f + 1.
+
+    Args:
+        length: N, how many positions.
+        width: C; even.
+
+    Returns:
+        [N,C] float32.
 
     Raises:
         ValueError: for an odd or non-positive width.
@@ -27,7 +36,10 @@ def sinusoidal(length: int, width: int) -> Tensor:
 
 
 class SinusoidalPositions(Fixed):
-    """Adds :func:`sinusoidal` to its input, at any position; nothing is trained.
+    """Adds the paper's sinusoids to its input, at any position; nothing is trained.
+
+    ``x[b,i,2f] + sin(p · 10000^(−2f/C))`` with ``p = offset + i`` for x [B,N,C], and the cosine of the same
+    angle at 2f + 1; see :func:`sinusoidal`.
 
     Args:
         width: C; even.
@@ -63,7 +75,9 @@ class SinusoidalPositions(Fixed):
 
 
 class LearnedPositions(nn.Module):
-    """One trained vector per position: ``x[b,i] + weight[offset + i]``, initialised N(0, 0.02²).
+    """Adds one trained vector per position to its input.
+
+    ``x[b,i] + weight[offset + i]`` for x [B,N,C]; the weight is initialised N(0, 0.02²).
 
     Args:
         length: how many positions there are.

@@ -1,4 +1,4 @@
-"""Batches whose entries have different lengths in the cache: what is refused, and what is hidden."""
+"""Batches whose entries have different lengths in the cache: what is refused and what is hidden."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_aligned(
     n: int,
     counts: Tensor | Sequence[int] | None,
 ) -> None:
-    """Refuses masks and biases that take query 0 to stand at M − N when some entry's stands elsewhere.
+    """Refuses masks and biases that place query 0 at M − N when it stands elsewhere in some entry.
 
     Args:
         mask, bias: what the caller gave.
@@ -47,7 +47,7 @@ def check_aligned(
 
 
 def hide_padding(mask: Mask | Tensor | None, cache: KVCache) -> Mask | Tensor | None:
-    """The mask without the rows behind an entry's own length."""
+    """The mask without the rows past each entry's own length."""
     if not cache.ragged:
         return mask
     own = lengths(cache.lengths)

@@ -12,21 +12,23 @@ from sightline.positions.align import Align
 
 
 class RelativePositions(nn.Module):
-    """Gives the bias ``weight[bucket(j − i − offset), h]``.
+    """T5's relative positions: a bias with one trained number for each head and bucket of distances.
 
-    Short distances have a bucket each, longer ones share buckets that widen logarithmically, and from
-    ``max_distance`` on the last bucket serves all. So the bias is a table of 2·max_distance + 1 numbers per
-    head, which the kernels read by distance: memory stays linear. One module usually serves all layers.
+    Calling it gives ``weight[bucket(j − i − offset), h]`` for query i and key j. Short distances have a
+    bucket each, longer ones share buckets that widen logarithmically, and from ``max_distance`` on the last
+    bucket serves all. So the bias is a table [H, 2·max_distance + 1], which the kernels read by distance:
+    memory stays linear. One module usually serves all layers.
 
     Args:
         heads: H.
         buckets: how many. Default: 32.
-        max_distance: from where on distances are no longer told apart. Default: 128.
+        max_distance: the distance from which on all share one bucket. Default: 128.
         bidirectional: whether keys ahead have buckets of their own (half of them), as encoders need, or share
             that of distance 0, as in decoders, where a mask hides them. Default: True.
 
     Raises:
-        ValueError: for sizes that leave nothing to share.
+        ValueError: for fewer than one head, a number of buckets that does not divide between the sides, or a
+            ``max_distance`` that leaves no distances to share.
 
     Source: Raffel et al. 2020, "Exploring the limits of transfer learning" (T5).
 
@@ -58,7 +60,7 @@ class RelativePositions(nn.Module):
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, align: Align = "bottom-right") -> Bias:
-        """The bias; ``align`` says where query 0 stands, as in :func:`sightline.causal`."""
+        """The bias; ``align`` says where query 0 stands, as for :func:`sightline.causal`."""
         reach = self.max_distance
         distances = torch.arange(-reach, reach + 1, device=self.weight.device)  # key minus query
         return relative(self.weight[self.bucket(distances)].T, align)

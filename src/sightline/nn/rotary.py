@@ -12,7 +12,8 @@ class Rotary(Fixed):
     """Turns each pair of features by its position's angle, so that scores depend on distances only.
 
     ``(x₁, x₂) → (x₁ cos a − x₂ sin a, x₁ sin a + x₂ cos a)`` with ``a = p / scaling · theta^(−2f/D)`` for
-    position p and pair f. The angles are float32 or better whatever the model is cast to.
+    position p and pair f of queries or keys [B,H,N,D]. The angles are float32 or better whatever the model is
+    cast to.
 
     Args:
         width: D, the width of a head; even.
@@ -53,7 +54,11 @@ class Rotary(Fixed):
         return self.theta**-powers / self.scaling
 
     def forward(self, x: Tensor, offset: int | Tensor = 0) -> Tensor:
-        """Turns x [B,H,N,D]; row i stands at position offset + i, offset a number or [B] integers."""
+        """Turns x [B,H,N,D]; row i stands at position offset + i, offset a number or [B] integers.
+
+        Raises:
+            ValueError: for another D than ``width``.
+        """
         if x.shape[-1] != self.width:
             raise ValueError(f"x: D={x.shape[-1]} (axis 3) differs from the rotary width {self.width}.")
         positions = rows_at(offset, x.shape[2], x.device)

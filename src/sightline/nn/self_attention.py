@@ -98,7 +98,7 @@ class SelfAttention(Projections):
             x: [B,N,C].
             mask, bias: as in :func:`sightline.attention`.
             cache: keys and values of the steps before. Its entries may have different lengths: each goes on
-                at its own position, and what lies behind its own length is hidden.
+                at its own position, and what lies past its own length is hidden.
             lengths: with a cache, how many rows of each entry count, the others being padding on the right:
                 [B] integers. Their outputs mean nothing. Default: all.
             return_matrix: whether to return the :class:`AttentionMatrix` as well.

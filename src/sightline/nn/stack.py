@@ -14,7 +14,7 @@ from sightline.nn.transformer_block import BlockOptions, TransformerBlock
 
 
 class Stack(nn.Module):
-    """Blocks, what biases them all, and the norm behind pre-norm blocks.
+    """Blocks, what biases them all, and the norm that follows pre-norm blocks.
 
     Raises:
         ValueError: for a window below 1, and as :class:`TransformerBlock`.
@@ -33,7 +33,7 @@ class Stack(nn.Module):
     ) -> None:
         super().__init__()
         if window is not None and window < 1:
-            raise ValueError(f"window: must be 1 or more keys, got {window}. None shows all.")
+            raise ValueError(f"window: must be 1 or more keys, got {window}. None shows everything.")
         self.window, self.positions = window, positions
         self.blocks = nn.ModuleList(
             TransformerBlock(width, heads, cross_attention=cross_attention, **block) for _ in range(layers)
@@ -46,5 +46,5 @@ class Stack(nn.Module):
 
 
 def both(mask: Mask, other: Mask | Tensor | None) -> Mask:
-    """What both masks let be seen."""
+    """What both masks allow."""
     return mask if other is None else mask & as_mask(other)

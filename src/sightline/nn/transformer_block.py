@@ -23,7 +23,14 @@ _Block = tuple[Tensor, AttentionMatrix | None, AttentionMatrix | None]
 
 
 class BlockOptions(TypedDict, total=False):
-    """What :class:`TransformerBlock` takes by keyword; stacks pass it on."""
+    """What :class:`TransformerBlock` takes by keyword; stacks pass it on to their blocks.
+
+    Example:
+        >>> from sightline.nn import BlockOptions, TransformerBlock
+        >>> options = BlockOptions(norm="rms", activation="swiglu", bias=False)
+        >>> TransformerBlock(32, heads=4, **options).norm_first
+        True
+    """
 
     kv_heads: int | None
     hidden: int | None
@@ -39,7 +46,19 @@ class BlockOptions(TypedDict, total=False):
 
 
 class BlockMatrices(NamedTuple):
-    """The attention matrices of one block; the second is ``None`` where it has no cross-attention."""
+    """The attention matrices of one block; the second is ``None`` where it has no cross-attention.
+
+    Attributes:
+        self_attention: [B,H,N,N], or [B,H,N,M] with a cache.
+        cross_attention: [B,H,N,M] over the memory.
+
+    Example:
+        >>> import torch
+        >>> from sightline.nn import TransformerBlock
+        >>> _, matrices = TransformerBlock(16, heads=2)(torch.randn(1, 5, 16), return_matrix=True)
+        >>> matrices.self_attention.shape, matrices.cross_attention
+        (torch.Size([1, 2, 5, 5]), None)
+    """
 
     self_attention: AttentionMatrix
     cross_attention: AttentionMatrix | None

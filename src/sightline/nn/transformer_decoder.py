@@ -17,7 +17,19 @@ from sightline.nn.transformer_block import BlockMatrices, BlockOptions
 
 
 class DecoderMatrices(NamedTuple):
-    """The attention matrices of a decoder, one for each block; without cross-attention an empty list."""
+    """The attention matrices of a decoder, one for each block.
+
+    Attributes:
+        self_attention: [B,H,N,N], or [B,H,N,M] with a cache.
+        cross_attention: [B,H,N,M] over the memory; an empty list where there is none.
+
+    Example:
+        >>> import torch
+        >>> from sightline.nn import TransformerDecoder
+        >>> _, matrices = TransformerDecoder(3, 16, heads=2)(torch.randn(1, 5, 16), return_matrices=True)
+        >>> len(matrices.self_attention), matrices.cross_attention
+        (3, [])
+    """
 
     self_attention: list[AttentionMatrix]
     cross_attention: list[AttentionMatrix]
@@ -31,6 +43,9 @@ class DecoderMatrices(NamedTuple):
 
 class TransformerDecoder(Stack):
     """Blocks in which each position sees itself and those before it, and a memory if there is one.
+
+    Takes x [B,N,C] and a memory [B,M,Cm], gives [B,N,C], and with ``return_matrices=True`` also the
+    :class:`DecoderMatrices`. A final norm follows pre-norm blocks.
 
     Args:
         layers: how many blocks.

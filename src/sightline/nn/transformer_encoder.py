@@ -18,6 +18,8 @@ from sightline.nn.transformer_block import BlockOptions
 class TransformerEncoder(Stack):
     """Blocks in which every position sees every other one, with a final norm where they are pre-norm.
 
+    Takes and gives [B,N,C], and with ``return_matrices=True`` also a matrix [B,H,N,N] of each block.
+
     Args:
         layers: how many blocks.
         width: C.
@@ -68,7 +70,7 @@ class TransformerEncoder(Stack):
             x: [B,N,C].
             mask: what may be looked at besides the window. Default: everything.
             return_matrices: whether to return the attention matrices as well.
-            behind: a layer for each block, which takes what the block gives. Default: none.
+            behind: a layer for each block, applied to the block's output. Default: none.
         """
         if self.window is not None:
             mask = both(window(self.window, self.window), mask)

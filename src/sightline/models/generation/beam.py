@@ -10,7 +10,7 @@ from sightline.models.generation.result import Generated
 
 
 class FinishedTexts:
-    """The best ended texts of one entry.
+    """The best finished texts of one entry.
 
     Args:
         wanted: how many are kept.
@@ -22,13 +22,13 @@ class FinishedTexts:
         self.texts: list[tuple[float, list[int]]] = []
 
     def add(self, score: float, text: list[int]) -> None:
-        """One more; the worst goes where there are too many."""
+        """Adds one; the worst is dropped where there are too many."""
         self.texts.append((score / len(text) ** self._penalty, text))
         self.texts.sort(key=lambda one: -one[0])
         del self.texts[self._wanted :]
 
     def settled(self, best: float, length: int, longest: int) -> bool:
-        """Whether no text of the best running score, which only falls, can still come in."""
+        """Whether no unfinished text can still come in: the best score among them only falls."""
         if len(self.texts) < self._wanted:
             return False
         at = longest if self._penalty > 0 else length

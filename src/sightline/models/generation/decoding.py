@@ -1,4 +1,4 @@
-"""A model in the middle of writing: what it has read, and what it keeps of it."""
+"""A model while it writes: what it has read, and what it keeps of that."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Writer(Protocol):
 
 
 def worth_leaving(going: int, entries: int) -> bool:
-    """Whether the entries that are over should leave the batch: that copies what is kept of the others."""
+    """Whether finished entries should leave the batch, which copies what is kept of the others."""
     return going <= _WORTH * entries
 
 
 class Decoding:
-    """A decoder that is given tokens and says what it makes of the next one.
+    """A decoder that takes tokens and gives the log-probabilities of the next one.
 
     Args:
         model: the model.
@@ -85,7 +85,7 @@ class Decoding:
         self.reorder(torch.arange(batch).repeat_interleave(times))
 
     def reorder(self, indices: Tensor, *, memory: bool = True) -> None:
-        """Entry i becomes what entry ``indices[i]`` was; those that are not named leave the batch.
+        """Entry i becomes what entry ``indices[i]`` was; those not named leave the batch.
 
         Args:
             indices: [B'] integers.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class NextToken:
-    """The likeliest, or drawn: with a temperature, among the likeliest only.
+    """The likeliest token, or one that is drawn: with a temperature, and among the likeliest only.
 
     Raises:
         ValueError: for numbers out of range, or a top_k or top_p without a temperature.

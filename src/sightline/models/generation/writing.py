@@ -45,13 +45,13 @@ def generate(
     end: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Generated:
-    """Goes on writing after ``ids``, with a cache, without gradients and without dropout.
+    """Continues ``ids``, with a cache, without gradients and without dropout.
 
     Args:
         decoding: the model, at its beginning.
-        ids: [B,N], what is there already, padded on the right.
+        ids: [B,N], the beginning, padded on the right.
         lengths: [B], from 1 to N: how much of it counts. Default: all.
-        new_tokens: how many tokens to write at most. Default: 32.
+        new_tokens: the most tokens to write. Default: 32.
         temperature: 0 takes the likeliest token, above 0 draws from softmax(logits / temperature).
             Default: 0.
         top_k: draw among the k likeliest only.
@@ -101,7 +101,7 @@ def _check(decoding: Decoding, ids: Tensor, lengths: Tensor | None, new_tokens: 
     room = decoding.model.config.room
     if room is not None and longest + new_tokens - 1 > room:
         raise ValueError(
-            f"new_tokens: {new_tokens} behind {longest} that are there go beyond the model's {room} "
+            f"new_tokens: {new_tokens} after {longest} given ones go beyond the model's {room} "
             f"positions. Ask for {max(0, room - longest + 1)} or fewer."
         )
 

@@ -1,6 +1,6 @@
 """BART and Marian: post-norm encoder-decoders that share their token vectors.
 
-BART has learned positions, of which the first two stand for nothing, and a norm behind the embedding; Marian
+BART has learned positions, of which the first two are unused, and a norm after the embedding; Marian
 has sinusoidal ones, all sines before all cosines, and none.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sightline.models.published.family import Family
 from sightline.models.published.settings import activation, refuse, token
 from sightline.models.published.weights import Weights
 
@@ -30,7 +31,7 @@ _SELF_ATTENTION = _attention("self_attention", "self_attn")
 _CROSS_ATTENTION = _attention("cross_attention", "encoder_attn")
 
 
-def config(theirs: Any, architecture: str) -> dict[str, Any]:
+def _config(theirs: Any, architecture: str) -> dict[str, Any]:
     """Our configuration."""
     marian = theirs.model_type == "marian"
     refuse(
@@ -61,7 +62,7 @@ def config(theirs: Any, architecture: str) -> dict[str, Any]:
     }
 
 
-def carry(weights: Weights, theirs: Any, head: str) -> None:
+def _carry(weights: Weights, theirs: Any, head: str) -> None:
     """The weights."""
     weights.layers({"embedding.tokens": "model.shared"})
     for side, embedding in (("encoder", "embedding"), ("decoder", "target_embedding")):
@@ -72,3 +73,6 @@ def carry(weights: Weights, theirs: Any, head: str) -> None:
         weights.blocks(f"{side}.blocks", f"model.{side}.layers", _BLOCK | _SELF_ATTENTION)
     weights.blocks("decoder.blocks", "model.decoder.layers", _CROSS_ATTENTION)
     weights.copy("head.bias", weights.get("final_logits_bias")[0])
+
+
+BART = Family("EncoderDecoder", _config, _carry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sightline.models.published.family import Family
 from sightline.models.published.settings import activation, refuse, token
 from sightline.models.published.weights import Weights
 
@@ -37,7 +38,7 @@ _HEAD_LAYERS: dict[str, dict[str, str]] = {
 }
 
 
-def config(theirs: Any, architecture: str) -> dict[str, Any]:
+def _config(theirs: Any, architecture: str) -> dict[str, Any]:
     """Our configuration."""
     refuse(theirs, is_decoder=False, tie_word_embeddings=True, position_embedding_type="absolute")
     if architecture not in _HEADS:
@@ -65,7 +66,7 @@ def config(theirs: Any, architecture: str) -> dict[str, Any]:
     }
 
 
-def carry(weights: Weights, theirs: Any, head: str) -> None:
+def _carry(weights: Weights, theirs: Any, head: str) -> None:
     """The weights."""
     at = "" if type(theirs).__name__ == "BertModel" else "bert."
     weights.layers(_EMBEDDING, "embedding.", f"{at}embeddings.")
@@ -73,3 +74,6 @@ def carry(weights: Weights, theirs: Any, head: str) -> None:
         weights.copy("embedding.segments.weight", f"{at}embeddings.token_type_embeddings.weight")
     weights.blocks("encoder.blocks", f"{at}encoder.layer", _BLOCK)
     weights.layers(_HEAD_LAYERS[head])
+
+
+BERT = Family("Encoder", _config, _carry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sightline.models.published.family import Family
 from sightline.models.published.settings import activation, refuse, token
 from sightline.models.published.weights import Weights
 
@@ -15,7 +16,7 @@ _TRANSPOSED = {
 }
 
 
-def config(theirs: Any, architecture: str) -> dict[str, Any]:
+def _config(theirs: Any, architecture: str) -> dict[str, Any]:
     """Our configuration."""
     refuse(
         theirs, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False,
@@ -40,7 +41,7 @@ def config(theirs: Any, architecture: str) -> dict[str, Any]:
     }
 
 
-def carry(weights: Weights, theirs: Any, head: str) -> None:
+def _carry(weights: Weights, theirs: Any, head: str) -> None:
     """The weights."""
     at = "" if type(theirs).__name__ == "GPT2Model" else "transformer."
     weights.layers({"embedding.tokens": f"{at}wte", "embedding.positions": f"{at}wpe"})
@@ -57,3 +58,6 @@ def _carry_transposed(weights: Weights, ours: list[str], theirs: str) -> None:
     for name, weight, bias in zip(ours, *parts, strict=True):
         weights.copy(f"{name}.weight", weight)
         weights.copy(f"{name}.bias", bias)
+
+
+GPT2 = Family("Decoder", _config, _carry)

@@ -15,7 +15,7 @@ _ACTIVATIONS = {
 
 
 def activation(name: str) -> str:
-    """Our name of an activation.
+    """Our name for an activation.
 
     Raises:
         ValueError: for one that is not known.
@@ -31,10 +31,10 @@ def token(number: Any, vocabulary: int) -> int | None:
 
 
 def refuse(their_config: Any, **expected: Any) -> None:
-    """Complains about settings of theirs that would change the results and are not known here.
+    """Refuses settings of theirs that would change the results and are not supported here.
 
     Raises:
-        ValueError: naming the setting, its value and the one that is known.
+        ValueError: naming the setting, its value and the supported one.
     """
     for name, value in expected.items():
         given = getattr(their_config, name, value)

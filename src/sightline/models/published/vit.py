@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sightline.models.published.family import Family
 from sightline.models.published.settings import activation, refuse
 from sightline.models.published.weights import Weights
 
@@ -20,7 +21,7 @@ _BLOCK = {
 }
 
 
-def config(theirs: Any, architecture: str) -> dict[str, Any]:
+def _config(theirs: Any, architecture: str) -> dict[str, Any]:
     """Our configuration."""
     refuse(theirs, qkv_bias=True)
     if architecture not in _HEADS:
@@ -47,7 +48,7 @@ def config(theirs: Any, architecture: str) -> dict[str, Any]:
     }
 
 
-def carry(weights: Weights, theirs: Any, head: str) -> None:
+def _carry(weights: Weights, theirs: Any, head: str) -> None:
     """The weights."""
     at = "" if type(theirs).__name__ == "ViTModel" else "vit."
     weights.layers({"patches": f"{at}embeddings.patch_embeddings.projection"})
@@ -57,3 +58,6 @@ def carry(weights: Weights, theirs: Any, head: str) -> None:
     weights.blocks("encoder.blocks", f"{at}layers", _BLOCK)
     if head == "classification":
         weights.layers({"head.classes": "classifier"})
+
+
+VIT = Family("VisionEncoder", _config, _carry)
