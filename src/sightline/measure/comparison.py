@@ -125,7 +125,7 @@ def topk_overlap(
 
 @dataclass(frozen=True)
 class Comparison:
-    """What :func:`compare` finds, each [B,H]; for layers [L,B,H]. See the functions of the same names.
+    """What :func:`compare` finds, by the functions of the same names: [B,H] each, for layers [L,B,H].
 
     Example:
         >>> import sightline.measure, torch

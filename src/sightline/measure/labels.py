@@ -22,7 +22,9 @@ from sightline.positions.align import Align
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From which score on a head gets a label. These numbers are ours; no paper settles them.
+    """From which score on a head gets a label.
+
+    These numbers are ours; no paper settles them.
 
     Attributes:
         sink: share of the weight on sinks from which on nothing else is looked at.

@@ -51,7 +51,7 @@ def weighted_norms(A: Measurable, output: Tensor | None = None, *, unverified: b
 
 
 class WeightedNorms:
-    """The matrix w_ij · ‖f_h(x_j)‖, lazy: made by :func:`weighted_norms`.
+    """The matrix ``w_ij · ‖f_h(x_j)‖``, lazy: made by :func:`weighted_norms`.
 
     Attributes:
         norms: [B,H,M], the lengths that the columns are multiplied with.

@@ -35,11 +35,11 @@ def dtw(costs: Tensor | Iterable[Tensor]) -> Path:
     both. Of equal costs the diagonal wins, then the row.
 
     Args:
-        costs: [n,m], finite, or blocks of its rows one after another. Time is n·m; of the table, only one
+        costs: [N,M], finite, or blocks of its rows one after another. Time is N·M; of the table, only one
             byte per cell is kept.
 
     Returns:
-        A :class:`Path` from (0, 0) to (n - 1, m - 1).
+        A :class:`Path` from (0, 0) to (N - 1, M - 1).
 
     Raises:
         ValueError: for an empty table or costs that are not finite; MemoryError: for more than 2^30 cells.

@@ -90,6 +90,17 @@ def load_trace(path: str | Path) -> SavedTrace:
     Raises:
         ValueError: for a file that is truncated, corrupt, of an unknown version, or no trace at all. Nothing
             in a file is executed.
+
+    Example:
+        >>> import sightline, tempfile, torch
+        >>> layer = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True).eval()
+        >>> with torch.no_grad(), sightline.trace(layer) as trace:
+        ...     output = layer(torch.randn(1, 5, 16))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trace.save(f"{folder}/trace.safetensors")
+        ...     saved = sightline.load_trace(f"{folder}/trace.safetensors")
+        ...     saved[0].name, saved[0].matrix.dense().equal(trace[0].matrix.dense())
+        ('self_attn', True)
     """
     from sightline.tracing.loading import load
 
