@@ -29,7 +29,17 @@ class LoweredBias(NamedTuple):
 
 
 class Bias:
-    """A term that is added to the scores after scaling and capping."""
+    """A term that is added to the scores after scaling and capping.
+
+    ``dense`` is the definition, [B,H,N,M] or what broadcasts to it; ``lower`` the same for the backends, linear
+    in N where it can be. Another kind of bias is a class with these two.
+
+    Example:
+        >>> import sightline, torch
+        >>> bias = sightline.alibi(torch.tensor([0.5, 0.25]), align="top-left")
+        >>> bias.dense((1, 2, 1, 3), torch.device("cpu"))[0, :, 0, 2].tolist()
+        [-1.0, -0.5]
+    """
 
     def dense(self, shape: Shape, device: torch.device) -> Tensor:
         """The definition: float64, broadcasts to [B,H,N,M]."""

@@ -23,6 +23,13 @@ class Explanation:
         mask: "none", "ranges", "dense" or "ranges and dense": what the mask was lowered to.
         computed: the share of the matrix that is computed; the rest is skipped.
         reasons: why a slower path was taken, with the remedy, a sentence or two each; empty where none was.
+
+    Example:
+        >>> import sightline, torch
+        >>> query, key, value = torch.randn(3, 1, 8, 1024, 64)
+        >>> explanation = sightline.explain(query, key, value, mask=sightline.causal())
+        >>> explanation.mask, round(explanation.computed, 2)
+        ('ranges', 0.51)
     """
 
     forward: Pass
@@ -52,10 +59,11 @@ def explain(
     sinks: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Explanation:
-    """Which code would run this call of :func:`attention`, and why not a faster one. Computes no attention.
+    """Which code would run this call of :func:`attention`, and why not a faster one; computes no attention.
 
     Args:
-        query, key, value, mask, bias, scale, softcap, sinks, dropout: as :func:`attention` takes them.
+        query: [B,H,N,D]; key: [B,G,M,D]; value: [B,G,M,E].
+        mask, bias, scale, softcap, sinks, dropout: as :func:`attention` takes them.
 
     Returns:
         An :class:`Explanation`; print it. It holds for the settings of the moment: SIGHTLINE_ISA,

@@ -35,7 +35,17 @@ class Lowered(NamedTuple):
 
 
 class Mask:
-    """A set of (query, key) pairs that may be looked at. Combine masks with ``&`` and ``|``."""
+    """A set of (query, key) pairs that may be looked at; masks combine with ``&`` and ``|``.
+
+    ``visible`` is the definition, [B,H,N,M] or what broadcasts to it; ``lower`` the same for the backends, key
+    ranges where there are some. Another kind of mask is a class with these two.
+
+    Example:
+        >>> import sightline, torch
+        >>> mask = sightline.causal() & (sightline.window(1, 0) | sightline.prefix(1))
+        >>> mask.visible((1, 1, 4, 4), torch.device("cpu"))[0, 0, 3].int().tolist()
+        [1, 0, 1, 1]
+    """
 
     def visible(self, shape: Shape, device: torch.device) -> Tensor:
         """The definition: a bool tensor that broadcasts to [B,H,N,M], True where the query may look."""

@@ -110,6 +110,9 @@ def ranges(lo: Tensor | int, hi: Tensor | int) -> Mask:
     Args:
         lo, hi: integers or integer tensors that broadcast to [B,H,N]; cut to [0, M]; lo >= hi is empty.
 
+    Raises:
+        TypeError: for bounds that are no integers; ValueError, in the call: for a shape that does not fit.
+
     Example:
         >>> import sightline, torch
         >>> left_padded = sightline.ranges(torch.tensor([2, 0]).view(2, 1, 1), 4)

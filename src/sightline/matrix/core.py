@@ -122,7 +122,10 @@ class MatrixCore(LikeTensor):
             >>> A[0, 1].shape, A[0, 1].four_axes().shape
             (torch.Size([10, 10]), torch.Size([1, 1, 10, 10]))
         """
-        return self._derive(self._problem, self._lse, (False, False))
+        whole = self._derive(self._problem, self._lse, (False, False))
+        if self._lse is None and not self.requires_grad:
+            whole._rows = self._known_rows()  # what the one computes, the other knows
+        return whole
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """The matrix on another device or in another dtype, still lazy; arguments as ``Tensor.to``."""

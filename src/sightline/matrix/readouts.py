@@ -15,7 +15,17 @@ from sightline.positions.align import Align
 
 
 class Readouts:
-    """Several readouts of one pass, as attributes; those that were asked for."""
+    """Several readouts of one pass, as attributes: those that were asked for.
+
+    Made by :meth:`AttentionMatrix.readouts`. Largest weights come with the keys that have them.
+
+    Example:
+        >>> import sightline, torch
+        >>> A = sightline.AttentionMatrix(*torch.randn(2, 1, 2, 10, 4))
+        >>> answers = A.readouts("entropy", topk=3)
+        >>> answers, answers.entropy.shape, answers.topk.values.shape
+        (Readouts(entropy, topk), torch.Size([1, 2, 10]), torch.Size([1, 2, 10, 3]))
+    """
 
     entropy: Tensor
     received: Tensor

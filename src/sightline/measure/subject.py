@@ -123,10 +123,7 @@ def measured(A: Measurable, unverified: bool = False) -> Measured:
     if matrix is not A and not unverified:
         _refuse_unverified(matrix)
     lead = matrix.shape[:-2]
-    if len(lead) < 2:
-        _ = matrix.lse  # computed here it is kept for the next measure; of a matrix made anew it would not be
-        matrix = matrix.four_axes()
-    return Measured(matrix, lead)
+    return Measured(matrix.four_axes() if len(lead) < 2 else matrix, lead)
 
 
 def measured_rows(

@@ -64,6 +64,12 @@ def pipeline(task: str, model: str | Path | None = None) -> Pipeline:
 
     Raises:
         CommandError: for an unknown task, one without a model, or a folder without one of that task.
+
+    Example:
+        >>> import sightline
+        >>> pipeline = sightline.pipeline("sentiment")
+        >>> sorted(pipeline("A warm and funny film.")[0])
+        ['label', 'score']
     """
     find_task(task)
     return Pipeline(box_folder(task) if model is None else Path(model), task)
