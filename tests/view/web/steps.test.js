@@ -1,17 +1,22 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { showReal } from "../../../src/sightline/view/web/common/real.js";
+import { STAGES } from "../../../src/sightline/view/web/common/stages.js";
 import {
   largestOf,
   nameOfScale,
   products,
   rowsOfStages,
+  stageBefore,
   sumOfWeights,
   times,
+  workedBias,
+  workedCap,
   workedScale,
   workedScore,
   workedWeight,
 } from "../../../src/sightline/view/web/steps/arithmetic.js";
+import { walkOf } from "../../../src/sightline/view/web/steps/walk.js";
 
 const row = (key, weight, more = {}) => ({ key, weight, scores: 0, scaled: 0, masked: 0, vector: [], value: null, ...more });
 const stages = (more) => ({
@@ -62,7 +67,25 @@ test("sums are written out as they were computed", () => {
 test("a cap comes before a bias, and the bias is what was added to the capped score", () => {
   const given = stages({ softcap: 50, stages: ["scores", "scaled", "capped", "biased", "masked"] });
   const one = row(1, 0.1, { scores: 80, scaled: 10, capped: 9.869, biased: 9.369 });
-  assert.equal(workedScale(given, one), "80.000 × 0.1250 = 10.000; 50 × tanh(10.000 / 50) = 9.869; 9.869 + bias −0.500 = 9.369");
+  assert.equal(workedScale(given, one), "80.000 × 0.1250 = 10.000");
+  assert.equal(workedCap(given, one), "50 × tanh(10.000 / 50) = 9.869");
+  assert.equal(workedBias(given, one), "9.869 + bias −0.500 = 9.369");
+  assert.equal(workedBias({ ...given, stages: ["scores", "scaled", "biased", "masked"] }, { ...one, biased: 9.5 }), "10.000 + bias −0.500 = 9.500");
+});
+
+test("there is a step for each stage that a head has, by its name, and none for others", () => {
+  const names = (present) => walkOf(stages({ stages: present })).map(({ name }) => name);
+  const without = (...absent) => STAGES.filter((name) => !absent.includes(name));
+  assert.deepEqual(names(["scores", "scaled", "capped", "biased", "masked"]), ["query, key", ...STAGES, "heads"]);
+  assert.deepEqual(names(["scores", "scaled", "masked"]), ["query, key", ...without("capped", "biased"), "heads"]);
+  assert.deepEqual(names(["scores", "scaled", "biased", "masked"]), ["query, key", ...without("capped"), "heads"]);
+  assert.ok(walkOf(stages({ stages: STAGES })).every(({ plainly, formula }) => plainly && formula));
+});
+
+test("a stage is made from the one before it that is there", () => {
+  assert.equal(stageBefore(stages({}), "masked"), "scaled");
+  assert.equal(stageBefore(stages({ stages: ["scores", "scaled", "capped", "masked"] }), "masked"), "capped");
+  assert.equal(stageBefore(stages({}), "scaled"), "scores");
 });
 
 test("numbers have a true minus sign, and tell what is hidden from what is missing", () => {

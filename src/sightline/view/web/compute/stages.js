@@ -1,5 +1,5 @@
 import { meanRow, topOf } from "./rows.js";
-import { biasedScore, dot, maskedScore } from "./weights.js";
+import { scoreStages, stagesOfHead } from "./rules.js";
 
 /** @typedef {import("./head.js").Head} Head */
 
@@ -21,7 +21,7 @@ export function stagesOf(heads, chosen, i, k) {
     query: i,
     scale: head.scale,
     softcap: head.softcap,
-    stages: stageNames(head),
+    stages: stagesOfHead(head),
     lse: Number.isFinite(head.lse[i]) ? head.lse[i] : null,
     visible,
     sink: head.sink === -Infinity ? null : Math.exp(head.sink - head.lse[i]),
@@ -33,23 +33,11 @@ export function stagesOf(heads, chosen, i, k) {
   };
 }
 
-function stageNames(head) {
-  const biased = head.bias !== null || head.diagonals !== null || head.slope !== 0 || head.table !== null;
-  return ["scores", "scaled", ...(head.softcap === null ? [] : ["capped"]), ...(biased ? ["biased"] : []), "masked"];
-}
-
 function stagesOfKey(head, i, j, weight) {
-  const scores = dot(head.query, i * head.width, head.key, j * head.width, head.width);
-  const scaled = scores * head.scale;
-  const capped = head.softcap === null ? scaled : head.softcap * Math.tanh(scaled / head.softcap);
   return {
     key: j,
     weight,
-    scores,
-    scaled,
-    capped,
-    biased: biasedScore(head, i, j),
-    masked: maskedScore(head, i, j),
+    ...scoreStages(head, i, j),
     vector: vectorAt(head.key, j, head.width),
     value: head.value === null ? null : vectorAt(head.value, j, head.valueWidth),
   };

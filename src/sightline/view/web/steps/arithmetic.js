@@ -44,15 +44,40 @@ export function workedScore(query, { vector, scores }, terms = 3) {
 }
 
 /**
- * What a score goes through until it is masked: a line for each stage.
+ * How a score was scaled.
  * @param {Stages} stages
  * @param {StagesOfKey} row
  */
-export function workedScale({ scale, softcap, stages }, row) {
-  const lines = [`${showReal(row.scores)} × ${showReal(scale, 4)} = ${showReal(row.scaled)}`];
-  if (stages.includes("capped")) lines.push(`${softcap} × tanh(${showReal(row.scaled)} / ${softcap}) = ${showReal(row.capped)}`);
-  if (stages.includes("biased")) lines.push(`${showReal(row.capped ?? row.scaled)} + bias ${showReal(row.biased - (row.capped ?? row.scaled))} = ${showReal(row.biased)}`);
-  return lines.join("; ");
+export function workedScale({ scale }, { scores, scaled }) {
+  return `${showReal(scores)} × ${showReal(scale, 4)} = ${showReal(scaled)}`;
+}
+
+/**
+ * How a scaled score was capped.
+ * @param {Stages} stages
+ * @param {StagesOfKey} row
+ */
+export function workedCap({ softcap }, { scaled, capped }) {
+  return `${softcap} × tanh(${showReal(scaled)} / ${softcap}) = ${showReal(capped)}`;
+}
+
+/**
+ * What bias was added to the stage before.
+ * @param {Stages} stages
+ * @param {StagesOfKey} row
+ */
+export function workedBias(stages, row) {
+  const before = row[stageBefore(stages, "biased")];
+  return `${showReal(before)} + bias ${showReal(row.biased - before)} = ${showReal(row.biased)}`;
+}
+
+/**
+ * The stage from which another is made: the one before it, of those that there are.
+ * @param {Stages} stages
+ * @param {string} name
+ */
+export function stageBefore({ stages }, name) {
+  return stages[stages.indexOf(name) - 1];
 }
 
 /**

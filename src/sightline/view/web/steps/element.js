@@ -2,29 +2,30 @@ import { button, element } from "../common/dom.js";
 import { showCount, showToken } from "../common/format.js";
 import { View } from "../view.js";
 import { rowsOfStages } from "./arithmetic.js";
-import { WALK } from "./walk.js";
+import { walkOf } from "./walk.js";
 
 const REST = 80; // milliseconds that the pointer rests before another query is asked for
 const FEW = 10;
 const MANY = 50;
 
-/** Every stage of one query in one head, with its numbers, as a walk of seven steps. */
+/** Every stage of one query in one head, with its numbers, as a walk of steps, one for each stage. */
 class SightlineSteps extends View {
   build() {
     this.setTitle("Steps");
-    this.at = 0;
+    /** the current step's name: the walk of another layer may have more steps or fewer */
+    this.step = "";
     this.asList = false;
     this.most = FEW;
     /** @type {import("../source/types.js").Stages | null} */
     this.stages = null;
     /** @type {number | null} the query that the pointer left last */
     this.lastHovered = null;
-    this.previous = button("‹ step before", () => this.go(this.at - 1), { id: "steps-before" });
-    this.following = button("next step ›", () => this.go(this.at + 1), { id: "steps-next" });
+    this.previous = button("‹ step before", () => this.go(-1), { id: "steps-before" });
+    this.following = button("next step ›", () => this.go(1), { id: "steps-next" });
     this.whole = button("show all", () => this.toggle(), { id: "steps-all", "aria-pressed": "false", title: "all steps, one below the other" });
     this.more = button("more keys", () => this.toggleMost(), { id: "steps-more", "aria-pressed": "false", title: `the ${MANY} largest weights` });
     this.tools.append(this.previous, this.following, this.whole, this.more);
-    this.names = element("ol", { class: "steps-names" }, ...WALK.map((step, at) => element("li", {}, button(`${at + 1} ${step.name}`, () => this.go(at)))));
+    this.names = element("ol", { class: "steps-names" });
     this.about = element("p", { class: "steps-about" });
     this.walk = element("div", { class: "steps-walk" });
     this.body.append(this.about, this.names, this.walk);
@@ -84,24 +85,44 @@ class SightlineSteps extends View {
   }
 
   drawWalk() {
-    const last = WALK.length - 1;
-    const { stages, explorer } = this;
-    this.previous.disabled = this.at === 0;
-    this.following.disabled = this.at === last;
+    const { stages, explorer, steps, at: current } = this;
+    this.previous.disabled = current === 0;
+    this.following.disabled = current === steps.length - 1;
     this.previous.hidden = this.following.hidden = this.asList;
     this.more.hidden = stages.rest.keys === 0 && this.most === FEW;
-    [...this.names.querySelectorAll("button")].forEach((name, at) => {
-      if (!this.asList && at === this.at) name.setAttribute("aria-current", "step");
-      else name.removeAttribute("aria-current");
-    });
+    this.drawNames();
     const inWords = explorer.state.words ? " Steps go token by token, for words as well." : "";
     this.about.replaceChildren(`${this.nameOf("query", stages.query)} in ${explorer.subject.name}, ${this.keysShown()}.${inWords}`);
     const walk = this.gather();
-    const shown = this.asList ? WALK.map((_, at) => at) : [this.at];
+    const shown = this.asList ? steps.map((_, at) => at) : [current];
     if (stages.visible === 0) return void this.walk.replaceChildren(element("p", { class: "state" }, "This query may not look at any key: its weights and its context are 0."));
     const focused = this.walk.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement).dataset.key : undefined;
-    this.walk.replaceChildren(...shown.map((at) => stepSection(WALK[at], at, walk)));
+    this.walk.replaceChildren(...shown.map((at) => stepSection(steps[at], at, walk)));
     if (focused !== undefined) /** @type {HTMLElement | null} */ (this.walk.querySelector(`[data-key="${focused}"]`))?.focus();
+  }
+
+  /** The steps' names as buttons; made anew only where the steps are others. */
+  drawNames() {
+    const { steps, at: current } = this;
+    const texts = steps.map(({ name }, at) => `${at + 1} ${name}`);
+    if (texts.join() !== [...this.names.children].map(({ textContent }) => textContent).join()) {
+      const buttons = steps.map(({ name, plainly }, at) => button(texts[at], () => this.showStep(name), { title: plainly }));
+      this.names.replaceChildren(...buttons.map((each) => element("li", {}, each)));
+    }
+    [...this.names.querySelectorAll("button")].forEach((each, at) => {
+      if (!this.asList && at === current) each.setAttribute("aria-current", "step");
+      else each.removeAttribute("aria-current");
+    });
+  }
+
+  /** The steps of the stages that are here. */
+  get steps() {
+    return walkOf(this.stages);
+  }
+
+  /** The place of the current step; the first where the walk has none of its name. */
+  get at() {
+    return Math.max(0, this.steps.findIndex(({ name }) => name === this.step));
   }
 
   /** Which keys the tables have. */
@@ -174,9 +195,15 @@ class SightlineSteps extends View {
     void this.explorer.set({ query: first ?? 0 });
   }
 
-  /** @param {number} at */
-  go(at) {
-    this.at = Math.min(Math.max(at, 0), WALK.length - 1);
+  /** So many steps on. @param {number} by */
+  go(by) {
+    const { steps, at } = this;
+    this.showStep(steps[Math.min(Math.max(at + by, 0), steps.length - 1)].name);
+  }
+
+  /** @param {string} name a step's */
+  showStep(name) {
+    this.step = name;
     this.draw();
     if (this.asList) this.walk.children[this.at]?.scrollIntoView({ block: "nearest" });
   }
@@ -200,8 +227,8 @@ class SightlineSteps extends View {
  * @param {number} at
  * @param {import("./walk.js").Walk} walk
  */
-function stepSection({ name, formula, says, show }, at, walk) {
-  const heading = element("h3", {}, `${at + 1} · ${name}`);
+function stepSection({ name, plainly, formula, says, show }, at, walk) {
+  const heading = element("h3", {}, `${at + 1} · ${name} `, element("span", { class: "step-plainly" }, plainly));
   return element("section", { class: "step" }, heading, element("p", { class: "step-says" }, says(walk)), element("p", { class: "step-formula" }, formula), ...show(walk));
 }
 

@@ -1,7 +1,8 @@
 import { element } from "../common/dom.js";
 import { showCount } from "../common/format.js";
 import { showReal } from "../common/real.js";
-import { largestOf, nameOfScale, products, sumOfWeights, times, workedScale, workedScore, workedWeight } from "./arithmetic.js";
+import { LOGITS } from "../common/stages.js";
+import { largestOf, nameOfScale, products, stageBefore, sumOfWeights, times, workedBias, workedCap, workedScale, workedScore, workedWeight } from "./arithmetic.js";
 import { headsStrip } from "./heads.js";
 import { withoutValues } from "./missing.js";
 import { vectorNumbers, vectorStrip } from "./strip.js";
@@ -25,14 +26,15 @@ import { footRow, keyTable } from "./table.js";
  */
 
 /**
- * A step: its name, its formula, what it does in a sentence or two, and its numbers.
- * @typedef {{name: string, formula: string, says: (walk: Walk) => string, show: (walk: Walk) => (Node | string)[]}} Step
+ * A step: its stage's name, what that is in plain words, its formula, what it does in a sentence or two, and its numbers.
+ * @typedef {{name: string, plainly: string, formula: string, says: (walk: Walk) => string, show: (walk: Walk) => (Node | string)[]}} Step
  */
 
 /** @type {Step[]} */
-export const WALK = [
+const STEPS = [
   {
-    name: "Query and keys",
+    name: "query, key",
+    plainly: "what is asked, and what answers",
     formula: "q = x · W_Q,  k = x · W_K",
     says: ({ query, layer, isSelf }) =>
       `${query} asks with a vector, its query. Each ${isSelf ? "token of the same text" : "token of the other text"} answers with a vector, its key. ` +
@@ -40,23 +42,40 @@ export const WALK = [
     show: showVectors,
   },
   {
-    name: "Scores",
+    name: "scores",
+    plainly: "how well query and key match",
     formula: "score = q · k = Σ_d q_d × k_d",
     says: () => "Query and key are compared, number by number: the products are added up. A score is large where both point the same way.",
     show: showScores,
   },
   {
-    name: "Scale",
+    name: "scaled",
+    plainly: "scores of a common size",
     formula: "scaled = score × scale",
     says: ({ stages, layer }) => {
       const name = nameOfScale(stages.scale, layer.width);
       const usual = /√/.test(name) ? ` Here d = ${layer.width}, and the scale is ${name} = ${showReal(stages.scale, 4)}.` : ` Here the scale is ${name}.`;
-      return `Sums over more numbers grow larger, so scores are scaled, usually by 1/√d.${usual}${saysMore(stages)}`;
+      return `Sums over more numbers grow larger, so scores are scaled, usually by 1/√d.${usual}`;
     },
     show: showScaled,
   },
   {
-    name: "Mask",
+    name: "capped",
+    plainly: "no score beyond a limit",
+    formula: "capped = softcap × tanh(scaled / softcap)",
+    says: ({ stages }) => `This model keeps every score between −${stages.softcap} and ${stages.softcap}: small ones stay almost as they are, large ones are flattened.`,
+    show: showCapped,
+  },
+  {
+    name: "biased",
+    plainly: "where the two stand counts, too",
+    formula: "biased = the score so far + bias",
+    says: () => "This model adds a number that does not come from the vectors, usually from how far apart query and key are.",
+    show: showBiased,
+  },
+  {
+    name: "masked",
+    plainly: "what may not be seen is taken out",
     formula: "masked = the score so far, or −∞ where the query may not look",
     says: ({ stages, layer, isCausal, query }) => {
       const why = isCausal ? "This model reads from left to right: a token may look at itself and at those before it, no further." : "";
@@ -66,30 +85,35 @@ export const WALK = [
     show: showMasked,
   },
   {
-    name: "Softmax",
+    name: "weights",
+    plainly: "scores become shares of 1, by the softmax",
     formula: "weight = exp(masked) / Σ exp(masked) = exp(masked − lse),  lse = ln Σ exp(masked)",
-    says: ({ stages }) => `Scores become weights: none is below 0, and together they are 1. Here lse = ${showReal(stages.lse)}${stages.sink === null ? "" : ", with the sink's share in it"}.`,
+    says: ({ stages }) => `The softmax turns scores into weights: none is below 0, and together they are 1. Here lse = ${showReal(stages.lse)}${stages.sink === null ? "" : ", with the sink's share in it"}.`,
     show: showWeights,
   },
   {
-    name: "Weighted sum",
+    name: "context",
+    plainly: "the values, mixed by their weights",
     formula: "context = Σ_k weight_k × v_k",
     says: () => "Each key has a third vector, its value. The context is their sum, each value as strong as its weight: what the query takes from the text.",
     show: showContext,
   },
   {
-    name: "Heads",
+    name: "heads",
+    plainly: "all contexts side by side, then one output",
     formula: "output = concat(context_0 … context_H−1) · W_O",
-    says: ({ layer }) => `All ${layer.heads} heads of the layer do this at once, each with its own queries, keys and values. Their contexts stand side by side and go through one output projection.`,
+    says: ({ layer }) => `All ${layer.heads} heads of the layer do this at once, each with its own queries, keys and values. Their contexts are concatenated and go through one output projection.`,
     show: (walk) => headsStrip(walk),
   },
 ];
 
-/** @param {import("../source/types.js").Stages} stages */
-function saysMore({ stages, softcap }) {
-  const capped = stages.includes("capped") ? ` This model then caps it: softcap × tanh(x / softcap), softcap = ${softcap}.` : "";
-  const biased = stages.includes("biased") ? " A bias that depends on the places is added." : "";
-  return capped + biased;
+/**
+ * The steps of a head: without a stage before the softmax that it does not have.
+ * @param {import("../source/types.js").Stages} stages
+ * @returns {Step[]}
+ */
+export function walkOf({ stages }) {
+  return STEPS.filter(({ name }) => !LOGITS.includes(name) || stages.includes(name));
 }
 
 /** @param {Walk} walk */
@@ -106,23 +130,33 @@ function showScores({ stages, rows, row, keys, colours }) {
   const most = largestOf(rows.map(({ vector }) => products(queryVector, vector)));
   const columns = [
     { name: "q_d × k_d", cell: ({ key, vector }) => vectorStrip(products(queryVector, vector), most, colours, `products for ${keys.name(key)}`), strip: true },
-    number("score", ({ scores }) => scores),
+    number("scores", ({ scores }) => scores),
   ];
   return [worked(keys.name(row.key), workedScore(queryVector, row)), keyTable({ name: "scores", rows, columns, keys })];
 }
 
 /** @param {Walk} walk */
 function showScaled({ stages, rows, row, keys }) {
-  const columns = [number("score", (each) => each.scores), number("scaled", (each) => each.scaled), ...laterStages(stages)];
-  return [worked(keys.name(row.key), workedScale(stages, row)), keyTable({ name: "scaled scores", rows, columns, keys })];
+  return [worked(keys.name(row.key), workedScale(stages, row)), keyTable({ name: "scaled", rows, columns: fromBefore(stages, "scaled"), keys })];
+}
+
+/** @param {Walk} walk */
+function showCapped({ stages, rows, row, keys }) {
+  return [worked(keys.name(row.key), workedCap(stages, row)), keyTable({ name: "capped", rows, columns: fromBefore(stages, "capped"), keys })];
+}
+
+/** @param {Walk} walk */
+function showBiased({ stages, rows, row, keys }) {
+  const [before, biased] = fromBefore(stages, "biased");
+  const bias = number("bias", (each) => each.biased - each[before.name]);
+  return [worked(keys.name(row.key), workedBias(stages, row)), keyTable({ name: "biased", rows, columns: [before, bias, biased], keys })];
 }
 
 /** @param {Walk} walk */
 function showMasked({ stages, rows, layer, keys }) {
-  const before = laterStages(stages).at(-1) ?? number("scaled", (each) => each.scaled);
   const hidden = layer.m - stages.visible;
   const foot = hidden > 0 ? [footRow(`${showCount(hidden)} hidden`, ["", "−∞"])] : [];
-  return [keyTable({ name: "masked scores", rows, columns: [before, number("masked", (each) => each.masked)], keys, foot })];
+  return [keyTable({ name: "masked", rows, columns: fromBefore(stages, "masked"), keys, foot })];
 }
 
 /** @param {Walk} walk */
@@ -159,9 +193,9 @@ function showContext({ stages, rows, keys, query, colours }) {
   return [keyTable({ name: "weighted values", rows, columns, keys }), sum, vectorNumbers(stages.context), ...others];
 }
 
-/** The stages between scaled and masked, as columns. @param {import("../source/types.js").Stages} stages */
-function laterStages({ stages }) {
-  return ["capped", "biased"].filter((name) => stages.includes(name)).map((name) => number(name, (each) => each[name]));
+/** A stage's numbers beside those that they are made from. @param {import("../source/types.js").Stages} stages @param {string} name */
+function fromBefore(stages, name) {
+  return [stageBefore(stages, name), name].map((each) => number(each, (row) => row[each]));
 }
 
 /** A column of numbers. @returns {import("./table.js").KeyColumn} */
