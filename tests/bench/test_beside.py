@@ -1,4 +1,4 @@
-"""A model beside its twin of ``torch.nn``: the same function, the same gradients, and what a comparison tells."""
+"""A model beside its twin of ``torch.nn``: the same function, the same gradients, and what a comparison says."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline.bench.beside import torch_twin
-from sightline.bench.beside.comparison import Comparison
 from sightline.bench.beside.pace import pace
-from sightline.bench.beside.side import SIDES, Job, run_side
+from sightline.bench.beside.side import SIDES, SideJob, run_side
+from sightline.bench.beside.side_by_side import SideBySide
 from sightline.cli import main
 from sightline.common.errors import CommandError
 from sightline.models import (
@@ -153,7 +153,7 @@ def test_beams_write_the_same_without_a_cache_of_keys() -> None:
         ({"bias": False}, "bias: False"),
     ],
 )
-def test_what_torch_does_not_have_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_what_torch_does_not_have_is_an_error(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         torch_twin(Decoder(DecoderConfig(**TEXT, **changes)))
 
@@ -182,14 +182,14 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _here(job: Job) -> dict[str, Any]:
+def _here(job: SideJob) -> dict[str, Any]:
     return run_side(job, Silent())
 
 
 def test_both_sides_learn_the_same_where_nothing_is_drawn(reviews: Path) -> None:
     changes = ["width=16", "epochs=2", "batch=8", "dropout=0", "hide=0", "rate=1e-2"]
     recipe = find_task("sentiment").recipe.changed(changes)
-    comparison = Comparison("sentiment", Source(reviews, fold=(0, 4)), recipe, 1, _here)
+    comparison = SideBySide("sentiment", Source(reviews, fold=(0, 4)), recipe, 1, _here)
     comparison.run(seeds=2)
     assert [run["order"] for run in comparison.runs] == [list(SIDES), list(SIDES)[::-1]]
     for run in comparison.runs:
@@ -199,9 +199,9 @@ def test_both_sides_learn_the_same_where_nothing_is_drawn(reviews: Path) -> None
         assert ours["figures"]["test"]["loss"] == pytest.approx(theirs["figures"]["test"]["loss"], abs=1e-3)
         assert ours["examples"] == theirs["examples"] and ours["cpu_seconds"] > 0
     assert comparison.runs[0]["sightline"]["start"] != comparison.runs[1]["sightline"]["start"]
-    found = comparison.summary()
-    assert {"validation accuracy", "test loss", "milliseconds a step", "tokens a second"} <= found.keys()
-    assert found["test loss"]["standard_error"] is not None
+    summary = comparison.summary()
+    assert {"validation accuracy", "test loss", "milliseconds a step", "tokens a second"} <= summary.keys()
+    assert summary["test loss"]["standard_error"] is not None
     json.dumps(comparison.as_dict())
 
 
@@ -211,7 +211,7 @@ def test_positions_that_torch_lacks_are_replaced_on_both_sides(tmp_path: Path) -
     recipe = find_task("generation").recipe.changed(
         ["width=16", "layers=1", "heads=2", "context=16", "epochs=1", "dropout=0"]
     )
-    comparison = Comparison("generation", Source(path), recipe, 1, _here)
+    comparison = SideBySide("generation", Source(path), recipe, 1, _here)
     comparison.run(seeds=1)
     ours, theirs = (comparison.runs[0][side] for side in SIDES)
     assert ours["weights"] == theirs["weights"]
@@ -223,42 +223,46 @@ def test_positions_that_torch_lacks_are_replaced_on_both_sides(tmp_path: Path) -
     ]
 
 
-def test_another_function_is_told(reviews: Path) -> None:
-    def off(job: Job) -> dict[str, Any]:
+def test_another_function_is_an_error(reviews: Path) -> None:
+    def off(job: SideJob) -> dict[str, Any]:
         return {"start": 0.7 if job.side == "sightline" else 0.8}
 
-    comparison = Comparison("sentiment", Source(reviews), find_task("sentiment").recipe, 1, off)
+    comparison = SideBySide("sentiment", Source(reviews), find_task("sentiment").recipe, 1, off)
     with pytest.raises(CommandError, match=r"first loss is 0\.7.* with Sightline and 0\.8.* not the same"):
         comparison.run(seeds=1)
     assert not comparison.runs
 
 
-def test_the_command_tells_and_writes(reviews: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_shows_and_writes(reviews: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = reviews.parent / "found.json"
     small = [x for each in ("width=16", "epochs=1", "batch=32") for x in ("--set", each)]
     assert main(["beside", "sentiment", "--data", str(reviews), *small, "--json", str(out)]) == 0
-    told = capsys.readouterr().out
-    assert "validation accuracy" in told and "milliseconds a step" in told and "±" in told
-    found = json.loads(out.read_text())
-    assert found["complete"] and found["runs"][0]["torch.nn"]["steps"] == 2
+    shown = capsys.readouterr().out
+    assert "validation accuracy" in shown and "milliseconds a step" in shown and "±" in shown
+    written = json.loads(out.read_text())
+    assert written["complete"] and written["runs"][0]["torch.nn"]["steps"] == 2
     assert main(["beside", "sentiment", "--data", str(reviews), "--set", "speed=9"]) == 1
     assert "--set speed=9: expected NAME=VALUE" in capsys.readouterr().err
     missing = reviews.parent / "nothing.tsv"
-    assert main(["beside", "sentiment", "--data", str(missing)]) == 1  # told by the process of the first side
+    assert (
+        main(["beside", "sentiment", "--data", str(missing)]) == 1
+    )  # reported by the process of the first side
     assert "nothing.tsv" in capsys.readouterr().err
     assert main(["beside", "sentiment", "--data", str(reviews), "--json", str(out / "x.json")]) == 1
 
 
 def test_steps_in_turn(reviews: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = find_task("sentiment").recipe.changed(["width=16", "batch=16"])
-    found = pace(Job("sentiment", Source(reviews), recipe, 1, SIDES[0], Path()), steps=7)
-    assert [len(each) for each in found["seconds"].values()] == [7, 7]  # of 4 batches, which come again
-    ours, theirs = found["seconds"].values()
+    figures = pace(SideJob("sentiment", Source(reviews), recipe, 1, SIDES[0], Path()), steps=7)
+    assert [len(each) for each in figures["seconds"].values()] == [7, 7]  # of 4 batches, which come again
+    ours, theirs = figures["seconds"].values()
     ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
-    assert found["ratio"] == ratios[3] and found["quartiles"] == [ratios[1], ratios[5]]
-    assert 0 < found["examples"] <= 7 * 16 and found["tokens"] == 2 * found["examples"]  # two words a row
+    assert figures["ratio"] == ratios[3] and figures["quartiles"] == [ratios[1], ratios[5]]
+    assert (
+        0 < figures["examples"] <= 7 * 16 and figures["tokens"] == 2 * figures["examples"]
+    )  # two words a row
     out = reviews.parent / "steps.json"
-    told = ["beside", "sentiment", "--data", str(reviews), "--set", "width=16", "--steps", "3"]
-    assert main([*told, "--json", str(out)]) == 0
+    arguments = ["beside", "sentiment", "--data", str(reviews), "--set", "width=16", "--steps", "3"]
+    assert main([*arguments, "--json", str(out)]) == 0
     assert "3 steps of each in turn" in capsys.readouterr().out
     assert json.loads(out.read_text())["machine"]["torch"] == torch.__version__

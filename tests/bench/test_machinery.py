@@ -19,23 +19,23 @@ pytest.importorskip("rich", reason="the command line needs the [app] extra")
 from sightline import cli
 from sightline.bench import peers
 from sightline.bench.case import Case, inputs
-from sightline.bench.grid import grid, written
 from sightline.bench.host import PeerError, RemoteHost
 from sightline.bench.judge import expected, verdict
 from sightline.bench.markdown import BEGIN, END
-from sightline.bench.pattern import CAUSAL, FULL, Documents, Lengths, Window
+from sightline.bench.pattern import CAUSAL, FULL, DocumentsPattern, LengthsPattern, WindowPattern
 from sightline.bench.peers.ours import Sightline
-from sightline.bench.peers.peer import Peer, Run
+from sightline.bench.peers.peer import Peer, PreparedCase
 from sightline.bench.peers.sdpa import Sdpa
 from sightline.bench.sections import SECTIONS, load_section
-from sightline.bench.session import Session, Settings
+from sightline.bench.session import BenchSettings, Session
 from sightline.bench.terminal import Terminal
+from sightline.bench.text_table import section_table, written
 from sightline.bench.timing import Budget, Samples, Spent, take_turns
 from sightline.commands import bench as command
 
 IN_PROCESS = ("sdpa", "eager")
 INSTANT = Budget(0.0, least=2, most=2, sample=1e-6)
-TINY = Settings(size="tiny", budget=INSTANT, peers=IN_PROCESS, peak_seconds=1e-4)
+TINY = BenchSettings(size="tiny", budget=INSTANT, peers=IN_PROCESS, peak_seconds=1e-4)
 
 
 class Missing(Sdpa):
@@ -56,7 +56,7 @@ class Wrong(Sdpa):
             context[:, :, -1] *= 2
             return context
 
-        return Run(call, lambda context: [context])
+        return PreparedCase(call, lambda context: [context])
 
 
 class Broken(Peer):
@@ -91,10 +91,10 @@ def fake(monkeypatch):
 @pytest.fixture
 def tiny(monkeypatch):
     """The command's own settings, tiny."""
-    make = command.Settings
+    make = command.BenchSettings
     monkeypatch.setattr(
         command,
-        "Settings",
+        "BenchSettings",
         lambda size, threads, budget, peers: make(
             "tiny", threads, INSTANT, tuple(p for p in peers if p in IN_PROCESS), 1e-4
         ),
@@ -103,7 +103,7 @@ def tiny(monkeypatch):
 
 def with_session(settings, *sections, **files):
     with Session(settings) as session:
-        command.run(session, sections, Terminal(), **files)
+        command.run(session, sections, Terminal(), command.OutputFiles(**files))
 
 
 # Memory and trace start a process a row, levels one a peer, and whole models take a while to import.
@@ -125,7 +125,7 @@ def test_every_section_has_rows_that_fill_its_table(name):
         pytest.skip("not on this machine")
     assert rows
     assert not any(reason.startswith(("wrong", "failed")) for reasons in notes.values() for reason in reasons)
-    table = grid(section, rows, ["sightline", *IN_PROCESS])
+    table = section_table(section, rows, ["sightline", *IN_PROCESS])
     assert all(len(row) == len(table.headings) == len(table.numeric) for row in table.rows)
     assert json.dumps(rows)
     for row in rows:
@@ -135,14 +135,18 @@ def test_every_section_has_rows_that_fill_its_table(name):
             assert "ms" not in contender or contender["ms"] > 0
 
 
-@pytest.mark.parametrize("pattern", [FULL, CAUSAL, Window(3), Lengths((3, 7)), Documents(3)])
+@pytest.mark.parametrize(
+    "pattern", [FULL, CAUSAL, WindowPattern(3), LengthsPattern((3, 7)), DocumentsPattern(3)]
+)
 def test_patterns_count_their_pairs(pattern):
     seen = pattern.dense(2, 7, 7).expand(2, 1, 7, 7)
     assert seen.sum() == pattern.pairs(2, 7, 7)
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-@pytest.mark.parametrize("pattern", [FULL, CAUSAL, Window(3), Lengths((3, 7)), Documents(3)])
+@pytest.mark.parametrize(
+    "pattern", [FULL, CAUSAL, WindowPattern(3), LengthsPattern((3, 7)), DocumentsPattern(3)]
+)
 @pytest.mark.parametrize("form", ["best", "dense"])
 def test_right_results_pass(pattern, form, direction):
     case = Case(7, 4, batch=2, heads=2, pattern=pattern, form=form, direction=direction)
@@ -171,15 +175,15 @@ def test_inputs_are_the_same_everywhere():
     assert inputs(case).key.dtype == torch.bfloat16
 
 
-def test_who_is_missing_wrong_or_broken_is_told_and_not_timed(fake, tmp_path, capsys):
-    settings = Settings("tiny", 1, INSTANT, ("sdpa", "missing", "wrong", "broken"), 1e-4)
+def test_a_peer_that_is_missing_wrong_or_broken_is_reported_and_not_timed(fake, tmp_path, capsys):
+    settings = BenchSettings("tiny", 1, INSTANT, ("sdpa", "missing", "wrong", "broken"), 1e-4)
     with_session(settings, "forward", json=tmp_path / "bench.json")
     report = json.loads((tmp_path / "bench.json").read_text())
     row = report["sections"]["forward"]["rows"][0]
-    found = row["contenders"]
-    assert "missing" not in found
-    assert found["wrong"]["status"] == "wrong" and "ms" not in found["wrong"]
-    assert found["broken"] == {"status": "failed", "why": "RuntimeError: no kernel for this"}
+    contenders = row["contenders"]
+    assert "missing" not in contenders
+    assert contenders["wrong"]["status"] == "wrong" and "ms" not in contenders["wrong"]
+    assert contenders["broken"] == {"status": "failed", "why": "RuntimeError: no kernel for this"}
     assert row["best_peer"] == "sdpa"
     assert report["peers"]["missing"]["version"] is None
     out = capsys.readouterr().out
@@ -206,7 +210,7 @@ def test_the_json_holds_everything(tmp_path):
 
 def test_control_c_keeps_the_finished_rows(fake, tmp_path, capsys):
     Interrupted.cases = 0
-    settings = Settings("tiny", 1, INSTANT, ("interrupted",), 1e-4)
+    settings = BenchSettings("tiny", 1, INSTANT, ("interrupted",), 1e-4)
     with pytest.raises(SystemExit) as stop:
         with_session(
             settings, "forward", "backward", json=tmp_path / "bench.json", markdown=tmp_path / "bench.md"
@@ -232,7 +236,7 @@ def test_the_page_keeps_what_people_wrote(tmp_path):
     assert page.read_text().count("## Backward") == 1
 
 
-def test_a_page_that_is_not_there_is_made(tmp_path):
+def test_a_page_that_does_not_exist_is_created(tmp_path):
     with_session(TINY, "backward", markdown=tmp_path / "new.md")
     text = (tmp_path / "new.md").read_text()
     assert text.startswith("# Benchmarks") and text.count(BEGIN) == text.count(END) == 1
@@ -267,9 +271,7 @@ def test_the_plot(tmp_path, suffix):
         (["--json", "x", "--markdown", "x"], "two files are to be written to x"),
     ],
 )
-def test_what_cannot_be_done_is_told_before_anything_is_measured(
-    monkeypatch, capsys, tmp_path, arguments, message
-):
+def test_mistakes_are_reported_before_anything_is_measured(monkeypatch, capsys, tmp_path, arguments, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "Session", None)
     assert cli.main(["bench", *arguments]) == 1
@@ -328,9 +330,9 @@ def test_turns_are_taken_in_rounds():
 
         return timed
 
-    found = take_turns({name: contender(name) for name in "ab"}, Budget(0, least=3, most=9))
+    samples = take_turns({name: contender(name) for name in "ab"}, Budget(0, least=3, most=9))
     assert "".join(order) == "ab" + "ababab"
-    assert found["a"].seconds == [1.0, 1.0, 1.0]
+    assert samples["a"].seconds == [1.0, 1.0, 1.0]
 
 
 def test_ratios_are_of_the_same_round():

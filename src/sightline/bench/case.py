@@ -1,4 +1,4 @@
-"""One problem of the benchmark: its shapes, and the inputs that every contender gets."""
+"""A problem of the benchmark: its shapes, and the inputs that all contenders get."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class Case:
-    """What is computed, in the letters of the documentation: B batch, H heads, G key/value heads, N, M, D.
+    """What is computed.
 
-    Args:
-        form: how the pattern is given: "best", each peer's tightest form; "key mask", bool [B,1,1,M];
+    Attributes:
+        queries, keys: N and M; 0 keys for as many as queries.
+        width: D, of queries, keys and values.
+        dtype: a name in DTYPES.
+        batch, heads, kv_heads: B, H and G; 0 for as many key/value heads as query heads.
+        pattern: who may look at whom.
+        form: how the pattern is given: "best", each peer's most compact form; "key mask", bool [B,1,1,M];
             "dense", bool [B,1,N,M].
         bias: a dense float bias [1,H,N,M], "" for none, "fixed", or "learned" (with a gradient).
-        direction: "forward"; "backward" alone, its forward pass made before.
-        copies: so many sets of inputs take turns, so that they come from memory and not from a cache.
+        direction: "forward"; or "backward" alone, after a forward pass that is not timed.
+        copies: how many sets of inputs take turns, so that they come from memory and not from a cache.
+        stretch: the factor of the queries, and so of the logits.
     """
 
     queries: int
@@ -55,7 +61,7 @@ class Case:
 
     @property
     def flops(self) -> float:
-        """Useful multiplications and additions: 2 products forward, 5 backward, of visible pairs only."""
+        """Useful multiplications and additions: 2 products forward, 5 backward, over visible pairs only."""
         products = 2 if self.direction == "forward" else 5
         pairs = self.pattern.pairs(self.batch, self.queries, self.length)
         return 2.0 * products * self.heads * self.width * pairs
@@ -80,7 +86,7 @@ class Case:
 
 
 class Inputs(NamedTuple):
-    """Tensors of a case, contiguous, in its dtype; ``bias`` is float32 or the dtype's own."""
+    """The tensors of a case, contiguous, in its dtype."""
 
     query: Tensor  # [B,H,N,D]
     key: Tensor  # [B,G,M,D]
@@ -90,7 +96,7 @@ class Inputs(NamedTuple):
 
 
 def inputs(case: Case, copy: int = 0) -> Inputs:
-    """The same signed normal numbers in every process."""
+    """Signed normal numbers, the same in every process."""
     generator = torch.Generator().manual_seed(copy)
 
     def draw(*shape: int, scale: float = 1.0) -> Tensor:

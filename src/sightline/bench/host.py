@@ -1,4 +1,4 @@
-"""Runs one peer: here, or in a process of its own that answers the same calls."""
+"""Runs a peer: here, or in a process of its own that answers the same calls."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from torch import Tensor
 from sightline.bench.case import Case, inputs
 from sightline.bench.judge import rows_of
 from sightline.bench.peers import load_peer
-from sightline.bench.peers.peer import Peer, Run
+from sightline.bench.peers.peer import Peer, PreparedCase
 from sightline.bench.timing import Spent, clock
 
 
 class PeerError(Exception):
-    """A peer raised, or its process ended; the message is for the table's notes."""
+    """A peer raised an error, or its process ended; the message is for the notes under the tables."""
 
 
 class Host:
@@ -31,27 +31,27 @@ class Host:
     def __init__(self, peer: Peer, threads: int) -> None:
         self.peer = peer
         self.threads = threads
-        self._runs: Iterator[Run] = iter(())
+        self._runs: Iterator[PreparedCase] = iter(())
 
     def load(self, case: Case) -> list[Tensor]:
-        """Prepares a case, runs it once and returns what is compared with float64, in float32."""
+        """Prepares a case, runs it once and returns what is compared with float64, as float32."""
         torch.set_num_threads(self.threads)
         runs = [self.peer.prepare(case, inputs(case, copy), self.threads) for copy in range(case.copies)]
-        found = [t.detach().float() for t in runs[0].outputs(runs[0].call())]
+        outputs = [t.detach().float() for t in runs[0].outputs(runs[0].call())]
         if case.direction == "forward":
-            found = [found[0][:, :, rows_of(case)].clone()]
+            outputs = [outputs[0][:, :, rows_of(case)].clone()]
         self._runs = itertools.cycle(runs)
-        return found
+        return outputs
 
     def time(self, number: int) -> Spent:
-        """What one call of the loaded case takes."""
+        """The time of one call of the loaded case, the mean of ``number`` calls."""
         torch.set_num_threads(self.threads)
         if number == 1:
             return clock(next(self._runs).call, 1)
         return clock(lambda: next(self._runs).call(), number)
 
     def drop(self) -> None:
-        """Forgets the loaded case."""
+        """Drops the loaded case."""
         self._runs = iter(())
         self.peer.forget()
 
@@ -60,13 +60,13 @@ class Host:
 
 
 class RemoteHost:
-    """One peer in a process of its own: its thread pools and settings stay apart from everyone else's."""
+    """One peer in a process of its own, with its own thread pools and settings."""
 
     def __init__(self, name: str, threads: int, environment: Mapping[str, str]) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, name, threads), daemon=True)
-        with _environment(environment), _deaf_to_interrupts():
+        with _environment(environment), _interrupts_ignored():
             self._process.start()
         theirs.close()
         self._name = name
@@ -85,8 +85,8 @@ class RemoteHost:
         return [torch.from_numpy(array) for array in self._ask("load", case)]
 
     def time(self, number: int) -> Spent:
-        found: Spent = self._ask("time", number)
-        return found
+        spent: Spent = self._ask("time", number)
+        return spent
 
     def drop(self) -> None:
         self._ask("drop")
@@ -99,7 +99,7 @@ class RemoteHost:
 
 
 def serve(connection: Connection, name: str, threads: int) -> None:
-    """What the other process does: answer until the connection closes."""
+    """In the other process: answers until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         host = Host(load_peer(name), threads)
@@ -115,7 +115,7 @@ def serve(connection: Connection, name: str, threads: int) -> None:
             if failed:
                 raise PeerError(failed)
             answer = getattr(host, method)(*arguments)
-            # Tensors would travel through shared memory, which outlives a process that is killed.
+            # Tensors would pass through shared memory, which outlives a process that is killed.
             if method == "load":
                 answer = [tensor.contiguous().numpy() for tensor in answer]
             connection.send(("answer", answer))
@@ -134,7 +134,7 @@ def describe(error: Exception) -> str:
 
 @contextmanager
 def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables of a child: libraries read theirs when they are loaded."""
+    """Sets environment variables for a child: libraries read theirs when they are loaded."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
@@ -148,11 +148,11 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Ctrl-C reaches every process of the terminal; a child inherits that it is ours to handle."""
+def _interrupts_ignored() -> Iterator[None]:
+    """Ctrl-C reaches every process of the terminal; a child started in here leaves it to us."""
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not the main thread, which has no signals to handle
+    except ValueError:  # only the main thread handles signals
         yield
         return
     try:

@@ -1,4 +1,4 @@
-"""Whether a peer computes what it should: its result against float64, before it is timed."""
+"""Whether a peer computes the right thing: its result is compared with float64 before it is timed."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from torch import Tensor
 
 from sightline.bench.case import Case, inputs
 
-# The largest error of any row, as a share of that row's norm. A mask read the wrong way round is off by 1.
+# The largest error of any row, as a share of that row's norm. A misread mask is off by about 1.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 6e-2, "float16": 1e-2}
-_ROWS = 512  # of a long sequence only so many rows are compared
+_ROWS = 512  # the most rows of a long sequence that are compared
 
 
 def rows_of(case: Case) -> Tensor:
-    """The query rows that are compared: all of them, or evenly spaced ones, first and last among them."""
+    """The query rows that are compared: all, or evenly spaced ones that include the first and the last."""
     if case.direction == "backward" or case.queries <= _ROWS:
         return torch.arange(case.queries)
     return torch.linspace(0, case.queries - 1, _ROWS).long()
 
 
-def verdict(case: Case, found: Sequence[Tensor]) -> str:
-    """ "" if the result is right, otherwise what is wrong with it."""
+def verdict(case: Case, outputs: Sequence[Tensor]) -> str:
+    """ "" if the outputs are right, otherwise what is wrong with them."""
     wanted = expected(case)
-    if len(found) != len(wanted):
-        return f"gave {len(found)} tensors, expected {len(wanted)}"
+    if len(outputs) != len(wanted):
+        return f"gave {len(outputs)} tensors, expected {len(wanted)}"
     names = ("context",) if case.direction == "forward" else ("d query", "d key", "d value", "d bias")
-    for name, ours, right in zip(names, found, wanted, strict=False):
+    for name, ours, right in zip(names, outputs, wanted, strict=False):
         problem = _compare(case, ours, right)
         if problem:
             return f"{name}: {problem}"
     return ""
 
 
-def _compare(case: Case, found: Tensor, right: Tensor) -> str:
-    if found.shape != right.shape:
-        return f"shape {list(found.shape)}, expected {list(right.shape)}"
-    error = row_error(found, right)
+def _compare(case: Case, output: Tensor, right: Tensor) -> str:
+    if output.shape != right.shape:
+        return f"shape {list(output.shape)}, expected {list(right.shape)}"
+    error = row_error(output, right)
     if not math.isfinite(error):
         return "not finite"
     return "" if error <= TOLERANCE[case.dtype] else f"off by {error:.2g} of a row's norm"
 
 
-def row_error(found: Tensor, right: Tensor) -> float:
-    """The largest error of a row over its norm (or over the typical row's, if that is larger)."""
+def row_error(output: Tensor, right: Tensor) -> float:
+    """The largest error of a row, divided by its norm (or by the typical row's, if that is larger)."""
     norms = right.norm(dim=-1)
     typical = norms.square().mean().sqrt()
-    return float(((found.double() - right).norm(dim=-1) / norms.clamp_min(typical)).max())
+    return float(((output.double() - right).norm(dim=-1) / norms.clamp_min(typical)).max())
 
 
 @functools.lru_cache(maxsize=2)
 def expected(case: Case) -> list[Tensor]:
-    """What float64 gives: the context's compared rows, or the gradients."""
+    """The result in float64: the compared rows of the context, or the gradients."""
     given = inputs(case)
     query, key, value = (t.double() for t in given[:3])
     rows = rows_of(case)

@@ -1,4 +1,4 @@
-"""The machine of a run: what it is, and how fast it is at nothing but multiply-adds."""
+"""The machine of a run: what it is, and how fast it is at multiply-adds alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sightline.backends import native
+from sightline.backends.native import library as native
 from sightline.bench.timing import Spent, clock
 from sightline.call.info import info
 
-# Of all processor flags, those that attention kernels care about.
+# Of all processor flags, those that matter to attention kernels.
 _FLAGS = (
     "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_bf16", "avx512_fp16", "avx512_vnni",
     "amx_tile", "amx_bf16", "amx_fp16", "avx_vnni", "asimd", "asimdhp", "bf16", "sve", "sve2", "i8mm",
@@ -21,17 +21,19 @@ _FLAGS = (
 
 def describe_machine() -> dict[str, Any]:
     """Processor, flags, caches, cores, memory, versions and date, in words."""
-    found: dict[str, Any] = {
+    memory = _gigabytes("MemTotal")
+    machine: dict[str, Any] = {
         "date": datetime.now().astimezone().isoformat(timespec="minutes"),
         "processor": _cpuinfo("model name") or platform.processor() or platform.machine(),
         "flags": " ".join(f for f in _FLAGS if f in (_cpuinfo("flags") or _cpuinfo("Features")).split()),
         "cores": str(os.cpu_count()),
-        "memory": _memory(),
+        "memory": "" if memory is None else f"{memory:.0f} GiB",
         "system": platform.platform(),
     }
     facts = info()
-    found |= {name: facts[name] for name in ("python", "torch", "sightline", "level active") if name in facts}
-    return {name: value for name, value in found.items() if value}
+    versions = ("python", "torch", "sightline", "level active")
+    machine |= {name: facts[name] for name in versions if name in facts}
+    return {name: value for name, value in machine.items() if value}
 
 
 def _cpuinfo(field: str) -> str:
@@ -40,15 +42,22 @@ def _cpuinfo(field: str) -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(field)), "")
 
 
-def _memory() -> str:
+def _gigabytes(field: str) -> float | None:
+    """An entry of Linux's /proc/meminfo; ``None`` where the system does not say."""
     path = Path("/proc/meminfo")
     lines = path.read_text().splitlines() if path.exists() else []
-    sizes = [int(line.split()[1]) for line in lines if line.startswith("MemTotal")]
-    return f"{sizes[0] / 2**20:.0f} GiB" if sizes else ""
+    sizes = [int(line.split()[1]) for line in lines if line.startswith(field)]
+    return sizes[0] / 2**20 if sizes else None
+
+
+def available_gigabytes() -> float:
+    """Memory that is available now; infinite where the system does not say."""
+    available = _gigabytes("MemAvailable")
+    return float("inf") if available is None else available
 
 
 class Peak:
-    """The peaks, measured whenever it is this contender's turn: GFLOP/s of one core, a number a round."""
+    """Measures the peaks whenever its turn comes: GFLOP/s of one core, a number for each round."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -59,21 +68,6 @@ class Peak:
         return clock(self._measure, 1)
 
     def _measure(self) -> None:
-        self.fma.append(native.peak_gflops(self.seconds) if native.available() is None else 0.0)
-        self.dot.append(dot_peak(self.seconds))
-
-
-def dot_peak(seconds: float) -> float:
-    """GFLOP/s of bfloat16 dot-product instructions; 0 where the machine or this build has none."""
-    measure = getattr(native, "peak_dot_gflops", None)
-    if measure is None or native.available() is not None:
-        return 0.0
-    return float(measure(seconds) or 0.0)
-
-
-def available_gigabytes() -> float:
-    """Memory that could be had now; infinite where the system does not tell."""
-    path = Path("/proc/meminfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    sizes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
-    return sizes[0] / 2**20 if sizes else float("inf")
+        usable = native.available() is None
+        self.fma.append(native.peak_gflops(self.seconds) if usable else 0.0)
+        self.dot.append(native.peak_dot_gflops(self.seconds) if usable else 0.0)

@@ -1,4 +1,4 @@
-"""What may be looked at in a benchmark case, told once and translated by each peer into its own terms."""
+"""What may be looked at in a benchmark case; each peer translates it into its own terms."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pattern:
-    """Everything may be looked at; the other patterns refine this. Aligned at the top left."""
+    """Everything may be looked at; the other patterns restrict this. Aligned at the top left."""
 
     def sees(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
         """Whether a query may look at a key; the three index tensors broadcast."""
         return (key >= 0) & (query >= 0) & (batch >= 0)
 
     def pairs(self, batch: int, queries: int, keys: int) -> int:
-        """How many query-key pairs a head sees, all batch entries together."""
+        """How many pairs of query and key a head sees, in all batch entries together."""
         return batch * queries * keys
 
     def __str__(self) -> str:
@@ -38,7 +38,7 @@ class Pattern:
 
 
 @dataclass(frozen=True)
-class Causal(Pattern):
+class CausalPattern(Pattern):
     """Each query sees itself and the keys before it."""
 
     def sees(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Causal(Pattern):
 
 
 @dataclass(frozen=True)
-class Window(Pattern):
+class WindowPattern(Pattern):
     """Each query sees itself and the ``left`` keys before it."""
 
     left: int
@@ -69,13 +69,13 @@ class Window(Pattern):
 
 
 @dataclass(frozen=True)
-class Lengths(Pattern):
+class LengthsPattern(Pattern):
     """Batch entry b has ``kept[b]`` keys; what comes after is padding."""
 
     kept: tuple[int, ...]
 
     def sees(self, batch: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        # Without indexing by a list, so that FlexAttention can compile it.
+        # Without indexing by a list, which FlexAttention cannot compile.
         return (key < torch.tensor(self.kept)[batch]) & (query >= 0)
 
     def pairs(self, batch: int, queries: int, keys: int) -> int:
@@ -90,8 +90,8 @@ class Lengths(Pattern):
 
 
 @dataclass(frozen=True)
-class Documents(Pattern):
-    """A packed sequence: documents of ``length`` tokens that see themselves only."""
+class DocumentsPattern(Pattern):
+    """A packed sequence: documents of ``length`` tokens, each of which sees itself only."""
 
     length: int
 
@@ -107,4 +107,4 @@ class Documents(Pattern):
 
 
 FULL = Pattern()
-CAUSAL = Causal()
+CAUSAL = CausalPattern()

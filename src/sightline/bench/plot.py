@@ -1,17 +1,15 @@
-"""A picture: for each case a group of bars, one a contender, as shares of the measured peak."""
+"""A picture: for each case a group of bars, one per contender, as shares of the measured peak."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline.bench.report import Report
+from sightline.bench.report import BenchReport
 from sightline.bench.session import OURS, Row
-from sightline.common.atomic import check_writable
+from sightline.common.atomic import check_writable, replacing
 from sightline.common.errors import CommandError
 
 SECTIONS = ("forward", "backward")
@@ -31,10 +29,10 @@ _LOOKS = {
 
 
 def check_plot(path: Path, sections: Sequence[str]) -> None:
-    """Complain before anything is measured.
+    """Raises before anything is measured if the picture cannot be drawn.
 
     Raises:
-        CommandError: an unknown kind of file, no matplotlib, or no section that has bars.
+        CommandError: for an unknown kind of file, without matplotlib, or if no chosen section has bars.
     """
     if path.suffix not in SUFFIXES:
         raise CommandError(f"--plot {path}: the name must end in {', '.join(SUFFIXES)}")
@@ -45,8 +43,8 @@ def check_plot(path: Path, sections: Sequence[str]) -> None:
     check_writable(path)
 
 
-def write_plot(path: Path, report: Report) -> bool:
-    """Draws what there is; False if no case has a share of a peak."""
+def write_plot(path: Path, report: BenchReport) -> bool:
+    """Draws what was measured; returns False if no case has a share of a peak."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -75,7 +73,7 @@ def write_plot(path: Path, report: Report) -> bool:
     return True
 
 
-def _panels(report: Report) -> dict[str, list[tuple[str, dict[str, float]]]]:
+def _panels(report: BenchReport) -> dict[str, list[tuple[str, dict[str, float]]]]:
     """A panel for each section, dtype and peak: its cases with every contender's share of that peak."""
     panels: dict[str, list[tuple[str, dict[str, float]]]] = {}
     for section in SECTIONS:
@@ -142,13 +140,6 @@ def _patch(name: str) -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    """The file is all there or not there."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    try:
-        figure.savefig(name, dpi=150)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    """Writes the file, whole or not at all."""
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=150)

@@ -1,4 +1,4 @@
-"""What a run found: one plain dictionary, the same in memory, as JSON and behind every table."""
+"""The results of a run: one plain dictionary, the same in memory, as JSON and behind every table."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from sightline.bench.machine import describe_machine
 from sightline.bench.peers import HIDDEN, PEERS, load_peer
-from sightline.bench.sections.section import Section
+from sightline.bench.sections.section import BenchSection
 from sightline.bench.session import Row, Session
 from sightline.common.atomic import write_atomically
 
 FORMAT = 1
 
 
-class Report:
-    """Rows as they come, with the machine, the settings and who was left out why."""
+class BenchReport:
+    """Rows as they come in, with the machine, the settings, and who was left out and why."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -24,15 +24,13 @@ class Report:
         self.machine = describe_machine()
         self.sections: dict[str, dict[str, Any]] = {}
 
-    def add(self, section: Section, row: Row) -> None:
-        """A finished row."""
-        place = self.sections.setdefault(
-            section.name, {"title": section.title, "note": section.note, "rows": []}
-        )
-        place["rows"].append(row)
+    def add(self, section: BenchSection, row: Row) -> None:
+        """Adds a finished row."""
+        entry = {"title": section.title, "note": section.note, "rows": []}
+        self.sections.setdefault(section.name, entry)["rows"].append(row)
 
-    def took(self, section: Section, seconds: float) -> None:
-        """How long a section took, of the clock."""
+    def took(self, section: BenchSection, seconds: float) -> None:
+        """Notes how long a section took, in wall time."""
         if section.name in self.sections:
             self.sections[section.name]["wall_seconds"] = round(seconds, 1)
 
@@ -47,15 +45,16 @@ class Report:
 
     def peers(self) -> dict[str, dict[str, Any]]:
         """By name: title, version if installed, and the reasons why it was left out of something."""
-        found = {}
-        for name in PEERS:
-            if name not in HIDDEN and (name in self._session.versions or name in self._session.notes):
-                found[name] = {
-                    "title": load_peer(name).title,
-                    "version": self._session.versions.get(name),
-                    "notes": list(self._session.notes.get(name, {})),
-                }
-        return found
+        versions, notes = self._session.versions, self._session.notes
+        return {
+            name: {
+                "title": load_peer(name).title,
+                "version": versions.get(name),
+                "notes": list(notes.get(name, {})),
+            }
+            for name in PEERS
+            if name not in HIDDEN and (name in versions or name in notes)
+        }
 
     def notes(self) -> list[str]:
         """A line for every peer that was left out of something, saying why."""
@@ -82,5 +81,5 @@ class Report:
         }
 
     def write(self, path: Path) -> None:
-        """The JSON file: all there or not there."""
+        """Writes the JSON file, whole or not at all."""
         write_atomically(path, [json.dumps(self.as_dict(), indent=1, ensure_ascii=False), "\n"])

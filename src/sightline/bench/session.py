@@ -1,4 +1,4 @@
-"""One run: who takes part, how long a case may take, and measuring a case with everybody."""
+"""A run: who takes part, how long a case may take, and how a case is measured with everyone."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ OURS = "sightline"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a run is done.
+class BenchSettings:
+    """How to run.
 
-    Args:
-        size: "full", "quick", or "tiny": which cases each section takes.
-        peers: names from PEERS, Sightline's own not needed.
+    Attributes:
+        size: "full", "quick" or "tiny": which cases each section measures.
+        threads: for everyone.
+        budget: for a case.
+        peers: names from PEERS; Sightline itself always takes part.
+        peak_seconds: how long each measurement of the machine's peak takes.
     """
 
     size: str = "full"
@@ -36,9 +39,9 @@ class Settings:
 
 
 class Session:
-    """What the sections measure with; closes the peers' processes when it ends."""
+    """Measures for the sections; closes the peers' processes when it ends."""
 
-    def __init__(self, settings: Settings, progress: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(self, settings: BenchSettings, progress: Callable[[str], None] = lambda line: None) -> None:
         self.settings = settings
         self.progress = progress
         self.notes: dict[str, dict[str, None]] = {}
@@ -64,24 +67,24 @@ class Session:
 
     @property
     def peers(self) -> list[str]:
-        """Names of those that are here, Sightline first."""
+        """The names of those that are installed, Sightline first."""
         return list(self._peers)
 
     @property
     def wall(self) -> bool:
-        """Several threads are measured by the clock, one by its CPU time."""
+        """Whether to measure wall time, as with several threads; a single thread is measured in CPU time."""
         return self.settings.threads > 1
 
     def note(self, peer: str, reason: str) -> None:
-        """Remembers why a peer is left out; each reason once."""
+        """Notes why a peer is left out; each reason once."""
         self.notes.setdefault(peer, {})[reason] = None
 
     def pick(self, **sizes: Any) -> Any:
-        """The entry of this run's size."""
+        """The entry for this run's size."""
         return sizes[self.settings.size]
 
     def host(self, name: str, environment: Mapping[str, str] | None = None) -> Host | RemoteHost:
-        """The peer, ready to load a case; with an ``environment`` always in a process of its own."""
+        """The peer, ready to load a case; with an ``environment``, always in a process of its own."""
         peer = self._peers.get(name) or load_peer(name)
         threads = self.settings.threads
         if not peer.own_process and environment is None:
@@ -93,25 +96,26 @@ class Session:
         return self._processes[key]
 
     def dismiss(self, host: Host | RemoteHost) -> None:
-        """Forgets a process that has ended; the next case starts another."""
+        """Drops a process that has ended; the next case starts another."""
         for key in [key for key, one in self._processes.items() if one is host]:
             self._processes.pop(key).close()
 
     def compare(self, case: Case, others: Mapping[str, tuple[str, Case]] | None = None) -> Row:
-        """All peers on one case, in turn.
+        """Measures all peers on one case, in turn.
 
         Args:
-            others: what takes turns with them beside this: label to (peer, case).
+            case: the case.
+            others: further contenders, which take turns with them: label to (peer, case).
         """
         contenders = {name: (name, case) for name in self._peers} | dict(others or {})
-        found: dict[str, dict[str, Any]] = {}
+        entries: dict[str, dict[str, Any]] = {}
         hosts: dict[str, Host | RemoteHost] = {}
         try:
             for label, (name, one) in contenders.items():
                 self.progress(f"{case}: checking {label}")
-                found[label] = self._admit(label, name, one, hosts)
+                entries[label] = self._admit(label, name, one, hosts)
             self.progress(f"{case}: measuring {', '.join(hosts)}")
-            return self._measured(case, found, hosts)
+            return self._measured(case, entries, hosts)
         finally:
             for host in hosts.values():
                 self._leave(host)
@@ -119,7 +123,7 @@ class Session:
     def _admit(
         self, label: str, name: str, case: Case, hosts: dict[str, Host | RemoteHost]
     ) -> dict[str, Any]:
-        """Loads and judges one contender: who is right joins ``hosts``."""
+        """Loads and judges a contender; if it is right, it joins ``hosts``."""
         peer = self._peers.get(name) or load_peer(name)
         reason = peer.why_not(case)
         if reason:
@@ -149,7 +153,7 @@ class Session:
         except PeerError:
             self.dismiss(host)
 
-    def _measured(self, case: Case, found: dict[str, Any], hosts: Mapping[str, Host | RemoteHost]) -> Row:
+    def _measured(self, case: Case, entries: dict[str, Any], hosts: Mapping[str, Host | RemoteHost]) -> Row:
         peak = Peak(self.settings.peak_seconds)
         timed: dict[str, Timed] = {label: host.time for label, host in hosts.items()}
         samples = take_turns({"peak": peak, **timed}, self.settings.budget, self.wall)
@@ -158,38 +162,38 @@ class Session:
         row: Row = {"case": str(case), "dtype": case.dtype, "spec": spec, "flops": case.flops}
         ours = samples.get(OURS)
         for label in hosts:
-            found[label] |= figures(samples[label], ours)
+            entries[label] |= figures(samples[label], ours)
         if ours is not None:
-            row |= {key: found[OURS][key] for key in ("ms", "spread")} | {"rounds": rounds}
+            row |= {key: entries[OURS][key] for key in ("ms", "spread")} | {"rounds": rounds}
             speeds = [case.flops / seconds / 1e9 for seconds in ours.seconds]
             row["gflops"] = statistics.median(speeds)
             if case.dtype != "bfloat16":
-                peak.dot.clear()  # its instructions are of no use here
+                peak.dot.clear()  # its instructions do not apply
             row |= shares(speeds, peak, rounds, self.settings.threads)
-        return row | best_peer(found, self._peers) | {"contenders": found}
+        return row | best_peer(entries, self._peers) | {"contenders": entries}
 
 
 def figures(samples: Samples, ours: Samples | None) -> dict[str, Any]:
-    """What is kept of one contender's samples; ``ratio``: how many times as long as Sightline it takes."""
-    found: dict[str, Any] = {"ms": samples.median * 1e3, "spread": samples.spread, "seconds": samples.seconds}
-    return found if ours is None else found | {"ratio": ours.over(samples)}
+    """A contender's figures; ``ratio`` says how many times as long as Sightline it takes."""
+    kept: dict[str, Any] = {"ms": samples.median * 1e3, "spread": samples.spread, "seconds": samples.seconds}
+    return kept if ours is None else kept | {"ratio": ours.over(samples)}
 
 
 def shares(speeds: list[float], peak: Peak, rounds: int, threads: int) -> dict[str, float]:
-    """Shares of the peaks of the same round, and the peaks."""
-    found: dict[str, float] = {}
+    """The peaks, and the shares of them that were reached in the same rounds."""
+    entries: dict[str, float] = {}
     for name, measured in (("fma", peak.fma[-rounds:]), ("dot", peak.dot[-rounds:])):
         if measured and all(measured):
-            found[f"{name}_peak"] = statistics.median(measured) * threads
-            found[f"of_{name}_peak"] = statistics.median(
+            entries[f"{name}_peak"] = statistics.median(measured) * threads
+            entries[f"of_{name}_peak"] = statistics.median(
                 speed / one / threads for speed, one in zip(speeds, measured, strict=True)
             )
-    return found
+    return entries
 
 
-def best_peer(found: Mapping[str, Mapping[str, Any]], peers: Iterable[str]) -> Row:
+def best_peer(contenders: Mapping[str, Mapping[str, Any]], peers: Iterable[str]) -> Row:
     """The fastest of the others, and how many times as long as Sightline it takes."""
-    others = {name: found[name] for name in peers if name != OURS and "ms" in found.get(name, {})}
+    others = {n: contenders[n] for n in peers if n != OURS and "ms" in contenders.get(n, {})}
     if not others:
         return {"best_peer": None, "x_best_peer": None}
     best = min(others, key=lambda name: float(others[name]["ms"]))

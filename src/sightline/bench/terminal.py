@@ -1,4 +1,4 @@
-"""Tables and the progress line: on a screen, and readable in a pipe."""
+"""Tables and the progress line, on a screen and, readably, in a pipe."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
-from sightline.bench.grid import Grid
+from sightline.bench.text_table import TextTable
 
 # In a pipe a table must not be squeezed to 80 columns.
 _PIPE_WIDTH = 220
 
 
 class Terminal:
-    """Tables on stdout; one moving line on stderr, or in a pipe a line for each finished row."""
+    """Tables on stdout; on stderr one progress line, or in a pipe a line per finished row."""
 
     def __init__(self) -> None:
         self._console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
@@ -24,11 +24,11 @@ class Terminal:
         self._section = ""
 
     def begin(self, section: str) -> None:
-        """What the next lines are about."""
+        """Names the section that the next lines are about."""
         self._section = section
 
     def progress(self, line: str) -> None:
-        """What is being done: no thread of its own draws it, since that would be measured as well."""
+        """Shows what is being done; without a thread of its own, which would be measured as well."""
         if self._moving:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r\033[2K{f'{self._section}: {line}'[:width]}", end="", file=sys.stderr, flush=True)
@@ -39,7 +39,7 @@ class Terminal:
             print(f"{self._section}: {line}", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
-        """Takes the moving line away."""
+        """Removes the progress line."""
         if self._moving:
             print("\r\033[2K", end="", file=sys.stderr, flush=True)
 
@@ -49,23 +49,23 @@ class Terminal:
         for name, fact in facts.items():
             self._console.print(f"{name:<{width}}  {fact}", markup=False)
 
-    def table(self, grid: Grid) -> None:
+    def table(self, table: TextTable) -> None:
         """A section's table, with its note under it."""
         self.clear()
-        table = Table(title=grid.title, title_justify="left", title_style="bold")
-        for heading, numeric in zip(grid.headings, grid.numeric, strict=True):
-            table.add_column(heading, justify="right" if numeric else "left")
-        for row in grid.rows:
-            table.add_row(*row)
+        drawn = Table(title=table.title, title_justify="left", title_style="bold")
+        for heading, numeric in zip(table.headings, table.numeric, strict=True):
+            drawn.add_column(heading, justify="right" if numeric else "left")
+        for row in table.rows:
+            drawn.add_row(*row)
         self._console.print()
-        self._console.print(table, markup=False)
-        self._console.print(grid.note, markup=False, style="dim")
+        self._console.print(drawn, markup=False)
+        self._console.print(table.note, markup=False, style="dim")
 
     def line(self, text: str = "") -> None:
         """A line on stdout."""
         self._console.print(text, markup=False)
 
     def say(self, text: str) -> None:
-        """A line on stderr, for the person who waits."""
+        """A line on stderr, for the person who is waiting."""
         self.clear()
         print(text, file=sys.stderr, flush=True)

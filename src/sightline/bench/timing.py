@@ -1,4 +1,4 @@
-"""Timing on a machine that others use too: contenders in turn, ratios within a round."""
+"""Timing on a shared machine: contenders take turns, ratios are taken within a round."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import NamedTuple
 
 
 class Spent(NamedTuple):
-    """Seconds of one call: of all threads of the process together, and on the clock."""
+    """Seconds of one call: CPU time of all threads of the process together, and wall time."""
 
     cpu: float
     wall: float
 
 
 Timed = Callable[[int], Spent]
-"""Runs a contender so many times and tells what one call took."""
+"""Runs a contender a number of times and returns what one call took."""
 
 
 def clock(call: Callable[[], object], number: int) -> Spent:
-    """CPU time counts helper threads as well: a contender gains nothing by having some.
+    """The time of a call, the mean of ``number`` calls. CPU time includes helper threads: they gain nothing.
 
-    A call that is repeated runs once before: what a short one would otherwise show is how far the contenders
+    A call that is repeated runs once before: otherwise a short one would show mostly how far the contenders
     before it have emptied the caches.
     """
     if number > 1:
@@ -38,17 +38,23 @@ def clock(call: Callable[[], object], number: int) -> Spent:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a case may take: rounds are added until ``seconds`` are spent."""
+    """How long a case may take.
+
+    Attributes:
+        seconds: rounds are added until this time is spent.
+        least, most: how many rounds there are.
+        sample: a short call is repeated within a round for this many seconds.
+    """
 
     seconds: float
     least: int = 3
     most: int = 40
-    sample: float = 20e-3  # a sample of a short call repeats it for so long
+    sample: float = 20e-3
 
 
 @dataclass(frozen=True)
 class Samples:
-    """One entry a round; rounds line up between contenders."""
+    """One entry per round; the k-th entries of all contenders belong to the same round."""
 
     seconds: list[float]
 
@@ -65,26 +71,30 @@ class Samples:
         return (high - low) / 2 / self.median if self.median else 0.0
 
     def over(self, other: Samples) -> float:
-        """How many times as long the other one takes: the median of the ratios round by round."""
+        """How many times as long the other one takes: the median of the rounds' ratios."""
         return statistics.median(b / a for a, b in zip(self.seconds, other.seconds, strict=True))
 
 
 def take_turns(contenders: Mapping[str, Timed], budget: Budget, wall: bool = False) -> dict[str, Samples]:
-    """Runs the contenders in turn, A B C A B C …: a slow spell of the machine hits all of them.
+    """Runs the contenders in turn, A B C A B C …: a slow spell of the machine affects all of them.
 
-    Each has run once before, so that nothing is compiled or allocated here. Time of the clock if ``wall``,
-    otherwise CPU time.
+    Each has run once before, so that nothing is compiled or allocated here.
+
+    Args:
+        contenders: by name.
+        budget: how long.
+        wall: measure wall time instead of CPU time.
     """
     numbers = {name: _repeats(timed(2).wall, budget) for name, timed in contenders.items()}
-    found: dict[str, list[float]] = {name: [] for name in contenders}
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
     begin = time.perf_counter()
     for turn in range(budget.most):
         if turn >= budget.least and time.perf_counter() - begin > budget.seconds:
             break
         for name, timed in contenders.items():
             spent = timed(numbers[name])
-            found[name].append(spent.wall if wall else spent.cpu)
-    return {name: Samples(seconds) for name, seconds in found.items()}
+            seconds[name].append(spent.wall if wall else spent.cpu)
+    return {name: Samples(rounds) for name, rounds in seconds.items()}
 
 
 def _repeats(seconds: float, budget: Budget) -> int:

@@ -1,22 +1,23 @@
-"""``sightline bench``: check the wishes, measure, show, write."""
+"""``sightline bench``: check the options, measure, show, write."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sightline.bench.grid import Grid, grid
 from sightline.bench.markdown import check_page, write_page
 from sightline.bench.peers import HIDDEN, PEERS, load_peer
 from sightline.bench.plot import check_plot, write_plot
-from sightline.bench.report import Report
+from sightline.bench.report import BenchReport
 from sightline.bench.sections import SECTIONS, load_section
-from sightline.bench.session import OURS, Session, Settings
+from sightline.bench.session import OURS, BenchSettings, Session
 from sightline.bench.terminal import Terminal
+from sightline.bench.text_table import TextTable, section_table
 from sightline.bench.timing import Budget
 from sightline.common.atomic import check_writable
 from sightline.common.errors import CommandError
@@ -33,9 +34,11 @@ def bench(
         list[str] | None,
         typer.Option(metavar="PEER", help="Only this peer; may be repeated."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer cases and rounds: some two minutes.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer cases and rounds: about two minutes.")
+    ] = False,
     threads: Annotated[
-        int, typer.Option(help="Threads for everyone. One is measured in CPU time, more by the clock.")
+        int, typer.Option(help="Threads for everyone. One is measured in CPU time, more in wall time.")
     ] = 1,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all figures as JSON.")] = None,
     plot: Annotated[
@@ -49,56 +52,90 @@ def bench(
     """Measure attention against its peers, side by side in one run.
 
     Every peer's result is compared with float64 before it is timed. Contenders take turns, so that a slow
-    spell of the machine hits all of them. Ctrl-C keeps what was measured. Peers that are not installed are
+    spell of the machine affects all of them. Ctrl-C keeps what was measured. Peers that are not installed are
     left out: pip install "sightline[peers]".
     """
     if listing:
         return _list()
     sections, peers = _chosen("--only", only, SECTIONS), _chosen("--peer", peer, _attention_peers())
-    _check(threads, json, plot, markdown, sections)
+    if threads < 1:
+        raise CommandError(f"--threads {threads}: at least 1")
+    files = OutputFiles(json, plot, markdown)
+    files.check(sections)
     terminal = Terminal()
-    settings = Settings(
+    settings = BenchSettings(
         size="quick" if quick else "full",
         threads=threads,
         budget=_QUICK if quick else _FULL,
         peers=tuple(name for name in peers if name != OURS),
     )
     with Session(settings, terminal.progress) as session:
-        run(session, sections, terminal, json, plot, markdown, whole=not only and not peer)
+        run(session, sections, terminal, files, whole=not only and not peer)
+
+
+@dataclass(frozen=True)
+class OutputFiles:
+    """Where to write a run, as JSON, as a picture and into a page."""
+
+    json: Path | None = None
+    plot: Path | None = None
+    markdown: Path | None = None
+
+    def check(self, sections: Sequence[str]) -> None:
+        """Raises before anything is measured if one of them cannot be written."""
+        paths = [path for path in (self.json, self.plot, self.markdown) if path is not None]
+        for path in paths:
+            if paths.count(path) > 1:
+                raise CommandError(f"two files are to be written to {path}")
+        if self.json is not None:
+            check_writable(self.json)
+        if self.plot is not None:
+            check_plot(self.plot, sections)
+        if self.markdown is not None:
+            check_page(self.markdown)
+
+    def write(self, report: BenchReport, tables: Sequence[TextTable], terminal: Terminal) -> None:
+        """Writes them all, and says so."""
+        if self.json is not None:
+            report.write(self.json)
+            terminal.say(f"wrote {self.json}")
+        if self.plot is not None:
+            drawn = write_plot(self.plot, report)
+            nothing = f"{self.plot}: no case was finished that could be drawn"
+            terminal.say(f"wrote {self.plot}" if drawn else nothing)
+        if self.markdown is not None:
+            write_page(self.markdown, report, [table for table in tables if table.rows])
+            terminal.say(f"wrote {self.markdown}")
 
 
 def run(
-    session: Session,
-    sections: Sequence[str],
-    terminal: Terminal,
-    json: Path | None = None,
-    plot: Path | None = None,
-    markdown: Path | None = None,
-    whole: bool = True,
+    session: Session, sections: Sequence[str], terminal: Terminal, files: OutputFiles, whole: bool = True
 ) -> None:
-    """Measures the sections, shows each when it is done, and writes the files, after Ctrl-C as well.
+    """Measures the sections, shows each when it is done, and writes the files, even after Ctrl-C.
 
     Args:
-        whole: whether finishing these sections makes a complete run.
+        whole: whether these sections make a complete run.
 
     Raises:
-        SystemExit: 130 after Ctrl-C, 1 if Sightline's own result was wrong or failed somewhere.
+        SystemExit: 130, after Ctrl-C.
+        CommandError: if Sightline's own result was wrong or failed somewhere.
     """
-    report, grids = Report(session), []
+    report, tables = BenchReport(session), list[TextTable]()
     terminal.facts(report.machine)
     stopped = False
-    try:
-        for name in sections:
-            grids.append(_measured(name, session, report, terminal, json))
-        report.complete = whole
-    except _StoppedError as stop:
-        stopped = True
-        grids += [stop.grid] if stop.grid.rows else []
+    for name in sections:
+        table, stopped = _measured(name, session, report, terminal)
+        tables.append(table)
+        if stopped:
+            break
+        if files.json is not None:
+            report.write(files.json)
+    report.complete = whole and not stopped
     for note in report.notes():
         terminal.line(note)
-    _write(report, grids, terminal, json, plot, markdown)
+    files.write(report, tables, terminal)
     if stopped:
-        kept = f"kept in {json}" if json is not None else "shown above"
+        kept = f"kept in {files.json}" if files.json is not None else "shown above"
         terminal.say(f"sightline: stopped; {report.count} finished rows are {kept}")
         raise SystemExit(130)
     own = [note for note in session.notes.get(OURS, {}) if note.startswith(("wrong", "failed"))]
@@ -106,14 +143,8 @@ def run(
         raise CommandError(f"Sightline's own result: {own[0]}")
 
 
-class _StoppedError(Exception):
-    """Ctrl-C, with the table so far."""
-
-    def __init__(self, grid: Grid) -> None:
-        self.grid = grid
-
-
-def _measured(name: str, session: Session, report: Report, terminal: Terminal, json: Path | None) -> Grid:
+def _measured(name: str, session: Session, report: BenchReport, terminal: Terminal) -> tuple[TextTable, bool]:
+    """A section's table, which is shown, and whether Ctrl-C stopped it."""
     section = load_section(name)
     terminal.begin(name)
     stopped, begin = False, time.perf_counter()
@@ -124,33 +155,10 @@ def _measured(name: str, session: Session, report: Report, terminal: Terminal, j
     except KeyboardInterrupt:
         stopped = True
     report.took(section, time.perf_counter() - begin)
-    found = grid(section, report.rows(name), session.peers)
-    if found.rows:
-        terminal.table(found)
-    if stopped:
-        raise _StoppedError(found)
-    if json is not None:
-        report.write(json)
-    return found
-
-
-def _write(
-    report: Report,
-    grids: Sequence[Grid],
-    terminal: Terminal,
-    json: Path | None,
-    plot: Path | None,
-    markdown: Path | None,
-) -> None:
-    if json is not None:
-        report.write(json)
-        terminal.say(f"wrote {json}")
-    if plot is not None:
-        drawn = write_plot(plot, report)
-        terminal.say(f"wrote {plot}" if drawn else f"{plot}: no case was finished that could be drawn")
-    if markdown is not None:
-        write_page(markdown, report, [found for found in grids if found.rows])
-        terminal.say(f"wrote {markdown}")
+    table = section_table(section, report.rows(name), session.peers)
+    if table.rows:
+        terminal.table(table)
+    return table, stopped
 
 
 def _attention_peers() -> list[str]:
@@ -158,29 +166,11 @@ def _attention_peers() -> list[str]:
 
 
 def _chosen(option: str, wished: Sequence[str] | None, known: Sequence[str] | dict[str, str]) -> list[str]:
-    """Those that are wished for, in the order they are known by; all of them if nothing is."""
+    """The requested names in their usual order; all of them if none is requested."""
     for name in wished or ():
         if name not in known:
             raise CommandError(f"{option} {name}: there is no such one; known: {', '.join(known)}")
     return [name for name in known if not wished or name in wished]
-
-
-def _check(
-    threads: int, json: Path | None, plot: Path | None, markdown: Path | None, sections: Sequence[str]
-) -> None:
-    """What can be told before anything is measured."""
-    if threads < 1:
-        raise CommandError(f"--threads {threads}: at least 1")
-    paths = [path for path in (json, plot, markdown) if path is not None]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise CommandError(f"two files are to be written to {path}")
-    if json is not None:
-        check_writable(json)
-    if plot is not None:
-        check_plot(plot, sections)
-    if markdown is not None:
-        check_page(markdown)
 
 
 def _list() -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import typer
-
+from sightline.commands import serve_options as options
 from sightline.reading.source import read_source
 from sightline.view.server.catalogue import ServeError, open_files
 
 if TYPE_CHECKING:
+    import socket
+
     from sightline.view.server.service import Service
 
 PORT = 8417
@@ -19,37 +20,24 @@ EXAMPLE = "The cat sat on the mat."
 
 
 def serve(
-    traces: Annotated[
-        list[Path] | None, typer.Argument(metavar="[TRACE]...", help="Saved traces: trace.save(FILE).")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="As for look: it reads --text, and what is typed in the page."),
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(help="A text, a text file, or - for standard input: what to read first.")
-    ] = None,
-    pair: Annotated[
-        str | None, typer.Option(help="A second text: a pair, or the target of a translation.")
-    ] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Use at most this many tokens of a text.")] = None,
-    offload: Annotated[
-        str | None, typer.Option(metavar="disk", help="Keep what --text gives in memory-mapped files.")
-    ] = None,
-    batch: Annotated[int, typer.Option(help="Which batch entry of saved traces to show.")] = 0,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes any that is free.")] = PORT,
-    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
-    cache: Annotated[int, typer.Option(help="Megabytes of computed tiles to keep.")] = 128,
-    max_upload: Annotated[
-        int, typer.Option(help="Megabytes of traces that the page may send; 0 for none.")
-    ] = 512,
+    traces: options.Traces = None,
+    model: options.Model = None,
+    text: options.Text = None,
+    pair: options.Pair = None,
+    max_tokens: options.MaxTokens = None,
+    offload: options.Offload = None,
+    batch: options.Batch = 0,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = PORT,
+    open_: options.Open = True,
+    cache: options.Cache = 128,
+    max_upload: options.MaxUpload = 512,
 ) -> None:
     """Look into attention in the browser: saved traces, or a model and a text, of any length."""
-    _check(text, pair, max_tokens, offload, port, cache, max_upload)
-    from sightline.view.server.app import create_app
-    from sightline.view.server.guard import allowed_hosts
-    from sightline.view.server.running import Server, bind
+    reading = _Reading(model, text, pair, max_tokens, offload)
+    reading.check()
+    _check_numbers(port, cache, max_upload)
+    from sightline.view.server.running import bind
     from sightline.view.server.service import Service
     from sightline.view.server.uploads import Uploads
 
@@ -59,24 +47,35 @@ def serve(
         if max_upload:
             service.uploads = Uploads(max_upload)
         if model is not None or text is not None or not traces:
-            _add_reader(service, model, text or (None if traces else EXAMPLE), pair, max_tokens, offload)
-        address = _address(host, listening.getsockname()[1])
-
-        def ready() -> None:
-            count = len(service.traces)
-            print(f"Sightline shows {count} trace(s) at {address}  (Ctrl-C ends)", flush=True)
-            if open_:
-                import webbrowser
-
-                webbrowser.open(address)
-
-        app = create_app(service, allowed_hosts(host, listening.getsockname()[1]))
-        Server(app, ready, service.stop).run(sockets=[listening])
+            reading.begin(service, text or (None if traces else EXAMPLE))
+        _run(service, listening, host, open_)
     finally:
         listening.close()
 
 
+def _run(service: Service, listening: socket.socket, host: str, open_: bool) -> None:
+    """Serves until Ctrl-C."""
+    from sightline.view.server.app import create_app
+    from sightline.view.server.guard import allowed_hosts
+    from sightline.view.server.running import Server
+
+    port = listening.getsockname()[1]
+    address = _address(host, port)
+
+    def ready() -> None:
+        count = len(service.traces)
+        print(f"Sightline shows {count} trace(s) at {address}  (Ctrl-C ends)", flush=True)
+        if open_:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    app = create_app(service, allowed_hosts(host, port))
+    Server(app, ready, service.stop).run(sockets=[listening])
+
+
 def _address(host: str, port: int) -> str:
+    """What to open in a browser on this machine; warns if other machines can open it, too."""
     if host not in ("127.0.0.1", "localhost", "::1"):
         print(
             f"sightline: --host {host}: every machine that reaches this one can read these traces",
@@ -86,22 +85,7 @@ def _address(host: str, port: int) -> str:
     return f"http://{shown}:{port}/"
 
 
-def _check(
-    text: str | None,
-    pair: str | None,
-    max_tokens: int | None,
-    offload: str | None,
-    port: int,
-    cache: int,
-    max_upload: int,
-) -> None:
-    """What can be told before anything is loaded."""
-    if text is None and (pair is not None or offload is not None):
-        raise ServeError("--pair and --offload need --text: a text to read")
-    if max_tokens is not None and max_tokens < 1:
-        raise ServeError(f"--max-tokens {max_tokens}: at least 1")
-    if offload not in (None, "disk"):
-        raise ServeError(f"--offload {offload}: only disk")
+def _check_numbers(port: int, cache: int, max_upload: int) -> None:
     if not 0 <= port <= 65535:
         raise ServeError(f"--port {port}: from 0 to 65535")
     if not 1 <= cache <= 1 << 20:
@@ -110,22 +94,34 @@ def _check(
         raise ServeError(f"--max-upload {max_upload}: megabytes, 0 for none")
 
 
-def _add_reader(
-    service: Service,
-    model: str | None,
-    text: str | None,
-    pair: str | None,
-    max_tokens: int | None,
-    offload: str | None,
-) -> None:
-    """Adds a model that reads what the page sends, and reads the first text now."""
-    from sightline.commands.opening import open_model
-    from sightline.view.server.reader import Reader
+@dataclass(frozen=True)
+class _Reading:
+    """What a model reads: a first text, then what the page sends."""
 
-    reader = service.reader = Reader(model, open_model, service.add, max_tokens)
-    if text is None:
-        return
-    first, second = read_source(text), None if pair is None else read_source(pair)
-    if sys.stderr.isatty():
-        print(f"sightline: {model or 'the default model'} reads", file=sys.stderr)
-    service.add(reader.read_now(first, second, offload))
+    model: str | None
+    text: str | None
+    pair: str | None
+    max_tokens: int | None
+    offload: str | None
+
+    def check(self) -> None:
+        """Finds mistakes before anything is loaded."""
+        if self.text is None and (self.pair is not None or self.offload is not None):
+            raise ServeError("--pair and --offload need --text: a text to read")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ServeError(f"--max-tokens {self.max_tokens}: at least 1")
+        if self.offload not in (None, "disk"):
+            raise ServeError(f"--offload {self.offload}: only disk")
+
+    def begin(self, service: Service, text: str | None) -> None:
+        """Gives the service a model that reads what the page sends, and reads the first text now, if any."""
+        from sightline.commands.opening import open_model
+        from sightline.view.server.reader import Reader
+
+        reader = service.reader = Reader(self.model, open_model, service.add, self.max_tokens)
+        if text is None:
+            return
+        first, second = read_source(text), None if self.pair is None else read_source(self.pair)
+        if sys.stderr.isatty():
+            print(f"sightline: {self.model or 'the default model'} reads", file=sys.stderr)
+        service.add(reader.read_now(first, second, self.offload))

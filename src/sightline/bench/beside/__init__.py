@@ -1,4 +1,4 @@
-"""A task's model beside the same one made of ``torch.nn``: as good, as fast?"""
+"""A task's model beside the same one made of ``torch.nn``: is it as good, and as fast?"""
 
 from sightline.bench.beside.twin import torch_twin
 

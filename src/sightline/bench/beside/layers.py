@@ -1,4 +1,4 @@
-"""What stands in a model where Sightline's stacks stood: the same calls, computed by ``torch.nn``."""
+"""What replaces Sightline's stacks in a model: the same calls, computed by ``torch.nn``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sightline.nn import DecoderCache, TransformerDecoder, TransformerEncoder
 
 
 class TorchEncoder(nn.Module):
-    """In place of a :class:`sightline.nn.TransformerEncoder`."""
+    """Takes the place of a :class:`sightline.nn.TransformerEncoder`."""
 
     def __init__(self, config: TransformerConfig, stack: TransformerEncoder) -> None:
         super().__init__()
@@ -42,9 +42,9 @@ class TorchEncoder(nn.Module):
 
 
 class TorchDecoder(nn.Module):
-    """In place of a :class:`sightline.nn.TransformerDecoder`.
+    """Takes the place of a :class:`sightline.nn.TransformerDecoder`.
 
-    ``torch.nn`` keeps no keys and values: with a cache, what was given before is computed again at each step.
+    ``torch.nn`` keeps no keys and values: with a cache, all earlier inputs are computed again at each step.
     """
 
     def __init__(self, config: TransformerConfig, stack: TransformerDecoder) -> None:
@@ -54,7 +54,7 @@ class TorchDecoder(nn.Module):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """One, since one cache holds all that is computed again."""
+        """A single one, since one cache holds all inputs."""
         return [self.layers]
 
     def forward(
@@ -88,7 +88,7 @@ class TorchDecoder(nn.Module):
 
 
 def _all_so_far(x: Tensor, memory: Tensor | None, cache: DecoderCache) -> tuple[Tensor, Tensor | None]:
-    """The vectors [B,N,C] of all steps, and the memory, as caches hold them: beams change places in them."""
+    """The vectors [B,N,C] of all steps, and the memory, from the caches, in which beams are reordered."""
     held, crossed = cache.self_attention[0], cache.cross_attention[0]
     whole, _ = held.append(x[:, None], x[:, None])
     if memory is None:
@@ -104,7 +104,7 @@ def _check_wanted(return_matrices: bool) -> None:
 
 
 def _padding(mask: Mask | Tensor | None, x: Tensor, keys: int) -> Tensor | None:
-    """[B,M], True where ``torch.nn`` shall not look."""
+    """[B,M], True where ``torch.nn`` must not look."""
     if mask is None:
         return None
     visible = as_mask(mask).visible((x.shape[0], 1, x.shape[1], keys), x.device)

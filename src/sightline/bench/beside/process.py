@@ -1,4 +1,4 @@
-"""A side in a process of its own, so that neither finds memory or caches that the other left."""
+"""A side in a process of its own, so that neither benefits from memory or caches that the other left."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from sightline.bench.beside.side import Job, run_side
+from sightline.bench.beside.side import SideJob, run_side
 from sightline.common.errors import CommandError
-from sightline.tasks.progress import Shown
+from sightline.tasks.progress import ProgressDisplay
 from sightline.tasks.registry import find_task
 
-Runner = Callable[[Job], dict[str, Any]]
+JobRunner = Callable[[SideJob], dict[str, Any]]
 
 
-def run_apart(job: Job) -> dict[str, Any]:
-    """What :func:`run_side` returns, with its progress on stderr.
+def run_apart(job: SideJob) -> dict[str, Any]:
+    """The result of :func:`run_side`, with its progress on stderr.
 
     Raises:
-        CommandError: what the side raised, or that its process ended.
-        KeyboardInterrupt: after Ctrl-C; the process is gone then.
+        CommandError: if the side raised one, or its process ended.
+        KeyboardInterrupt: after Ctrl-C; the process has ended by then.
     """
     context = multiprocessing.get_context("spawn")
     connection, theirs = context.Pipe()
@@ -39,13 +39,13 @@ def run_apart(job: Job) -> dict[str, Any]:
         process.join()
     if kind == "error":
         raise CommandError(answer)
-    found: dict[str, Any] = answer
-    return found
+    result: dict[str, Any] = answer
+    return result
 
 
-def _serve(connection: Connection, job: Job) -> None:
+def _serve(connection: Connection, job: SideJob) -> None:
     try:
-        with Shown(job.recipe.epochs, find_task(job.task).metric) as shown:
+        with ProgressDisplay(job.recipe.epochs, find_task(job.task).metric) as shown:
             connection.send(("answer", run_side(job, shown)))
     except CommandError as error:
         connection.send(("error", str(error)))

@@ -18,21 +18,21 @@ from sightline.tasks.memory import keep_freed_memory
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.registry import find_task
 from sightline.tasks.task import Data, Source, Task
-from sightline.tasks.training import Report, Run, finished
+from sightline.tasks.training import TrainingListener, TrainingRun, finished
 
 SIDES = ("sightline", "torch.nn")
 
 
 @dataclass(frozen=True)
-class Job:
+class SideJob:
     """What one side does.
 
     Attributes:
-        task: its name.
+        task: the name of the task.
         source, recipe: data and settings, the same for both sides; the recipe holds the seed.
         threads: of PyTorch.
-        side: of SIDES.
-        folder: an empty one for checkpoints.
+        side: one of SIDES.
+        folder: an empty folder for checkpoints.
     """
 
     task: str
@@ -43,7 +43,7 @@ class Job:
     folder: Path
 
 
-def run_side(job: Job, report: Report) -> dict[str, Any]:
+def run_side(job: SideJob, report: TrainingListener) -> dict[str, Any]:
     """Trains one side and measures it.
 
     Returns:
@@ -61,7 +61,7 @@ def run_side(job: Job, report: Report) -> dict[str, Any]:
     data = task.read(job.source, job.recipe)
     if resident.AVAILABLE:
         resident.forget_peak()
-    run = Clocked(task, data, job)
+    run = TimedRun(task, data, job)
     start = run.loss_at_start()
     history = run.fit(report)
     peak = resident.resident("VmHWM") if resident.AVAILABLE else None
@@ -74,10 +74,10 @@ def run_side(job: Job, report: Report) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class Clocked(Run):
-    """A run of one side that knows how long its steps took: neither validation nor checkpoints count."""
+class TimedRun(TrainingRun):
+    """A run of one side that measures its steps; neither validation nor checkpoints count."""
 
-    def __init__(self, task: Task, data: Data, job: Job) -> None:
+    def __init__(self, task: Task, data: Data, job: SideJob) -> None:
         self.side, self.notes = job.side, list[str]()
         self.cpu = self.wall = 0.0
         self.examples = self.tokens = 0
@@ -104,7 +104,7 @@ class Clocked(Run):
 
     @property
     def seconds(self) -> float:
-        """Of all steps so far: CPU time for one thread, by the clock for more."""
+        """The time of all steps so far: CPU time for one thread, wall time for more."""
         return self.cpu if torch.get_num_threads() == 1 else self.wall
 
     def learn(self, batch: list[Any], total: int) -> None:
@@ -112,7 +112,7 @@ class Clocked(Run):
         self._step(batch, total)
 
     def loss_at_start(self) -> float:
-        """Of the first batch, in eval mode: the same on both sides, since both are the same function."""
+        """The loss of the first batch, in eval mode: the same on both sides, which are the same function."""
         batch = batches_of(self.task, self.data.train, self.recipe.batch, self.recipe.seed, 0)[0]
         self.model.eval()
         with torch.random.fork_rng(devices=[]), torch.no_grad():

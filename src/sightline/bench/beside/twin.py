@@ -19,15 +19,15 @@ _ADDED = ("learned", "sinusoidal", "sinusoidal-halves", "none")
 def torch_twin(model: M) -> M:
     """A copy of a model that computes the same function by ``torch.nn.TransformerEncoder`` and ``Decoder``.
 
-    Weights are copied, so both start as the same function, and what they become by training can be compared;
-    embedding, positions and head stay as they are, and dropout is in the same places.
+    Weights are copied, so that both start as the same function and can be compared after training. Embedding,
+    positions and head stay as they are, and dropout is in the same places.
 
     Args:
         model: an Encoder, Decoder, EncoderDecoder, VisionEncoder or SpeechEncoder.
 
     Raises:
         ValueError: for what torch.nn's layers do not have: rotary, ALiBi or relative positions, RMS norm,
-            grouped keys, gates, a window, projections without bias.
+            grouped keys, gated layers, a window, projections without bias.
 
     Example:
         >>> import torch
@@ -52,7 +52,7 @@ def torch_twin(model: M) -> M:
 
 
 def obstacle(config: TransformerConfig) -> str | None:
-    """The setting that torch.nn's layers have no match for; ``None`` if there is none."""
+    """The first setting that torch.nn's layers do not have; ``None`` if they have all."""
     positions = getattr(config, "max_positions", math.inf)  # images have one of their own for each patch
     missing = {
         "positions": config.positions not in _ADDED,
@@ -66,7 +66,7 @@ def obstacle(config: TransformerConfig) -> str | None:
 
 
 def comparable(model: M) -> tuple[M, str | None]:
-    """The model, or one with positions that ``torch.nn`` can have, which are added, and what was changed.
+    """A model with positions that ``torch.nn`` can have, the same one if possible, and what was changed.
 
     Raises:
         ValueError: as :func:`torch_twin`.

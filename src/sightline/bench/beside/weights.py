@@ -12,33 +12,36 @@ from sightline.nn import TransformerDecoder, TransformerEncoder
 from sightline.nn.feed_forward import ACTIVATIONS
 
 
-def torch_layers(config: TransformerConfig, stack: TransformerEncoder | TransformerDecoder) -> nn.Module:
+def torch_layers(
+    config: TransformerConfig, stack: TransformerEncoder | TransformerDecoder
+) -> nn.TransformerDecoder | nn.TransformerEncoder:
     """``torch.nn.TransformerDecoder`` for a stack with cross-attention, ``TransformerEncoder`` for others.
 
     Raises:
-        ValueError: for a stack with weights that torch.nn's layers have no place for.
+        ValueError: for a stack with weights that torch.nn's layers do not have.
     """
-    crossing = stack.blocks[0].cross_attention is not None
-    kind: Any = nn.TransformerDecoderLayer if crossing else nn.TransformerEncoderLayer
-    layer = kind(
-        config.width, config.heads, 4 * config.width if config.hidden is None else config.hidden,
-        dropout=0.0, activation=ACTIVATIONS[config.activation], layer_norm_eps=config.norm_eps,
-        batch_first=True, norm_first=config.norm_first,
-    )  # fmt: skip
+    sizes: dict[str, Any] = {
+        "d_model": config.width, "nhead": config.heads,
+        "dim_feedforward": 4 * config.width if config.hidden is None else config.hidden,
+        "dropout": 0.0, "activation": ACTIVATIONS[config.activation], "layer_norm_eps": config.norm_eps,
+        "batch_first": True, "norm_first": config.norm_first,
+    }  # fmt: skip
     norm = nn.LayerNorm(config.width, eps=config.norm_eps) if config.norm_first else None
-    layers: Any = (
-        nn.TransformerDecoder(layer, len(stack.blocks), norm)
-        if crossing
-        else nn.TransformerEncoder(layer, len(stack.blocks), norm, enable_nested_tensor=False)
-    )
+    depth = len(stack.blocks)
+    layers: nn.TransformerDecoder | nn.TransformerEncoder
+    if stack.blocks[0].cross_attention is not None:
+        layers = nn.TransformerDecoder(nn.TransformerDecoderLayer(**sizes), depth, norm)
+    else:
+        layer = nn.TransformerEncoderLayer(**sizes)
+        layers = nn.TransformerEncoder(layer, depth, norm, enable_nested_tensor=False)
     _check_same_size(layers, stack)
     with torch.no_grad():
         for theirs, ours in zip(layers.layers, stack.blocks, strict=True):
             _copy_block(theirs, ours)
             _set_dropout(theirs, config)
         if norm is not None:
-            _copy(layers.norm, stack.norm)
-    return layers  # type: ignore[no-any-return]
+            _copy(norm, stack.norm)
+    return layers
 
 
 def _check_same_size(layers: nn.Module, stack: nn.Module) -> None:
@@ -63,7 +66,7 @@ def _copy_block(theirs: Any, ours: Any) -> None:
 
 
 def _copy_attention(theirs: Any, ours: Any) -> None:
-    """There query, key and value lie in one matrix."""
+    """In ``torch.nn``, query, key and value share one matrix."""
     projections = (ours.query, ours.key, ours.value)
     theirs.in_proj_weight.copy_(torch.cat([each.weight for each in projections]))
     theirs.in_proj_bias.copy_(torch.cat([each.bias for each in projections]))
@@ -75,9 +78,9 @@ def _copy(theirs: nn.Module, ours: nn.Module) -> None:
 
 
 def _set_dropout(layer: nn.Module, config: TransformerConfig) -> None:
-    """On what joins the residual stream, and on the attention weights if the configuration asks for it.
+    """Sets dropout on what joins the residual stream, and on the attention weights as configured.
 
-    ``torch.nn`` has one share for these and for the inside of its feed-forward layer, where ours has none.
+    ``torch.nn`` has one rate for these and for the inside of its feed-forward layer, where ours has none.
     """
     for name, module in layer.named_children():
         if isinstance(module, nn.Dropout):

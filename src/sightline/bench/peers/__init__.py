@@ -1,4 +1,4 @@
-"""The peers, by name. A new peer is a file here and a line in PEERS."""
+"""The peers, by name. A new one is a file here and a line in PEERS."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PEERS: dict[str, str] = {
 """Name of a peer to its class: ``module:class``."""
 
 HIDDEN = ("floor",)
-"""No attention: what is to be measured beside it."""
+"""Not attention, but measured beside it."""
 
 
 def load_peer(name: str) -> Peer:
-    """The peer of that name; its library is imported no earlier than it prepares a case."""
+    """The peer with this name; its library is imported only when it prepares a case."""
     module, attribute = PEERS[name].split(":")
     peer: Peer = getattr(importlib.import_module(module), attribute)()
     return peer

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sightline.bench.case import Case, Inputs
 from sightline.bench.pattern import FULL
-from sightline.bench.peers.peer import Peer, Run
+from sightline.bench.peers.peer import Peer, PreparedCase
 from sightline.bench.peers.sdpa import mask_tensor
 from sightline.bench.peers.torch_run import torch_run
 
@@ -16,7 +16,7 @@ MOST_ENTRIES = 1 << 29
 
 
 class Eager(Peer):
-    """As models write it, softmax in the inputs' dtype; query heads of a group are folded, not repeated."""
+    """As models write it, softmax in the inputs' dtype; query heads of a group are folded into rows."""
 
     title = "PyTorch eager"
 
@@ -26,7 +26,7 @@ class Eager(Peer):
             f"the whole matrix would be over {MOST_ENTRIES >> 20} M entries" if entries > MOST_ENTRIES else ""
         )
 
-    def prepare(self, case: Case, given: Inputs, threads: int) -> Run:
+    def prepare(self, case: Case, given: Inputs, threads: int) -> PreparedCase:
         hidden = None if case.pattern == FULL else ~mask_tensor(case)
         b, h, n, d = given.query.shape
         g, m = case.groups, case.length

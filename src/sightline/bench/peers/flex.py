@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sightline.bench.case import Case, Inputs
-from sightline.bench.pattern import FULL, Lengths
-from sightline.bench.peers.peer import Peer, Run
+from sightline.bench.pattern import FULL, LengthsPattern
+from sightline.bench.peers.peer import Peer, PreparedCase
 from sightline.bench.peers.torch_run import torch_run
 
 
@@ -24,8 +24,8 @@ class Flex(Peer):
             return "no backward pass on the CPU"
         return "its masks are functions, not tensors" if case.form != "best" else ""
 
-    def prepare(self, case: Case, given: Inputs, threads: int) -> Run:
-        # Compilers in other processes would still be busy when the next contender is timed.
+    def prepare(self, case: Case, given: Inputs, threads: int) -> PreparedCase:
+        # Compilers in other processes might still be busy when the next contender is timed.
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
         from torch.nn.attention.flex_attention import flex_attention
 
@@ -43,7 +43,7 @@ class Flex(Peer):
         return torch_run(case, given, attend)
 
     def forget(self) -> None:
-        # Compiled code is kept on disk; a limit on variants of one function must not be hit.
+        # Compiled code stays on disk; the limit on variants of one function must not be reached.
         torch._dynamo.reset()
 
 
@@ -51,7 +51,7 @@ def _block_mask(case: Case) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     pattern = case.pattern
-    if isinstance(pattern, Lengths):
+    if isinstance(pattern, LengthsPattern):
         kept = torch.tensor(pattern.kept)
 
         def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

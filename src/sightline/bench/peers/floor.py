@@ -1,4 +1,4 @@
-"""The floor under decoding: reading every key and value once."""
+"""A lower bound for decoding: reading every key and value once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from sightline.bench.case import Case, Inputs
-from sightline.bench.peers.peer import Peer, Run
+from sightline.bench.peers.peer import Peer, PreparedCase
 
 
 class StreamingRead(Peer):
@@ -15,11 +15,11 @@ class StreamingRead(Peer):
 
     title = "streaming read"
 
-    def prepare(self, case: Case, given: Inputs, threads: int) -> Run:
-        # bfloat16 pairs read as float32: the sum means nothing, the bytes are the same.
+    def prepare(self, case: Case, given: Inputs, threads: int) -> PreparedCase:
+        # Pairs of bfloat16 numbers read as float32: the sum is meaningless, the bytes are the same.
         streams = [tensor.flatten().view(torch.float32) for tensor in (given.key, given.value)]
 
         def read() -> Any:
             return [stream.sum() for stream in streams]
 
-        return Run(read, lambda found: [given.query])
+        return PreparedCase(read, lambda sums: [given.query])

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sightline.bench.case import Case, Inputs
-from sightline.bench.pattern import FULL, Causal, Lengths, Window
-from sightline.bench.peers.peer import Peer, Run
+from sightline.bench.pattern import FULL, CausalPattern, LengthsPattern, WindowPattern
+from sightline.bench.peers.peer import Peer, PreparedCase
 from sightline.bench.peers.sdpa import mask_tensor
 
 
@@ -21,14 +21,14 @@ class Jax(Peer):
     own_process = True
 
     def environment(self, threads: int) -> dict[str, str]:
-        # XLA sizes its pool when it is loaded.
+        # XLA sets the size of its thread pool when it is loaded.
         return {"NPROC": str(threads), "PJRT_NPROC": str(threads), "JAX_PLATFORMS": "cpu"}
 
     def why_not(self, case: Case) -> str:
         entries = case.batch * case.heads * case.queries * case.length
         return "it holds the whole matrix: over 512 M entries" if entries > 1 << 29 else ""
 
-    def prepare(self, case: Case, given: Inputs, threads: int) -> Run:
+    def prepare(self, case: Case, given: Inputs, threads: int) -> PreparedCase:
         import jax
 
         ready: Any = jax.block_until_ready
@@ -41,27 +41,29 @@ class Jax(Peer):
 
         if case.direction == "forward":
             compiled = jax.jit(attend)
-            return Run(lambda: ready(compiled(*leaves)), lambda out: [_to_torch(out).transpose(1, 2)])
+            return PreparedCase(
+                lambda: ready(compiled(*leaves)), lambda out: [_to_torch(out).transpose(1, 2)]
+            )
         fixed = {} if case.bias != "fixed" else {"bias": leaves.pop()}
         _, pullback = jax.vjp(jax.jit(lambda *given: attend(*given, **fixed)), *leaves)
         pull = jax.jit(lambda pullback, grad: pullback(grad))
         grad = _to_jax(given.grad.transpose(1, 2))
-        return Run(lambda: ready(pull(pullback, grad)), _gradients)
+        return PreparedCase(lambda: ready(pull(pullback, grad)), _gradients)
 
 
-def _gradients(found: Any) -> list[Tensor]:
-    """[B,N,H,D] to [B,H,N,D]; a bias's gradient has its own shape already."""
-    tensors = [_to_torch(one) for one in found]
+def _gradients(arrays: Any) -> list[Tensor]:
+    """[B,N,H,D] to [B,H,N,D]; the gradient of a bias has its own shape already."""
+    tensors = [_to_torch(array) for array in arrays]
     return [tensor.transpose(1, 2) for tensor in tensors[:3]] + tensors[3:]
 
 
 def _options(case: Case) -> dict[str, Any]:
     pattern = case.pattern
-    if isinstance(pattern, Causal):
+    if isinstance(pattern, CausalPattern):
         return {"is_causal": True}
-    if isinstance(pattern, Window):
+    if isinstance(pattern, WindowPattern):
         return {"local_window_size": (pattern.left, 0)}
-    if isinstance(pattern, Lengths) and case.form == "best":
+    if isinstance(pattern, LengthsPattern) and case.form == "best":
         import jax.numpy as jnp
 
         return {"key_value_seq_lengths": jnp.asarray(pattern.kept)}

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from sightline.bench.case import Case, Inputs
-from sightline.bench.pattern import FULL, Causal
-from sightline.bench.peers.peer import Peer, Run
+from sightline.bench.pattern import FULL, CausalPattern
+from sightline.bench.peers.peer import Peer, PreparedCase
 from sightline.bench.peers.sdpa import mask_tensor
 
 
 class OpenVino(Peer):
     """A model of one operator, layout [B,H,N,D]; ``causal``, otherwise a bool mask or a bias.
 
-    The inference precision is hinted to be the inputs' dtype. Grouped heads with one query become rows of
+    The inference precision is set to the inputs' dtype by a hint. Grouped heads with one query become rows of
     one head.
     """
 
@@ -27,7 +27,7 @@ class OpenVino(Peer):
     def why_not(self, case: Case) -> str:
         return "no backward pass" if case.direction == "backward" else ""
 
-    def prepare(self, case: Case, given: Inputs, threads: int) -> Run:
+    def prepare(self, case: Case, given: Inputs, threads: int) -> PreparedCase:
         import openvino
         from openvino import opset13 as op
         from openvino import properties
@@ -42,7 +42,7 @@ class OpenVino(Peer):
         b, g, m, d = given.key.shape
         folded = given.query.reshape(b, g, case.heads // g * case.queries, d)
         tensors = [folded, given.key, given.value]
-        causal = isinstance(case.pattern, Causal)
+        causal = isinstance(case.pattern, CausalPattern)
         if given.bias is not None:
             tensors.append(given.bias)
         elif not causal and case.pattern != FULL:
@@ -65,11 +65,13 @@ class OpenVino(Peer):
             return request
 
         shape = (b, case.heads, case.queries, d)
-        return Run(call, lambda done: [_read(done.get_output_tensor(0), given.query.dtype).reshape(shape)])
+        return PreparedCase(
+            call, lambda done: [_read(done.get_output_tensor(0), given.query.dtype).reshape(shape)]
+        )
 
 
 def _shared(openvino: Any, tensor: Tensor, kind: Any) -> Any:
-    """The tensor for OpenVINO; NumPy knows no bfloat16, so its bits go through an integer type."""
+    """The tensor for OpenVINO; NumPy has no bfloat16, so its bits pass as an integer type."""
     if tensor.dtype != torch.bfloat16:
         return openvino.Tensor(tensor.numpy())
     made = openvino.Tensor(kind, openvino.Shape(list(tensor.shape)))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sightline.bench.case import Case, Inputs
-from sightline.bench.pattern import FULL, Causal
-from sightline.bench.peers.ort_session import PACKAGES, run_session
-from sightline.bench.peers.peer import Peer, Run
+from sightline.bench.pattern import FULL, CausalPattern
+from sightline.bench.peers.ort_session import PACKAGES, BoundSession
+from sightline.bench.peers.peer import Peer, PreparedCase
 from sightline.bench.peers.sdpa import mask_tensor
 
 
@@ -21,15 +21,15 @@ class OrtAttention(Peer):
             return "no backward pass"
         return "no bfloat16 on the CPU" if case.dtype == "bfloat16" else ""
 
-    def prepare(self, case: Case, given: Inputs, threads: int) -> Run:
+    def prepare(self, case: Case, given: Inputs, threads: int) -> PreparedCase:
         from onnx import helper
 
         tensors = {"query": given.query, "key": given.key, "value": given.value}
-        causal = isinstance(case.pattern, Causal)
+        causal = isinstance(case.pattern, CausalPattern)
         if given.bias is not None:
             tensors["mask"] = given.bias
         elif not causal and case.pattern != FULL:
             mask = mask_tensor(case)
             tensors["mask"] = mask.expand(-1, -1, case.queries, -1).contiguous()
         node = helper.make_node("Attention", list(tensors), ["context"], is_causal=int(causal))
-        return Run(run_session(node, tensors, given.query.shape, threads), lambda out: [out])
+        return PreparedCase(BoundSession(node, tensors, given.query.shape, threads), lambda out: [out])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sightline.bench.case import Case, Inputs
-from sightline.bench.pattern import FULL, Causal, Lengths
-from sightline.bench.peers.ort_session import PACKAGES, run_session
-from sightline.bench.peers.peer import Peer, Run
+from sightline.bench.pattern import FULL, CausalPattern, LengthsPattern
+from sightline.bench.peers.ort_session import PACKAGES, BoundSession
+from sightline.bench.peers.peer import Peer, PreparedCase
 
 
 class OrtMultiHeadAttention(Peer):
@@ -25,10 +25,10 @@ class OrtMultiHeadAttention(Peer):
             return "no bfloat16 on the CPU"
         if case.form != "best":
             return "it takes lengths, not bool masks"
-        known = case.pattern == FULL or isinstance(case.pattern, Causal | Lengths)
-        return "" if known else "no such pattern but as a dense bias"
+        known = case.pattern == FULL or isinstance(case.pattern, CausalPattern | LengthsPattern)
+        return "" if known else "no such pattern except as a dense bias"
 
-    def prepare(self, case: Case, given: Inputs, threads: int) -> Run:
+    def prepare(self, case: Case, given: Inputs, threads: int) -> PreparedCase:
         import torch
         from onnx import helper
 
@@ -40,7 +40,7 @@ class OrtMultiHeadAttention(Peer):
             "value": given.value.transpose(1, 2).reshape(b, m, g * d),
         }
         names = ["query", "key", "value", ""]
-        if isinstance(case.pattern, Lengths):
+        if isinstance(case.pattern, LengthsPattern):
             tensors["lengths"] = torch.tensor(case.pattern.kept, dtype=torch.int32)
         names.append("lengths" if "lengths" in tensors else "")
         if given.bias is not None:
@@ -54,8 +54,8 @@ class OrtMultiHeadAttention(Peer):
             ["context"],
             domain="com.microsoft",
             num_heads=g,
-            unidirectional=int(isinstance(case.pattern, Causal)),
+            unidirectional=int(isinstance(case.pattern, CausalPattern)),
         )
-        call = run_session(node, tensors, (b, rows, g * d), threads)
+        session = BoundSession(node, tensors, (b, rows, g * d), threads)
         shape = (b, case.heads, case.queries, d)
-        return Run(call, lambda out: [out.reshape(b, rows, g, d).transpose(1, 2).reshape(shape)])
+        return PreparedCase(session, lambda out: [out.reshape(b, rows, g, d).transpose(1, 2).reshape(shape)])

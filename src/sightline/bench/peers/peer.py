@@ -1,4 +1,4 @@
-"""What a peer is: a library's attention, with what it can do and how it is called at its best."""
+"""What a peer is: a library's attention, what it can do, and how to call it at its best."""
 
 from __future__ import annotations
 
@@ -13,25 +13,32 @@ from torch import Tensor
 from sightline.bench.case import Case, Inputs
 
 
-class Run(NamedTuple):
-    """A prepared case."""
+class PreparedCase(NamedTuple):
+    """A case, ready to be called.
+
+    Attributes:
+        call: what is timed.
+        outputs: turns its result into [context], or [dquery, dkey, dvalue] (and dbias): all [B,H,.,.].
+    """
 
     call: Callable[[], Any]
-    """What is timed."""
     outputs: Callable[[Any], Sequence[Tensor]]
-    """Makes of its result [context], or [dquery, dkey, dvalue] (and dbias): all [B,H,.,.]."""
 
 
 class Peer(ABC):
     """One library's attention.
 
     Inputs are brought into the layout that the library documents before anything is timed.
+
+    Attributes:
+        title: its name in the tables.
+        packages: what must be installed.
+        own_process: whether it runs apart, because it has a thread pool of its own beside PyTorch's.
     """
 
     title: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ("torch",)
     own_process: ClassVar[bool] = False
-    """Libraries with thread pools of their own run apart, so that they do not meet PyTorch's."""
 
     def missing(self) -> str:
         """ "" if the library is installed, otherwise what to install."""
@@ -42,16 +49,16 @@ class Peer(ABC):
         return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in self.packages)
 
     def environment(self, threads: int) -> dict[str, str]:
-        """Environment variables that hold it to so many threads, for its own process."""
+        """Environment variables that limit its own process to ``threads`` threads."""
         return {}
 
     def why_not(self, case: Case) -> str:
-        """Why it is left out of a case, or "" if it can do it. The same words for the same reason."""
+        """Why it is left out of a case; "" if it can compute it. Equal reasons have equal words."""
         return ""
 
     @abstractmethod
-    def prepare(self, case: Case, given: Inputs, threads: int) -> Run:
-        """The case, ready to be called again and again."""
+    def prepare(self, case: Case, given: Inputs, threads: int) -> PreparedCase:
+        """The case, ready to be called repeatedly."""
 
     def forget(self) -> None:  # noqa: B027  (most have nothing to forget)
-        """Lets go of what was cached for a case."""
+        """Drops what was cached for a case."""

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.bench.case import Case, Inputs
-from sightline.bench.pattern import FULL, Causal
-from sightline.bench.peers.peer import Peer, Run
+from sightline.bench.pattern import FULL, CausalPattern
+from sightline.bench.peers.peer import Peer, PreparedCase
 from sightline.bench.peers.torch_run import torch_run
 
 
@@ -16,8 +16,8 @@ class Sdpa(Peer):
 
     title = "PyTorch SDPA"
 
-    def prepare(self, case: Case, given: Inputs, threads: int) -> Run:
-        causal = isinstance(case.pattern, Causal)
+    def prepare(self, case: Case, given: Inputs, threads: int) -> PreparedCase:
+        causal = isinstance(case.pattern, CausalPattern)
         mask = None if causal or case.pattern == FULL else mask_tensor(case)
         grouped = case.groups != case.heads
 

@@ -1,4 +1,4 @@
-"""The sections, by name and in the order they run. A new section is a file here and a line in SECTIONS."""
+"""The sections, by name and in the order in which they run. A new one is a file here and a name below."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sightline.bench.sections.section import Section
+    from sightline.bench.sections.section import BenchSection
 
 SECTIONS: dict[str, str] = {
     name: f"sightline.bench.sections.{name}:SECTION"
@@ -17,8 +17,8 @@ SECTIONS: dict[str, str] = {
 }  # fmt: skip
 
 
-def load_section(name: str) -> Section:
-    """The section of that name."""
+def load_section(name: str) -> BenchSection:
+    """The section with this name."""
     module, attribute = SECTIONS[name].split(":")
-    section: Section = getattr(importlib.import_module(module), attribute)
+    section: BenchSection = getattr(importlib.import_module(module), attribute)
     return section

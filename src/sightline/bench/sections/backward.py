@@ -16,7 +16,7 @@ from sightline.bench.sections.section import (
     OF_FMA_PEAK,
     SPREAD,
     X_BEST_PEER,
-    Section,
+    BenchSection,
 )  # fmt: skip
 from sightline.bench.session import Row, Session
 
@@ -30,7 +30,7 @@ def rows(session: Session) -> Iterator[Row]:
         yield session.compare(Case(n, width, dtype, heads=heads, pattern=pattern, direction="backward"))
 
 
-SECTION = Section(
+SECTION = BenchSection(
     name="backward",
     title="Backward",
     note="The backward pass alone: 2.5 times the forward pass's useful work, recomputation not counted.",

@@ -12,12 +12,12 @@ from sightline.bench.sections.section import (
     MS,
     SPREAD,
     X_BEST_PEER,
+    BenchSection,
     Column,
-    Section,
 )  # fmt: skip
 from sightline.bench.session import Row, Session
 
-_COLD = 96 << 20  # bytes of caches that take turns: more than a processor's last cache holds for one core
+_COLD = 96 << 20  # bytes of key/value caches that take turns: more than a processor's last-level cache holds
 
 
 def rows(session: Session) -> Iterator[Row]:
@@ -37,11 +37,11 @@ def rows(session: Session) -> Iterator[Row]:
         yield row
 
 
-SECTION = Section(
+SECTION = BenchSection(
     name="decode",
     title="Decode",
     note=(
-        "One query a head. The floor reads every key and value once (a sum over the cache); several caches "
+        "One query per head. The floor reads every key and value once (a sum over the cache); several caches "
         "take turns, so that they come from memory. Eager, ort-mha and openvino get a group's query heads as "
         "rows of one head: the same numbers, and each key is read once."
     ),

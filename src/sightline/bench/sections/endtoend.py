@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sightline.bench.host import describe
 from sightline.bench.machine import available_gigabytes
-from sightline.bench.sections.section import CASE, DTYPE, Column, Section
+from sightline.bench.sections.section import CASE, DTYPE, BenchSection, Column
 from sightline.bench.session import OURS, Row, Session, figures
 from sightline.bench.timing import Spent, clock, take_turns
 
@@ -21,16 +21,22 @@ _TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
 
 
 @dataclass(frozen=True)
-class Work:
-    """A model and what it is asked to do."""
+class ModelCase:
+    """A model and what it computes.
+
+    Attributes:
+        title, dtype: for the table.
+        model: of Transformers.
+        step: one pass; what it returns is compared.
+        after: undoes what a pass left behind; not timed.
+        eager_gigabytes: what eager attention needs, where that is much.
+    """
 
     title: str
     dtype: str
     model: Any
     step: Callable[[], Tensor]
-    """One pass; what it returns is compared."""
     after: Callable[[], None] = lambda: None
-    """Undoes what a pass left behind, not timed."""
     eager_gigabytes: float = 0.0
 
 
@@ -39,67 +45,75 @@ def rows(session: Session) -> Iterator[Row]:
     if importlib.util.find_spec("transformers") is None:
         session.note("endtoend", 'not installed: pip install "sightline[app]"')
         return
-    import sightline.huggingface  # noqa: F401  (registers the implementation)
+    from sightline.huggingface import register
+
+    register()
 
     torch.set_num_threads(session.settings.threads)
-    for works in (_bert, _modernbert, _llama):
-        for work in works(session):
-            yield _measured(session, work)
+    for cases in (_bert, _modernbert, _llama):
+        for case in cases(session):
+            yield _measured(session, case)
 
 
-def _measured(session: Session, work: Work) -> Row:
-    found: dict[str, dict[str, Any]] = {}
-    timed, wanted = {}, None
+def _measured(session: Session, case: ModelCase) -> Row:
+    contenders: dict[str, dict[str, Any]] = {}
+    timed: dict[str, Callable[[int], Spent]] = {}
+    reference: Tensor | None = None
     for name in ("sdpa", "eager", OURS):
-        session.progress(f"{work.title}: checking {name}")
-        if name == "eager" and work.eager_gigabytes > available_gigabytes() / 3:
-            found[name] = {"status": "left out", "why": f"needs {work.eager_gigabytes:.0f} GB"}
-            session.note("eager", f"not enough memory for {work.title}")
+        session.progress(f"{case.title}: checking {name}")
+        if name == "eager" and case.eager_gigabytes > available_gigabytes() / 3:
+            contenders[name] = {"status": "left out", "why": f"needs {case.eager_gigabytes:.0f} GB"}
+            session.note("eager", f"not enough memory for {case.title}")
             continue
         try:
-            output = _pass(work, name)
+            output = _pass(case, name)
         except Exception as error:
-            found[name] = {"status": "failed", "why": describe(error)}
-            session.note(name, f"failed on {work.title}: {describe(error)}")
+            contenders[name] = {"status": "failed", "why": describe(error)}
+            session.note(name, f"failed on {case.title}: {describe(error)}")
             continue
-        wanted = output if wanted is None else wanted
-        apart = float((output - wanted).norm() / wanted.norm())
-        if not apart <= _TOLERANCE[work.dtype]:
-            found[name] = {"status": "wrong", "why": f"off by {apart:.2g} of sdpa's norm"}
-            session.note(name, f"wrong on {work.title}: off by {apart:.2g} of sdpa's norm")
-            continue
-        found[name] = {"status": "ok", "apart": apart}
-        timed[name] = _timed(work, name)
-    session.progress(f"{work.title}: measuring {', '.join(timed)}")
+        reference = output if reference is None else reference
+        contenders[name] = _judged(case, output, reference)
+        if contenders[name]["status"] == "ok":
+            timed[name] = _timed(case, name)
+        else:
+            session.note(name, f"wrong on {case.title}: {contenders[name]['why']}")
+    session.progress(f"{case.title}: measuring {', '.join(timed)}")
     samples = take_turns(timed, session.settings.budget, session.wall)
-    row: Row = {"case": work.title, "dtype": work.dtype, "contenders": found}
+    row: Row = {"case": case.title, "dtype": case.dtype, "contenders": contenders}
     for name, one in samples.items():
-        found[name] |= figures(one, samples.get(OURS))
+        contenders[name] |= figures(one, samples.get(OURS))
         row[f"{name}_ms"] = one.median * 1e3
-        row[f"x_{name}"] = found[name].get("ratio")
+        row[f"x_{name}"] = contenders[name].get("ratio")
     return row
 
 
-def _pass(work: Work, name: str) -> Tensor:
-    work.model.set_attn_implementation(name)
+def _judged(case: ModelCase, output: Tensor, reference: Tensor) -> dict[str, Any]:
+    apart = float((output - reference).norm() / reference.norm())
+    if apart <= _TOLERANCE[case.dtype]:
+        return {"status": "ok", "apart": apart}
+    return {"status": "wrong", "why": f"off by {apart:.2g} of sdpa's norm"}
+
+
+def _pass(case: ModelCase, name: str) -> Tensor:
+    case.model.set_attn_implementation(name)
     with torch.no_grad():
-        output = work.step().float()
-    work.after()
+        output = case.step().float()
+    case.after()
     return output
 
 
-def _timed(work: Work, name: str) -> Callable[[int], Spent]:
+def _timed(case: ModelCase, name: str) -> Callable[[int], Spent]:
     def time(number: int) -> Spent:
-        work.model.set_attn_implementation(name)
+        case.model.set_attn_implementation(name)
         with torch.no_grad():
-            spent = clock(work.step, 1)
-        work.after()
+            spent = clock(case.step, 1)
+        case.after()
         return spent
 
     return time
 
 
-def _bert(session: Session) -> Iterator[Work]:
+def _bert(session: Session) -> Iterator[ModelCase]:
     from transformers import BertConfig, BertModel
 
     sizes = session.pick(
@@ -110,14 +124,14 @@ def _bert(session: Session) -> Iterator[Work]:
     model = _random(BertModel, config)
     name = f"BERT, {config.num_hidden_layers} layers of {config.hidden_size}"
     batch, short, long = session.pick(full=(8, 128, 512), quick=(4, 128, 512), tiny=(2, 8, 16))
-    yield Work(f"{name}, ({batch},{short})", "float32", model, _encode(model, batch, short))
-    yield Work(
+    yield ModelCase(f"{name}, ({batch},{short})", "float32", model, _encode(model, batch, short))
+    yield ModelCase(
         f"{name}, ({batch},{short}) half padded", "float32", model, _encode(model, batch, short, padded=True)
     )
-    yield Work(f"{name}, (1,{long})", "float32", model, _encode(model, 1, long))
+    yield ModelCase(f"{name}, (1,{long})", "float32", model, _encode(model, 1, long))
 
 
-def _modernbert(session: Session) -> Iterator[Work]:
+def _modernbert(session: Session) -> Iterator[ModelCase]:
     from transformers import ModernBertConfig, ModernBertModel
 
     tiny = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 32, "local_attention": 8}
@@ -128,12 +142,12 @@ def _modernbert(session: Session) -> Iterator[Work]:
         f"ModernBERT, 3 layers of {config.hidden_size} (1 global, 2 with window {config.local_attention}), "
         f"(1,{length})"
     )
-    # Scores, their softmax and what is masked: three matrices.
+    # Scores, masked scores and their softmax: three matrices.
     gigabytes = 3 * 4 * config.num_attention_heads * length**2 / 2**30
-    yield Work(title, "float32", model, _encode(model, 1, length), eager_gigabytes=gigabytes)
+    yield ModelCase(title, "float32", model, _encode(model, 1, length), eager_gigabytes=gigabytes)
 
 
-def _llama(session: Session) -> Iterator[Work]:
+def _llama(session: Session) -> Iterator[ModelCase]:
     from transformers import DynamicCache, LlamaConfig, LlamaModel
 
     sizes = {
@@ -144,7 +158,7 @@ def _llama(session: Session) -> Iterator[Work]:
     }
     tiny = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
     layers, filled = session.pick(full=(16, 4096), quick=(4, 4096), tiny=(1, 16))
-    # The embedding of a 1B model is a quarter of it, and a step reads one row: a small one stands for it.
+    # The embedding is a quarter of a 1B model, and a step reads a single row of it: a small one will do.
     config = LlamaConfig(
         num_hidden_layers=layers, vocab_size=1000, max_position_embeddings=131072,
         **session.pick(full=sizes, quick=sizes, tiny=tiny),
@@ -163,11 +177,11 @@ def _llama(session: Session) -> Iterator[Work]:
         return hidden
 
     title = f"Llama 1B decode step, {layers} layers, cache of {filled}"
-    yield Work(title, "bfloat16", model, step, after=lambda: cache.crop(-1))
+    yield ModelCase(title, "bfloat16", model, step, after=lambda: cache.crop(-1))
 
 
 def _random(kind: Any, config: Any, dtype: torch.dtype = torch.float32) -> Any:
-    """A model with random weights, made in its dtype, so that it is never held twice."""
+    """A model with random weights, made in its dtype, so that it is never in memory twice."""
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -193,12 +207,12 @@ def _encode(model: Any, batch: int, length: int, padded: bool = False) -> Callab
     return step
 
 
-SECTION = Section(
+SECTION = BenchSection(
     name="endtoend",
     title="End to end",
     note=(
         "transformers models with random weights; only the attention implementation changes, by "
-        "name. × is times as long as Sightline. Half padded: from nearly none to all."
+        "name. × means times as long as Sightline. Half padded: from nearly none to all."
     ),
     columns=(
         CASE, DTYPE, Column("eager_ms", "eager ms", "ms"), Column("sdpa_ms", "sdpa ms", "ms"),

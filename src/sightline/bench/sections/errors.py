@@ -12,12 +12,12 @@ from sightline.bench.case import DTYPES, Case, inputs
 from sightline.bench.judge import expected, rows_of
 from sightline.bench.pattern import CAUSAL, FULL
 from sightline.bench.peers import load_peer
-from sightline.bench.sections.section import CASE, DTYPE, Column, Section
+from sightline.bench.sections.section import CASE, DTYPE, BenchSection, Column
 from sightline.bench.session import Row, Session
 
 
 def rows(session: Session) -> Iterator[Row]:
-    """Context and gradients, plain and with logits of a spread of 20."""
+    """Context and gradients, plain and with logits 20 times as large."""
     torch.set_num_threads(session.settings.threads)
     lengths = session.pick(full=(1024, 4096), quick=(1024,), tiny=(16,))
     for dtype in DTYPES:
@@ -48,13 +48,13 @@ def _compared(session: Session, case: Case) -> Iterator[Row]:
 
 def _errors(name: str, case: Case) -> list[Tensor]:
     run = load_peer(name).prepare(case, inputs(case), 1)
-    found = [tensor.detach().double() for tensor in run.outputs(run.call())]
+    outputs = [tensor.detach().double() for tensor in run.outputs(run.call())]
     if case.direction == "forward":
-        found = [found[0][:, :, rows_of(case)]]
-    return [one - right for one, right in zip(found, expected(case), strict=True)]
+        outputs = [outputs[0][:, :, rows_of(case)]]
+    return [output - right for output, right in zip(outputs, expected(case), strict=True)]
 
 
-SECTION = Section(
+SECTION = BenchSection(
     name="errors",
     title="Errors against float64",
     note="Signed normal inputs; logits × 20 make sharp rows. Multiples of SDPA's error in the same dtype.",

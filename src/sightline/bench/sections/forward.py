@@ -16,7 +16,7 @@ from sightline.bench.sections.section import (
     OF_FMA_PEAK,
     SPREAD,
     X_BEST_PEER,
-    Section,
+    BenchSection,
 )  # fmt: skip
 from sightline.bench.session import Row, Session
 
@@ -38,7 +38,7 @@ def rows(session: Session) -> Iterator[Row]:
             yield session.compare(Case(short.queries, short.width, dtype, short.batch, short.heads))
 
 
-SECTION = Section(
+SECTION = BenchSection(
     name="forward",
     title="Forward",
     note="Inputs (B,H,N,D). A causal case counts the visible half of the work only.",

@@ -1,15 +1,15 @@
-"""The instruction sets below the best: everyone held to AVX2, in processes of their own."""
+"""The instruction sets below the best: everyone restricted to AVX2, in processes of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
 
-from sightline.backends import native
+from sightline.backends.native import library as native
 from sightline.bench.case import Case
 from sightline.bench.judge import verdict
 from sightline.bench.pattern import CAUSAL, FULL
-from sightline.bench.sections.section import CASE, DTYPE, MS, SPREAD, Column, Section
+from sightline.bench.sections.section import CASE, DTYPE, MS, SPREAD, BenchSection, Column
 from sightline.bench.session import OURS, Row, Session, figures
 from sightline.bench.timing import take_turns
 
@@ -23,7 +23,7 @@ AVX2 = {
 
 
 def rows(session: Session) -> Iterator[Row]:
-    """Sightline and SDPA without AVX-512, where the machine has it."""
+    """Sightline and SDPA without AVX-512, if the machine has it."""
     if native.available() is not None or "avx512" not in native.levels():
         return
     dtypes = session.pick(full=("float32", "bfloat16"), quick=("float32",), tiny=("float32",))
@@ -50,7 +50,7 @@ def rows(session: Session) -> Iterator[Row]:
         }
 
 
-SECTION = Section(
+SECTION = BenchSection(
     name="levels",
     title="Without AVX-512",
     note=f"Forward, AVX-512 off for everyone ({', '.join(AVX2)}). Empty on machines without AVX-512.",

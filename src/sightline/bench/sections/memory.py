@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from sightline.bench.resident import AVAILABLE
-from sightline.bench.sections.section import CASE, DTYPE, Column, Section
-from sightline.bench.session import Row, Session
-
-_SCRIPT = """
-import sys, torch, sightline
+import torch
 import torch.nn.functional as F
-from sightline.bench.resident import resident, forget_peak
-torch.set_num_threads(1)
-n, dtype, what = int(sys.argv[1]), getattr(torch, sys.argv[2]), sys.argv[3]
-q, k, v = (torch.randn(1, 2, n, 64).to(dtype) for _ in range(3))
-grad = torch.randn(1, 2, n, 64).to(dtype)
-attend = F.scaled_dot_product_attention if "sdpa" in what else sightline.attention
-def work(q, k, v, grad, A):
-    if "backward" in what:
-        q, k, v = (t.detach().requires_grad_() for t in (q, k, v))
-        context = attend(q, k, v)
-        return [context, *torch.autograd.grad(context, (q, k, v), grad)]
-    if "readouts" in what:
-        found = A.readouts("entropy", "received", topk=8)
-        return [found.entropy, found.received, *found.topk]
-    return [attend(q, k, v)]
-def matrix(query, key):
-    A = sightline.AttentionMatrix(query, key)
-    if "readouts" in what:
-        A.lse
-    return A
-short = [t[:, :, :99] for t in (q, k, v, grad)]
-work(*short, matrix(*short[:2]))
-A = matrix(q, k)
-forget_peak()
-before = resident("VmRSS")
-out = work(q, k, v, grad, A)
-print(resident("VmHWM") - before - sum(t.nbytes for t in out) / 2**20)
-"""
+from torch import Tensor
+
+from sightline.bench.child import in_child
+from sightline.bench.resident import AVAILABLE, forget_peak, resident
+from sightline.bench.sections.section import CASE, DTYPE, BenchSection, Column
+from sightline.bench.session import Row, Session
+from sightline.call.attention import attention
+from sightline.matrix import AttentionMatrix
+
 WORK = ("forward", "forward and backward", "readouts: entropy, received, top-8")
 
 
@@ -53,28 +27,18 @@ def rows(session: Session) -> Iterator[Row]:
         for what in WORK:
             length = n // 2 if "backward" in what else n
             session.progress(f"memory: {what}, {dtype}")
+            sdpa = "readouts" not in what and n >= 32768
             yield {
                 "case": f"(1,2,{length},64) full",
                 "dtype": dtype,
                 "what": what,
-                "mb": _peak(length, dtype, what),
-                "sdpa_mb": None if "readouts" in what or n < 32768 else _peak(length, dtype, f"{what}, sdpa"),
+                "mb": in_child(peak_of, n=length, dtype=dtype, what=what),
+                "sdpa_mb": in_child(peak_of, n=length, dtype=dtype, what=f"{what}, sdpa") if sdpa else None,
                 "matrix_mb": 2 * length**2 * (4 if dtype == "float32" else 2) / 2**20,
             }
 
 
-def _peak(n: int, dtype: str, what: str) -> float:
-    run = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, str(n), dtype, what], capture_output=True, text=True, check=False
-    )
-    if run.returncode < 0 or run.returncode == 130:
-        raise KeyboardInterrupt
-    if run.returncode:
-        raise RuntimeError(f"memory of {what}: {run.stderr.strip().splitlines()[-1]}")
-    return float(run.stdout)
-
-
-SECTION = Section(
+SECTION = BenchSection(
     name="memory",
     title="Memory",
     note="Peak resident memory above inputs and outputs (Linux). The last column is what the weights take.",
@@ -84,3 +48,50 @@ SECTION = Section(
     ),
     rows=rows,
 )  # fmt: skip
+
+
+# --- in a process of its own ---------------------------------------------------------------------------
+
+
+def peak_of(n: int, dtype: str, what: str) -> float:
+    """The peak of one piece of work, in MB above what is there before and what it returns.
+
+    Args:
+        n: tokens.
+        dtype: its name.
+        what: of WORK, with ", sdpa" at the end for PyTorch's.
+    """
+    torch.set_num_threads(1)
+    inputs = [torch.randn(1, 2, n, 64).to(getattr(torch, dtype)) for _ in range(4)]
+    short = [tensor[:, :, :99] for tensor in inputs]
+    prepare(short, what)()  # what is allocated once is not the work's
+    work = prepare(inputs, what)
+    forget_peak()
+    before = resident("VmRSS")
+    outputs = work()
+    return resident("VmHWM") - before - sum(tensor.nbytes for tensor in outputs) / 2**20
+
+
+def prepare(inputs: list[Tensor], what: str) -> Callable[[], list[Tensor]]:
+    """The work on query, key, value and the gradient of the context, ready to be called."""
+    query, key, value, grad = inputs
+    attend = F.scaled_dot_product_attention if what.endswith("sdpa") else attention
+    if "readouts" in what:
+        matrix = AttentionMatrix(query, key)
+        _ = matrix.lse  # known before, as after attention(..., return_matrix=True)
+        return lambda: _readouts(matrix)
+    if "backward" in what:
+        return lambda: _both_ways(attend, query, key, value, grad)
+    return lambda: [attend(query, key, value)]
+
+
+def _readouts(matrix: AttentionMatrix) -> list[Tensor]:
+    readouts = matrix.readouts("entropy", "received", topk=8)
+    return [readouts.entropy, readouts.received, *readouts.topk]
+
+
+def _both_ways(attend: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
+    *tensors, grad = inputs
+    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+    context = attend(*leaves)
+    return [context, *torch.autograd.grad(context, leaves, grad)]

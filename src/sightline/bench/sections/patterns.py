@@ -1,4 +1,4 @@
-"""Masks and biases: what skipping saves, and what looking them up costs."""
+"""Masks and biases: what skipping saves, and what reading them costs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sightline.bench.case import Case
-from sightline.bench.pattern import FULL, Documents, Lengths, Window
+from sightline.bench.pattern import FULL, DocumentsPattern, LengthsPattern, WindowPattern
 from sightline.bench.sections.section import (
     BEST_PEER,
     CASE,
@@ -15,8 +15,8 @@ from sightline.bench.sections.section import (
     OF_FMA_PEAK,
     SPREAD,
     X_BEST_PEER,
+    BenchSection,
     Column,
-    Section,
 )  # fmt: skip
 from sightline.bench.session import OURS, Row, Session
 
@@ -36,26 +36,26 @@ def rows(session: Session) -> Iterator[Row]:
 
 
 def _cases(session: Session) -> Iterator[tuple[Case, Case]]:
-    """Each case, and what it is compared with: the same without padding or bias (or itself: nothing)."""
+    """Each case, and the same without padding or bias, with which it is compared (itself: with nothing)."""
     long, left, short, biased = session.pick(
         full=(16384, 512, 512, 2048), quick=(8192, 512, 512, 1024), tiny=(32, 4, 8, 8)
     )
     batch, heads, width = session.pick(full=(8, 12, 64), quick=(4, 12, 64), tiny=(2, 2, 4))
-    window = Case(long, width, heads=session.pick(full=2, quick=1, tiny=1), pattern=Window(left))
+    window = Case(long, width, heads=session.pick(full=2, quick=1, tiny=1), pattern=WindowPattern(left))
     yield window, window
-    # From nearly nothing to full, a half on average.
+    # From nearly nothing to full length, half of it on average.
     kept = tuple(round(short * (b + 0.5) / batch) for b in range(batch))
-    padded = Case(short, width, batch=batch, heads=heads, pattern=Lengths(kept))
+    padded = Case(short, width, batch=batch, heads=heads, pattern=LengthsPattern(kept))
     for form in session.pick(full=_FORMS, quick=("best", "dense"), tiny=_FORMS):
         yield replace(padded, form=form), replace(padded, pattern=FULL)
-    packed = Case(long // 4, width, heads=heads // 3 or 1, pattern=Documents(max(1, long // 32)))
+    packed = Case(long // 4, width, heads=heads // 3 or 1, pattern=DocumentsPattern(max(1, long // 32)))
     yield packed, packed
     for direction, bias in (("forward", "fixed"), ("backward", "fixed"), ("backward", "learned")):
         case = Case(biased, width, heads=min(heads, 4), bias=bias, direction=direction)
         yield case, replace(case, bias="")
 
 
-SECTION = Section(
+SECTION = BenchSection(
     name="patterns",
     title="Masks and biases",
     note=(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sightline.bench.case import Case, Inputs, inputs
 from sightline.bench.pattern import CAUSAL, FULL, Pattern
-from sightline.bench.sections.section import CASE, DTYPE, MS, SPREAD, Column, Section
+from sightline.bench.sections.section import CASE, DTYPE, MS, SPREAD, BenchSection, Column
 from sightline.bench.session import Row, Session, figures
 from sightline.bench.timing import clock, take_turns
 from sightline.call.attention import attention
@@ -23,29 +23,34 @@ Parts = dict[str, Tensor]
 WORST = "received + entropy + top-8"
 
 
-class Reading(NamedTuple):
-    """One thing to read off the matrix, in parts by name: by ours, and from the dense weights [B,H,N,M]."""
+class ReadoutSet(NamedTuple):
+    """Something to read off the matrix, in named parts.
+
+    Attributes:
+        ours: from an AttentionMatrix and the values.
+        eager: from the dense weights [B,H,N,M] and the values.
+    """
 
     ours: Callable[[AttentionMatrix, Tensor], Parts]
     eager: Callable[[Tensor, Tensor], Parts]
 
 
-def _readouts(*names: str, topk: int | None = None, mass: int | None = None) -> Reading:
+def _readouts(*names: str, topk: int | None = None, mass: int | None = None) -> ReadoutSet:
     def ours(A: AttentionMatrix, value: Tensor) -> Parts:
         segments = None if mass is None else _segments(A.shape[-1], mass)
-        found = vars(A.readouts(*names, topk=topk, segments=segments))
-        return {name: part[0] if isinstance(part, tuple) else part for name, part in found.items()}
+        parts = vars(A.readouts(*names, topk=topk, segments=segments))
+        return {name: part[0] if isinstance(part, tuple) else part for name, part in parts.items()}
 
     def eager(weights: Tensor, value: Tensor) -> Parts:
-        found = {name: _EAGER[name](weights) for name in names}
+        parts = {name: _EAGER[name](weights) for name in names}
         if topk is not None:
-            found["topk"] = weights.topk(min(topk, weights.shape[-1])).values
+            parts["topk"] = weights.topk(min(topk, weights.shape[-1])).values
         if mass is not None:
             one_hot = torch.nn.functional.one_hot(_segments(weights.shape[-1], mass))
-            found["mass"] = weights @ one_hot.to(weights.dtype)
-        return found
+            parts["mass"] = weights @ one_hot.to(weights.dtype)
+        return parts
 
-    return Reading(ours, eager)
+    return ReadoutSet(ours, eager)
 
 
 def _segments(keys: int, count: int) -> Tensor:
@@ -67,29 +72,29 @@ _EAGER: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _cells(weights: Tensor) -> int:
-    """Cells a side: the lengths measured are multiples of it, so that PyTorch's cells are ours."""
+    """Cells per side: it divides the measured lengths, so that PyTorch's cells are the same as ours."""
     return min(256, weights.shape[-1])
 
 
-SETS: dict[str, Reading] = {
+SETS: dict[str, ReadoutSet] = {
     "received + entropy": _readouts("received", "entropy"),
     WORST: _readouts("received", "entropy", topk=8),
     "max": _readouts("max"),
     "distance": _readouts("distance"),
     "all of these": _readouts("received", "entropy", "max", "distance", topk=8),
     "mass of 16 segments": _readouts(mass=16),
-    "picture, 256 × 256, sums": Reading(
+    "picture, 256 × 256, sums": ReadoutSet(
         lambda A, value: {"picture": A.pool(min(256, A.shape[-1]), min(256, A.shape[-1]), reduce="sum")},
         lambda weights, value: {
             "picture": torch.nn.functional.adaptive_avg_pool2d(weights, _cells(weights))
             * (weights.shape[-1] / _cells(weights)) ** 2
         },
     ),
-    "A @ x": Reading(
+    "A @ x": ReadoutSet(
         lambda A, value: {"product": A @ value.float()},
         lambda weights, value: {"product": weights @ value.to(weights.dtype)},
     ),
-    "A.T @ x": Reading(
+    "A.T @ x": ReadoutSet(
         lambda A, value: {"product": A.T @ value.float()},
         lambda weights, value: {"product": weights.mT @ value.to(weights.dtype)},
     ),
@@ -97,7 +102,7 @@ SETS: dict[str, Reading] = {
 
 
 def rows(session: Session) -> Iterator[Row]:
-    """Every set at every size; then keys in ascending order of score, the worst case of a top-k."""
+    """Every set at every size; then keys in ascending order of score, the worst case for a top-k."""
     lengths = session.pick(full=(1024, 4096), quick=(1024,), tiny=(16,))
     for dtype, n, pattern in product(("float32", "bfloat16"), lengths, (FULL, CAUSAL)):
         heads = 2 if n < 64 or n > 2048 else 8
@@ -118,26 +123,25 @@ def _measured(session: Session, case: Case, ascending: bool = False) -> Iterator
     mask = None if case.pattern == FULL else causal()
     context, A = attention(*given[:3], mask=mask, return_matrix=True)
     calls: dict[str, Any] = {"forward": lambda: attention(*given[:3], mask=mask)}
-    for name, reading in sets.items():
-        calls[name] = partial(reading.ours, A, given.value)
-        calls[_eager_name(name)] = partial(_eager, reading, given, case.pattern)
-    wrong = _check(calls, given, case.pattern, sets)
+    for name, readout_set in sets.items():
+        calls[name] = partial(readout_set.ours, A, given.value)
+        calls[_eager_name(name)] = partial(_eager, readout_set, given, case.pattern)
+    mistakes = _mistakes(calls, given, case.pattern, sets)
     for call in calls.values():
         call()
     timed = {name: partial(clock, call) for name, call in calls.items()}
     samples = take_turns(timed, session.settings.budget, session.wall)
     for name in sets:
         ours = samples[name]
-        found = figures(ours, None)
         yield {
             "case": title,
             "dtype": case.dtype,
             "readouts": name,
-            "ms": found["ms"],
-            "spread": found["spread"],
+            "ms": ours.median * 1e3,
+            "spread": ours.spread,
             "of_forward": 1 / ours.over(samples["forward"]),
             "x_eager": ours.over(samples[_eager_name(name)]),
-            "verdict": wrong.get(name, "ok"),
+            "verdict": mistakes.get(name, "ok"),
             "contenders": {
                 label: figures(samples[key], ours)
                 for label, key in (("forward", "forward"), ("eager", _eager_name(name)), (name, name))
@@ -146,7 +150,7 @@ def _measured(session: Session, case: Case, ascending: bool = False) -> Iterator
 
 
 def _ascending(given: Inputs) -> Inputs:
-    """Scores grow with the key's place for every query, so that each tile holds new largest entries."""
+    """Scores grow with the key's position for every query, so that each tile has new largest entries."""
     query, key, value, grad, bias = given
     width = query.shape[-1]
     ramp = torch.linspace(-1, 1, key.shape[2], dtype=torch.float32)[:, None].expand(-1, width)
@@ -157,9 +161,9 @@ def _eager_name(name: str) -> str:
     return f"eager {name}"
 
 
-def _eager(reading: Reading, given: Inputs, pattern: Pattern) -> Parts:
-    """The reading from the whole matrix, in float32 as the readouts are."""
-    return reading.eager(_weights(given.query.float(), given.key.float(), pattern), given.value)
+def _eager(readout_set: ReadoutSet, given: Inputs, pattern: Pattern) -> Parts:
+    """The same from the whole matrix, in float32 as the readouts are."""
+    return readout_set.eager(_weights(given.query.float(), given.key.float(), pattern), given.value)
 
 
 def _weights(query: Tensor, key: Tensor, pattern: Pattern) -> Tensor:
@@ -170,22 +174,22 @@ def _weights(query: Tensor, key: Tensor, pattern: Pattern) -> Tensor:
     return weights
 
 
-def _check(
-    calls: dict[str, Any], given: Inputs, pattern: Pattern, sets: dict[str, Reading]
+def _mistakes(
+    calls: dict[str, Any], given: Inputs, pattern: Pattern, sets: dict[str, ReadoutSet]
 ) -> dict[str, str]:
-    """What is wrong with a set's readouts, by the set's name."""
+    """What is wrong with a set's readouts, by the name of the set."""
     weights = _weights(given.query.double(), given.key.double(), pattern)
-    wrong = {}
-    for name, reading in sets.items():
-        found, wanted = calls[name](), reading.eager(weights, given.value)
-        for part, right in wanted.items():
-            off = (found[part].double() - right).abs()
-            if not torch.allclose(found[part].double(), right, rtol=1e-3, atol=1e-4):
-                wrong[name] = f"{part} is off by {float(off.max()):.2g}"
-    return wrong
+    mistakes = {}
+    for name, readout_set in sets.items():
+        ours = calls[name]()
+        for part, right in readout_set.eager(weights, given.value).items():
+            off = (ours[part].double() - right).abs()
+            if not torch.allclose(ours[part].double(), right, rtol=1e-3, atol=1e-4):
+                mistakes[name] = f"{part} is off by {float(off.max()):.2g}"
+    return mistakes
 
 
-SECTION = Section(
+SECTION = BenchSection(
     name="readouts",
     title="Readouts",
     note=(

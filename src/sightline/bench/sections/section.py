@@ -10,8 +10,13 @@ from sightline.bench.session import Row, Session
 
 @dataclass(frozen=True)
 class Column:
-    """A column: the row's entry, its heading, and how it is written: text, ms, percent, fine percent, ratio
-    or number."""
+    """A column of a section's table.
+
+    Attributes:
+        key: the entry of a row that it shows.
+        heading: its title.
+        kind: how it is written: "text", "ms", "percent", "fine percent", "ratio", "error" or "number".
+    """
 
     key: str
     heading: str
@@ -19,13 +24,15 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Section:
+class BenchSection:
     """A table of the benchmark.
 
-    Args:
-        rows: measures, row after row; an interrupt keeps those that are done.
+    Attributes:
+        name, title: for the command line and for the table.
         note: how to read it, for the page and the terminal.
-        peers: whether a column for every peer follows: how many times as long as Sightline it takes.
+        columns: of the table.
+        rows: measures, row after row; after an interrupt the finished ones remain.
+        peers: whether there is a column for every peer: how many times as long as Sightline it takes.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""One thread against two, by the clock."""
+"""One thread against two, in wall time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from sightline.bench.case import Case, inputs
 from sightline.bench.pattern import CAUSAL, FULL
 from sightline.bench.peers import load_peer
-from sightline.bench.peers.peer import Run
-from sightline.bench.sections.section import CASE, DTYPE, Column, Section
+from sightline.bench.peers.peer import PreparedCase
+from sightline.bench.sections.section import CASE, DTYPE, BenchSection, Column
 from sightline.bench.session import Row, Session, figures
 from sightline.bench.timing import Spent, clock, take_turns
 
@@ -41,9 +41,9 @@ def rows(session: Session) -> Iterator[Row]:
     torch.set_num_threads(session.settings.threads)
 
 
-def _with_threads(run: Run, threads: int, number: int) -> Spent:
+def _with_threads(run: PreparedCase, threads: int, number: int) -> Spent:
     torch.set_num_threads(threads)
-    run.call()  # a pool that has just changed its size makes its threads in the first call
+    run.call()  # a thread pool that has just changed its size starts its threads in the first call
     return clock(run.call, number)
 
 
@@ -59,10 +59,10 @@ def _cases(session: Session) -> Iterator[Case]:
         yield Case(1, width, dtype, heads=32, kv_heads=8, keys=keys)
 
 
-SECTION = Section(
+SECTION = BenchSection(
     name="threads",
     title="Two threads",
-    note="Time of the clock: other work on the machine shows, and a busy core makes two threads one.",
+    note="Wall time: other work on the machine shows, and on a busy core two threads are as slow as one.",
     columns=(
         CASE, DTYPE, Column("pass", "pass", "text"), Column("ms_1", "1 thread ms", "ms"),
         Column("ms_2", "2 threads ms", "ms"), Column("speedup", "speed-up", "ratio"),

@@ -1,14 +1,9 @@
-"""What sightline.trace costs: whole models, traced and not, in turn."""
+"""What sightline.trace costs: whole models, traced and untraced, in turn."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,23 +11,23 @@ from typing import Any
 
 import torch
 
-from sightline.bench.sections.section import CASE, MS, Column, Section
+from sightline.bench.child import in_child
+from sightline.bench.sections.section import CASE, MS, BenchSection, Column
 from sightline.bench.session import Row, Session, figures
 from sightline.bench.timing import Budget, clock, take_turns
-from sightline.tracing import trace as tracing
+from sightline.tracing import trace
 
-#: glibc gives memory back and takes it again as blocks happen to lie: page faults, in one contender or the
-#: other, that cost more than what is measured.
+#: Depending on where blocks happen to lie, glibc returns memory to the system and takes it again. The page
+#: faults of that, in one contender or the other, cost more than what is measured.
 _KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
     "MALLOC_TOP_PAD_": str(1 << 28),
 }
-_CHILD = "from sightline.bench.sections.trace import measure_in_child; measure_in_child()"
 
 
 @dataclass(frozen=True)
-class Traced:
+class TracedModel:
     """A model of a family with random weights, and how it runs."""
 
     family: str
@@ -53,25 +48,24 @@ def rows(session: Session) -> Iterator[Row]:
         return
     for case in _cases(session):
         session.progress(f"{case}, {case.implementation}, {case.mode}")
-        found = _in_child(case, session.settings.threads, session.settings.budget)
+        budget, threads = session.settings.budget, session.settings.threads
+        cost = in_child(trace_cost, _KEEP_MEMORY, case=asdict(case), budget=asdict(budget), threads=threads)
+        plain = cost["contenders"]["plain"]
         yield {
             "case": str(case),
             "implementation": case.implementation,
             "mode": case.mode,
-            "calls": found["calls"],
-            "ms": found["contenders"]["plain"]["ms"],
-            "spread": found["spread"],
-            "streamed": found["streamed"],
-            "kept": found["kept"],
-            "contenders": found["contenders"],
+            "ms": plain["ms"],
+            "spread": plain["spread"],
+            **cost,
         }
 
 
-def _cases(session: Session) -> Iterator[Traced]:
+def _cases(session: Session) -> Iterator[TracedModel]:
     length, width, shallow, deep = session.pick(
         full=(512, 512, 2, 8), quick=(512, 512, 2, 2), tiny=(8, 16, 1, 1)
     )
-    small = Traced("Llama", shallow, width, length)
+    small = TracedModel("Llama", shallow, width, length)
     implementations = session.pick(
         full=("sdpa", "eager", "sightline"), quick=("sdpa", "eager"), tiny=("sdpa",)
     )
@@ -80,77 +74,72 @@ def _cases(session: Session) -> Iterator[Traced]:
             for mode in session.pick(
                 full=("no_grad", "inference_mode"), quick=("no_grad",), tiny=("no_grad", "inference_mode")
             ):
-                yield Traced(family, shallow, width, length, implementation, mode)
+                yield TracedModel(family, shallow, width, length, implementation, mode)
     if deep > shallow:
-        yield Traced(small.family, deep, width, length)
-        yield Traced("BERT", shallow, 768, length)
-        yield Traced("Llama", shallow, 2048, length)
-
-
-def _in_child(case: Traced, threads: int, budget: Budget) -> dict[str, Any]:
-    given = json.dumps({"case": asdict(case), "threads": threads, "budget": asdict(budget)})
-    run = subprocess.run(
-        [sys.executable, "-c", _CHILD, given],
-        capture_output=True, text=True, check=False, env=os.environ | _KEEP_MEMORY,
-    )  # fmt: skip
-    if run.returncode < 0 or run.returncode == 130:
-        raise KeyboardInterrupt
-    if run.returncode:
-        raise RuntimeError(f"tracing {case}: {(run.stderr.strip() or 'no message').splitlines()[-1]}")
-    found: dict[str, Any] = json.loads(run.stdout)
-    return found
+        yield TracedModel(small.family, deep, width, length)
+        yield TracedModel("BERT", shallow, 768, length)
+        yield TracedModel("Llama", shallow, 2048, length)
 
 
 # --- in a process of its own ---------------------------------------------------------------------------
 
 
-def measure_in_child() -> None:
-    """Measures the case in ``sys.argv[1]`` and prints what was found, both as JSON."""
-    given = json.loads(sys.argv[1])
-    torch.set_num_threads(given["threads"])
-    with contextlib.redirect_stdout(sys.stderr):
-        found = _measured(Traced(**given["case"]), Budget(**given["budget"]))
-    print(json.dumps(found))
+def trace_cost(case: dict[str, Any], budget: dict[str, Any], threads: int) -> dict[str, Any]:
+    """What tracing costs in one case.
 
+    Returns:
+        ``calls``, how many attention calls a pass makes; ``streamed`` and ``kept``, the share of time that a
+        trace adds which drops or keeps them; ``contenders``, the figures of each.
 
-def _measured(case: Traced, budget: Budget) -> dict[str, Any]:
-    model, step = _model(case)
+    Raises:
+        RuntimeError: if the traced model computes other numbers, or a call is not verified.
+    """
+    torch.set_num_threads(threads)
+    traced = TracedModel(**case)
+    model, step = _model(traced)
 
     def streamed() -> None:
-        with tracing(model, on_call=lambda call: None):
+        with trace(model, on_call=lambda call: None):
             step()
 
     def kept() -> None:
-        with tracing(model):
+        with trace(model):
             step()
 
     contenders: dict[str, Callable[[], object]] = {
         "plain": step, "streamed": streamed, "plain again": step, "kept": kept,
     }  # fmt: skip
-    with getattr(torch, case.mode)():
-        before = step()
-        with tracing(model) as trace:
-            after = step()
-        if not torch.equal(before, after):
-            raise RuntimeError("the traced model computed other numbers")
-        if trace.unverified:
-            raise RuntimeError(f"{trace.unverified[0]} was not verified")
+    with getattr(torch, traced.mode)():
+        calls = _checked_calls(model, step)
         for _ in range(3):
             streamed()
             kept()
-        samples = take_turns({name: partial(clock, call) for name, call in contenders.items()}, budget)
-    plain, again = samples["plain"], samples["plain again"]
+        timed = {name: partial(clock, call) for name, call in contenders.items()}
+        samples = take_turns(timed, Budget(**budget))
     return {
-        "calls": len(trace),
+        "calls": calls,
         "streamed": samples["plain"].over(samples["streamed"]) - 1,
-        "kept": again.over(samples["kept"]) - 1,
-        "spread": plain.spread,
+        "kept": samples["plain again"].over(samples["kept"]) - 1,
         "contenders": {name: figures(one, None) for name, one in samples.items()},
     }
 
 
-def _model(case: Traced) -> tuple[Any, Callable[[], torch.Tensor]]:
-    import sightline.huggingface  # noqa: F401  (registers the implementation)
+def _checked_calls(model: Any, step: Callable[[], torch.Tensor]) -> int:
+    """The number of attention calls in a pass, once it is clear that tracing changes nothing."""
+    before = step()
+    with trace(model) as calls:
+        after = step()
+    if not torch.equal(before, after):
+        raise RuntimeError("the traced model computed other numbers")
+    if calls.unverified:
+        raise RuntimeError(f"{calls.unverified[0]} was not verified")
+    return len(calls)
+
+
+def _model(case: TracedModel) -> tuple[Any, Callable[[], torch.Tensor]]:
+    from sightline.huggingface import register
+
+    register()
 
     hf: Any = importlib.import_module("transformers")
     hf.logging.set_verbosity_error()
@@ -170,7 +159,7 @@ def _model(case: Traced) -> tuple[Any, Callable[[], torch.Tensor]]:
     return model, lambda: model(text, **options).last_hidden_state
 
 
-SECTION = Section(
+SECTION = BenchSection(
     name="trace",
     title="Tracing",
     note=(

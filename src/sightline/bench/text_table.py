@@ -1,4 +1,4 @@
-"""A section as headings and cells of text: what the terminal and the page both show."""
+"""A section as headings and cells of text, for both the terminal and the page."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sightline.bench.sections.section import Column, Section
+from sightline.bench.sections.section import BenchSection, Column
 from sightline.bench.session import OURS, Row
 
 ABSENT = "–"
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextTable:
     """Rectangular: every row has a cell for each heading."""
 
     title: str
@@ -23,15 +23,17 @@ class Grid:
     rows: list[list[str]]
 
 
-def grid(section: Section, rows: Sequence[Row], peers: Sequence[str]) -> Grid:
-    """The section's table; columns that nobody fills are left away.
+def section_table(section: BenchSection, rows: Sequence[Row], peers: Sequence[str]) -> TextTable:
+    """A section's table; empty columns are left out.
 
     Args:
+        section: with the columns.
+        rows: what was measured.
         peers: names in the order of their columns.
     """
     columns = [c for c in section.columns if any(row.get(c.key) is not None for row in rows)]
     shown = [p for p in peers if section.peers and p != OURS and any(_took_part(row, p) for row in rows)]
-    return Grid(
+    return TextTable(
         title=section.title,
         note=section.note,
         headings=[c.heading for c in columns] + [f"× {peer}" for peer in shown],
@@ -45,11 +47,11 @@ def _took_part(row: Row, peer: str) -> bool:
 
 
 def peer_cell(row: Row, peer: str) -> str:
-    """How many times as long as Sightline, or why there is no number, in a word."""
-    found = row["contenders"].get(peer, {})
-    if "ratio" in found:
-        return written(found["ratio"], "ratio")
-    status = str(found.get("status", "left out"))
+    """How many times as long as Sightline a peer takes, or in a word why there is no number."""
+    contender = row["contenders"].get(peer, {})
+    if "ratio" in contender:
+        return written(contender["ratio"], "ratio")
+    status = str(contender.get("status", "left out"))
     return ABSENT if status in ("left out", "ok") else status
 
 
@@ -61,7 +63,7 @@ def _cell(row: Row, column: Column) -> str:
 
 
 def written(value: Any, kind: str) -> str:
-    """A figure with as many digits as mean something."""
+    """A figure with as many digits as are meaningful; ``kind`` as in Column."""
     if value is None:
         return ABSENT
     if kind == "text":
