@@ -109,8 +109,8 @@ def test_it_begins_with_one_sentence(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_it_has_an_example_that_runs(name: str) -> None:
-    _, found, example = _docstring(name).partition("Example:\n")
-    assert found and ">>> " in example
+    _, heading, example = _docstring(name).partition("Example:\n")
+    assert heading and ">>> " in example
 
 
 @pytest.mark.parametrize("name", CAN_RAISE)

@@ -45,40 +45,40 @@ def test_a_wide_beam_finds_the_likeliest_of_all_texts(penalty):
             text: likelihood(model, prompt, text) / len(text) ** penalty for text in every_text(longest)
         }
     best = max(scores, key=scores.get)
-    found = model.generate(torch.tensor([prompt]), new_tokens=longest, beams=5**3, length_penalty=penalty)
-    assert found.lists() == [list(best)]
-    assert found.scores.item() == pytest.approx(scores[best], abs=1e-4)
+    generated = model.generate(torch.tensor([prompt]), new_tokens=longest, beams=5**3, length_penalty=penalty)
+    assert generated.lists() == [list(best)]
+    assert generated.scores.item() == pytest.approx(scores[best], abs=1e-4)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 def test_candidates_are_the_likeliest_texts_in_order(penalty):
     model, prompts, longest = model_of(end=2), torch.tensor([[3, 1], [4, 4]]), 3
-    found = model.generate(prompts, new_tokens=longest, beams=5**3, candidates=5, length_penalty=penalty)
+    generated = model.generate(prompts, new_tokens=longest, beams=5**3, candidates=5, length_penalty=penalty)
     for b, prompt in enumerate(prompts.tolist()):
         with torch.no_grad():
             scores = {
                 text: likelihood(model, prompt, text) / len(text) ** penalty for text in every_text(longest)
             }
         best = sorted(scores, key=scores.get, reverse=True)[:5]
-        assert found.lists()[5 * b : 5 * b + 5] == [list(text) for text in best]
+        assert generated.lists()[5 * b : 5 * b + 5] == [list(text) for text in best]
 
 
 def test_candidates_that_there_are_not_are_empty():
-    found = model_of(end=2).generate(torch.tensor([[3, 1]]), new_tokens=1, beams=9, candidates=9)
-    assert found.lengths.tolist() == [1] * 5 + [0] * 4
-    assert found.scores.isfinite().tolist() == [True] * 5 + [False] * 4
+    generated = model_of(end=2).generate(torch.tensor([[3, 1]]), new_tokens=1, beams=9, candidates=9)
+    assert generated.lengths.tolist() == [1] * 5 + [0] * 4
+    assert generated.scores.isfinite().tolist() == [True] * 5 + [False] * 4
 
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_padded_batch_equals_each_prompt_alone(beams):
     model = model_of(20, end=7, pad=0)
     ids, lengths = torch.randint(1, 20, (4, 6)), [6, 1, 3, 4]
-    found = model.generate(ids, lengths=lengths, new_tokens=9, beams=beams)
+    generated = model.generate(ids, lengths=lengths, new_tokens=9, beams=beams)
     for b, n in enumerate(lengths):
         alone = model.generate(ids[b : b + 1, :n], new_tokens=9, beams=beams)
-        assert found.lists()[b] == alone.lists()[0]
-        assert found.scores[b].item() == pytest.approx(alone.scores.item(), abs=1e-4)
-        assert (found.tokens[b, found.lengths[b] :] == 0).all() and 0 not in found.lists()[b]
+        assert generated.lists()[b] == alone.lists()[0]
+        assert generated.scores[b].item() == pytest.approx(alone.scores.item(), abs=1e-4)
+        assert (generated.tokens[b, generated.lengths[b] :] == 0).all() and 0 not in generated.lists()[b]
 
 
 @pytest.mark.parametrize("copying", [False, True])
@@ -96,13 +96,13 @@ def test_sources_that_are_over_leave_the_batch(beams, copying, monkeypatch):
     sources[torch.arange(8), torch.tensor(lengths) - 1] = 2
     rows, step = [], Decoding.step
     monkeypatch.setattr(Decoding, "step", lambda self, ids, *a: rows.append(len(ids)) or step(self, ids, *a))
-    found = model.generate(sources, source_lengths=lengths, new_tokens=12, beams=beams)
-    assert min(found.lengths) < max(found.lengths)
+    generated = model.generate(sources, source_lengths=lengths, new_tokens=12, beams=beams)
+    assert min(generated.lengths) < max(generated.lengths)
     assert rows[-1] < beams * len(sources)
     for b, n in enumerate(lengths):
         alone = model.generate(sources[b : b + 1, :n], new_tokens=12, beams=beams)
-        assert found.lists()[b] == alone.lists()[0]
-        assert found.scores[b].item() == pytest.approx(alone.scores.item(), abs=1e-4)
+        assert generated.lists()[b] == alone.lists()[0]
+        assert generated.scores[b].item() == pytest.approx(alone.scores.item(), abs=1e-4)
 
 
 def test_what_is_drawn_from():
@@ -118,10 +118,10 @@ def test_what_is_drawn_from():
 def test_drawing_follows_the_probabilities_and_the_generator():
     model, prompt = model_of(), torch.tensor([[3, 1]]).expand(4000, -1)
     options = {"new_tokens": 1, "temperature": 0.8, "generator": torch.Generator().manual_seed(1)}
-    found = model.generate(prompt, **options).tokens[:, 0].bincount(minlength=5) / 4000
+    frequencies = model.generate(prompt, **options).tokens[:, 0].bincount(minlength=5) / 4000
     with torch.no_grad():
         wanted = (model(prompt[:1])[0, -1] / 0.8).softmax(-1)
-    torch.testing.assert_close(found, wanted, atol=0.03, rtol=0)
+    torch.testing.assert_close(frequencies, wanted, atol=0.03, rtol=0)
     again = [
         model.generate(
             prompt[:5], new_tokens=6, temperature=1.0, generator=torch.Generator().manual_seed(3)

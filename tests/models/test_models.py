@@ -67,10 +67,10 @@ def stirred(model):
 def test_a_padded_batch_equals_each_entry_alone(head):
     model = stirred(encoder(head=head, classes=3, positions="rotary", segments=2))
     ids, lengths = torch.randint(3, 40, (2, 9)), [9, 4]
-    found = model(ids, lengths=lengths)
+    output = model(ids, lengths=lengths)
     for b, n in enumerate(lengths):
         alone = model(ids[b : b + 1, :n])[0]
-        close(found[b] if found.dim() == 2 else found[b, :n], alone, 2e-5)
+        close(output[b] if output.dim() == 2 else output[b, :n], alone, 2e-5)
 
 
 @pytest.mark.parametrize("options", [{}, {"convolution": 5}, {"subsampling": 2}, {"subsampling": 1}])
@@ -80,10 +80,10 @@ def test_padded_speech_equals_each_recording_alone(head, options):
     every = model.config.subsampling
     assert model.output_lengths([41, 18, 7]).tolist() == [-(-n // every) for n in (41, 18, 7)]
     frames, lengths = torch.randn(3, 41, 8), [41, 18, 7]
-    found = model(frames, lengths=lengths)
+    output = model(frames, lengths=lengths)
     for b, (n, m) in enumerate(zip(lengths, model.output_lengths(lengths).tolist(), strict=True)):
         alone = model(frames[b : b + 1, :n])[0]
-        close(found[b] if found.dim() == 2 else found[b, :m], alone, 2e-5)
+        close(output[b] if output.dim() == 2 else output[b, :m], alone, 2e-5)
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -145,7 +145,7 @@ def test_copying_mixes_the_vocabulary_with_the_source():
     source, target = torch.randint(3, 40, (2, 6)), torch.randint(3, 40, (2, 4))
     lengths = torch.tensor([6, 2])
     with torch.no_grad():
-        found = model(source, target, source_lengths=lengths)
+        log_p = model(source, target, source_lengths=lengths)
         memory = model.encode(source, lengths)
         states = model.decoder(model.target_embedding(target), memory, memory_mask=padding_mask(lengths))
         head = model.copying
@@ -157,7 +157,7 @@ def test_copying_mixes_the_vocabulary_with_the_source():
             p = gate * model.head(states[b, n], model.embedding.tokens.weight).softmax(0)
             for token, weight in zip(source[b, :own].tolist(), weights, strict=True):
                 p[token] += (1 - gate[0]) * weight
-            close(found[b, n].exp(), p, 1e-5)
+            close(log_p[b, n].exp(), p, 1e-5)
 
 
 @pytest.mark.parametrize("copying", [False, True])
@@ -166,9 +166,9 @@ def test_places_that_are_wanted_are_rows_of_all_logits(copying):
     source, target = torch.randint(3, 40, (3, 6)), torch.randint(3, 40, (3, 5))
     wanted = torch.arange(5) < torch.tensor([5, 2, 3])[:, None]
     given = {"source_lengths": [6, 2, 4]}
-    found, whole = model(source, target, wanted=wanted, **given), model(source, target, **given)
-    assert found.shape == (10, 40)
-    close(found, whole[wanted], 1e-6)
+    chosen, whole = model(source, target, wanted=wanted, **given), model(source, target, **given)
+    assert chosen.shape == (10, 40)
+    close(chosen, whole[wanted], 1e-6)
 
 
 def test_speech_learns_under_ctc_and_images_their_classes():
@@ -340,5 +340,5 @@ def test_models_need_torch_alone_and_load_late():
         "import sys, sightline; assert 'models' in dir(sightline) and 'sightline.models' not in sys.modules; "
         "sightline.models.Decoder; print([m for m in ('transformers', 'tokenizers', 'safetensors') if m in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"

@@ -78,22 +78,22 @@ def test_logits_are_equal(name):
     with torch.no_grad():
         if name.startswith("vit"):
             images = torch.randn(2, 3, 12, 12)
-            wanted, found = theirs(images), ours(images)
+            wanted, output = theirs(images), ours(images)
         elif isinstance(ours, EncoderDecoder):
             target = torch.randint(3, 61, (2, 7))
             wanted = theirs(input_ids=IDS, attention_mask=PADDING, decoder_input_ids=target)
-            found = ours(IDS, target, source_lengths=LENGTHS)
+            output = ours(IDS, target, source_lengths=LENGTHS)
         elif isinstance(ours, Decoder):
-            wanted, found = theirs(IDS), ours(IDS)
+            wanted, output = theirs(IDS), ours(IDS)
         else:
             segments = torch.randint(0, 2, (2, 9))
             wanted = theirs(IDS, attention_mask=PADDING, token_type_ids=segments)
-            found = ours(IDS, lengths=LENGTHS, segments=segments)
+            output = ours(IDS, lengths=LENGTHS, segments=segments)
     wanted = wanted.logits if hasattr(wanted, "logits") else wanted.last_hidden_state
-    if found.dim() == 3 and isinstance(ours, Encoder):
-        wanted, found = wanted[PADDING.bool()], found[PADDING.bool()]
+    if output.dim() == 3 and isinstance(ours, Encoder):
+        wanted, output = wanted[PADDING.bool()], output[PADDING.bool()]
     assert wanted.std() > 0.1
-    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(output, wanted, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("beams", [1, 4])
@@ -117,8 +117,8 @@ def test_generated_text_is_equal(name, beams):
         wanted = wanted[ids.shape[1] :] if name == "gpt2" else wanted[1:]
         for given, lengths, at in ((ids, None, 0), (IDS, LENGTHS, row)):  # alone, and in a padded batch
             where = {"lengths" if name == "gpt2" else "source_lengths": lengths}
-            found = ours.generate(given, new_tokens=8, beams=beams, length_penalty=0.7, **where)
-            assert found.lists()[at] == wanted.tolist()
+            written = ours.generate(given, new_tokens=8, beams=beams, length_penalty=0.7, **where)
+            assert written.lists()[at] == wanted.tolist()
 
 
 def test_the_real_minilm():
@@ -133,9 +133,9 @@ def test_the_real_minilm():
     ids = torch.randint(1000, 20_000, (2, 40))
     with torch.no_grad():
         wanted = theirs(ids, attention_mask=(torch.arange(40) < torch.tensor([40, 23])[:, None]).long())
-        found = ours(ids, lengths=[40, 23])
-    torch.testing.assert_close(found[0], wanted.last_hidden_state[0], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(found[1, :23], wanted.last_hidden_state[1, :23], atol=1e-4, rtol=1e-4)
+        output = ours(ids, lengths=[40, 23])
+    torch.testing.assert_close(output[0], wanted.last_hidden_state[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(output[1, :23], wanted.last_hidden_state[1, :23], atol=1e-4, rtol=1e-4)
 
 
 def test_a_new_head_on_a_published_body():

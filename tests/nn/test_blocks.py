@@ -58,8 +58,8 @@ def test_a_block_equals_pytorchs(norm_first: bool) -> None:
             mine.load_state_dict(other.state_dict())
     x, memory = torch.randn(2, 5, 24), torch.randn(2, 7, 24)
     causal = nn.Transformer.generate_square_subsequent_mask(5)
-    found, matrices = ours(x, memory, mask=sightline.causal(), return_matrix=True)
-    close(found, theirs(x, memory, tgt_mask=causal), 2e-5)
+    output, matrices = ours(x, memory, mask=sightline.causal(), return_matrix=True)
+    close(output, theirs(x, memory, tgt_mask=causal), 2e-5)
     assert matrices.cross_attention.shape == (2, 4, 5, 7)
 
 
@@ -91,9 +91,9 @@ def test_ragged_steps_equal_each_entry_alone(name: str) -> None:
         at = list(prompts)
         for counts in ([1, 1], [2, 1], [0, 1], [1, 1]):
             step = torch.stack([torch.cat((x[b], torch.zeros(2, 24)))[at[b] : at[b] + 2] for b in range(2)])
-            found = decoder(step, memory, cache=cache, lengths=counts)
+            output = decoder(step, memory, cache=cache, lengths=counts)
             for b in range(2):
-                close(found[b, : counts[b]], alone[b][at[b] : at[b] + counts[b]], 1e-5)
+                close(output[b, : counts[b]], alone[b][at[b] : at[b] + counts[b]], 1e-5)
                 at[b] += counts[b]
     assert cache.start.tolist() == at
 
@@ -126,8 +126,8 @@ def test_sinusoids() -> None:
 
 def test_learned_positions_of_a_ragged_batch() -> None:
     layer = LearnedPositions(6, 4)
-    found = layer(torch.zeros(2, 2, 4), torch.tensor([4, 1]))
-    close(found, torch.stack((layer.weight[4:6], layer.weight[1:3])), 0)
+    added = layer(torch.zeros(2, 2, 4), torch.tensor([4, 1]))
+    close(added, torch.stack((layer.weight[4:6], layer.weight[1:3])), 0)
     with pytest.raises(ValueError, match="positions 1 to 6"):
         layer(torch.zeros(2, 2, 4), torch.tensor([5, 1]))
 
@@ -175,10 +175,10 @@ def test_autocast_runs_in_bfloat16_and_stays_near() -> None:
     x = torch.randn(2, 9, 24)
     wanted = decoder(x)
     with torch.autocast("cpu", torch.bfloat16):
-        found, matrices = decoder(x, return_matrices=True)
+        output, matrices = decoder(x, return_matrices=True)
     assert matrices.self_attention[0].dtype == torch.bfloat16
-    close(found.float(), wanted, 5e-2)
-    found.float().sum().backward()
+    close(output.float(), wanted, 5e-2)
+    output.float().sum().backward()
     assert all(p.grad.isfinite().all() for p in decoder.parameters())
 
 
@@ -187,9 +187,9 @@ def test_a_compiled_stack_is_one_graph() -> None:
         x = torch.randn(2, 9, 24, requires_grad=True)
         compiled = torch.compile(stack, backend="aot_eager", fullgraph=True)
         close(compiled(x), stack(x), 1e-5)
-        (found,) = torch.autograd.grad(compiled(x).sin().sum(), x)
+        (gradient,) = torch.autograd.grad(compiled(x).sin().sum(), x)
         (wanted,) = torch.autograd.grad(stack(x).sin().sum(), x)
-        close(found, wanted, 1e-5)
+        close(gradient, wanted, 1e-5)
 
 
 def test_a_memorys_keys_are_projected_once() -> None:

@@ -40,18 +40,18 @@ def test_a_ragged_batch_equals_each_entry_alone():
         padded[:, b, :, :length] = streams[b][:, 0, :, :length]
     start = torch.zeros(3, dtype=torch.int64)
     key, value = cache.append(padded[1], padded[2], lengths=prompts)
-    found = [sightline.attention(padded[0], key, value, mask=sightline.causal(start))]
+    contexts = [sightline.attention(padded[0], key, value, mask=sightline.causal(start))]
     assert cache.lengths.tolist() == prompts
     for step in range(steps):
         now = [s[:, 0, :, length + step, None] for s, length in zip(streams, prompts, strict=True)]
         query, key_step, value_step = torch.stack(now, 1)
         key, value = cache.append(key_step, value_step)
-        found.append(sightline.attention(query, key, value, mask=sightline.lengths(cache.lengths)))
+        contexts.append(sightline.attention(query, key, value, mask=sightline.lengths(cache.lengths)))
     for b, length in enumerate(prompts):
         query, key, value = streams[b]
         wanted = reference.attention(query, key, value, mask=sightline.causal()).context[0]
-        close(found[0][b, :, :length], wanted[:, :length], 5e-6)
-        close(torch.cat([f[b] for f in found[1:]], 1), wanted[:, length:], 5e-6)
+        close(contexts[0][b, :, :length], wanted[:, :length], 5e-6)
+        close(torch.cat([context[b] for context in contexts[1:]], 1), wanted[:, length:], 5e-6)
 
 
 def test_growth_copies_seldom():

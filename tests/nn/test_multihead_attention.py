@@ -52,10 +52,10 @@ def pair(build, **more):
 
 def inputs(build, batched=True):
     widths = (C, build.get("kdim", C), build.get("vdim", C))
-    found = [torch.randn(B, length, width) for length, width in zip((N, M, M), widths, strict=True)]
+    tensors = [torch.randn(B, length, width) for length, width in zip((N, M, M), widths, strict=True)]
     if not batched:
-        return [t[0] for t in found]
-    return found if build.get("batch_first") else [t.transpose(0, 1) for t in found]
+        return [t[0] for t in tensors]
+    return tensors if build.get("batch_first") else [t.transpose(0, 1) for t in tensors]
 
 
 @pytest.mark.filterwarnings("ignore:Support for mismatched")
@@ -78,8 +78,8 @@ def test_output_weights_and_gradients_equal_pytorchs(name, average):
             assert weights.shape == dense.shape
             (output.sin().sum() + (dense**2).sum()).backward()
             results.append([output, dense, *(p.grad for p in layer.parameters())])
-        for found, wanted in zip(*results, strict=True):
-            close(found, wanted, 2e-5)
+        for result, wanted in zip(*results, strict=True):
+            close(result, wanted, 2e-5)
 
 
 @pytest.mark.parametrize("average", [True, False])
@@ -88,8 +88,8 @@ def test_unbatched(average):
     given = inputs({}, batched=False)
     for padding, mask in ((None, None), (PADDING[0], HIDDEN), (None, EACH[:H])):
         options = {"key_padding_mask": padding, "attn_mask": mask, "average_attn_weights": average}
-        for found, wanted in zip(ours(*given, **options), theirs(*given, **options), strict=True):
-            close(found if isinstance(found, torch.Tensor) else found.dense(), wanted, 1e-5)
+        for result, wanted in zip(ours(*given, **options), theirs(*given, **options), strict=True):
+            close(result if isinstance(result, torch.Tensor) else result.dense(), wanted, 1e-5)
 
 
 def test_causal_self_attention_with_and_without_the_mask():
@@ -131,9 +131,9 @@ def test_compiled_and_under_autocast():
     compiled = torch.compile(ours, backend="aot_eager", fullgraph=True)
     close(compiled(x, x, x, attn_mask=torch.ones(N, N).triu(1).bool(), need_weights=False)[0], wanted, 1e-5)
     with torch.autocast("cpu", torch.bfloat16):
-        found, weights = ours(x, x, x, attn_mask=torch.ones(N, N).triu(1).bool())
-    assert found.dtype == torch.bfloat16
-    close(found.float(), wanted, 0.1)
+        output, weights = ours(x, x, x, attn_mask=torch.ones(N, N).triu(1).bool())
+    assert output.dtype == torch.bfloat16
+    close(output.float(), wanted, 0.1)
     close(weights.dense().float(), ours(x, x, x, attn_mask=torch.ones(N, N).triu(1).bool())[1].dense(), 0.05)
 
 
@@ -153,8 +153,8 @@ def test_the_mean_passes_for_a_tensor():
     dense = mean.dense()
     close(dense, mean.matrix.dense().mean(1), 0)
     for index in (0, (1, 2), (0, 2, 3), (..., 4), (slice(None), slice(1, 3)), (1, ..., slice(2)), -1):
-        found = mean[index]
-        close(found if isinstance(found, torch.Tensor) else found.dense(), dense[index], 1e-7)
+        part = mean[index]
+        close(part if isinstance(part, torch.Tensor) else part.dense(), dense[index], 1e-7)
     assert isinstance(mean[0], MeanOverHeads)
     for x in (torch.randn(6), torch.randn(6, 3), torch.randn(2, 6, 3)):
         close(mean @ x, dense @ x, 1e-6)

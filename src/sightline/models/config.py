@@ -173,7 +173,7 @@ class TextConfig(TransformerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WriterConfig(TextConfig):
+class GenerativeConfig(TextConfig):
     """The configuration of a model that writes.
 
     Args:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
-from sightline.models.config import WriterConfig
+from sightline.models.config import GenerativeConfig
 from sightline.models.embedding import TokenEmbedding
-from sightline.models.generation import Decoding, Generated, Memory, Options, generate
+from sightline.models.generation import Decoding, Generated, GenerationOptions, Memory, generate
 from sightline.models.heads import TokenHead
 from sightline.models.initialise import initialise
 from sightline.models.model import Model
@@ -22,7 +22,7 @@ from sightline.nn.decoder_cache import DecoderCache
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderConfig(WriterConfig):
+class DecoderConfig(GenerativeConfig):
     """What a :class:`Decoder` is made of: the settings of :class:`TransformerConfig`, and its own.
 
     Args:
@@ -136,7 +136,11 @@ class Decoder(Model):
         return DecoderCache(len(self.decoder.blocks), capacity)
 
     def generate(
-        self, ids: Tensor, *, lengths: Tensor | Sequence[int] | None = None, **options: Unpack[Options]
+        self,
+        ids: Tensor,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        **options: Unpack[GenerationOptions],
     ) -> Generated:
         """What the model writes after a prompt.
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from sightline.matrix import AttentionMatrix
-from sightline.models.config import WriterConfig
+from sightline.models.config import GenerativeConfig
 from sightline.models.copying import CopyHead
 from sightline.models.embedding import TokenEmbedding
-from sightline.models.generation import Decoding, Generated, Memory, Options, generate
+from sightline.models.generation import Decoding, Generated, GenerationOptions, Memory, generate
 from sightline.models.heads import TokenHead
 from sightline.models.initialise import initialise
 from sightline.models.model import Model
@@ -23,7 +23,7 @@ from sightline.nn.decoder_cache import DecoderCache
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderDecoderConfig(WriterConfig):
+class EncoderDecoderConfig(GenerativeConfig):
     """What an :class:`EncoderDecoder` is made of: the settings of :class:`TransformerConfig`, and its own.
 
     Args:
@@ -195,7 +195,7 @@ class EncoderDecoder(Model):
         *,
         source_lengths: Tensor | Sequence[int] | None = None,
         prefix: Tensor | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[GenerationOptions],
     ) -> Generated:
         """What the model writes for a source.
 

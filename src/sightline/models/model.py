@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sightline.models.config import TransformerConfig
-from sightline.models.published import FAMILIES, Weights, opened
+from sightline.models.published import FAMILIES, PublishedWeights, opened
 from sightline.models.saving import CONFIG, CheckpointError, fill, read, save
 
 
@@ -113,7 +113,7 @@ class Model(nn.Module):
         config = kind.config_class.from_dict({**described, **changes})
         model = kind(config)
         new_head = not config.same_head(before)
-        weights = Weights(theirs.state_dict(), model)
+        weights = PublishedWeights(theirs.state_dict(), model)
         family.carry(weights, theirs, "none" if new_head else described.get("head", "none"))
         weights.finish(("head.",) if new_head else ())
         return model.eval()

@@ -6,6 +6,6 @@ the two loops, ``writing`` decides between them.
 
 from sightline.models.generation.decoding import Decoding, Memory
 from sightline.models.generation.result import Generated
-from sightline.models.generation.writing import Options, generate
+from sightline.models.generation.writing import GenerationOptions, generate
 
-__all__ = ["Decoding", "Generated", "Memory", "Options", "generate"]
+__all__ = ["Decoding", "Generated", "GenerationOptions", "Memory", "generate"]

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from sightline.models.config import WriterConfig
+from sightline.models.config import GenerativeConfig
 from sightline.nn.decoder_cache import DecoderCache
 
 _WORTH = 0.75
@@ -22,11 +22,11 @@ class Memory(NamedTuple):
     source: Tensor
 
 
-class Writer(Protocol):
+class GenerativeModel(Protocol):
     """What generation asks of a model."""
 
     @property
-    def config(self) -> WriterConfig:
+    def config(self) -> GenerativeConfig:
         """Its configuration."""
         ...
 
@@ -62,7 +62,7 @@ class Decoding:
     """
 
     def __init__(
-        self, model: Writer, read: Callable[[], Memory] | None = None, *, read_again: bool = False
+        self, model: GenerativeModel, read: Callable[[], Memory] | None = None, *, read_again: bool = False
     ) -> None:
         self.model = model
         self._read, self._read_again = read, read_again

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from sightline.models.generation.beam import beam_search, collected
-from sightline.models.generation.decoding import Decoding, Writer
+from sightline.models.generation.decoding import Decoding, GenerativeModel
 from sightline.models.generation.next_token import NextToken
 from sightline.models.generation.result import Generated
 from sightline.models.generation.sampling import sample
 
 
-class Options(TypedDict, total=False):
+class GenerationOptions(TypedDict, total=False):
     """What :func:`generate` takes by keyword; the models' own ``generate`` pass it on."""
 
     new_tokens: int
@@ -107,7 +107,7 @@ def _check(decoding: Decoding, ids: Tensor, lengths: Tensor | None, new_tokens: 
 
 
 @contextmanager
-def _evaluating(model: Writer) -> Iterator[None]:
+def _evaluating(model: GenerativeModel) -> Iterator[None]:
     """Eval mode; every module is then what it was before."""
     training = [module for module in model.modules() if module.training]
     model.eval()

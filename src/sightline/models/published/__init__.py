@@ -3,6 +3,6 @@
 
 from sightline.models.published.families import FAMILIES
 from sightline.models.published.opening import opened
-from sightline.models.published.weights import Weights
+from sightline.models.published.weights import PublishedWeights
 
-__all__ = ["FAMILIES", "Weights", "opened"]
+__all__ = ["FAMILIES", "PublishedWeights", "opened"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from sightline.models.published.family import Family
 from sightline.models.published.settings import activation, refuse, token
-from sightline.models.published.weights import Weights
+from sightline.models.published.weights import PublishedWeights
 
 _KNOWN = ("BartForConditionalGeneration", "MarianMTModel")
 _UNUSED_POSITIONS = 2
@@ -62,7 +62,7 @@ def _config(theirs: Any, architecture: str) -> dict[str, Any]:
     }
 
 
-def _carry(weights: Weights, theirs: Any, head: str) -> None:
+def _carry(weights: PublishedWeights, theirs: Any, head: str) -> None:
     """The weights."""
     weights.layers({"embedding.tokens": "model.shared"})
     for side, embedding in (("encoder", "embedding"), ("decoder", "target_embedding")):

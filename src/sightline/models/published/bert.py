@@ -6,7 +6,7 @@ from typing import Any
 
 from sightline.models.published.family import Family
 from sightline.models.published.settings import activation, refuse, token
-from sightline.models.published.weights import Weights
+from sightline.models.published.weights import PublishedWeights
 
 _HEADS = {
     "BertModel": "none",
@@ -66,7 +66,7 @@ def _config(theirs: Any, architecture: str) -> dict[str, Any]:
     }
 
 
-def _carry(weights: Weights, theirs: Any, head: str) -> None:
+def _carry(weights: PublishedWeights, theirs: Any, head: str) -> None:
     """The weights."""
     at = "" if type(theirs).__name__ == "BertModel" else "bert."
     weights.layers(_EMBEDDING, "embedding.", f"{at}embeddings.")

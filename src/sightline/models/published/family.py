@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sightline.models.published.weights import Weights
+from sightline.models.published.weights import PublishedWeights
 
 
 class Family(NamedTuple):
@@ -19,4 +19,4 @@ class Family(NamedTuple):
 
     model: str
     config: Callable[[Any, str], dict[str, Any]]
-    carry: Callable[[Weights, Any, str], None]
+    carry: Callable[[PublishedWeights, Any, str], None]

@@ -6,7 +6,7 @@ from typing import Any
 
 from sightline.models.published.family import Family
 from sightline.models.published.settings import activation, refuse, token
-from sightline.models.published.weights import Weights
+from sightline.models.published.weights import PublishedWeights
 
 _TRANSPOSED = {
     "attn.c_attn": ["self_attention.query", "self_attention.key", "self_attention.value"],
@@ -41,7 +41,7 @@ def _config(theirs: Any, architecture: str) -> dict[str, Any]:
     }
 
 
-def _carry(weights: Weights, theirs: Any, head: str) -> None:
+def _carry(weights: PublishedWeights, theirs: Any, head: str) -> None:
     """The weights."""
     at = "" if type(theirs).__name__ == "GPT2Model" else "transformer."
     weights.layers({"embedding.tokens": f"{at}wte", "embedding.positions": f"{at}wpe"})
@@ -52,7 +52,7 @@ def _carry(weights: Weights, theirs: Any, head: str) -> None:
     weights.layers({"decoder.norm": f"{at}ln_f"})
 
 
-def _carry_transposed(weights: Weights, ours: list[str], theirs: str) -> None:
+def _carry_transposed(weights: PublishedWeights, ours: list[str], theirs: str) -> None:
     """One stored projection becomes one or several of ours."""
     parts = weights.get(f"{theirs}.weight").T.chunk(len(ours)), weights.get(f"{theirs}.bias").chunk(len(ours))
     for name, weight, bias in zip(ours, *parts, strict=True):

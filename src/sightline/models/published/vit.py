@@ -6,7 +6,7 @@ from typing import Any
 
 from sightline.models.published.family import Family
 from sightline.models.published.settings import activation, refuse
-from sightline.models.published.weights import Weights
+from sightline.models.published.weights import PublishedWeights
 
 _HEADS = {"ViTModel": "none", "ViTForImageClassification": "classification"}
 _BLOCK = {
@@ -48,7 +48,7 @@ def _config(theirs: Any, architecture: str) -> dict[str, Any]:
     }
 
 
-def _carry(weights: Weights, theirs: Any, head: str) -> None:
+def _carry(weights: PublishedWeights, theirs: Any, head: str) -> None:
     """The weights."""
     at = "" if type(theirs).__name__ == "ViTModel" else "vit."
     weights.layers({"patches": f"{at}embeddings.patch_embeddings.projection"})

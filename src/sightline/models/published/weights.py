@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Weights:
+class PublishedWeights:
     """The tensors of a model of Transformers, and ours that they fill, both by name.
 
     Args:
