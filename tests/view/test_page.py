@@ -494,7 +494,7 @@ self.onmessage({ data: { id: 1, what: "row", place, from: 0, to: 1, layers: [{ c
 self.onmessage({ data: { id: 2, what: "column", place, from: 0, to: 1 } });
 self.onmessage({ data: { cancel: 2 } });
 self.onmessage({ data: { id: 3, what: "stages", place: { call: 9, head: "0" }, query: 0, k: 1 } });
-setTimeout(() => console.log(JSON.stringify(answers.map((a) => ({ ...a, found: Array.from(a.found ?? []) })))), 60);
+setTimeout(() => console.log(JSON.stringify(answers.map((a) => ({ ...a, answer: Array.from(a.answer ?? []) })))), 60);
 """
     )
     path, held = tmp_path / "worker.mjs", tmp_path / "held.html"
@@ -503,5 +503,5 @@ setTimeout(() => console.log(JSON.stringify(answers.map((a) => ({ ...a, found: A
     done = subprocess.run(["node", path, held], capture_output=True, text=True, check=True, timeout=60)
     answers = {each["id"]: each for each in json.loads(done.stdout)}
     assert set(answers) == {1, 3}
-    assert sum(answers[1]["found"]) == pytest.approx(1, abs=1e-3)
+    assert sum(answers[1]["answer"]) == pytest.approx(1, abs=1e-3)
     assert answers[3]["error"]

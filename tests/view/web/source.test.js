@@ -22,7 +22,7 @@ test("a request that is already aborted is not sent, and its layer still is when
   assert.equal(requests.length, 0);
   const asked = source.row(place, 0, 1);
   assert.equal(requests[0].layers.length, 1);
-  answer({ id: requests[0].id, found: "row" });
+  answer({ id: requests[0].id, answer: "row" });
   assert.equal(await asked, "row");
 });
 
@@ -33,7 +33,7 @@ test("aborting tells the worker, and a late answer is dropped", async () => {
   controller.abort();
   await assert.rejects(asked, { name: "AbortError" });
   assert.deepEqual(requests[1], { cancel: requests[0].id });
-  answer({ id: requests[0].id, found: "late" });
+  answer({ id: requests[0].id, answer: "late" });
 });
 
 test("progress is that of the exact tile, and starts anew", async () => {
@@ -42,7 +42,7 @@ test("progress is that of the exact tile, and starts anew", async () => {
   answer({ id: requests[0].id, share: 0.25 });
   assert.deepEqual(await source.progress(place), { share: 0.25, exact: false });
   assert.equal((await source.progress({ ...place, head: "1" })).share, 0);
-  answer({ id: requests[0].id, found: "tile" });
+  answer({ id: requests[0].id, answer: "tile" });
   assert.equal(await asked, "tile");
   assert.equal((await source.progress(place)).share, 0);
 });

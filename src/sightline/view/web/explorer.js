@@ -70,36 +70,36 @@ export class Explorer {
 
   /** @param {string} trace @returns {Promise<import("./source/types.js").About>} */
   about(trace) {
-    let found = this.abouts.get(trace);
-    if (!found) {
-      found = this.source.about(trace);
-      this.abouts.set(trace, found);
-      found.catch(() => this.abouts.delete(trace));
+    let about = this.abouts.get(trace);
+    if (!about) {
+      about = this.source.about(trace);
+      this.abouts.set(trace, about);
+      about.catch(() => this.abouts.delete(trace));
     }
-    return found;
+    return about;
   }
 
-  /** Make the subjects fit the state, then tell the views. @param {Set<string>} changed */
+  /** Make the subjects fit the state, then notify the views. @param {Set<string>} changed */
   async follow(changed) {
     const { state } = this;
     const turn = ++this.opening;
-    const told = new Set(changed);
+    const changes = new Set(changed);
     if (["trace", "section", "layer", "head"].some((name) => changed.has(name))) {
       const about = await this.about(state.trace);
       if (turn !== this.opening) return;
       this.subject = new Subject(this.source, about, state, (...side) => this.tokensOf(...side));
-      told.add("subject");
+      changes.add("subject");
     }
     if (changed.has("versus")) {
       const { versus } = state;
       const about = versus && this.traces.some((each) => each.id === versus.trace) ? await this.about(versus.trace) : null;
       if (turn !== this.opening) return;
       this.versus = about && versus ? new Subject(this.source, about, versus, (...side) => this.tokensOf(...side)) : null;
-      told.add("compared");
+      changes.add("compared");
     }
     this.settle();
-    if (told.has("subject") || changed.has("ceiling")) this.most = null;
-    this.tell(told);
+    if (changes.has("subject") || changed.has("ceiling")) this.most = null;
+    this.tell(changes);
   }
 
   /** What the subject does not have is not in the state. */
@@ -160,12 +160,12 @@ export class Explorer {
    */
   tokensOf(about, side) {
     const key = `${about.id} ${side.id}`;
-    let found = this.tokenCaches.get(key);
-    if (!found) {
-      found = new TokenCache(this.source, about.id, side, () => this.tell(new Set(["tokens"])));
-      this.tokenCaches.set(key, found);
+    let cache = this.tokenCaches.get(key);
+    if (!cache) {
+      cache = new TokenCache(this.source, about.id, side, () => this.tell(new Set(["tokens"])));
+      this.tokenCaches.set(key, cache);
     }
-    return found;
+    return cache;
   }
 
   /** The scale of every view: from a weight to [0, 1]. */
@@ -174,7 +174,7 @@ export class Explorer {
     return scaleOf(scale, this.subject.layer.m, ceiling === "fixed" ? null : this.most);
   }
 
-  /** The map tells where the scale ends. @param {number | null} most */
+  /** The map reports where the scale ends. @param {number | null} most */
   setMost(most) {
     if (most === this.most) return;
     this.most = most;

@@ -79,9 +79,9 @@ function actions(explorer, opener, exporter, help) {
 
 main().catch((error) => {
   byId("about").textContent = "";
-  const told = document.createElement("p");
-  told.className = "notice";
-  told.textContent = `The page could not open: ${error.message}`;
-  byId("notices").append(told);
+  const notice = document.createElement("p");
+  notice.className = "notice";
+  notice.textContent = `The page could not open: ${error.message}`;
+  byId("notices").append(notice);
   throw error;
 });

@@ -114,13 +114,13 @@ function written(name, value) {
 export function fromAddress(hash) {
   const query = new URLSearchParams(hash.replace(/^#/, ""));
   /** @type {any} */
-  const found = {};
+  const state = {};
   for (const [name, letter] of Object.entries(LETTERS)) {
     const text = query.get(letter);
     const value = text === null ? undefined : read(name, text);
-    if (value !== undefined) found[name] = value;
+    if (value !== undefined) state[name] = value;
   }
-  return found;
+  return state;
 }
 
 function read(name, text) {
@@ -140,8 +140,8 @@ function read(name, text) {
       return [x, y, per].every(Number.isFinite) && per > 0 ? { x, y, per } : undefined;
     }
     case "second": {
-      const found = /^(\d{1,9})_(\d{1,9})$/.exec(text);
-      return found ? { query: Number(found[1]), key: Number(found[2]) } : undefined;
+      const match = /^(\d{1,9})_(\d{1,9})$/.exec(text);
+      return match ? { query: Number(match[1]), key: Number(match[2]) } : undefined;
     }
     case "versus": {
       const [layer, head, trace, ...section] = text.split("_");
@@ -157,7 +157,7 @@ function isHead(text) {
   return /^(\d{1,5}|mean|max)$/.test(text);
 }
 
-/** A state that tells its listeners what changed. */
+/** A state that notifies its listeners of what changed. */
 export class Store {
   /** @param {State} state */
   constructor(state) {

@@ -36,8 +36,8 @@ export class View extends HTMLElement {
   }
 
   /**
-   * Load something for this view: what was being loaded before is let go of; while it runs longer than a moment
-   * the view says so and can cancel it; an error becomes a sentence. Nothing is returned when it was let go.
+   * Load something for this view: an earlier load is cancelled; while it takes longer than a moment
+   * the view says so and can cancel it; an error becomes a sentence. Nothing is returned when it was cancelled.
    * @template T
    * @param {(signal: AbortSignal, onProgress: (share: number, what?: string) => void) => Promise<T>} load
    * @param {string} what
@@ -63,13 +63,13 @@ export class View extends HTMLElement {
     };
     const timer = setTimeout(show, 300);
     try {
-      const found = await load(signal, (now) => {
+      const loaded = await load(signal, (now) => {
         share = now;
         if (!this.status.hidden) show();
       });
       if (signal.aborted) return undefined;
       this.status.hidden = true;
-      return found;
+      return loaded;
     } catch (error) {
       if (!signal.aborted) this.say(/** @type {Error} */ (error).message);
       return undefined;

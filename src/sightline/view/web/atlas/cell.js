@@ -35,9 +35,9 @@ export class HeadCell {
     const label = numbers.labels?.[at] ?? "";
     this.number.textContent = value;
     this.label.textContent = label.replace(/ token$/, ""); // in full in the title and the table
-    const told = [this.name, ...(label ? [label] : []), `${nameOfNumber(name)} ${value}`].join(", ");
-    this.button.setAttribute("aria-label", told);
-    this.button.title = told;
+    const text = [this.name, ...(label ? [label] : []), `${nameOfNumber(name)} ${value}`].join(", ");
+    this.button.setAttribute("aria-label", text);
+    this.button.title = text;
   }
 
   /**

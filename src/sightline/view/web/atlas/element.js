@@ -29,8 +29,8 @@ class SightlineAtlas extends View {
     this.tools.append(this.number.label, this.sort.label, this.versus.label, this.tabular);
     this.chosen = element("p", { class: "atlas-chosen", id: "atlas-chosen" });
     this.place = element("div", { class: "atlas-place scroll" });
-    this.told = element("p", { class: "quiet atlas-told" });
-    this.body.append(this.chosen, this.place, this.told);
+    this.means = element("p", { class: "quiet atlas-means" });
+    this.body.append(this.chosen, this.place, this.means);
     this.asTable = false;
     this.shown = "";
   }
@@ -84,8 +84,8 @@ class SightlineAtlas extends View {
     fillChoice(this.versus, [["", "no other trace"], ...others.map(({ id, title }) => [id, title])], this.otherTrace);
     this.versus.label.hidden = others.length === 0;
     this.tellChosen();
-    const found = this.numbers.find(Boolean);
-    this.told.textContent = found ? `${sentence(meansOver(found))}. ${ABOUT}` : ABOUT;
+    const loaded = this.numbers.find(Boolean);
+    this.means.textContent = loaded ? `${sentence(meansOver(loaded))}. ${ABOUT}` : ABOUT;
   }
 
   /** The other trace that is compared with, if it is another. */
@@ -100,8 +100,8 @@ class SightlineAtlas extends View {
     const numbers = this.numbers[subject.layerAt];
     const at = Number(subject.head);
     const label = subject.single ? numbers?.labels?.[at] : null;
-    const told = numbers && subject.single ? this.offered.map((name) => `${HEAD_NUMBERS[name].name} ${showHeadNumber(name, numbers.heads[name]?.[at])}`) : [];
-    this.chosen.textContent = [label ? `${subject.name}: ${label}` : subject.name, ...told].join(" · ");
+    const numbersShown = numbers && subject.single ? this.offered.map((name) => `${HEAD_NUMBERS[name].name} ${showHeadNumber(name, numbers.heads[name]?.[at])}`) : [];
+    this.chosen.textContent = [label ? `${subject.name}: ${label}` : subject.name, ...numbersShown].join(" · ");
   }
 
   /** What the heads are laid out as: "table", in order of a number, or by "layer" until all numbers are here. */
@@ -191,8 +191,8 @@ class SightlineAtlas extends View {
   fill(only = null) {
     const { numbers, numberName } = this;
     for (const cell of this.grid.cells) {
-      const found = only === null || only === cell.layer ? numbers[cell.layer] : undefined;
-      if (found) cell.tell(found, numberName);
+      const ofLayer = only === null || only === cell.layer ? numbers[cell.layer] : undefined;
+      if (ofLayer) cell.tell(ofLayer, numberName);
     }
   }
 

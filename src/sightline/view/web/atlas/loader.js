@@ -15,7 +15,7 @@ export class LayerLoader {
     this.source = source;
     this.onSettled = onSettled;
     /** @type {Map<string, any>} */
-    this.found = new Map();
+    this.kept = new Map();
     /** @type {Map<string, Error>} */
     this.errors = new Map();
     /** @type {Map<string, AbortController>} */
@@ -30,7 +30,7 @@ export class LayerLoader {
 
   /** @param {LayerJob} job */
   get(job) {
-    return this.found.get(nameOf(job));
+    return this.kept.get(nameOf(job));
   }
 
   /** Why a job failed. @param {LayerJob} job */
@@ -71,7 +71,7 @@ export class LayerLoader {
       };
       const check = () => {
         const failed = jobs.map((job) => this.error(job)).find(Boolean);
-        const done = jobs.filter((job) => this.found.has(nameOf(job))).length;
+        const done = jobs.filter((job) => this.kept.has(nameOf(job))).length;
         onProgress(done / jobs.length);
         if (failed) end(() => reject(failed));
         else if (done === jobs.length) end(resolve);
@@ -87,7 +87,7 @@ export class LayerLoader {
     for (const job of [...this.sight, ...this.waited]) {
       if (this.running.size >= AT_ONCE) return;
       const name = nameOf(job);
-      if (!this.found.has(name) && !this.errors.has(name) && !this.running.has(name)) void this.run(name, job);
+      if (!this.kept.has(name) && !this.errors.has(name) && !this.running.has(name)) void this.run(name, job);
     }
   }
 
@@ -97,8 +97,8 @@ export class LayerLoader {
     this.running.set(name, controller);
     const { trace, call, kind } = job;
     try {
-      const found = await this.source[kind](trace, call, controller.signal);
-      this.found.set(name, found);
+      const kept = await this.source[kind](trace, call, controller.signal);
+      this.kept.set(name, kept);
     } catch (error) {
       if (!controller.signal.aborted) this.errors.set(name, /** @type {Error} */ (error));
     }

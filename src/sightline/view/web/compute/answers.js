@@ -24,16 +24,16 @@ export class Answers {
 
   /** @param {number} call @returns {import("./head.js").Layer} */
   layer(call) {
-    let found = this.decoded.get(call);
-    if (!found) {
+    let layer = this.decoded.get(call);
+    if (!layer) {
       const { raw, texts } = this.carried.get(call);
       const read = ([name, ref]) => [name, lazyTensor(ref, (id) => texts[id])];
-      found = { ...raw, tensors: Object.fromEntries(Object.entries(raw.tensors).map(read)) };
+      layer = { ...raw, tensors: Object.fromEntries(Object.entries(raw.tensors).map(read)) };
     }
     this.decoded.delete(call);
-    this.decoded.set(call, found);
+    this.decoded.set(call, layer);
     if (this.decoded.size > KEPT) this.decoded.delete(this.decoded.keys().next().value);
-    return found;
+    return layer;
   }
 
   /** All heads of a layer. @param {number} call */
@@ -50,7 +50,7 @@ export class Answers {
 
   /**
    * @param {any} asked what: "tile", "row", "column", "cell", "stages", "received" or "rollout"
-   * @param {(share: number) => Promise<void>} pause lets others run, and throws when nobody waits any more
+   * @param {(share: number) => Promise<void>} pause lets other computations run, and throws once this one is cancelled
    */
   answer(asked, pause) {
     return this[asked.what](asked, pause);
@@ -79,8 +79,8 @@ export class Answers {
     const heads = over ? Array.from({ length: layer.heads }, (_, at) => at) : [Number(place.head)];
     const { data } = layer.tensors.received;
     return Float32Array.from({ length: m }, (_, j) => {
-      const found = heads.map((head) => data[head * m + j] / n);
-      return place.head === "max" ? Math.max(...found) : found.reduce((sum, each) => sum + each, 0) / found.length;
+      const means = heads.map((head) => data[head * m + j] / n);
+      return place.head === "max" ? Math.max(...means) : means.reduce((sum, each) => sum + each, 0) / means.length;
     });
   }
 

@@ -33,13 +33,13 @@ export function weightsOfRows(head, rows, from, to, outs) {
 function spansOf(head, i, from, to) {
   if (head.ranges === null) return [[from, to]];
   const runs = head.ranges.length / head.n;
-  const found = [];
+  const spans = [];
   for (let at = i * runs; at < (i + 1) * runs; at += 2) {
     const lo = Math.max(from, head.ranges[at]);
     const hi = Math.min(to, head.ranges[at + 1]);
-    if (lo < hi) found.push([lo, hi]);
+    if (lo < hi) spans.push([lo, hi]);
   }
-  return found;
+  return spans;
 }
 
 /** Where the runs of all queries begin and end, and how many keys the first to the last of them see at most. */

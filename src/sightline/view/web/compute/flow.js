@@ -54,13 +54,13 @@ async function relevantStep(heads, vector, toKeys, pause) {
     const read = rowReader([heads[h]], "mean", from, to);
     for (const rows of blocksOfRows(0, n)) {
       if (toKeys && rows.every((i) => vector[i] === 0)) continue;
-      const found = read(rows);
-      const seen = Math.max(...rows.map((_, r) => endOf(found[r])));
+      const weights = read(rows);
+      const seen = Math.max(...rows.map((_, r) => endOf(weights[r])));
       scaledProducts(graded, rows, from, from + seen, from, slopes);
       rows.forEach((i, r) => {
         for (let at = 0; at < seen; at++) {
-          if (found[r][at] <= 0 || slopes[r][at] <= 0) continue;
-          const relevant = found[r][at] * slopes[r][at];
+          if (weights[r][at] <= 0 || slopes[r][at] <= 0) continue;
+          const relevant = weights[r][at] * slopes[r][at];
           if (toKeys) change[from + at] += vector[i] * relevant;
           else change[i] += vector[from + at] * relevant;
         }
@@ -103,8 +103,8 @@ async function eachRow(heads, pause, wanted, take) {
   const read = rowReader(heads, "mean", 0, m);
   for (const rows of blocksOfRows(0, n)) {
     if (!rows.some(wanted)) continue;
-    const found = read(rows);
-    rows.forEach((i, r) => take(i, found[r], RESIDUAL + (1 - RESIDUAL) * sumOf(found[r])));
+    const weights = read(rows);
+    rows.forEach((i, r) => take(i, weights[r], RESIDUAL + (1 - RESIDUAL) * sumOf(weights[r])));
     await pause(rows[0] / n);
   }
 }

@@ -34,11 +34,11 @@ export function rowReader(heads, over, from, to) {
  * @returns {number[][]}
  */
 export function blocksOfRows(from, to, step = 1) {
-  const found = [];
+  const blocks = [];
   for (let i = from; i < to; i += BLOCK * step) {
-    found.push(Array.from({ length: Math.min(BLOCK, Math.ceil((to - i) / step)) }, (_, r) => i + r * step));
+    blocks.push(Array.from({ length: Math.min(BLOCK, Math.ceil((to - i) / step)) }, (_, r) => i + r * step));
   }
-  return found;
+  return blocks;
 }
 
 /** Add or raise `out` by `more`; what is hidden in one counts as 0 where the other may look. */
@@ -67,8 +67,8 @@ export function meanRow(heads, over, from, to) {
   const read = rowReader(heads, over, 0, m);
   const sum = new Float32Array(m).fill(NaN);
   for (const rows of blocksOfRows(from, to)) {
-    const found = read(rows);
-    for (let r = 0; r < rows.length; r++) add(sum, found[r], to - from);
+    const weights = read(rows);
+    for (let r = 0; r < rows.length; r++) add(sum, weights[r], to - from);
   }
   return sum;
 }

@@ -43,27 +43,27 @@ class TileCells {
     this.width = width;
     this.level = level;
     this.mean = reduce === "mean";
-    this.found = new Float64Array(height * width);
+    this.cells = new Float64Array(height * width);
     this.counts = new Int32Array(height * width);
   }
 
   /** Add a row to a line of cells. */
   take(line, row) {
-    const { level, mean, found, counts } = this;
+    const { level, mean, cells, counts } = this;
     const first = line * this.width;
     for (let j = 0; j < row.length; j++) {
       const weight = row[j];
       if (weight === HIDDEN) continue;
       const at = first + (j >> level);
       counts[at] += 1;
-      if (mean) found[at] += weight;
-      else if (weight > found[at]) found[at] = weight;
+      if (mean) cells[at] += weight;
+      else if (weight > cells[at]) cells[at] = weight;
     }
   }
 
   /** NaN where nothing is visible. */
   picture() {
     const { counts, mean } = this;
-    return Float32Array.from(this.found, (value, at) => (counts[at] === 0 ? NaN : mean ? value / counts[at] : value));
+    return Float32Array.from(this.cells, (value, at) => (counts[at] === 0 ? NaN : mean ? value / counts[at] : value));
   }
 }

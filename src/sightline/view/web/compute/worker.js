@@ -2,12 +2,12 @@ import { Answers } from "./answers.js";
 
 const SLICE_MS = 25; // how long one computation runs before others may
 
-/** Of computations that wait, the most urgent goes on: what the pointer is on, what comes into view, the rest. */
+/** Of the waiting computations the most urgent resumes first: what the pointer is on, then what comes into view, then the rest. */
 const URGENCY = { cell: 0, row: 0, column: 0, stages: 1, received: 1, tile: 2, rollout: 3, relevance: 3 };
 
 /**
  * Answers requests, several at a time, on whatever thread this runs.
- * A request: {id, layers?, ...asked}, or {cancel: id}. An answer: {id, found} | {id, share} | {id, error}.
+ * A request: {id, layers?, ...asked}, or {cancel: id}. An answer: {id, answer} | {id, share} | {id, error}.
  * @param {(message: any, transfer?: Transferable[]) => void} reply
  * @returns {(request: any) => void}
  */
@@ -32,9 +32,9 @@ export function createAnswerer(reply) {
       // A request and its cancellation may come together: give the second a chance.
       await new Promise((resolve) => setTimeout(resolve, 0));
       if (!running.has(asked.id)) return;
-      const found = await answers.answer(asked, pause);
-      const values = found instanceof Float32Array ? found : found.values;
-      reply({ id: asked.id, found }, values ? [values.buffer] : []);
+      const answer = await answers.answer(asked, pause);
+      const values = answer instanceof Float32Array ? answer : answer.values;
+      reply({ id: asked.id, answer }, values ? [values.buffer] : []);
     } catch (error) {
       if (running.has(asked.id)) reply({ id: asked.id, error: error instanceof Error ? error.message : String(error) });
     } finally {

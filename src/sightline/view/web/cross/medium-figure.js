@@ -20,8 +20,8 @@ export class MediumFigure {
     this.queries = new ChipRow("target words: queries", this.host("queries"));
     this.others = new ChipRow("positions beside the medium", this.host("keys"));
     this.place = element("div");
-    this.told = element("p", { class: "quiet told" });
-    this.node = element("div", { class: "medium-figure" }, this.queries.node, this.others.node, this.place, this.told);
+    this.summary = element("p", { class: "quiet medium-summary" });
+    this.node = element("div", { class: "medium-figure" }, this.queries.node, this.others.node, this.place, this.summary);
     /** @type {import("../text/shading.js").Shading | null} */
     this.shading = null;
     this.shader = new Shader(view, "medium", (shading) => {
@@ -122,7 +122,7 @@ export class MediumFigure {
 
   /** In words, of one line: how much of the weight is on the medium, and at the position pointed at. */
   tell(shading, first, end, pointed) {
-    if (!shading) return void (this.told.textContent = " ");
+    if (!shading) return void (this.summary.textContent = " ");
     const { about } = this.view.explorer.subject;
     let [inside, all] = [0, 0];
     shading.values.forEach((value, at) => {
@@ -132,6 +132,6 @@ export class MediumFigure {
     });
     const parts = shading.side === "keys" && all > 0 ? [`${showCount(end - first)} ${about.medium.kind === "image" ? "patches" : "moments"} get ${showWeight(inside)} of ${showWeight(all)}`] : [];
     if (pointed !== null && pointed < shading.values.length) parts.push(`#${pointed} ${showWeight(shading.values[pointed])}`);
-    this.told.textContent = parts.join(" · ") || " ";
+    this.summary.textContent = parts.join(" · ") || " ";
   }
 }

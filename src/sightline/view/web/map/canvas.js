@@ -111,8 +111,8 @@ export class MapCanvas {
     const { n, m, top } = this.size;
     let from = tile;
     while (from.level < top && !this.host.tiles.get(from)) from = parentOf(from);
-    const found = this.host.tiles.get(from);
-    if (!found) return;
+    const tilePicture = this.host.tiles.get(from);
+    if (!tilePicture) return;
     const cell = 2 ** from.level;
     const side = TILE * 2 ** tile.level;
     const [left, upper] = [tile.column * side, tile.row * side];
@@ -120,16 +120,16 @@ export class MapCanvas {
     const sx = (left - from.column * TILE * cell) / cell;
     const sy = (upper - from.row * TILE * cell) / cell;
     const place = [(left - view.x) / view.per, (upper - view.y) / view.per, (right - left) / view.per, (lower - upper) / view.per];
-    context.drawImage(this.picture(found), sx, sy, (right - left) / cell, (lower - upper) / cell, ...place);
+    context.drawImage(this.picture(tilePicture), sx, sy, (right - left) / cell, (lower - upper) / cell, ...place);
   }
 
   /** A tile in colours; kept, because a hover draws the same picture again. */
-  picture(found) {
+  picture(tilePicture) {
     const { look } = this.host;
-    const known = this.pictures.get(found);
+    const known = this.pictures.get(tilePicture);
     if (known?.name === look.name) return known.canvas;
-    const canvas = paintCells(found.values, found.width, found.height, look.rgb, look.shade);
-    this.pictures.set(found, { name: look.name, canvas });
+    const canvas = paintCells(tilePicture.values, tilePicture.width, tilePicture.height, look.rgb, look.shade);
+    this.pictures.set(tilePicture, { name: look.name, canvas });
     return canvas;
   }
 

@@ -9,18 +9,18 @@ const SAMPLE = 1 << 16; // values that a percentile is taken of, at most
 export function ceilingOf(pictures, ceiling) {
   const all = pictures.reduce((sum, values) => sum + values.length, 0);
   const step = ceiling === "view" ? 1 : Math.max(1, Math.floor(all / SAMPLE));
-  const found = [];
+  const sizes = [];
   let most = 0;
   for (const values of pictures) {
     for (let at = 0; at < values.length; at += step) {
       const size = Math.abs(values[at]);
       if (!(size > 0)) continue;
       if (size > most) most = size;
-      if (ceiling !== "view") found.push(size);
+      if (ceiling !== "view") sizes.push(size);
     }
   }
   if (most === 0) return null;
   if (ceiling === "view") return most;
-  found.sort((a, b) => a - b);
-  return found[Math.min(found.length - 1, Math.floor((found.length * Number(ceiling)) / 100))];
+  sizes.sort((a, b) => a - b);
+  return sizes[Math.min(sizes.length - 1, Math.floor((sizes.length * Number(ceiling)) / 100))];
 }

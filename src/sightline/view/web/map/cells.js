@@ -34,16 +34,16 @@ function regionOf(map, cell) {
 
 /**
  * The part of a tile that lies in a region.
- * @param {{values: Float32Array, width: number, height: number}} found
+ * @param {{values: Float32Array, width: number, height: number}} picture
  * @param {{row: number, column: number}} tile
  * @param {{top: number, left: number, cell: number, width: number, height: number}} region
  * @param {Float32Array} values
  */
-export function copyTile(found, tile, region, values) {
+export function copyTile(picture, tile, region, values) {
   const [y0, x0] = [tile.row * TILE - region.top / region.cell, tile.column * TILE - region.left / region.cell];
-  for (let r = Math.max(0, -y0); r < found.height && y0 + r < region.height; r++) {
-    for (let c = Math.max(0, -x0); c < found.width && x0 + c < region.width; c++) {
-      values[(y0 + r) * region.width + x0 + c] = found.values[r * found.width + c];
+  for (let r = Math.max(0, -y0); r < picture.height && y0 + r < region.height; r++) {
+    for (let c = Math.max(0, -x0); c < picture.width && x0 + c < region.width; c++) {
+      values[(y0 + r) * region.width + x0 + c] = picture.values[r * picture.width + c];
     }
   }
 }

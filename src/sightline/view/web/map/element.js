@@ -43,10 +43,10 @@ class SightlineMap extends View {
       this.progress,
       this.cancel,
     );
-    const told = () => this.arrived();
+    const arrived = () => this.arrived();
     const failed = (error) => this.say(error.message, () => this.main.request());
-    this.tiles = new Tiles(explorer.source, told, failed);
-    this.otherTiles = new Tiles(explorer.source, told, failed);
+    this.tiles = new Tiles(explorer.source, arrived, failed);
+    this.otherTiles = new Tiles(explorer.source, arrived, failed);
     this.difference = new DifferenceTiles(this.tiles, this.otherTiles);
     this.main = this.canvas("map-canvas", () => explorer.subject, () => (this.subtracts ? this.difference : this.tiles));
     this.other = this.canvas("map-versus", () => explorer.versus ?? explorer.subject, () => this.otherTiles);
@@ -198,8 +198,8 @@ class SightlineMap extends View {
     this.progress.textContent ||= "refining…";
     if (this.asking || explorer.subject.layer.coarse === 0) return;
     this.asking = true;
-    const told = await explorer.source.progress(tiles.place).catch(() => null);
-    if (told && tiles.open && !Number.isNaN(told.share)) this.progress.textContent = `sampled · refining ${Math.round(told.share * 100)} %`;
+    const progress = await explorer.source.progress(tiles.place).catch(() => null);
+    if (progress && tiles.open && !Number.isNaN(progress.share)) this.progress.textContent = `sampled · refining ${Math.round(progress.share * 100)} %`;
     setTimeout(() => {
       this.asking = false;
       void this.follow();

@@ -31,10 +31,10 @@ export class MapExport {
     const { subject, versus, state } = this.explorer;
     const exact = (each, tile) => each.source.tile(each.place, tile, { reduce: state.reduce, quick: false, signal });
     const cells = await cellsInView(this.view.main, async (tile) => {
-      const found = await exact(subject, tile);
-      if (!this.view.subtracts) return found;
+      const picture = await exact(subject, tile);
+      if (!this.view.subtracts) return picture;
       const other = await exact(versus, tile);
-      return { ...found, values: found.values.map((value, at) => value - other.values[at]) };
+      return { ...picture, values: picture.values.map((value, at) => value - other.values[at]) };
     });
     const { queries, keys } = subject;
     await Promise.all([queries.ready(cells.top, cells.bottom), keys.ready(cells.left, cells.right)]);

@@ -11,15 +11,15 @@ const LINE = 12; // a label needs this many pixels
  * @returns {{at: number, text: string}[]}
  */
 export function axisLabels(tokens, from, to, size) {
-  const found = [];
+  const labels = [];
   if (size >= LINE) {
-    for (let at = from; at < to; at++) found.push({ at, text: clip(tokens.text(at) || String(at), 10) });
-    return found;
+    for (let at = from; at < to; at++) labels.push({ at, text: clip(tokens.text(at) || String(at), 10) });
+    return labels;
   }
   const step = niceStep((LINE * 3) / size);
   for (let at = Math.ceil(from / step) * step; at < to; at += step) {
     const text = tokens.text(at);
-    found.push({ at, text: text && text !== String(at) ? `${clip(text, 4)} ${showCount(at)}` : showCount(at) });
+    labels.push({ at, text: text && text !== String(at) ? `${clip(text, 4)} ${showCount(at)}` : showCount(at) });
   }
-  return found;
+  return labels;
 }

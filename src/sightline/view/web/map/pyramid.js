@@ -29,15 +29,15 @@ export function levelOf(per, top) {
 export function visibleTiles(view, width, height, level, n, m) {
   const side = TILE * 2 ** level;
   const clamp = (value, all) => Math.min(Math.max(0, Math.ceil(all / side) - 1), Math.max(0, Math.floor(value / side)));
-  const found = [];
+  const tiles = [];
   const [bottom, right] = [view.y + height * view.per, view.x + width * view.per];
-  if (bottom <= 0 || right <= 0 || view.y >= n || view.x >= m) return found;
+  if (bottom <= 0 || right <= 0 || view.y >= n || view.x >= m) return tiles;
   for (let row = clamp(view.y, n); row <= clamp(bottom - 1e-9, n); row++) {
-    for (let column = clamp(view.x, m); column <= clamp(right - 1e-9, m); column++) found.push({ level, row, column });
+    for (let column = clamp(view.x, m); column <= clamp(right - 1e-9, m); column++) tiles.push({ level, row, column });
   }
   const [cy, cx] = [(view.y + bottom) / 2 / side - 0.5, (view.x + right) / 2 / side - 0.5];
   const far = (tile) => (tile.row - cy) ** 2 + (tile.column - cx) ** 2;
-  return found.sort((a, b) => far(a) - far(b));
+  return tiles.sort((a, b) => far(a) - far(b));
 }
 
 /**

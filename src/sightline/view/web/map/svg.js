@@ -32,16 +32,16 @@ export function mapSvg(cells, about) {
 }
 
 function rectangles(cells, about, scale) {
-  const found = [];
+  const drawn = [];
   const size = cells.cell * scale;
   for (let at = 0; at < cells.values.length; at++) {
     const value = cells.values[at];
     if (Number.isNaN(value)) continue;
     const [row, column] = [Math.floor(at / cells.width), at % cells.width];
     const place = `x="${round(column * size)}" y="${round(row * size)}" width="${round(size)}" height="${round(size)}"`;
-    found.push(`<rect ${place} fill="${about.css(about.shade(value))}"><title>${value.toPrecision(4)}</title></rect>`);
+    drawn.push(`<rect ${place} fill="${about.css(about.shade(value))}"><title>${value.toPrecision(4)}</title></rect>`);
   }
-  return `<g shape-rendering="crispEdges">${found.join("")}</g>`;
+  return `<g shape-rendering="crispEdges">${drawn.join("")}</g>`;
 }
 
 function picture(about, width, height) {

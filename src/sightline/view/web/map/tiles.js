@@ -48,7 +48,7 @@ export class Tiles {
     return this.kept.get(this.key(tile));
   }
 
-  /** These tiles are in view, the most wanted first; what is on its way and not among them is let go of. */
+  /** These tiles are in view, the most wanted first; other requests that are on their way are cancelled. */
   want(tiles) {
     this.wanted = tiles;
     const keys = new Set(tiles.map((tile) => this.key(tile)));
@@ -81,9 +81,9 @@ export class Tiles {
     this.running.set(key, controller);
     try {
       const how = { reduce: this.reduce, quick, signal: controller.signal };
-      const found = await this.source.tile(this.place, tile, how);
+      const picture = await this.source.tile(this.place, tile, how);
       this.kept.delete(key);
-      this.kept.set(key, found);
+      this.kept.set(key, picture);
       if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
     } catch (error) {
       if (!controller.signal.aborted) {

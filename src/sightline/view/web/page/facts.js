@@ -41,8 +41,8 @@ export class Facts {
     if (versus && cell.query < versus.layer.n && cell.key < versus.layer.m) lines.push(this.line(`${versus.name}: `, versus, cell, signal));
     if (state.second) lines.push(this.line("compared: ", subject, state.second, signal));
     try {
-      const told = await Promise.all(lines);
-      if (!signal.aborted) this.box.textContent = told.join("\n");
+      const texts = await Promise.all(lines);
+      if (!signal.aborted) this.box.textContent = texts.join("\n");
     } catch (error) {
       if (!signal.aborted) this.box.textContent = /** @type {Error} */ (error).message;
     }
@@ -60,13 +60,13 @@ export class Facts {
   }
 
   async line(prefix, subject, { query, key }, signal) {
-    const told = await subject.source.cell(subject.place, query, key, signal);
+    const cell = await subject.source.cell(subject.place, query, key, signal);
     await Promise.all([subject.queries.ready(query, query + 1), subject.keys.ready(key, key + 1)]);
     const pair = `${showToken(subject.queries.text(query), query)} → ${showToken(subject.keys.text(key), key)}`;
-    const parts = [`weight ${showWeight(told.weight)}`];
-    if (told.score !== null) parts.push(`score ${told.score.toFixed(3)}`);
-    if (told.rank !== null) parts.push(`rank ${showCount(told.rank)} of ${showCount(told.of)}`);
-    if (told.entropy !== null) parts.push(`row entropy ${told.entropy.toFixed(4)} nats`);
+    const parts = [`weight ${showWeight(cell.weight)}`];
+    if (cell.score !== null) parts.push(`score ${cell.score.toFixed(3)}`);
+    if (cell.rank !== null) parts.push(`rank ${showCount(cell.rank)} of ${showCount(cell.of)}`);
+    if (cell.entropy !== null) parts.push(`row entropy ${cell.entropy.toFixed(4)} nats`);
     return `${prefix}${pair} · ${parts.join(" · ")}`;
   }
 }

@@ -15,9 +15,9 @@ export class Notices {
   update(changed) {
     if (!changed.has("subject")) return;
     const { about, layer } = this.explorer.subject;
-    const told = [...about.notices, ...(layer.verified ? [] : [`Not verified: ${layer.reason}`])];
-    const shown = told.slice(0, 2).map((text) => element("p", { class: "notice" }, text));
-    const rest = told.slice(2);
+    const notices = [...about.notices, ...(layer.verified ? [] : [`Not verified: ${layer.reason}`])];
+    const shown = notices.slice(0, 2).map((text) => element("p", { class: "notice" }, text));
+    const rest = notices.slice(2);
     if (rest.length) {
       const more = element("summary", {}, `${rest.length} more`);
       shown.push(element("details", { class: "notice" }, more, ...rest.map((text) => element("p", {}, text))));

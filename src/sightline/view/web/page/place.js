@@ -45,9 +45,9 @@ export class PlaceControls {
     this.section.label.hidden = about.sections.length < 2;
     const size = `${showCount(layer.n)} × ${showCount(layer.m)}`;
     const line = [about.model, size, layer.name, about.texts.join(" ⁄ ")].filter(Boolean).join(" · ");
-    const told = document.getElementById("about");
-    told.textContent = clip(line, 110);
-    told.title = line.slice(0, 2000);
+    const box = document.getElementById("about");
+    box.textContent = clip(line, 110);
+    box.title = line.slice(0, 2000);
     document.getElementById("caveat").textContent = about.caveat;
     document.getElementById("made").textContent = `Sightline ${about.version} · exact weights, computed from queries and keys when they are looked at`;
     document.title = `${about.title} · Sightline`;
@@ -63,8 +63,8 @@ export class PlaceControls {
     const place = /^#?\d+$/.test(text) ? Number(text.replace("#", "")) : null;
     try {
       const from = ((state[name] ?? -1) + 1) % side.count;
-      const found = place !== null ? [place] : await explorer.source.find(subject.about.id, side.id, text, from);
-      const at = found.find((each) => each < side.count);
+      const places = place !== null ? [place] : await explorer.source.find(subject.about.id, side.id, text, from);
+      const at = places.find((each) => each < side.count);
       this.found.textContent = at === undefined ? (place === null ? `there is no “${text}” here` : `places go from 0 to ${side.count - 1}`) : "";
       if (at !== undefined) explorer.set({ [name]: at });
     } catch (error) {

@@ -13,7 +13,7 @@ export class CarriedSource {
     this.meta = meta;
     this.textOf = textOf;
     this.last = 0;
-    /** @type {Map<number, {done: (found: any) => void, failed: (error: Error) => void, onProgress?: (share: number) => void}>} */
+    /** @type {Map<number, {done: (answer: any) => void, failed: (error: Error) => void, onProgress?: (share: number) => void}>} */
     this.waiting = new Map();
     /** @type {Map<string, number>} of a head, how much of an exact tile is done */
     this.shares = new Map();
@@ -142,13 +142,13 @@ export class CarriedSource {
     return { call, raw, texts: Object.fromEntries(refs.map(({ id }) => [id, this.textOf(id)])) };
   }
 
-  receive({ id, found, share, error }) {
+  receive({ id, answer, share, error }) {
     const waiting = this.waiting.get(id);
     if (!waiting) return;
     if (share !== undefined) return waiting.onProgress?.(share);
     this.waiting.delete(id);
     if (error !== undefined) waiting.failed(new Error(error));
-    else waiting.done(found);
+    else waiting.done(answer);
   }
 }
 
@@ -160,15 +160,15 @@ function foldedText(text) {
 /** The first tokens of words that contain a text, and the tokens that do. */
 function placesOf(texts, words, wanted) {
   const folded = foldedText(wanted);
-  const found = [];
+  const places = [];
   for (let from = 0, to = 0; from < texts.length; from = to) {
     while (to < texts.length && words[to] === words[from]) to += 1;
     const inside = [];
     for (let at = from; at < to; at++) if (foldedText(texts[at]).includes(folded)) inside.push(at);
     if (inside.length === 0 && foldedText(texts.slice(from, to).join("")).includes(folded)) inside.push(from);
-    found.push(...inside);
+    places.push(...inside);
   }
-  return found;
+  return places;
 }
 
 /**

@@ -5,9 +5,9 @@ export class ServedSource {
   }
 
   async list() {
-    const told = await this.json("/api/traces");
-    this.can = told.can;
-    return told.traces;
+    const listed = await this.json("/api/traces");
+    this.can = listed.can;
+    return listed.traces;
   }
 
   about(trace) {
@@ -85,10 +85,10 @@ export class ServedSource {
     const where = `/api/jobs/${encodeURIComponent(job)}`;
     signal?.addEventListener("abort", () => void fetch(where, { method: "DELETE" }));
     for (;;) {
-      const told = await this.json(where, { signal });
-      if (told.error) throw new Error(told.error);
-      if (told.trace) return told.trace;
-      onProgress?.(told.share, told.what);
+      const progress = await this.json(where, { signal });
+      if (progress.error) throw new Error(progress.error);
+      if (progress.trace) return progress.trace;
+      onProgress?.(progress.share, progress.what);
       await new Promise((resolve) => setTimeout(resolve, 200));
     }
   }
@@ -97,7 +97,7 @@ export class ServedSource {
   /** @param {File} file @param {any} how @returns {Promise<string>} */
   upload(file, { onProgress, signal }) {
     return new Promise((resolve, reject) => {
-      // fetch tells nothing of how much has gone.
+      // fetch does not report how much was sent.
       const request = new XMLHttpRequest();
       request.open("POST", `/api/upload?${new URLSearchParams({ name: file.name })}`);
       request.setRequestHeader("content-type", "application/octet-stream");
@@ -129,8 +129,8 @@ export class ServedSource {
       throw error.name === "AbortError" ? error : new Error(GONE);
     });
     if (answer.ok) return answer;
-    const told = await answer.json().catch(() => ({}));
-    throw new Error(told.error ?? `the server answered ${answer.status}`);
+    const body = await answer.json().catch(() => ({}));
+    throw new Error(body.error ?? `the server answered ${answer.status}`);
   }
 }
 

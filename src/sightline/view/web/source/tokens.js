@@ -1,6 +1,6 @@
 const PAGE = 4096;
 
-/** The tokens of one side, fetched page by page when somebody asks for them. */
+/** The tokens of one side, fetched page by page as they are needed. */
 export class TokenCache {
   /**
    * @param {import("./types.js").Source} source
@@ -55,11 +55,11 @@ export class TokenCache {
   /** @param {number} at */
   page(at) {
     const number = Math.floor(at / PAGE);
-    let found = this.pages.get(number);
-    if (!found) {
-      found = { coming: Promise.resolve(), tokens: null };
-      this.pages.set(number, found);
-      const page = found;
+    let entry = this.pages.get(number);
+    if (!entry) {
+      entry = { coming: Promise.resolve(), tokens: null };
+      this.pages.set(number, entry);
+      const page = entry;
       page.coming = this.source.tokens(this.trace, this.side.id, number * PAGE, PAGE).then(
         (tokens) => {
           page.tokens = tokens;
@@ -68,6 +68,6 @@ export class TokenCache {
         () => void this.pages.delete(number),
       );
     }
-    return found;
+    return entry;
   }
 }

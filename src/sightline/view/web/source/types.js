@@ -55,7 +55,7 @@
  * @property {ImageInfo | SoundInfo | null} medium
  * @property {{name: string, section: string, caveat: string}[]} flows "rollout", "relevance"
  *
- * Word numbers rise; a token that is glued has no blank before it.
+ * Word numbers rise; a glued token has no blank before it.
  * @typedef {{texts: string[], words: number[], special: boolean[], glued: boolean[]}} Tokens
  *
  * The weight of one cell; null where the query may not look at the key, and score and rank for a mean over heads.

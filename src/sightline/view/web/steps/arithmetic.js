@@ -4,7 +4,7 @@ import { showReal } from "../common/real.js";
 /** @typedef {import("../source/types.js").StagesOfKey} StagesOfKey */
 
 /**
- * The rows of a walk-through: as the text goes where every key is there, else the largest weights first.
+ * The rows of a walk-through: in the order of the text if every key is there, else the largest weights first.
  * @param {Stages} stages
  * @returns {StagesOfKey[]}
  */
@@ -21,7 +21,7 @@ export function sumOfWeights({ keys, rest, sink }) {
 }
 
 /**
- * What the scale is: “1/√64”, or the number alone where it is no such thing.
+ * The scale in words: “1/√64” if it is the usual one, else the number.
  * @param {number} scale
  * @param {number} width
  */

@@ -68,9 +68,9 @@ class SightlineSteps extends View {
       this.stages = null;
       return this.draw();
     }
-    const found = await this.load((signal) => subject.source.stages(subject.place, query, this.most, signal), "The steps");
+    const stages = await this.load((signal) => subject.source.stages(subject.place, query, this.most, signal), "The steps");
     if (wanted !== this.wanted) return;
-    this.stages = found ?? null;
+    this.stages = stages ?? null;
     this.draw();
   }
 
@@ -164,7 +164,7 @@ class SightlineSteps extends View {
     return tokens.side.places ? `#${at}` : showToken(tokens.text(at), at);
   }
 
-  /** Pin a key, and with it the query shown; or let go of it. @param {number} key */
+  /** Pin a key, and with it the query shown; or unpin it. @param {number} key */
   pin(key) {
     const { state } = this.explorer;
     void this.explorer.set({ query: this.stages.query, key: state.key === key ? null : key });

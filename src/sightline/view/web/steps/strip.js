@@ -5,7 +5,7 @@ import { paintCells } from "../map/paint.js";
 const SPOKEN = 16;
 
 /**
- * A vector as a strip of coloured cells: red above 0, blue below; a number under the pointer is told.
+ * A vector as a strip of coloured cells: red above 0, blue below; the number under the pointer is its title.
  * @param {number[]} vector
  * @param {number} most the size that has the full colour
  * @param {{rgb: Uint8ClampedArray}} colours diverging
@@ -28,8 +28,8 @@ export function vectorStrip(vector, most, colours, name) {
  * @param {number[]} vector
  */
 function spokenVector(vector) {
-  const told = vector.slice(0, SPOKEN).map((value) => showReal(value, 2)).join(", ");
-  return vector.length > SPOKEN ? `${told} and ${vector.length - SPOKEN} more` : told;
+  const spoken = vector.slice(0, SPOKEN).map((value) => showReal(value, 2)).join(", ");
+  return vector.length > SPOKEN ? `${spoken} and ${vector.length - SPOKEN} more` : spoken;
 }
 
 /** A vector's numbers, all of them, to unfold. @param {number[]} vector */

@@ -9,7 +9,7 @@ const KEPT = 32; // shadings, so that leaving a token asks for nothing
  */
 export class Shader {
   /**
-   * @param {import("../view.js").View} view whose loading state tells of it
+   * @param {import("../view.js").View} view whose loading state shows it
    * @param {string} slot
    * @param {(shading: import("./shading.js").Shading | null) => void} onShading null: nothing to shade by
    */

@@ -32,7 +32,7 @@ export function shownOf(subject, show) {
 }
 
 /**
- * Whether there are numbers for a wish: a flow needs a selected token, and nobody waits for a long sum unasked.
+ * Whether there are numbers for a shading: a flow needs a selected token, and a long sum is not computed unasked.
  * @param {import("../subject.js").Subject} subject
  * @param {ShadingWish} wish
  */
