@@ -15,7 +15,7 @@ from sightline.common.errors import CommandError
 SECTIONS = ("forward", "backward")
 SUFFIXES = (".svg", ".png", ".pdf")
 
-# Okabe and Ito's colours, which people with any colour vision tell apart; hatches besides.
+# Okabe and Ito's colours, which people with any colour vision can tell apart, and hatches.
 _LOOKS = {
     "sightline": ("#0072B2", ""),
     "sdpa": ("#E69F00", ""),
