@@ -106,6 +106,9 @@ def test_every_backend(case: dict[str, Any], before: int, backend: str) -> None:
             check(matrix.scores(slice(before, None), stage=name), problem.expected[name], name)
         check(matrix.lse[:, :, before:], problem.expected["lse"], "lse")
         check(matrix.dense()[:, :, before:], weights, "dense")
+        for key in range(weights.shape[3]):  # single pairs have rules of their own
+            one = torch.full((weights.shape[2] + before,), key)
+            check(matrix.gather(one)[:, :, before:], weights[..., key], "a single pair")
         check(matrix.entropy()[:, :, before:], -torch.xlogy(weights, weights).sum(-1), "a readout")
         context[:, :, before:].sum().backward()
     check(context[:, :, before:], problem.expected["context"], "attention")

@@ -31,8 +31,8 @@ class LoweredBias(NamedTuple):
 class Bias:
     """A term that is added to the scores after scaling and capping.
 
-    ``dense`` is the definition, [B,H,N,M] or what broadcasts to it; ``lower`` the same for the backends, linear
-    in N where it can be. Another kind of bias is a class with these two.
+    ``dense`` is the definition, [B,H,N,M] or what broadcasts to it; ``lower`` the same for the backends,
+    linear in N where it can be. Another kind of bias is a class with these two.
 
     Example:
         >>> import sightline, torch

@@ -37,8 +37,8 @@ class Lowered(NamedTuple):
 class Mask:
     """A set of (query, key) pairs that may be looked at; masks combine with ``&`` and ``|``.
 
-    ``visible`` is the definition, [B,H,N,M] or what broadcasts to it; ``lower`` the same for the backends, key
-    ranges where there are some. Another kind of mask is a class with these two.
+    ``visible`` is the definition, [B,H,N,M] or what broadcasts to it; ``lower`` the same for the backends,
+    as key ranges where it can be. Another kind of mask is a class with these two.
 
     Example:
         >>> import sightline, torch
