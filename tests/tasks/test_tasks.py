@@ -358,7 +358,7 @@ def test_other_data_and_damage_are_refused(sentiment_data, tmp_path):
         make_run(sentiment_data, out, identity="others")
     path = out / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(CommandError, match="is no sound checkpoint"):
+    with pytest.raises(CommandError, match="is not a valid checkpoint"):
         make_run(sentiment_data, out)
     before = Source(sentiment_data).digest()
     with sentiment_data.open("a") as file:

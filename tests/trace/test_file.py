@@ -1,4 +1,4 @@
-"""A saved trace comes back without its model; what is no sound trace is one clear error."""
+"""A saved trace comes back without its model; what is not a valid trace is one clear error."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "cut in the numbers": (lambda data: data[:-64], "cut off: .* of numbers are announced"),
     "longer": (lambda data: data + b"xxxx", "4 bytes that belong to no tensor"),
     "a huge header": (lambda data: struct.pack("<Q", 1 << 62) + data, f"over {HEADER_LIMIT}"),
-    "a pickle": (lambda data: b"\x80\x04\x95" + data, "no sound trace"),
+    "a pickle": (lambda data: b"\x80\x04\x95" + data, "not a valid trace"),
     "no JSON": (lambda data: joined(b"{" * 1000, b""), "header is no JSON"),
     "deep JSON": (lambda data: joined(b"[" * 200_000, b""), "header is no JSON"),
     "a list": (lambda data: joined([], b""), "no JSON object"),
@@ -183,8 +183,8 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         call(lambda c: c["tensors"]["lse"].update(shape=[1 << 39, 4, 9])), "which is not",
     ),
     "another shape": (call(lambda c: c.update(shape=[1, 1, 1, 1])), "says another shape"),
-    "no scale": (call(lambda c: c.update(scale="1")), "no sound scale"),
-    "an infinite scale": (call(lambda c: c.update(scale=float("inf"))), "no sound scale"),
+    "no scale": (call(lambda c: c.update(scale="1")), "invalid scale"),
+    "an infinite scale": (call(lambda c: c.update(scale=float("inf"))), "invalid scale"),
     "an unknown kind": (call(lambda c: c.update(kind="other")), "unknown kind"),
     "no calls": (about(lambda a: a.update(calls=3)), "calls are no list"),
     "tokens of numbers": (about(lambda a: a.update(tokens=[1])), "tokens are no strings"),
@@ -201,7 +201,7 @@ def test_hostile_files(case: str, good: bytes, tmp_path: Path) -> None:
     path.write_bytes(change(good))
     with pytest.raises(ValueError, match=message) as caught:
         sightline.load_trace(path)
-    assert str(caught.value).startswith(f"{path}: is no sound trace: ")
+    assert str(caught.value).startswith(f"{path}: is not a valid trace: ")
 
 
 def test_random_damage_gives_an_error_or_a_trace(good: bytes, tmp_path: Path) -> None:

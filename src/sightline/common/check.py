@@ -19,7 +19,7 @@ def is_eager(tensor: Tensor) -> bool:
 
 
 def check_device(name: str, tensor: Tensor, device: torch.device) -> None:
-    """Refuses a tensor that lies on another device than the query."""
+    """Raises for a tensor that lies on another device than the query."""
     if tensor.device != device:
         raise ValueError(
             f"{name}: on {tensor.device}, but the query is on {device}. Move it with .to({str(device)!r})."
@@ -27,7 +27,7 @@ def check_device(name: str, tensor: Tensor, device: torch.device) -> None:
 
 
 def check_integers(name: str, tensor: Tensor) -> None:
-    """Refuses a tensor whose dtype is no integer."""
+    """Raises for a tensor that does not hold integers."""
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
         raise TypeError(f"{name}: expected integers, got {tensor.dtype}. Use .long().")
 

@@ -60,7 +60,7 @@ class TransformerConfig:
     attention_dropout: float = 0.0
 
     def __new__(cls, *args: Any, **settings: Any) -> Self:
-        """Refuses the base itself."""
+        """Raises for the base itself."""
         if cls is TransformerConfig:
             raise TypeError(
                 "TransformerConfig: holds what all models share, and is not made by itself. Give the same "

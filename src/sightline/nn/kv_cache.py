@@ -240,7 +240,7 @@ class KVCache:
 
 
 def _check_same(name: str, step: Tensor, there: Tensor | None, width: str) -> None:
-    """Refuses a step that does not fit what the cache holds."""
+    """Raises for a step that does not fit what the cache holds."""
     if there is None:
         return
     for axis, letter in ((0, "B"), (1, "G"), (3, width)):

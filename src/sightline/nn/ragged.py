@@ -20,7 +20,7 @@ def check_aligned(
     n: int,
     counts: Tensor | Sequence[int] | None,
 ) -> None:
-    """Refuses masks and biases that place query 0 at M − N when it stands elsewhere in some entry.
+    """Raises for masks and biases that place query 0 at M − N when it stands elsewhere in some entry.
 
     Args:
         mask, bias: what the caller gave.

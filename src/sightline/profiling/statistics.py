@@ -1,4 +1,4 @@
-"""What is measured of each head in each document: one number each, most of them from one common pass."""
+"""What is measured of each head in each document: most numbers come from one common pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sightline.profiling.reads import Reads
 
 _BOTH = ("self", "cross")
 _SELF = ("self",)
-_SINK = "The key that receives most is often a sink: take sink_mass with it."
+_SINK = "The key that receives most is often a sink: read it together with sink_mass."
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def load_run(
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
         saved, progress = described["identity"], TrainingProgress(**described["progress"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise CommandError(f"{path}: is no sound checkpoint ({error}); remove it to begin anew") from None
+        raise CommandError(f"{path}: is not a valid checkpoint ({error}); remove it to begin anew") from None
     if saved != identity:
         names = sorted(
             name for name in saved.keys() | identity.keys() if saved.get(name) != identity.get(name)

@@ -34,7 +34,7 @@ def load(path: Path) -> SavedTrace:
             raise TensorFileError("it is a safetensors file, but no trace")
         return _trace(_json(metadata["sightline_trace"]), mapped)
     except TensorFileError as error:
-        raise ValueError(f"{path}: is no sound trace: {error}.") from None
+        raise ValueError(f"{path}: is not a valid trace: {error}.") from None
 
 
 def _json(text: str) -> Any:

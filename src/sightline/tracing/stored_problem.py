@@ -36,8 +36,10 @@ def read_problem(where: str, about: Any, mapped: dict[str, Tensor]) -> tuple[Pro
     need({"query", "key", "lse"} <= set(about["tensors"]), f"{where} lacks its query, key or lse")
     tensors = {name: _tensor(where, name, one, mapped) for name, one in about["tensors"].items()}
     scale, softcap = about.get("scale"), about.get("softcap")
-    need(type(scale) in (int, float) and abs(scale) < 1e30, f"{where} has no sound scale")
-    need(softcap is None or (type(softcap) is float and 0 < softcap < 1e30), f"{where} has no sound softcap")
+    need(type(scale) in (int, float) and abs(scale) < 1e30, f"{where} has an invalid scale")
+    need(
+        softcap is None or (type(softcap) is float and 0 < softcap < 1e30), f"{where} has an invalid softcap"
+    )
     for name, tensor in tensors.items():
         _check_kind(where, name, tensor)
     _check_sizes(where, tensors)
@@ -56,7 +58,7 @@ def _tensor(where: str, name: str, about: Any, mapped: dict[str, Tensor]) -> Ten
         raise TensorFileError(f"{where}: its {name}, {about['name'][:60]!r}, is missing")
     shape = about.get("shape")
     sound = isinstance(shape, list) and all(type(n) is int and 0 <= n < 1 << 40 for n in shape)
-    need(sound, f"{where}: its {name} has no sound shape")
+    need(sound, f"{where}: its {name} has an invalid shape")
     if list(stored.shape) == shape:
         return stored
     fits = len(shape) == stored.dim() and all(

@@ -145,7 +145,7 @@ def test_from_nothing_to_a_typed_text(open_tab, service, model_folder, saved):
         "#open-file",
         {"name": "bad.safetensors", "mimeType": "application/octet-stream", "buffer": b"nonsense"},
     )
-    tab.wait_for_function("() => /no sound trace/.test(document.getElementById('open').textContent)")
+    tab.wait_for_function("() => /not a valid trace/.test(document.getElementById('open').textContent)")
     assert re.search("1,300", tab.inner_text("#about"))
     # The browser itself reports the refused upload.
     assert [each for each in open_tab.tabs.problems if "400" not in each] == []

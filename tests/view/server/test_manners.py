@@ -277,7 +277,7 @@ def test_port_in_use(capsys, saved):
         (["--pair", "x"], "--text"),
         (["x", "--max-upload", "-1"], "--max-upload -1"),
         (["--text", "x", "--model", "no-such-folder/x"], "no-such-folder"),
-        (["{bad}"], "is no sound trace"),
+        (["{bad}"], "is not a valid trace"),
         (["x", "--port", "70000"], "--port 70000"),
         (["x", "--host", "203.0.113.7"], "--host 203.0.113.7"),
     ],

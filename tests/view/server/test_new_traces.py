@@ -180,7 +180,7 @@ def test_uploads(open_service, saved, tmp_path):
     assert listed["id"] == answer.json()["trace"] and listed["title"] == "../../etc/<b>.safetensors"
     assert client.get(f"/api/traces/{listed['id']}/tokens").json()["texts"][5] == "t5"
     folder = service.uploads._folder.name
-    for content, status, told in ((data, 413, "larger than 1 MB"), (b"nonsense", 400, "no sound trace")):
+    for content, status, told in ((data, 413, "larger than 1 MB"), (b"nonsense", 400, "not a valid trace")):
         refused = post("another", content if status == 400 else content * 4)
         assert refused.status_code == status and told in refused.json()["error"]
         assert folder not in refused.json()["error"]

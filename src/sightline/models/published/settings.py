@@ -31,7 +31,7 @@ def token(number: Any, vocabulary: int) -> int | None:
 
 
 def refuse(their_config: Any, **expected: Any) -> None:
-    """Refuses settings of theirs that would change the results and are not supported here.
+    """Raises for settings of theirs that would change the results and are not supported here.
 
     Raises:
         ValueError: naming the setting, its value and the supported one.

@@ -71,7 +71,7 @@ class PublishedWeights:
         return sum(1 for _ in self._model.get_submodule(ours).children())
 
     def finish(self, except_under: tuple[str, ...] = ()) -> None:
-        """Refuses a model of which some parameter was not filled.
+        """Raises for a model of which some parameter was not filled.
 
         Args:
             except_under: names of modules of ours that start anew.

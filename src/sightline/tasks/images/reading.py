@@ -100,7 +100,7 @@ def _examples(folder: Path, part: str, known: Images, size: int, skip_bad: bool)
         else:
             raise DataError(f"{example} (--skip-bad passes over such images)")
     if not examples:
-        raise DataError(f"{folder}: holds no sound image")
+        raise DataError(f"{folder}: holds no image that can be read")
     return examples
 
 
