@@ -120,7 +120,7 @@ def _draw(axis: Any, title: str, rows: list[tuple[str, dict[str, float]]], names
         place += 1.2
     axis.set_yticks(ticks, [case for case, _ in rows], fontsize=8)
     axis.set_ylim(place - 1.2 - 0.2, -0.8)
-    # Bars of dot-product instructions may pass the multiply-add peak.
+    # Bars of dot-product instructions may exceed the multiply-add peak.
     axis.set_xlim(0, max(1.0, 1.08 * max(share for _, shares in rows for share in shares.values())))
     axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axis.tick_params(axis="x", labelsize=8)

@@ -78,13 +78,10 @@ def sightline_attention(
         is_causal = getattr(module, "is_causal", True)
     mask, bias = _mask_and_bias(attention_mask, position_bias, query.shape[2], is_causal)
     terms: dict[str, Any] = {
-        "mask": mask if indices is None else _only(indices, key.shape[2], mask),
-        "bias": bias,
-        "scale": scaling,
-        "softcap": softcap,
-        "sinks": None if s_aux is None else s_aux.reshape(-1),
+        "mask": mask if indices is None else _only(indices, key.shape[2], mask), "bias": bias,
+        "scale": scaling, "softcap": softcap, "sinks": None if s_aux is None else s_aux.reshape(-1),
         "dropout": dropout if module.training else 0.0,
-    }
+    }  # fmt: skip
     if wanted:
         context, matrix = attention(query, key, value, **terms, return_matrix=True)
     else:
