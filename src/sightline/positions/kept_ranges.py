@@ -2,7 +2,7 @@
 
 A model asks for the same causal ranges in every layer and step, and for a short sequence making them takes as
 long as the attention. Only ranges that follow from numbers alone are kept, never from a tensor that could
-change; few of them, none long; and only ordinary tensors, which may take part in training and inference alike.
+change; few of them, none long; and only ordinary tensors, which may take part in training and inference.
 """
 
 from __future__ import annotations
