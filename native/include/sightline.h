@@ -181,6 +181,44 @@ typedef enum {
 SIGHTLINE_API int32_t sightline_layout(int32_t struct_id, int32_t field, const char** name, int64_t* offset,
                                        int64_t* size);
 
+/* Stages of a call, for profilers, in the order of the data. The core folds `scaled` into the products that
+ * make scores, so it is never entered; a stage that a problem lacks is not either.
+ *
+ *   scores   packing query and key (in the backward pass, value too), query . key, scaling
+ *   capped   the cap
+ *   biased   bias, slopes and table
+ *   masked   reading ranges and mask, hiding
+ *   weights  exponentials, their sums and maxima, sinks, dropout; all that readouts make of weights
+ *   context  packing value, weights . value, merging and writing it
+ *
+ * SIGHTLINE_STAGE_GRADIENT is added in the backward pass for the way back through a stage, from the gradient
+ * of what it gives to that of what it takes:
+ *
+ *   16 + context  grad_weights and grad_value      16 + biased  gradients of bias, slopes and table
+ *   16 + weights  delta, grad_masked, sinks        16 + capped  times the slope of the cap
+ *   16 + scores   grad_query and grad_key
+ *
+ * The stages before, which it computes once more, go by their own names; but weights are made in one pass
+ * with grad_masked, and count there, except where grad_value alone is asked for. */
+typedef enum {
+  SIGHTLINE_STAGE_SCORES = 0,
+  SIGHTLINE_STAGE_SCALED = 1,
+  SIGHTLINE_STAGE_CAPPED = 2,
+  SIGHTLINE_STAGE_BIASED = 3,
+  SIGHTLINE_STAGE_MASKED = 4,
+  SIGHTLINE_STAGE_WEIGHTS = 5,
+  SIGHTLINE_STAGE_CONTEXT = 6,
+  SIGHTLINE_STAGE_GRADIENT = 16
+} sightline_stage;
+
+typedef void (*sightline_zone)(int32_t stage);
+
+/* From now on, calls that the calling thread makes call enter(stage) and leave(stage) on it around each stage
+ * that it works on itself, many times each, one after another and never one inside another. Other threads
+ * that take part are not heard of: with `threads` 1 all work is, else the calling thread's share. Both must
+ * be null (nobody listens any more) or neither; they must not throw. */
+SIGHTLINE_API int32_t sightline_watch(sightline_zone enter, sightline_zone leave);
+
 /* context: [B,H,N,E] with strides b, h, i (null: lse only); lse: contiguous [B,H,N], natural logarithm,
  * sinks included, -inf for a row with nothing to look at (null: not wanted). A row with nothing to look at
  * has context 0. The result does not depend on the number of threads. */

@@ -34,7 +34,7 @@ int32_t sightline_forward(int32_t level, int32_t threads, const sightline_proble
   if (!has_rows(*problem) || (!context && !lse)) return SIGHTLINE_OK;
   ForwardOut out = {context, {0, 0, 0}, lse};
   if (context) memcpy(out.context_stride, context_stride, sizeof out.context_stride);
-  return forward(*kernels, threads, *problem, out);
+  return forward(Call(*kernels, threads), *problem, out);
 }
 
 int32_t sightline_plan(int32_t level, int32_t threads, const sightline_problem* problem, int32_t context,
@@ -55,9 +55,10 @@ int32_t sightline_backward(int32_t level, int32_t threads, const sightline_probl
   if (const auto status = check_problem(problem, threads, true)) return status;
   if (const auto status = check_gradients(*problem, gradients)) return status;
   if (problem->kv_heads == 0) return SIGHTLINE_OK;
-  const MaskMap map(*problem, threads);
+  const Call call(*kernels, threads);
+  const MaskMap map(call, *problem);
   if (!map.ok()) return SIGHTLINE_OUT_OF_MEMORY;
-  return Backward(*kernels, map.problem(), *gradients, threads).run();
+  return Backward(call, map.problem(), *gradients).run();
 }
 
 int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem, const float* lse,
@@ -72,7 +73,7 @@ int32_t sightline_readout(int32_t level, int32_t threads, const sightline_proble
     return SIGHTLINE_OK;
   }
   if (!lse) return SIGHTLINE_INVALID_ARGUMENT;
-  return readout(*kernels, threads, *problem, lse, *out);
+  return readout(Call(*kernels, threads), *problem, lse, *out);
 }
 
 double sightline_peak_gflops(int32_t level, double seconds) {

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "once/levels.h"
+#include "once/runtime/levels.h"
 
 namespace sightline {
 

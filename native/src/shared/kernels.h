@@ -8,8 +8,8 @@
 
 namespace sightline {
 
-// Work comes in blocks of `block_rows` consecutive queries of one head. A block needs `scratch` bytes,
-// 64-byte aligned, that it may leave in any state.
+// Work comes in blocks of `block_rows` consecutive queries of one head. The *_scratch functions say how many
+// bytes of scratch a worker has to bring.
 struct Kernels {
   int block_rows;
 
@@ -22,13 +22,13 @@ struct Kernels {
 
   size_t (*forward_scratch)(const sightline_problem&);
   void (*forward_block)(const sightline_problem&, const PackedHead&, int64_t b, int64_t h,
-                        int64_t first_query, void* scratch, const ForwardOut&);
+                        int64_t first_query, const Worker&, const ForwardOut&);
 
   // Readouts per query go straight to `out`; what each key received is added to `received`, which holds
   // received_floats(M) floats, all 0 at first, and is folded into M sums in place at the end.
   size_t (*readout_scratch)(const sightline_problem&, const sightline_readouts&);
   void (*readout_block)(const sightline_problem&, const PackedHead&, int64_t b, int64_t h,
-                        int64_t first_query, void* scratch, const float* lse, const sightline_readouts& out,
+                        int64_t first_query, const Worker&, const float* lse, const sightline_readouts& out,
                         float* received);
   size_t (*received_floats)(int64_t keys);
   void (*fold_received)(float* received, int64_t keys);
@@ -39,7 +39,7 @@ struct Kernels {
   bool pairs;          // whether bfloat16 is multiplied in pairs
   int64_t (*decode_row_floats)(const sightline_problem&);
   size_t (*decode_scratch)(const sightline_problem&, int rows);
-  void (*decode_part)(const sightline_problem&, const DecodePart&, bool context, void* scratch,
+  void (*decode_part)(const sightline_problem&, const DecodePart&, bool context, const Worker&,
                       float* partial);
   void (*decode_merge)(const sightline_problem&, const DecodePart& rows, float* partials, int64_t parts,
                        const ForwardOut& out);
@@ -52,7 +52,7 @@ struct Kernels {
   void (*pack_backward)(const sightline_problem&, int64_t b, int64_t g, float* to);
   size_t (*backward_scratch)(const sightline_problem&);
   void (*backward_block)(const sightline_problem&, const float* packed, const sightline_gradients&, int64_t b,
-                         int64_t h, int64_t first_query, void* scratch, const KeySums&, const TermSums&);
+                         int64_t h, int64_t first_query, const Worker&, const KeySums&, const TermSums&);
   void (*store_rows)(const float* from, float factor, int64_t rows, int64_t columns, void* to, int32_t dtype,
                      int64_t stride);
 

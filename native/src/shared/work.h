@@ -2,8 +2,15 @@
 #pragma once
 
 #include "shared/sizes.h"
+#include "shared/zones.h"
 
 namespace sightline {
+
+// What a worker brings to each piece of work.
+struct Worker {
+  void* scratch;       // 64-byte aligned; may be left in any state
+  const Zones* zones;  // null: nobody listens
+};
 
 // Where the forward pass writes; null pointers are not wanted.
 struct ForwardOut {

@@ -24,9 +24,15 @@ class KeyMemory {
     float* base = reinterpret_cast<float*>(memory_.of(share * slots_ + slot % slots_));
     return {key_floats_ ? base : nullptr, value_floats_ ? base + key_floats_ : nullptr};
   }
-  void clear(const KeySums& sums) const {
-    if (sums.key) memset(sums.key, 0, sizeof(float) * key_floats_);
-    if (sums.value) memset(sums.value, 0, sizeof(float) * value_floats_);
+  void clear(const KeySums& sums, const Zones* zones) const {
+    if (sums.key) {
+      const Zone zone(zones, gradient_of(SIGHTLINE_STAGE_SCORES));
+      memset(sums.key, 0, sizeof(float) * key_floats_);
+    }
+    if (sums.value) {
+      const Zone zone(zones, gradient_of(SIGHTLINE_STAGE_CONTEXT));
+      memset(sums.value, 0, sizeof(float) * value_floats_);
+    }
   }
 
  private:

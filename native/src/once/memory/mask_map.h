@@ -4,7 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "once/threads.h"
+#include "once/runtime/call.h"
+#include "once/runtime/threads.h"
 #include "shared/mask_map.h"
 
 namespace sightline {
@@ -12,7 +13,7 @@ namespace sightline {
 class MaskMap {
  public:
   // Does nothing for a problem without a dense mask.
-  MaskMap(const sightline_problem& p, int threads) : problem_(p) {
+  MaskMap(const Call& call, const sightline_problem& p) : problem_(p) {
     problem_.visible_map = nullptr;
     if (!p.visible || p.keys == 0) return;
     const int64_t tiles = (p.keys + kMapKeys - 1) / kMapKeys;
@@ -25,9 +26,11 @@ class MaskMap {
       return;
     }
     const int64_t useful = 1 + items * (blocks_ == 1 ? 1 : kMapQueries) * p.keys / kBytesPerWorker;
-    const int64_t workers = useful < threads ? useful : threads;
-    parallel_for((int)(workers < items ? workers : items), items,
-                 [&](int, int64_t item) { look_through(item, memory_ + item * tiles); });
+    const int64_t workers = useful < call.threads ? useful : call.threads;
+    parallel_for((int)(workers < items ? workers : items), items, [&](int worker, int64_t item) {
+      const Zone zone(call.zones(worker), SIGHTLINE_STAGE_MASKED);
+      look_through(item, memory_ + item * tiles);
+    });
     problem_.visible_map = memory_;
     problem_.visible_map_stride[0] = entries > 1 ? heads_ * blocks_ * tiles : 0;
     problem_.visible_map_stride[1] = heads_ > 1 ? blocks_ * tiles : 0;

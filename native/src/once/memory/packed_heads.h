@@ -2,6 +2,7 @@
 #pragma once
 
 #include "once/memory/worker_memory.h"
+#include "once/runtime/call.h"
 #include "once/schedules/blocks.h"
 
 namespace sightline {
@@ -15,14 +16,20 @@ class Packings {
   bool ok() const { return memory_.ok(); }
 
   // The keys and values of a part. Heads of one group that a worker meets one after another share them.
-  PackedHead of(int worker, const Part& part) {
+  PackedHead of(const Call& call, int worker, const Part& part) {
     const sightline_problem& p = schedule_.problem;
     const int64_t g = part.h / (p.heads / p.kv_heads), head = part.b * p.kv_heads + g;
     float* key = reinterpret_cast<float*>(memory_.of(worker) + kHeader);
     float* value = key + schedule_.key_words();
     if (held(worker) != head) {
-      if (schedule_.pack_keys) schedule_.kernels.pack_head(p, Side::kKey, part.b, g, key);
-      if (schedule_.pack_values) schedule_.kernels.pack_head(p, Side::kValue, part.b, g, value);
+      if (schedule_.pack_keys) {
+        const Zone zone(call.zones(worker), SIGHTLINE_STAGE_SCORES);
+        call.kernels.pack_head(p, Side::kKey, part.b, g, key);
+      }
+      if (schedule_.pack_values) {
+        const Zone zone(call.zones(worker), SIGHTLINE_STAGE_CONTEXT);
+        call.kernels.pack_head(p, Side::kValue, part.b, g, value);
+      }
       held(worker) = head;
     }
     return {schedule_.pack_keys ? key : nullptr, schedule_.pack_values ? value : nullptr};

@@ -7,21 +7,22 @@
 
 namespace sightline {
 
-inline sightline_status forward(const Kernels& kernels, int32_t threads, const sightline_problem& given,
-                                const ForwardOut& out) {
-  if (decodes(kernels, given)) return decode(kernels, threads, given, out);
-  const MaskMap map(given, threads);
+inline sightline_status forward(const Call& call, const sightline_problem& given, const ForwardOut& out) {
+  const Kernels& kernels = call.kernels;
+  if (decodes(kernels, given)) return decode(call, given, out);
+  const MaskMap map(call, given);
   if (!map.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   const sightline_problem& p = map.problem();
-  const Schedule schedule(kernels, p, threads, out.context != nullptr, false);
+  const Schedule schedule(kernels, p, call.threads, out.context != nullptr, false);
   const WorkerMemory scratch(schedule.workers, kernels.forward_scratch(p));
   Packings packings(schedule);
   if (!scratch.ok() || !packings.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   parallel_for(schedule.workers, schedule.parts(), [&](int worker, int64_t item) {
     const Part part = schedule.part(item);
-    const PackedHead packed = packings.of(worker, part);
+    const PackedHead packed = packings.of(call, worker, part);
+    const Worker brings = {scratch.of(worker), call.zones(worker)};
     for (int64_t i = part.begin; i < part.end; i += kernels.block_rows) {
-      kernels.forward_block(p, packed, part.b, part.h, i, scratch.of(worker), out);
+      kernels.forward_block(p, packed, part.b, part.h, i, brings, out);
     }
   });
   return SIGHTLINE_OK;

@@ -101,6 +101,7 @@ inline bool writes_bias_once(const Terms& terms, const Ranges& ranges, const Ter
 
 // Rows that no other block adds to are cleared by the block itself, so that they are still in the cache.
 inline void clear_bias_rows(const Block& block, const TermSums& sums) {
+  const Zone zone(block.zones, gradient_of(SIGHTLINE_STAGE_BIASED));
   const int64_t stride = sums.bias_stride[3], keys = stride == 0 ? 1 : block.keys;
   for (int row = 0; row < block.count; row++) {
     float* to = bias_gradient(block, sums, row, 0);

@@ -19,54 +19,38 @@
 namespace sightline {
 namespace {
 
-// Scores are products divided by the cap here, as the query was packed.
-inline void cap_keeping_slope(const Terms& terms, const Patch& patch, float* slope, float* scores) {
-  for_vectors(patch, scores, [&](int k, int v, Vec s) {
-    const Vec t = tanh(s);
-    store(slope + k * kSlabRows + v * kLanes, splat(1.0f) - t * t);
-    return splat(terms.cap) * t;
-  });
-}
-
 template <class Products, int vectors>
-void masked_patch(const BackwardBlock& x, const Patch& patch, const Place& place, const float* query_t,
+void masked_patch(const BackwardBlock& x, const Patch& patch, const Place& place, int slab,
                   const uint8_t* visible) {
   const BackwardScratch& s = x.scratch;
-  const WordRows& key = x.operands.key;
-  Vec unused[kSlabVectors] = {};
-  scores_product<vectors, Products>(key.row(place.key), key.stride, patch.keys, query_t,
-                                    words<Products>(x.block.width), s.weights, unused, x.ahead,
-                                    x.terms.query_factor);
+  multiply_query<Products, vectors>(x, patch, place, slab);
   if (!x.terms.any && !patch.edge) return;
-  Terms terms = x.terms;
-  if (terms.cap != 0) cap_keeping_slope(terms, patch, s.cap_slope, s.weights);
-  terms.cap = 0;
-  apply_stages(x.block, terms, s.ranges, patch, place, s.stages, s.weights, visible, unused);
+  apply_stages(
+      PatchStages{x.block, x.terms, s.ranges, patch, place, s.stages, s.weights, visible, s.cap_slope},
+      x.block.zones);
 }
 
 // grad_masked -> gradients of the bias terms, and grad_scores in place.
 inline void pass_stages(const BackwardBlock& x, const Patch& patch, const Place& place) {
   const BackwardScratch& s = x.scratch;
   const TermSums& sums = x.term_sums;
-  const MaskedGradient grad = {patch, place, s.grad_scores, x.bias_alone};
-  if (sums.bias) add_bias_gradient(x.block, sums, grad);
-  if (sums.slopes || sums.table) add_position_gradients(x.block, x.terms, sums, grad, s.stages.strip);
+  if (sums.bias || sums.slopes || sums.table) {
+    const Zone zone(x.block.zones, gradient_of(SIGHTLINE_STAGE_BIASED));
+    const MaskedGradient grad = {patch, place, s.grad_scores, x.bias_alone};
+    if (sums.bias) add_bias_gradient(x.block, sums, grad);
+    if (sums.slopes || sums.table) add_position_gradients(x.block, x.terms, sums, grad, s.stages.strip);
+  }
   if (x.terms.cap == 0) return;
+  const Zone zone(x.block.zones, gradient_of(SIGHTLINE_STAGE_CAPPED));
   for_vectors(patch, s.grad_scores,
               [&](int k, int v, Vec g) { return g * load(s.cap_slope + k * kSlabRows + v * kLanes); });
 }
 
 template <class Products, int vectors>
-void weigh_patch(const BackwardBlock& x, const Patch& patch, const Place& place, int slab) {
+void weigh_patch(const BackwardBlock& x, const Patch& patch, const Place& place) {
+  const Zone zone(x.block.zones,
+                  x.scores ? gradient_of(SIGHTLINE_STAGE_WEIGHTS) : (int32_t)SIGHTLINE_STAGE_WEIGHTS);
   const BackwardScratch& s = x.scratch;
-  const int64_t columns = words<Products>(x.block.value_width);
-  if (x.scores) {
-    Vec unused[kSlabVectors] = {};
-    const WordRows& value = x.operands.value;
-    scores_product<vectors, Products>(value.row(place.key), value.stride, patch.keys,
-                                      s.grad_context_t + slab * columns * kSlabRows + patch.vector * kLanes,
-                                      columns, s.grad_scores, unused, x.ahead);
-  }
   with_keep(x.dropout, place, [&](const auto& keep) {
     if constexpr (Products::kElements == 2) {
       if (x.bare) return weigh_to_words<Products, vectors>(s, patch, place, keep);
@@ -74,20 +58,26 @@ void weigh_patch(const BackwardBlock& x, const Patch& patch, const Place& place,
     if (x.scores) return weigh_gradients<vectors, true>(s, patch, place, keep);
     weigh_gradients<vectors, false>(s, patch, place, keep);
   });
-  if (x.bare) return;
-  if (x.scores) pass_stages(x, patch, place);
-  round_patch<Products, vectors>(x, patch);
 }
 
 template <class Products, int vectors>
 void backward_patch(const BackwardBlock& x, const Patch& patch, const Place& place, int slab,
                     const uint8_t* visible) {
-  const int64_t columns = words<Products>(x.block.width);
-  masked_patch<Products, vectors>(
-      x, patch, place, x.scratch.query_t + slab * columns * kSlabRows + patch.vector * kLanes, visible);
-  weigh_patch<Products, vectors>(x, patch, place, slab);
+  masked_patch<Products, vectors>(x, patch, place, slab, visible);
+  if (x.scores) multiply_grad_context<Products, vectors>(x, patch, place, slab);
+  weigh_patch<Products, vectors>(x, patch, place);
+  if (!x.bare) {
+    if (x.scores) pass_stages(x, patch, place);
+    round_patch<Products, vectors>(x, patch);
+  }
   add_key_gradients<Products>(x, patch, place);
   if (x.query) add_query_gradient<Products, vectors>(x, patch, place, slab);
+}
+
+// Fetches what the dense mask shows of a patch; returns whether it shows anything.
+inline bool fetch_patch(const BackwardBlock& x, const Patch& patch, const Place& place) {
+  const Zone zone(x.block.zones, SIGHTLINE_STAGE_MASKED);
+  return fetch_visible(x.terms.visible, patch, place, x.scratch.stages.visible);
 }
 
 template <class Products>
@@ -100,7 +90,7 @@ void backward_chunk(const BackwardBlock& x, Span chunk, bool last, int slab) {
     const Patch& patch = patches[i];
     const Place place = place_of(x.block, patch, slab, chunk.begin);
     uint8_t* visible = x.terms.visible.data ? s.stages.visible : nullptr;
-    if (visible && !fetch_visible(x.terms.visible, patch, place, visible)) continue;
+    if (visible && !fetch_patch(x, patch, place)) continue;
     with_vectors(patch.vectors,
                  [&](auto n) { backward_patch<Products, n.value>(x, patch, place, slab, visible); });
   }
@@ -130,11 +120,11 @@ Ahead rows_ahead(const Block& block, const BackwardOperands& operands, const Bac
 
 template <class Products>
 void backward_block_with(const sightline_problem& p, const float* packed, const sightline_gradients& g,
-                         int64_t b, int64_t h, int64_t first, void* memory, const KeySums& key_sums,
+                         int64_t b, int64_t h, int64_t first, const Worker& worker, const KeySums& key_sums,
                          const TermSums& term_sums) {
-  Scratch carver(memory);
+  Scratch carver(worker.scratch);
   BackwardScratch scratch = take_backward<Products>(p, carver);
-  const Block block = make_block(p, b, h, first);
+  const Block block = make_block(p, b, h, first, worker.zones);
   const Terms terms = make_terms(block);
   const BackwardOperands operands = find_backward_operands<Products>(block, packed);
   read_ranges(block, scratch.ranges);
@@ -147,12 +137,12 @@ void backward_block_with(const sightline_problem& p, const float* packed, const 
   Ahead ahead = rows_ahead<Products>(block, operands, scratch, g, context, grad_context);
   const BackwardBlock x = {block, terms,      operands,           scratch, dropout, key_sums, term_sums,
                            ahead, bias_alone, g.query != nullptr, scores,  bare};
-  with_element(p.dtype, [&](auto e) { sum_delta(block, context, grad_context, e, scratch.delta); });
-  start_lse(block, g, scratch);
-  if (term_sums.sinks) add_sink_gradient(block, scratch, term_sums.sinks);
+  start_weights(x, g, context, grad_context);
   if (term_sums.bias && term_sums.clear_bias && !bias_alone) clear_bias_rows(block, term_sums);
   if (!scores && !key_sums.value) return;
-  load_block<Products>(x, grad_context);
+  load_query<Products>(x);
+  load_grad_context<Products>(x, grad_context);
+  start_grad_scores<Products>(x);
   for_chunks(scratch.ranges, [&](Span chunk, bool last) {
     for (int slab = 0; slab < slabs(block); slab++) backward_chunk<Products>(x, chunk, last, slab);
   });
@@ -168,10 +158,10 @@ size_t backward_scratch(const sightline_problem& p) {
 }
 
 void backward_block(const sightline_problem& p, const float* packed, const sightline_gradients& g, int64_t b,
-                    int64_t h, int64_t first, void* memory, const KeySums& key_sums,
+                    int64_t h, int64_t first, const Worker& worker, const KeySums& key_sums,
                     const TermSums& term_sums) {
   with_products(p.dtype, [&](auto products) {
-    backward_block_with<decltype(products)>(p, packed, g, b, h, first, memory, key_sums, term_sums);
+    backward_block_with<decltype(products)>(p, packed, g, b, h, first, worker, key_sums, term_sums);
   });
 }
 

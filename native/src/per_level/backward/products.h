@@ -1,4 +1,4 @@
-// The products that give gradients of values, keys and queries.
+// The products of the backward pass: scores and grad_weights, and the gradients of values, keys and queries.
 #pragma once
 
 #include "per_level/backward/scratch.h"
@@ -7,17 +7,42 @@
 namespace sightline {
 namespace {
 
+template <class Products, int vectors>
+void multiply_query(const BackwardBlock& x, const Patch& patch, const Place& place, int slab) {
+  const Zone zone(x.block.zones, SIGHTLINE_STAGE_SCORES);
+  const WordRows& key = x.operands.key;
+  const int64_t columns = words<Products>(x.block.width);
+  Vec unused[kSlabVectors] = {};
+  scores_product<vectors, Products>(key.row(place.key), key.stride, patch.keys,
+                                    x.scratch.query_t + slab * columns * kSlabRows + patch.vector * kLanes,
+                                    columns, x.scratch.weights, unused, x.ahead, x.terms.query_factor);
+}
+
+template <class Products, int vectors>
+void multiply_grad_context(const BackwardBlock& x, const Patch& patch, const Place& place, int slab) {
+  const Zone zone(x.block.zones, gradient_of(SIGHTLINE_STAGE_CONTEXT));
+  const WordRows& value = x.operands.value;
+  const int64_t columns = words<Products>(x.block.value_width);
+  Vec unused[kSlabVectors] = {};
+  scores_product<vectors, Products>(
+      value.row(place.key), value.stride, patch.keys,
+      x.scratch.grad_context_t + slab * columns * kSlabRows + patch.vector * kLanes, columns,
+      x.scratch.grad_scores, unused, x.ahead);
+}
+
 template <class Products>
 void add_key_gradients(const BackwardBlock& x, const Patch& patch, const Place& place) {
   const BackwardScratch& s = x.scratch;
   const int64_t width = padded_width(x.block.width), value_width = padded_width(x.block.value_width);
   const int queries = (int)words<Products>(place.rows), row = place.row / Products::kElements;
   if (x.key_sums.value) {
+    const Zone zone(x.block.zones, gradient_of(SIGHTLINE_STAGE_CONTEXT));
     keys_product<Products>({s.weights, queries, s.grad_context_rows + row * value_width,
                             x.key_sums.value + place.key * value_width, value_width},
                            patch.keys);
   }
   if (x.key_sums.key) {
+    const Zone zone(x.block.zones, gradient_of(SIGHTLINE_STAGE_SCORES));
     keys_product<Products>(
         {s.grad_scores, queries, s.query_rows + row * width, x.key_sums.key + place.key * width, width},
         patch.keys);
@@ -26,6 +51,7 @@ void add_key_gradients(const BackwardBlock& x, const Patch& patch, const Place& 
 
 template <class Products, int vectors>
 void add_query_gradient(const BackwardBlock& x, const Patch& patch, const Place& place, int slab) {
+  const Zone zone(x.block.zones, gradient_of(SIGHTLINE_STAGE_SCORES));
   const WordRows& key = x.operands.key_columns;
   const int64_t width = x.block.width;
   Vec stay[vectors];

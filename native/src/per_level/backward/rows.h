@@ -36,16 +36,29 @@ void pack_block(const Block& block, const Rows& rows, int64_t width, float facto
 }
 
 template <class Products>
-void load_block(const BackwardBlock& x, const Rows& grad_context) {
+void load_query(const BackwardBlock& x) {
   const Block& block = x.block;
-  const BackwardScratch& s = x.scratch;
-  pack_block<Products>(block, block.query, block.width, x.terms.query_factor, s.query_t);
-  if (x.key_sums.key) load_rows(Products(), block.query, block.count, block.width, s.query_rows);
-  if (x.scores) pack_block<Products>(block, grad_context, block.value_width, 1.0f, s.grad_context_t);
+  const Zone zone(block.zones, SIGHTLINE_STAGE_SCORES);
+  pack_block<Products>(block, block.query, block.width, x.terms.query_factor, x.scratch.query_t);
+}
+
+template <class Products>
+void load_grad_context(const BackwardBlock& x, const Rows& grad_context) {
+  const Block& block = x.block;
+  const Zone zone(block.zones, gradient_of(SIGHTLINE_STAGE_CONTEXT));
+  if (x.scores) pack_block<Products>(block, grad_context, block.value_width, 1.0f, x.scratch.grad_context_t);
   if (x.key_sums.value) {
-    load_rows(Products(), grad_context, block.count, block.value_width, s.grad_context_rows);
+    load_rows(Products(), grad_context, block.count, block.value_width, x.scratch.grad_context_rows);
   }
-  if (x.query) memset(s.grad_query_t, 0, sizeof(float) * block.width * kBlockRows);
+}
+
+// What the gradients of keys and queries need.
+template <class Products>
+void start_grad_scores(const BackwardBlock& x) {
+  const Block& block = x.block;
+  const Zone zone(block.zones, gradient_of(SIGHTLINE_STAGE_SCORES));
+  if (x.key_sums.key) load_rows(Products(), block.query, block.count, block.width, x.scratch.query_rows);
+  if (x.query) memset(x.scratch.grad_query_t, 0, sizeof(float) * block.width * kBlockRows);
 }
 
 template <class Element>
@@ -82,7 +95,18 @@ inline void add_sink_gradient(const Block& block, const BackwardScratch& s, doub
   }
 }
 
+// delta and lse, and what the sink alone depends on.
+inline void start_weights(const BackwardBlock& x, const sightline_gradients& g, const Rows& context,
+                          const Rows& grad_context) {
+  const Zone zone(x.block.zones, gradient_of(SIGHTLINE_STAGE_WEIGHTS));
+  with_element(x.block.problem->dtype,
+               [&](auto element) { sum_delta(x.block, context, grad_context, element, x.scratch.delta); });
+  start_lse(x.block, g, x.scratch);
+  if (x.term_sums.sinks) add_sink_gradient(x.block, x.scratch, x.term_sums.sinks);
+}
+
 inline void write_grad_query(const Block& block, const sightline_gradients& g, const BackwardScratch& s) {
+  const Zone zone(block.zones, gradient_of(SIGHTLINE_STAGE_SCORES));
   const int64_t width = block.width, stride = padded_width(width);
   const int32_t dtype = block.problem->dtype;
   for (int v = 0; v < block.vectors(); v++) {

@@ -54,6 +54,7 @@ template <class Products, int vectors>
 void round_patch(const BackwardBlock& x, const Patch& patch) {
   const BackwardScratch& s = x.scratch;
   if constexpr (Products::kElements == 2) {
+    const Zone zone(x.block.zones, gradient_of(SIGHTLINE_STAGE_SCORES));
     if (x.query) round_keys<Products, vectors>(s.grad_scores, patch.keys, s.key_words);
     if (x.key_sums.key) round_queries<Products, vectors>(s.grad_scores, patch.keys);
     if (x.key_sums.value) round_queries<Products, vectors>(s.weights, patch.keys);

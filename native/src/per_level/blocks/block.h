@@ -3,6 +3,7 @@
 
 #include "per_level/vectors/dtypes.h"
 #include "shared/sizes.h"
+#include "shared/zones.h"
 
 namespace sightline {
 namespace {
@@ -26,6 +27,7 @@ struct Block {
   int count;            // queries, 1 to kBlockRows
   Rows query, key, value;
   int64_t width, value_width, keys;
+  const Zones* zones;  // null: nobody listens
 
   int64_t out_row() const { return (b * problem->heads + h) * problem->queries + first; }
   // Vectors of this block that hold at least one query.
@@ -39,7 +41,8 @@ SL_INLINE Rows head_rows(const void* data, const int64_t (&stride)[3], int32_t d
   return {static_cast<const char*>(data) + at * element_bytes(dtype), stride[2], dtype};
 }
 
-SL_INLINE Block make_block(const sightline_problem& p, int64_t b, int64_t h, int64_t first) {
+SL_INLINE Block make_block(const sightline_problem& p, int64_t b, int64_t h, int64_t first,
+                           const Zones* zones) {
   Block block = {};
   const int64_t g = h / (p.heads / p.kv_heads);
   block.problem = &p;
@@ -48,6 +51,7 @@ SL_INLINE Block make_block(const sightline_problem& p, int64_t b, int64_t h, int
   block.query = head_rows(p.query, p.query_stride, p.dtype, b, h, first);
   block.key = head_rows(p.key, p.key_stride, p.dtype, b, g, 0);
   if (p.value) block.value = head_rows(p.value, p.value_stride, p.dtype, b, g, 0);
+  block.zones = zones;
   block.width = p.width, block.value_width = p.value_width, block.keys = p.keys;
   return block;
 }

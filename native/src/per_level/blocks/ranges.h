@@ -64,6 +64,7 @@ inline Ranges take_ranges(const sightline_problem& p, Scratch& scratch) {
 // Rows past the last query repeat it, so that they change no hull; vectors without a query are left alone.
 inline void read_ranges(const Block& block, Ranges& ranges) {
   const sightline_problem& p = *block.problem;
+  const Zone zone(p.ranges ? block.zones : nullptr, SIGHTLINE_STAGE_MASKED);
   ranges.map = map_of(p, block.b, block.h, block.first);
   for (int64_t slot = 0; slot < ranges.slots; slot++) {
     Hull* hulls = ranges.vectors + slot * kBlockVectors;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "per_level/decode/row.h"
+#include "shared/zones.h"
 
 namespace sightline {
 namespace {
@@ -27,7 +28,9 @@ inline Span next_chunk(const sightline_problem& p, const DecodeRow* rows, int co
 }
 
 // Whether the dense mask hides the whole chunk from every row.
-inline bool all_hidden(const sightline_problem& p, const DecodeRow* rows, int count, Span keys) {
+inline bool all_hidden(const sightline_problem& p, const DecodeRow* rows, int count, Span keys,
+                       const Zones* zones) {
+  const Zone zone(zones, SIGHTLINE_STAGE_MASKED);
   const int64_t stride = p.visible_stride[3];
   for (int r = 0; r < count; r++) {
     if (r > 0 && rows[r].visible == rows[r - 1].visible) continue;

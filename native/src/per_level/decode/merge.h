@@ -5,6 +5,8 @@
 
 #include "per_level/decode/products.h"
 #include "per_level/decode/scratch.h"
+#include "per_level/vectors/functions.h"
+#include "shared/work.h"
 
 namespace sightline {
 namespace {

@@ -13,6 +13,7 @@
 #include "per_level/decode/scratch.h"
 #include "per_level/decode/stages.h"
 #include "per_level/decode/weights.h"
+#include "shared/work.h"
 
 namespace sightline {
 namespace {
@@ -21,29 +22,57 @@ namespace {
 // of keys, of the width or of the dtype.
 constexpr int kDecodeQueries = kLanes == 16 ? 10 : 6;
 
+// Scaled scores of a tile's rows, or scaled / softcap. `first` is the first of the rows.
+template <class P, int rows>
+SL_INLINE void score_tile(const DecodeWork<P>& work, int first, Span keys) {
+  const Zone zone(work.zones, SIGHTLINE_STAGE_SCORES);
+  const int64_t width = work.p.width;
+  const size_t query_bytes = P::query_bytes(width);
+  decode_scores<P, rows>(work.scratch.query + first * query_bytes, query_bytes,
+                         {work.key.row(keys.begin), work.key.stride}, (int)(keys.end - keys.begin), width,
+                         work.factor, first == 0 ? work.ask_keys : 0, work.scratch.scores);
+}
+
+template <class P, int rows>
+SL_INLINE void mask_tile(const DecodeWork<P>& work, int first, Span keys) {
+  if (!work.staged) return;
+  SL_UNROLL for (int r = 0; r < rows; r++) {
+    apply_stages(RowStages{work.p, work.scratch.rows[first + r], keys, work.scratch.scores + r * kDecodeKeys},
+                 work.zones);
+  }
+}
+
+template <class P, int rows>
+SL_INLINE void weigh_tile(const DecodeWork<P>& work, int first, Span keys, typename P::Weight* weights,
+                          float* decay) {
+  const Zone zone(work.zones, SIGHTLINE_STAGE_WEIGHTS);
+  const int count = (int)(keys.end - keys.begin);
+  SL_UNROLL for (int r = 0; r < rows; r++) {
+    float* scores = work.scratch.scores + r * kDecodeKeys;
+    hide_rest(count, scores);
+    decay[r] = weigh_row(scores, count, work.partial[(first + r) * work.row_floats],
+                         work.scratch.sums + (first + r) * kLanes, weights + r * kDecodeKeys);
+  }
+}
+
+template <class P, int rows>
+SL_INLINE void add_tile_context(const DecodeWork<P>& work, int first, Span keys,
+                                const typename P::Weight* weights, const float* decay) {
+  const Zone zone(work.zones, SIGHTLINE_STAGE_CONTEXT);
+  decode_context<P, rows>({work.value.row(keys.begin), work.value.stride}, work.p.value_width, weights,
+                          (int)(keys.end - keys.begin), decay, first == 0 ? work.ask_values : 0,
+                          work.partial + first * work.row_floats + kLanes, work.row_floats);
+}
+
+// Only the first rows ask for keys and values ahead; the others find what those asked for.
 template <class P, int rows>
 void decode_tile(const DecodeWork<P>& work, int first, Span keys) {
-  const sightline_problem& p = work.p;
-  const int count = (int)(keys.end - keys.begin);
-  const size_t query_bytes = P::query_bytes(p.width);
-  float* scores = work.scratch.scores;
-  typedef typename P::Stored Stored;
-  const bool asks = first == 0;  // the other rows find what the first ones asked for
-  decode_scores<P, rows>(work.scratch.query + first * query_bytes, query_bytes,
-                         {work.key.row(keys.begin), work.key.stride}, count, p.width, work.factor,
-                         asks ? ask_distance<Stored>(p.width) : 0, scores);
   alignas(64) typename P::Weight weights[rows * kDecodeKeys];
   float decay[rows];
-  SL_UNROLL for (int r = 0; r < rows; r++) {
-    float* partial = work.partial + (first + r) * work.row_floats;
-    float* sums = work.scratch.sums + (first + r) * kLanes;
-    decode_stages(p, work.scratch.rows[first + r], keys, scores + r * kDecodeKeys);
-    decay[r] = weigh_row(scores + r * kDecodeKeys, count, partial[0], sums, weights + r * kDecodeKeys);
-  }
-  if (!work.context) return;
-  decode_context<P, rows>({work.value.row(keys.begin), work.value.stride}, p.value_width, weights, count,
-                          decay, asks ? ask_distance<Stored>(p.value_width) : 0,
-                          work.partial + first * work.row_floats + kLanes, work.row_floats);
+  score_tile<P, rows>(work, first, keys);
+  mask_tile<P, rows>(work, first, keys);
+  weigh_tile<P, rows>(work, first, keys, weights, decay);
+  if (work.context) add_tile_context<P, rows>(work, first, keys, weights, decay);
 }
 
 template <class P>
@@ -56,14 +85,30 @@ void decode_chunk(const DecodeWork<P>& work, int rows, Span keys) {
   if (rows - first >= 1) decode_tile<P, 1>(work, first, keys);
 }
 
+// Rows of the part as the products read them, with nothing seen yet.
+template <class Element, class P>
+void start_part(const DecodeWork<P>& work, const DecodePart& part) {
+  const Zone zone(work.zones, SIGHTLINE_STAGE_SCORES);
+  const sightline_problem& p = work.p;
+  const Element* query = static_cast<const Element*>(p.query) + part.b * p.query_stride[0];
+  for (int r = 0; r < part.rows; r++) {
+    DecodeRow& row = work.scratch.rows[r];
+    row = make_row(p, part.b, part.g, part.first + r);
+    P::pack_query(query + row.h * p.query_stride[1] + row.i * p.query_stride[2], p.width,
+                  work.scratch.query + r * P::query_bytes(p.width));
+    float* state = work.partial + r * work.row_floats;
+    memset(state, 0, sizeof(float) * (work.context ? work.row_floats : kLanes));
+    state[0] = -kInfinity;
+    store(work.scratch.sums + r * kLanes, Vec{});
+  }
+}
+
 template <class Element>
-void decode_part_of(const sightline_problem& p, const DecodePart& part, bool context, void* memory,
+void decode_part_of(const sightline_problem& p, const DecodePart& part, bool context, const Worker& worker,
                     float* partial) {
   typedef typename ProductsOf<Element>::Type P;
-  Scratch carver(memory);
-  const double log2e = 1.4426950408889634;
-  const Element *query = static_cast<const Element*>(p.query), *key = static_cast<const Element*>(p.key),
-                *value = static_cast<const Element*>(p.value);
+  Scratch carver(worker.scratch);
+  const Element *key = static_cast<const Element*>(p.key), *value = static_cast<const Element*>(p.value);
   const DecodeWork<P> work = {
       p,
       take_decode<P>(p, part.rows, carver),
@@ -71,23 +116,19 @@ void decode_part_of(const sightline_problem& p, const DecodePart& part, bool con
       {context ? value + part.b * p.value_stride[0] + part.g * p.value_stride[1] : nullptr,
        p.value_stride[2]},
       context,
-      p.softcap > 0 ? p.scale / p.softcap : (float)(p.scale * log2e),
+      has_stages(p),
+      ask_distance<Element>(p.width),
+      ask_distance<Element>(p.value_width),
+      score_factor(p),
       decode_row_floats(p),
-      partial};
-  for (int r = 0; r < part.rows; r++) {
-    DecodeRow& row = work.scratch.rows[r];
-    row = make_row(p, part.b, part.g, part.first + r);
-    P::pack_query(query + part.b * p.query_stride[0] + row.h * p.query_stride[1] + row.i * p.query_stride[2],
-                  p.width, work.scratch.query + r * P::query_bytes(p.width));
-    float* state = partial + r * work.row_floats;
-    memset(state, 0, sizeof(float) * (context ? work.row_floats : kLanes));
-    state[0] = -kInfinity;
-    store(work.scratch.sums + r * kLanes, Vec{});
-  }
+      partial,
+      worker.zones};
+  start_part<Element>(work, part);
   for (int64_t from = part.begin; from < part.end;) {
-    const Span keys = next_chunk(p, work.scratch.rows, part.rows, from, part.end);
+    const DecodeRow* rows = work.scratch.rows;
+    const Span keys = next_chunk(p, rows, part.rows, from, part.end);
     if (keys.begin >= keys.end) break;
-    if (!p.visible || !all_hidden(p, work.scratch.rows, part.rows, keys)) decode_chunk(work, part.rows, keys);
+    if (!p.visible || !all_hidden(p, rows, part.rows, keys, work.zones)) decode_chunk(work, part.rows, keys);
     from = keys.end;
   }
   for (int r = 0; r < part.rows; r++) {
@@ -103,10 +144,10 @@ size_t decode_scratch(const sightline_problem& p, int rows) {
   return counter.used();
 }
 
-void decode_part(const sightline_problem& p, const DecodePart& part, bool context, void* memory,
+void decode_part(const sightline_problem& p, const DecodePart& part, bool context, const Worker& worker,
                  float* partial) {
   with_element(p.dtype,
-               [&](auto element) { decode_part_of<decltype(element)>(p, part, context, memory, partial); });
+               [&](auto element) { decode_part_of<decltype(element)>(p, part, context, worker, partial); });
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "per_level/decode/row.h"
 #include "per_level/memory/scratch.h"
+#include "shared/zones.h"
 
 namespace sightline {
 namespace {
@@ -33,11 +34,14 @@ template <class P>
 struct DecodeWork {
   const sightline_problem& p;
   DecodeScratch scratch;
-  KeyRows<P> key, value;  // of the whole head
-  bool context;
+  KeyRows<P> key, value;         // of the whole head
+  bool context;                  // wanted
+  bool staged;                   // something stands between scaled scores and weights
+  int64_t ask_keys, ask_values;  // how far ahead
   float factor;
   int64_t row_floats;
   float* partial;
+  const Zones* zones;  // null: nobody listens
 };
 
 }  // namespace

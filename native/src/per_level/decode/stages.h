@@ -1,10 +1,10 @@
-// The stages between scores and weights for one query row, with vector lanes along the keys:
-//
-//   scaled -> capped -> biased -> masked        (in units of log 2; see stages/patch.h)
+// The stages of one query row, with vector lanes along the keys.
 #pragma once
 
 #include "per_level/decode/row.h"
 #include "per_level/stages/bias.h"
+#include "per_level/stages/mask.h"
+#include "per_level/stages/order.h"
 
 namespace sightline {
 namespace {
@@ -83,33 +83,54 @@ inline void mask_row_ranges(const DecodeRow& row, int64_t slots, Span keys, int 
     Mask seen = greater_int(IntVec{}, IntVec{});
     for (int64_t slot = 0; slot < slots; slot++) {
       const IntVec lo = splat_int(row.ranges[2 * slot]), hi = splat_int(row.ranges[2 * slot + 1]);
-      seen = either(seen, both(greater_int(hi, key), greater_int(key + splat_int(1), lo)));
+      seen = either(seen, inside(key, lo, hi));
     }
     return select(seen, s, splat(-kInfinity));
   });
 }
 
-// Scores that come scaled, or divided by the cap, to masked ones; what fills the last vector is hidden.
-inline void decode_stages(const sightline_problem& p, const DecodeRow& row, Span keys, float* scores) {
-  const int count = (int)(keys.end - keys.begin);
-  if (p.softcap > 0) {
+// Whether a problem has any stage between scaled scores and weights.
+inline bool has_stages(const sightline_problem& p) {
+  return p.softcap > 0 || p.slopes || p.table || p.bias || p.visible || p.ranges;
+}
+
+// Hides what fills the last vector.
+inline void hide_rest(int count, float* scores) {
+  const int rest = count % kLanes;
+  if (!rest) return;
+  float* last = scores + count - rest;
+  store(last, select(greater_int(splat_int(rest), lane_numbers()), load(last), splat(-kInfinity)));
+}
+
+struct RowStages {
+  const sightline_problem& p;
+  const DecodeRow& row;
+  Span keys;
+  float* scores;
+  int count = (int)(keys.end - keys.begin);
+
+  bool has_capped() const { return p.softcap > 0; }
+  void capped() const {
     const Vec cap = splat(p.softcap * kLog2e);
     for_row(count, scores, [&](int, Vec s) { return cap * tanh(s); });
   }
-  if (p.slopes) add_slope(row, keys, count, scores);
-  if (p.table) add_table(row, p.radius, keys, count, scores);
-  if (p.bias) add_bias(p, row, keys, count, scores);
-  if (p.visible) {
-    const int64_t stride = p.visible_stride[3];
-    mask_row_visible(row.visible + keys.begin * stride, stride, count, scores);
+
+  bool has_biased() const { return p.slopes || p.table || p.bias; }
+  void biased() const {
+    if (p.slopes) add_slope(row, keys, count, scores);
+    if (p.table) add_table(row, p.radius, keys, count, scores);
+    if (p.bias) add_bias(p, row, keys, count, scores);
   }
-  if (!sees_all(row, p.range_count, keys)) mask_row_ranges(row, p.range_count, keys, count, scores);
-  const int rest = count % kLanes;
-  if (rest) {
-    float* last = scores + count - rest;
-    store(last, select(greater_int(splat_int(rest), lane_numbers()), load(last), splat(-kInfinity)));
+
+  bool has_masked() const { return p.visible || p.ranges; }
+  void masked() const {
+    if (p.visible) {
+      const int64_t stride = p.visible_stride[3];
+      mask_row_visible(row.visible + keys.begin * stride, stride, count, scores);
+    }
+    if (!sees_all(row, p.range_count, keys)) mask_row_ranges(row, p.range_count, keys, count, scores);
   }
-}
+};
 
 }  // namespace
 }  // namespace sightline

@@ -21,7 +21,7 @@ inline void next_head_ahead(Ahead& ahead, const Block& block, bool values) {
   const sightline_problem& p = *block.problem;
   const bool last = block.h + 1 == p.heads;
   if (last && block.b + 1 == p.batch) return;
-  const Block next = make_block(p, block.b + last, last ? 0 : block.h + 1, 0);
+  const Block next = make_block(p, block.b + last, last ? 0 : block.h + 1, 0, nullptr);
   add_rows_ahead(ahead, next.query, 0, next.count, next.width);
   if (next.key.data != block.key.data) {
     add_keys_ahead(ahead, next, values, 0, smaller<int64_t>(kMaxChunkKeys, p.keys));

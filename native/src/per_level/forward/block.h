@@ -7,6 +7,7 @@
 #pragma once
 
 #include "per_level/forward/ahead.h"
+#include "shared/work.h"
 
 namespace sightline {
 namespace {
@@ -30,10 +31,10 @@ void forward_chunk(const Block& block, const Terms& terms, const Dropout& dropou
 
 template <class Products>
 void forward_block_with(const sightline_problem& p, const PackedHead& packed, int64_t b, int64_t h,
-                        int64_t first, void* memory, const ForwardOut& out) {
-  Scratch carver(memory);
+                        int64_t first, const Worker& worker, const ForwardOut& out) {
+  Scratch carver(worker.scratch);
   ForwardScratch scratch = take_forward<Products>(p, carver);
-  const Block block = make_block(p, b, h, first);
+  const Block block = make_block(p, b, h, first, worker.zones);
   const Terms terms = make_terms(block);
   read_ranges(block, scratch.scores.ranges);
   find_operands<Products>(block, packed, scratch.scores.operands);
@@ -64,9 +65,9 @@ size_t forward_scratch(const sightline_problem& p) {
 }
 
 void forward_block(const sightline_problem& p, const PackedHead& packed, int64_t b, int64_t h, int64_t first,
-                   void* memory, const ForwardOut& out) {
+                   const Worker& worker, const ForwardOut& out) {
   with_products(p.dtype, [&](auto products) {
-    forward_block_with<decltype(products)>(p, packed, b, h, first, memory, out);
+    forward_block_with<decltype(products)>(p, packed, b, h, first, worker, out);
   });
 }
 

@@ -10,6 +10,7 @@ namespace {
 template <class Products>
 void add_context(const Block& block, const ForwardScratch& scratch, const ChunkScores& chunk,
                  const WordRows& value, int slab, Vec* decay) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_CONTEXT);
   float* context_t = scratch.context_t + slab * block.value_width * kSlabRows;
   for (int i = 0; i < chunk.count; i++) {
     const Patch& patch = chunk.patches[i];
@@ -30,6 +31,7 @@ SL_INLINE Rows context_rows(const Block& block, const ForwardOut& out) {
 
 template <class Element>
 void write_context(const Block& block, const ForwardScratch& scratch, Element* context, int64_t stride) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_CONTEXT);
   for (int v = 0; v < block.vectors(); v++) {
     const Vec sum = load(scratch.sum + v * kLanes);
     const Vec inverse = select(equal(sum, Vec{}), Vec{}, splat(1.0f) / sum);

@@ -35,6 +35,7 @@ ForwardScratch take_forward(const sightline_problem& p, Scratch& scratch) {
 
 // A sink is a key without a value: it stands in the sum before any other does.
 inline void start_rows(const Block& block, const ForwardScratch& scratch) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
   const sightline_problem& p = *block.problem;
   const float sink = p.sinks ? p.sinks[block.h * p.sinks_stride[0]] : -kInfinity;
   for (int row = 0; row < kBlockRows; row++) {
@@ -94,6 +95,7 @@ void exponentiate(float* scores, int keys, const Vec* shift, Vec* sums, const Ke
 template <class Products>
 void weigh_chunk(const Block& block, const Dropout& dropout, const ForwardScratch& scratch,
                  const ChunkScores& chunk, int64_t chunk_begin, int slab, Vec* decay) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
   float *highest = scratch.highest + slab * kSlabRows, *sum = scratch.sum + slab * kSlabRows;
   Vec shift[kSlabVectors], sums[kSlabVectors] = {};
   for (int v = 0; v < kSlabVectors; v++) {
@@ -121,6 +123,7 @@ void weigh_chunk(const Block& block, const Dropout& dropout, const ForwardScratc
 }
 
 inline void write_lse(const Block& block, const ForwardScratch& scratch, float* lse) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
   for (int row = 0; row < block.count; row++) {
     const float sum = scratch.sum[row];
     lse[block.out_row() + row] = sum == 0 ? -kInfinity : from_log2(scratch.highest[row] + log2f(sum));

@@ -12,6 +12,7 @@
 #include "per_level/blocks/block.h"
 #include "per_level/blocks/ranges.h"
 #include "per_level/products/transpose.h"
+#include "shared/work.h"
 
 namespace sightline {
 namespace {
@@ -137,18 +138,29 @@ void find_operands(const Block& block, const PackedHead& packed, Operands& opera
   }
 }
 
+template <class Products>
+void pack_key_chunk(const Block& block, const Operand& key, Span chunk) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_SCORES);
+  pack_keys(Products(), block.key.from(chunk.begin), chunk.end - chunk.begin, block.width, key.room);
+}
+template <class Products>
+void pack_value_chunk(const Block& block, const Operand& value, Span chunk) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_CONTEXT);
+  pack_values(Products(), block.value.from(chunk.begin), chunk.end - chunk.begin, block.value_width,
+              value.room);
+}
+
 // The words of a chunk of keys; row 0 is the chunk's first, which is even.
 template <class Products>
-WordRows read_keys(const Block& block, const Operand& key, Span chunk) {
+SL_INLINE WordRows read_keys(const Block& block, const Operand& key, Span chunk) {
   if (key.rows.data) return {key.rows.row(chunk.begin), key.rows.stride};
-  pack_keys(Products(), block.key.from(chunk.begin), chunk.end - chunk.begin, block.width, key.room);
+  pack_key_chunk<Products>(block, key, chunk);
   return {key.room, words<Products>(block.width)};
 }
 template <class Products>
-WordRows read_values(const Block& block, const Operand& value, Span chunk) {
+SL_INLINE WordRows read_values(const Block& block, const Operand& value, Span chunk) {
   if (value.rows.data) return {value.rows.row(chunk.begin / Products::kElements), value.rows.stride};
-  pack_values(Products(), block.value.from(chunk.begin), chunk.end - chunk.begin, block.value_width,
-              value.room);
+  pack_value_chunk<Products>(block, value, chunk);
   return {value.room, block.value_width};
 }
 

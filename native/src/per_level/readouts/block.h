@@ -5,6 +5,7 @@
 
 #include "per_level/readouts/largest.h"
 #include "per_level/readouts/sums.h"
+#include "shared/work.h"
 
 namespace sightline {
 namespace {
@@ -13,6 +14,7 @@ namespace {
 
 inline void gather_chunk(const Block& block, const ReadoutScratch& scratch, const ChunkScores& chunk,
                          int64_t chunk_begin, int slab) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
   for (int i = 0; i < chunk.count; i++) {
     const Patch& patch = chunk.patches[i];
     const Place place = place_of(block, patch, slab, chunk_begin);
@@ -45,6 +47,12 @@ inline void write_row(const ReadoutScratch& scratch, const sightline_readouts& o
   }
 }
 
+inline void write_rows(const Block& block, const ReadoutScratch& scratch, const sightline_readouts& out) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
+  for (int row = 0; row < block.count; row++) write_row(scratch, out, row, block.out_row() + row);
+  write_cells(block, scratch.cells, scratch.lse, out);
+}
+
 template <class Products>
 void readout_chunk(const Block& block, const Terms& terms, const ReadoutScratch& scratch,
                    const sightline_readouts& out, Span chunk, bool last, float* received) {
@@ -58,17 +66,17 @@ void readout_chunk(const Block& block, const Terms& terms, const ReadoutScratch&
                 received ? received + chunk.begin * kLanes : nullptr);
     }
     if (wants_cells(out)) gather_chunk(block, scratch, scores, chunk.begin, slab);
-    if (scratch.top.capacity) offer_chunk(scratch, scores, chunk, slab);
+    if (scratch.top.capacity) offer_chunk(block, scratch, scores, chunk, slab);
   }
 }
 
 template <class Products>
 void readout_block_with(const sightline_problem& p, const PackedHead& packed, int64_t b, int64_t h,
-                        int64_t first, void* memory, const float* lse, const sightline_readouts& out,
+                        int64_t first, const Worker& worker, const float* lse, const sightline_readouts& out,
                         float* received) {
-  Scratch carver(memory);
+  Scratch carver(worker.scratch);
   ReadoutScratch scratch = take_readout<Products>(p, out, carver);
-  const Block block = make_block(p, b, h, first);
+  const Block block = make_block(p, b, h, first, worker.zones);
   const Terms terms = make_terms(block);
   read_ranges(block, scratch.scores.ranges);
   find_operands<Products>(block, packed, scratch.scores.operands);
@@ -80,8 +88,7 @@ void readout_block_with(const sightline_problem& p, const PackedHead& packed, in
   for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {
     readout_chunk<Products>(block, terms, scratch, out, chunk, last, received);
   });
-  for (int row = 0; row < block.count; row++) write_row(scratch, out, row, block.out_row() + row);
-  write_cells(block, scratch.cells, scratch.lse, out);
+  write_rows(block, scratch, out);
 }
 
 size_t readout_scratch(const sightline_problem& p, const sightline_readouts& out) {
@@ -93,9 +100,9 @@ size_t readout_scratch(const sightline_problem& p, const sightline_readouts& out
 }
 
 void readout_block(const sightline_problem& p, const PackedHead& packed, int64_t b, int64_t h, int64_t first,
-                   void* memory, const float* lse, const sightline_readouts& out, float* received) {
+                   const Worker& worker, const float* lse, const sightline_readouts& out, float* received) {
   with_products(p.dtype, [&](auto products) {
-    readout_block_with<decltype(products)>(p, packed, b, h, first, memory, lse, out, received);
+    readout_block_with<decltype(products)>(p, packed, b, h, first, worker, lse, out, received);
   });
 }
 

@@ -8,6 +8,7 @@
 #include "per_level/blocks/block.h"
 #include "per_level/memory/scratch.h"
 #include "per_level/products/tiles.h"
+#include "per_level/products/transpose.h"
 #include "per_level/vectors/functions.h"
 
 namespace sightline {

@@ -8,7 +8,9 @@
 namespace sightline {
 namespace {
 
-inline void offer_chunk(const ReadoutScratch& scratch, const ChunkScores& chunk, Span keys, int slab) {
+inline void offer_chunk(const Block& block, const ReadoutScratch& scratch, const ChunkScores& chunk,
+                        Span keys, int slab) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
   for (int v = 0; v < kSlabVectors; v++) {
     const int vector = slab * kSlabVectors + v;
     if (!any(greater(chunk.highest[v], threshold(scratch.top, vector)))) continue;

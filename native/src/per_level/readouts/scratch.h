@@ -39,6 +39,7 @@ ReadoutScratch take_readout(const sightline_problem& p, const sightline_readouts
 // A row with nothing to look at has lse -infinity; +infinity makes all its weights 0, as it does for the
 // lanes past the last query.
 inline void start_readout(const Block& block, const float* lse, const ReadoutScratch& scratch) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
   for (int row = 0; row < kBlockRows; row++) {
     const float x = row < block.count ? lse[block.out_row() + row] : -kInfinity;
     scratch.lse[row] = x == -kInfinity ? kInfinity : to_log2(x);

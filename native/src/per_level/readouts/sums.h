@@ -84,6 +84,7 @@ inline Vec steps_of(const Block& block, const sightline_readouts& out, const Pla
 inline void sum_chunk(const Block& block, const sightline_readouts& out, const ReadoutScratch& scratch,
                       const ChunkScores& chunk, int64_t chunk_begin, bool guarded, int slab, const Sums& sums,
                       float* received) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
   RowSums rows;
   float *information = scratch.information + slab * kSlabRows,
         *distance = scratch.distance + slab * kSlabRows;

@@ -66,7 +66,7 @@ SL_INLINE void add_bias_tile(const Element* from, int64_t row_stride, int rows, 
 }
 
 template <class Element>
-void add_bias(const Plane<Element>& plane, const Patch& patch, const Place& place, float* scores) {
+void add_plane(const Plane<Element>& plane, const Patch& patch, const Place& place, float* scores) {
   const Element* from = plane.data + place.row * plane.row_stride + place.key * plane.key_stride;
   if (plane.row_stride == 0) {
     for_vectors(patch, scores, [&](int k, int, Vec s) {
@@ -93,6 +93,13 @@ void add_bias(const Plane<Element>& plane, const Patch& patch, const Place& plac
       store(s, plus_bias(load(s), load(row + v * kLanes)));
     }
   }
+}
+
+inline void add_bias(const Block& block, const Patch& patch, const Place& place, float* scores) {
+  const sightline_problem& p = *block.problem;
+  with_element(p.bias_dtype, [&](auto element) {
+    add_plane(plane_of<decltype(element)>(block, p.bias, p.bias_stride), patch, place, scores);
+  });
 }
 
 }  // namespace

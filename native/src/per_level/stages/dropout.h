@@ -35,15 +35,19 @@ SL_INLINE Bits mix_top(Bits z) {
   return (z ^ (z >> 27)) * 0x94D049BB133111EBu;
 }
 
-inline Dropout make_dropout(const Block& block, uint64_t* streams) {
-  const sightline_problem& p = *block.problem;
-  const Dropout dropout = {p.keep_scale != 0, splat_int((int32_t)p.keep_threshold), splat(p.keep_scale),
-                           streams};
-  for (int row = 0; dropout.any && row < kBlockRows; row++) {
-    const uint64_t z = mix_top(p.seed + ((uint64_t)block.out_row() + row + 1) * kGamma);
+inline void start_streams(const Block& block, uint64_t* streams) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
+  for (int row = 0; row < kBlockRows; row++) {
+    const uint64_t z = mix_top(block.problem->seed + ((uint64_t)block.out_row() + row + 1) * kGamma);
     streams[row] = z ^ (z >> 31);
   }
-  return dropout;
+}
+
+inline Dropout make_dropout(const Block& block, uint64_t* streams) {
+  const sightline_problem& p = *block.problem;
+  const bool any = p.keep_scale != 0;
+  if (any) start_streams(block, streams);
+  return {any, splat_int((int32_t)p.keep_threshold), splat(p.keep_scale), streams};
 }
 
 #if defined(__AVX512F__)

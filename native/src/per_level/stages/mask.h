@@ -42,6 +42,11 @@ inline void mask_visible(const uint8_t* visible, const Patch& patch, float* scor
   });
 }
 
+// Lanes in which a key lies in [lo, hi).
+SL_INLINE Mask inside(IntVec key, IntVec lo, IntVec hi) {
+  return both(greater_int(hi, key), greater_int(key + splat_int(1), lo));
+}
+
 inline void mask_ranges(const Ranges& ranges, const Patch& patch, const Place& place, float* scores) {
   for (int v = 0; v < patch.vectors; v++) {
     const int row = place.row + v * kLanes;
@@ -53,7 +58,7 @@ inline void mask_ranges(const Ranges& ranges, const Patch& patch, const Place& p
       for (int64_t slot = 0; slot < ranges.slots; slot++) {
         const IntVec lo = load_int(ranges.lo + slot * kBlockRows + row);
         const IntVec hi = load_int(ranges.hi + slot * kBlockRows + row);
-        seen = either(seen, both(greater_int(hi, key), greater_int(key + splat_int(1), lo)));
+        seen = either(seen, inside(key, lo, hi));
       }
       float* s = scores + k * kSlabRows + v * kLanes;
       store(s, select(seen, load(s), splat(-kInfinity)));

@@ -1,48 +1,62 @@
-// What happens to a patch of S^T between the product and the softmax:
-//
-//   scaled -> capped -> biased -> masked
-//
-// Logits are kept in units of log 2 (x * log2 e), which the softmax's 2^x wants; the query is packed with
-// the factor that gets there. Each stage is a pass of its own over a patch that lies in L1, and runs only
-// where the problem has it.
+// The stages of one patch of S^T. Each is a pass of its own over a patch that lies in L1, and runs only where
+// the problem has it.
 #pragma once
 
+#include "per_level/products/tiles.h"
 #include "per_level/stages/bias.h"
 #include "per_level/stages/mask.h"
-#include "per_level/vectors/functions.h"
+#include "per_level/stages/order.h"
 
 namespace sightline {
 namespace {
 
-inline void cap_scores(const Terms& terms, const Patch& patch, float* scores) {
-  const Vec cap = splat(terms.cap);
-  for_vectors(patch, scores, [&](int, int, Vec s) { return cap * tanh(s); });
-}
+struct PatchStages {
+  const Block& block;
+  const Terms& terms;
+  const Ranges& ranges;
+  const Patch& patch;
+  Place place;
+  const StageScratch& scratch;
+  float* scores;
+  const uint8_t* visible;  // [key][slab row]; null: the dense mask hides nothing here
+  float* cap_slope;        // the slope of the cap, 1 - tanh^2, is left here; null: not wanted
 
-inline void raise_highest(const Patch& patch, const float* scores, Vec* highest) {
-  for (int k = 0; k < patch.keys; k++) {
-    for (int v = 0; v < patch.vectors; v++) {
-      highest[v] = max_of(highest[v], load(scores + k * kSlabRows + v * kLanes));
-    }
-  }
-}
-
-// All stages of one patch, in order; `highest` is raised to what they leave.
-inline void apply_stages(const Block& block, const Terms& terms, const Ranges& ranges, const Patch& patch,
-                         const Place& place, const StageScratch& scratch, float* scores,
-                         const uint8_t* visible, Vec* highest) {
-  if (terms.cap != 0) cap_scores(terms, patch, scores);
-  if (terms.positions) add_positions(block, terms, patch, place, scratch.strip, scores);
-  if (block.problem->bias) {
-    with_element(block.problem->bias_dtype, [&](auto element) {
-      typedef decltype(element) Element;
-      const auto plane = plane_of<Element>(block, block.problem->bias, block.problem->bias_stride);
-      add_bias(plane, patch, place, scores);
+  bool has_capped() const { return terms.cap != 0; }
+  void capped() const {
+    const Vec cap = splat(terms.cap);
+    if (!cap_slope) return for_vectors(patch, scores, [&](int, int, Vec s) { return cap * tanh(s); });
+    for_vectors(patch, scores, [&](int k, int v, Vec s) {
+      const Vec t = tanh(s);
+      store(cap_slope + k * kSlabRows + v * kLanes, splat(1.0f) - t * t);
+      return cap * t;
     });
   }
-  if (visible) mask_visible(visible, patch, scores);
-  if (patch.edge && !ranges.everything) mask_ranges(ranges, patch, place, scores);
-  raise_highest(patch, scores, highest);
+
+  bool has_biased() const { return terms.positions || block.problem->bias; }
+  void biased() const {
+    if (terms.positions) add_positions(block, terms, patch, place, scratch.strip, scores);
+    if (block.problem->bias) add_bias(block, patch, place, scores);
+  }
+
+  bool has_masked() const { return visible || (patch.edge && !ranges.everything); }
+  void masked() const {
+    if (visible) mask_visible(visible, patch, scores);
+    if (patch.edge && !ranges.everything) mask_ranges(ranges, patch, place, scores);
+  }
+};
+
+// `highest` is raised to what the stages have left.
+inline void raise_highest(const Patch& patch, const float* scores, Vec* highest) {
+  with_vectors(patch.vectors, [&](auto n) {
+    Vec high[n.value];
+    SL_UNROLL for (int v = 0; v < n.value; v++) high[v] = highest[v];
+    for (int k = 0; k < patch.keys; k++) {
+      SL_UNROLL for (int v = 0; v < n.value; v++) {
+        high[v] = max_of(high[v], load(scores + k * kSlabRows + v * kLanes));
+      }
+    }
+    SL_UNROLL for (int v = 0; v < n.value; v++) highest[v] = high[v];
+  });
 }
 
 }  // namespace

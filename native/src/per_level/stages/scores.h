@@ -47,6 +47,7 @@ SL_INLINE void with_query_rows(const Block& block, const Terms& terms, int row, 
 // Q^T.
 template <class Products>
 void pack_query(const Block& block, const Terms& terms, float* query_t) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_SCORES);
   const int64_t columns = words<Products>(block.width);
   for (int slab = 0; slab < slabs(block); slab++) {
     const int row = slab * kSlabRows;
@@ -67,21 +68,43 @@ SL_INLINE float* scores_of(const ScoreScratch& scratch, const Patch& patch) {
   return scratch.scores + patch.key * kSlabRows + patch.vector * kLanes;
 }
 
+// The product of one patch; `highest` (in and out) is the maximum of each lane.
+template <class Products>
+void multiply_patch(const Block& block, const Terms& terms, const ScoreScratch& scratch, const WordRows& key,
+                    int slab, const Patch& patch, Vec* highest) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_SCORES);
+  const int64_t columns = words<Products>(block.width);
+  const float* query_t = scratch.query_t + slab * columns * kSlabRows + patch.vector * kLanes;
+  with_vectors(patch.vectors, [&](auto n) {
+    scores_product<n.value, Products>(key.row(patch.key), key.stride, patch.keys, query_t, columns,
+                                      scores_of(scratch, patch), highest, *scratch.ahead, terms.query_factor);
+  });
+}
+
 template <class Products>
 void score_patch(const Block& block, const Terms& terms, const ScoreScratch& scratch, const WordRows& key,
                  Span chunk, int slab, const Patch& patch, const uint8_t* visible, Vec* highest) {
-  const int64_t columns = words<Products>(block.width);
-  const float* query_t = scratch.query_t + slab * columns * kSlabRows + patch.vector * kLanes;
-  float* scores = scores_of(scratch, patch);
   const bool staged = terms.any || patch.edge;
   Vec unstaged[kSlabVectors] = {};
-  with_vectors(patch.vectors, [&](auto n) {
-    scores_product<n.value, Products>(key.row(patch.key), key.stride, patch.keys, query_t, columns, scores,
-                                      staged ? unstaged : highest, *scratch.ahead, terms.query_factor);
-  });
+  multiply_patch<Products>(block, terms, scratch, key, slab, patch, staged ? unstaged : highest);
   if (!staged) return;
-  apply_stages(block, terms, scratch.ranges, patch, place_of(block, patch, slab, chunk.begin), scratch.stages,
-               scores, visible, highest);
+  float* scores = scores_of(scratch, patch);
+  apply_stages(PatchStages{block, terms, scratch.ranges, patch, place_of(block, patch, slab, chunk.begin),
+                           scratch.stages, scores, visible, nullptr},
+               block.zones);
+  const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
+  raise_highest(patch, scores, highest);
+}
+
+// Fetches what the dense mask shows of a patch; returns where it is, and null if no entry is hidden. `hidden`
+// is set where all are.
+inline const uint8_t* visible_in(const Block& block, const Terms& terms, const ScoreScratch& scratch,
+                                 int64_t chunk_begin, int slab, const Patch& patch, bool& hidden) {
+  if (!terms.visible.data || !masks(scratch.ranges, slab * kSlabVectors, patch, chunk_begin)) return nullptr;
+  const Zone zone(block.zones, SIGHTLINE_STAGE_MASKED);
+  uint8_t* visible = scratch.stages.visible + patch.key * kSlabRows + patch.vector * kLanes;
+  hidden = !fetch_visible(terms.visible, patch, place_of(block, patch, slab, chunk_begin), visible);
+  return visible;
 }
 
 // Fills scratch.scores; the result lists the patches that were computed. The rest of the chunk is hidden.
@@ -96,11 +119,9 @@ void score_chunk(const Block& block, const Terms& terms, const ScoreScratch& scr
   out.count = 0;
   for (int i = 0; i < count; i++) {
     const Patch& patch = patches[i];
-    uint8_t* visible = nullptr;
-    if (terms.visible.data && masks(scratch.ranges, slab * kSlabVectors, patch, chunk.begin)) {
-      visible = scratch.stages.visible + patch.key * kSlabRows + patch.vector * kLanes;
-      if (!fetch_visible(terms.visible, patch, place_of(block, patch, slab, chunk.begin), visible)) continue;
-    }
+    bool hidden = false;
+    const uint8_t* visible = visible_in(block, terms, scratch, chunk.begin, slab, patch, hidden);
+    if (hidden) continue;
     score_patch<Products>(block, terms, scratch, key, chunk, slab, patch, visible,
                           out.highest + patch.vector);
     out.patches[out.count++] = patch;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "per_level/blocks/patches.h"
+#include "per_level/stages/order.h"
 
 namespace sightline {
 namespace {
@@ -34,7 +35,7 @@ inline Terms make_terms(const Block& block) {
   const sightline_problem& p = *block.problem;
   Terms terms = {};
   const bool capped = p.softcap > 0;
-  terms.query_factor = capped ? p.scale / p.softcap : (float)((double)p.scale * 1.4426950408889634);
+  terms.query_factor = score_factor(p);
   terms.cap = capped ? p.softcap * kLog2e : 0.0f;
   if (p.slopes) terms.slope = p.slopes[block.b * p.slopes_stride[0] + block.h * p.slopes_stride[1]] * kLog2e;
   if (p.table) terms.table = p.table + block.h * p.table_stride[0];

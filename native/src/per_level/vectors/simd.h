@@ -14,6 +14,7 @@
 #endif
 
 #define SL_INLINE inline __attribute__((always_inline))
+#define SL_OUTLINE __attribute__((noinline))
 #define SL_UNROLL _Pragma("GCC unroll 32")
 
 namespace sightline {

@@ -1,4 +1,4 @@
-#include "once/threads.h"
+#include "once/runtime/threads.h"
 
 #include <cfenv>
 #include <condition_variable>

@@ -1,4 +1,4 @@
-#include "once/levels.h"
+#include "once/runtime/levels.h"
 
 namespace sightline {
 
