@@ -10,6 +10,8 @@ Where nobody but autograd takes part in a call, the same functions run without P
 
 from __future__ import annotations
 
+from dataclasses import fields
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -30,6 +32,8 @@ from sightline.common import dispatcher
 from sightline.common.zones import zone
 
 _TENSORS = tuple(field.name for field in FIELDS)
+# The arguments of an operator, tensors and then numbers, in the order of a Problem's fields.
+_by_field = itemgetter(*((_TENSORS + NUMBERS).index(field.name) for field in fields(Problem)))
 # Where among the tensors those stand that gradients reach.
 _WANTED = tuple(at for at, field in enumerate(FIELDS) if field.gradient)
 
@@ -53,7 +57,7 @@ def run(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]
 
 def _problem_of(arguments: tuple[Any, ...]) -> Problem:
     """The problem that stands in an operator's arguments, which are its tensors and then its numbers."""
-    return Problem(**dict(zip(_TENSORS + NUMBERS, arguments, strict=True)))
+    return Problem(*_by_field(arguments))
 
 
 def _arguments() -> str:
