@@ -164,15 +164,16 @@ def _load_weights(where: str, shown: str, local: bool, config: Any, body: bool) 
 
     # With its language-model head an encoder-decoder can write the target text itself.
     writes = bool(getattr(config, "is_encoder_decoder", False)) and not body
-    kinds = [transformers.AutoModelForSeq2SeqLM] * writes + [transformers.AutoModel]
-    for kind in kinds:
-        try:
-            return _weights(kind, where, local, config, body)
-        except Exception as error:
-            if kind is not kinds[-1] and "Unrecognized configuration" in str(error):
-                continue
-            raise ModelError(f"model {shown}: its weights do not load: {_first_line(error)}") from None
-    raise AssertionError("unreachable")
+    try:
+        if writes:
+            try:
+                return _weights(transformers.AutoModelForSeq2SeqLM, where, local, config, body)
+            except Exception as error:
+                if "Unrecognized configuration" not in str(error):
+                    raise
+        return _weights(transformers.AutoModel, where, local, config, body)
+    except Exception as error:
+        raise ModelError(f"model {shown}: its weights do not load: {_first_line(error)}") from None
 
 
 def _weights(kind: Any, where: str, local: bool, config: Any, body: bool) -> Any:

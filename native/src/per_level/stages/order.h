@@ -19,7 +19,7 @@ namespace {
 
 // What the products multiply scores with.
 SL_INLINE float score_factor(const sightline_problem& p) {
-  return p.softcap > 0 ? p.scale / p.softcap : (float)((double)p.scale * 1.4426950408889634);
+  return p.softcap > 0 ? p.scale / p.softcap : (float)((double)p.scale * kLog2eExact);
 }
 
 // Scaled to masked, in place. `Pass` knows some scores that lie together (a patch, a row), which stages they

@@ -42,7 +42,8 @@ typedef uint8_t Bytes16 __attribute__((vector_size(16)));
 
 constexpr float kInfinity = __builtin_inff();
 constexpr float kFloatMax = 3.402823466e+38f;
-constexpr float kLog2e = 1.4426950408889634f;
+constexpr double kLog2eExact = 1.4426950408889634;
+constexpr float kLog2e = (float)kLog2eExact;
 constexpr float kLn2 = 0.6931471805599453f;
 
 // Logits in units of log 2 and back. A large finite one (torch.finfo.min is a common way to hide a key) stays
