@@ -178,6 +178,8 @@ def test_who_gets_bool_masks(config: type, expected: bool) -> None:
 
 
 def test_other_models_get_float_masks() -> None:
+    import transformers.models.bloom.modeling_bloom  # noqa: F401  (what loading a model would import)
+
     config = BloomConfig(attn_implementation="sightline")
     mask = create_causal_mask(config, torch.zeros(1, 3, 4), torch.tensor([[0, 1, 1]]), None)
     assert mask.dtype == torch.float32
