@@ -87,6 +87,17 @@ def test_no_arrow_points_up() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_who_computes_is_known_where_it_is_chosen_alone() -> None:
+    """The wings stand behind their contract; benchmarks measure the native core's own peaks besides."""
+    wings = ("sightline.backends.native", "sightline.backends.plain")
+    outside = {module: targets for module, targets in INSIDE.items() if not module.startswith(wings)}
+    assert {module for module, targets in outside.items() if any(t.startswith(wings) for t in targets)} == {
+        "sightline.backends.wings",
+        "sightline.bench.machine",
+        "sightline.bench.sections.levels",
+    }
+
+
 def test_nothing_imports_the_top_package() -> None:
     assert [module for module, targets in INSIDE.items() if "sightline" in targets] == []
 

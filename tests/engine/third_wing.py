@@ -74,6 +74,7 @@ class Definition:
 
     name = "definition"
     title = "the definition"
+    kernels = "the definition"
     cost = 1000
 
     def why_not(self, problem, work):

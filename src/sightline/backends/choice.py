@@ -49,9 +49,10 @@ def names() -> tuple[str, ...]:
 
 
 class Decision(NamedTuple):
-    """Which backend runs some work, and why it is not the first one; ``None`` if it is."""
+    """Which backend runs some work, which one is asked first, and why that does not; ``None`` if it does."""
 
     backend: Backend
+    first: Backend
     reason: str | None
 
 
@@ -66,13 +67,13 @@ def choose(problem: Problem, work: Work = ATTENTION) -> Backend:
 
 def decide(problem: Problem, work: Work = ATTENTION) -> Decision:
     """The same, and why it is not the first of ``WINGS``."""
-    chosen = choose(problem, work)
-    if chosen is WINGS[0]:
-        return Decision(chosen, None)
+    chosen, first = choose(problem, work), WINGS[0]
+    if chosen is first:
+        return Decision(chosen, first, None)
     if _asked() == chosen.name:
         asked = "it was asked for by sightline.backend() or SIGHTLINE_BACKEND. Ask for 'auto'"
-        return Decision(chosen, asked)
-    return Decision(chosen, str(WINGS[0].why_not(problem, work)))
+        return Decision(chosen, first, asked)
+    return Decision(chosen, first, str(first.why_not(problem, work)))
 
 
 def _forced_first(name: str, problem: Problem) -> list[Backend]:

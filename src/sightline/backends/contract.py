@@ -159,6 +159,10 @@ class Backend(Protocol):
         """What explanations call it."""
 
     @property
+    def kernels(self) -> str:
+        """The same as a noun."""
+
+    @property
     def cost(self) -> int:
         """How many times as long a weight takes as in the fastest backend, roughly."""
 

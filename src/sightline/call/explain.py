@@ -88,10 +88,10 @@ def explain(
 
 def explain_problem(problem: Problem) -> Explanation:
     """The same for a lowered problem."""
-    backend, reason = decide(problem)
+    backend, first, reason = decide(problem)
     plan = backend.plan(problem)
-    title = backend.title[0].upper() + backend.title[1:]
-    slower = () if reason is None else (f"{title} instead of the native kernels: {reason}.",)
+    chosen = backend.kernels[0].upper() + backend.kernels[1:]
+    slower = () if reason is None else (f"{chosen} instead of {first.kernels}: {reason}.",)
     reasons = (*slower, *plan.reasons, *_dense(problem))
     return Explanation(plan.forward, plan.backward, _mask(problem), plan.computed, reasons)
 

@@ -150,7 +150,7 @@ class ReadoutMethods(MatrixCore):
         }
         return {
             name: backend.title if reason is None else f"{backend.title}: {reason}"
-            for name, (backend, reason) in decisions.items()
+            for name, (backend, _, reason) in decisions.items()
         }
 
     def _reading(self, name: str, k: int) -> Work:

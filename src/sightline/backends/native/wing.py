@@ -33,6 +33,7 @@ class Native(Backend):
 
     name = "cpu"
     title = "native"
+    kernels = "the native kernels"
     cost = 1
 
     def why_not(self, problem: Problem, work: Work) -> Obstacle | None:

@@ -31,6 +31,7 @@ class Plain(Backend):
 
     name = "chunked"
     title = "plain PyTorch"
+    kernels = "plain PyTorch"
     cost = 8
 
     def why_not(self, problem: Problem, work: Work) -> Obstacle | None:
