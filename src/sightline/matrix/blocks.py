@@ -11,6 +11,7 @@ from torch import Tensor
 from sightline.backends import MatrixBlock, choose
 from sightline.backends.contract import Cells, PooledRegion, Reduction
 from sightline.backends.pairs import pair_logits
+from sightline.backends.problem import compute_dtype
 from sightline.backends.schedule import Place, schedule
 from sightline.matrix.core import MatrixCore
 from sightline.matrix.indexing import ALL, as_slice, covering
@@ -57,21 +58,15 @@ class Blocks(MatrixCore):
         """The weights of some rows and columns, [B,H,n,m] in float32 or better, whatever their size."""
         b, h, n, m = self.sizes
         row_range, col_range = range(n)[rows], range(m)[cols]
-        (first, step), (left, stride) = (row_range.start, row_range.step), (col_range.start, col_range.step)
-        weights: Tensor | None = None
+        shape = b, h, len(row_range), len(col_range)
+        weights = torch.zeros(shape, dtype=compute_dtype(self._problem), device=self.device)
         for block in self.blocks(rows, cols):
-            if weights is None:
-                weights = block.weights.new_zeros((b, h, len(row_range), len(col_range)))
-            top = (block.rows.start - first) // step
+            top = (block.rows.start - row_range.start) // row_range.step
             # The first wanted column within the block's.
-            skip = (left - block.cols.start) % stride
-            begin = (block.cols.start + skip - left) // stride
-            chosen = block.weights[..., skip::stride]
-            weights[block.batch, :, top : top + chosen.shape[2], begin : begin + chosen.shape[3]] = chosen
-        if weights is None:  # nothing to be seen
-            return self._lse_right_for(as_slice(rows, n, "N")).new_zeros(
-                (b, h, len(row_range), len(col_range))
-            )
+            skip = (col_range.start - block.cols.start) % col_range.step
+            left = (block.cols.start + skip - col_range.start) // col_range.step
+            chosen = block.weights[..., skip :: col_range.step]
+            weights[block.batch, :, top : top + chosen.shape[2], left : left + chosen.shape[3]] = chosen
         return weights
 
     def seen_columns(self, rows: slice) -> slice:
