@@ -107,9 +107,8 @@ class Blocks(MatrixCore):
                 are visible), [B,H,n,w]; "entropy" of the row within the region, [B,H,n]; "received", [B,H,m].
         """
         self._unchanged()
-        lse = self._lse_right_for(rows)[:, :, rows]
         backend = choose(self._problem, self._work("cells", rows))
-        return backend.cells(self._problem, lse, rows, cols, cells, fields)
+        return backend.cells(self._problem, self._lse_of(rows), rows, cols, cells, fields)
 
     def cost_of(self, rows: slice) -> int:
         """How many times as long a weight of :meth:`cell_rows` takes as by the fastest backend, roughly."""

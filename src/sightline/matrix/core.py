@@ -196,16 +196,18 @@ class MatrixCore(LikeTensor):
     def lse_of(self, rows: slice) -> Tensor:
         """The lse of some rows, computed for no others and then kept: [B,H,n]; see :attr:`lse`."""
         self._unchanged()
-        chosen = as_slice(rows, self.sizes[2], "N")
-        if self._lse is not None or self.requires_grad:
-            return self._squeeze(self._full_lse()[:, :, chosen])
-        known = self._known_rows()
-        known.fill(self._problem, chosen)
-        return self._squeeze(known.values[:, :, chosen])
+        return self._squeeze(self._lse_of(as_slice(rows, self.sizes[2], "N")))
 
     def unknown_lse(self, rows: slice) -> int:
         """How many rows' lse :meth:`lse_of` would have to compute, over all batch entries and heads."""
         return 0 if self._lse is not None else self._known_rows().missing(rows)
+
+    def _lse_of(self, rows: slice) -> Tensor:
+        """The lse of some rows and no others, [B,H,n]."""
+        if self._lse is not None or self.requires_grad:
+            return self._full_lse()[:, :, rows]
+        self._known_rows().fill(self._problem, rows)
+        return self._known_rows().values[:, :, rows]
 
     def _lse_right_for(self, rows: slice) -> Tensor:
         """An lse [B,H,N] that is right for ``rows``; no others are computed where few of them are known."""
