@@ -37,7 +37,7 @@ class Blocks(MatrixCore):
             >>> squares = torch.zeros(1, 2, 10)
             >>> for block in A.blocks():
             ...     squares[block.batch, :, block.rows] = (block.weights**2).sum(-1)
-            >>> bool((squares <= 1).all())
+            >>> bool((squares < 1.001).all())
             True
         """
         self._unchanged()
