@@ -7,7 +7,6 @@ By recomputation, block by block: ``weights = exp(masked - lse)``,
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -20,18 +19,8 @@ from sightline.backends.schedule import Place
 from sightline.backends.select import part
 from sightline.common.zones import zone
 
-
-@dataclass
-class Gradients:
-    """What the backward pass fills; a gradient of a bias term that nobody asked for is ``None``."""
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    bias: Tensor | None
-    slopes: Tensor | None
-    table: Tensor | None
-    sinks: Tensor | None
+#: By name of the field; those of query, key and value are always there, others where they are wanted.
+Gradients = dict[str, Tensor]
 
 
 def backward(
@@ -47,12 +36,12 @@ def backward(
     delta = (grad_context.to(lse.dtype) * context.to(lse.dtype)).sum(-1)
     if grad_lse is not None:
         delta = delta - grad_lse
-    if grads.sinks is not None and problem.sinks is not None:
+    if "sinks" in grads and problem.sinks is not None:
         sink = problem.sinks.to(lse.dtype)[:, None].expand_as(lse)
-        grads.sinks -= (weights_of(sink[..., None], lse)[..., 0] * delta).sum((0, 2))
+        grads["sinks"] -= (weights_of(sink[..., None], lse)[..., 0] * delta).sum((0, 2))
     for block in blocks(problem, lse=lse):
         _through_block(block, grads, delta, grad_context)
-    return {name: getattr(grads, name) for name in wanted}
+    return {name: grads[name] for name in wanted}
 
 
 def _through_block(block: MatrixBlock, grads: Gradients, delta: Tensor, grad_context: Tensor) -> None:
@@ -70,7 +59,7 @@ def _through_block(block: MatrixBlock, grads: Gradients, delta: Tensor, grad_con
         if problem.dropout > 0:
             pattern = kept(problem, block.place)
             applied, grad_weights = weights * pattern, grad_weights * pattern
-        grads.value[batch, :, cols] += product_to_keys(applied, upstream, value.shape[1])
+        grads["value"][batch, :, cols] += product_to_keys(applied, upstream, value.shape[1])
     with zone("grad_weights"):
         grad_masked = weights * (grad_weights - delta[batch, :, rows, None])
     with zone("grad_biased"):
@@ -80,34 +69,28 @@ def _through_block(block: MatrixBlock, grads: Gradients, delta: Tensor, grad_con
             grad_masked = grad_masked * (1 - (block.capped / problem.softcap) ** 2)
         grad_scores = grad_masked * problem.scale
         key, query = problem.key[batch, :, cols].to(dtype), problem.query[batch, :, rows].to(dtype)
-        grads.query[batch, :, rows] = grouped_product(grad_scores, key)
-        grads.key[batch, :, cols] += product_to_keys(grad_scores, query, key.shape[1])
+        grads["query"][batch, :, rows] = grouped_product(grad_scores, key)
+        grads["key"][batch, :, cols] += product_to_keys(grad_scores, query, key.shape[1])
 
 
 def _bias_gradients(problem: Problem, place: Place, grads: Gradients, grad: Tensor) -> None:
-    if grads.bias is not None:
-        target = part(part(part(grads.bias, 0, place.batch), 2, place.rows), 3, place.cols)
+    if "bias" in grads:
+        target = part(part(part(grads["bias"], 0, place.batch), 2, place.rows), 3, place.cols)
         target += grad.sum_to_size(target.shape)
-    if grads.slopes is not None:
-        target = part(grads.slopes, 0, place.batch)
+    if "slopes" in grads:
+        target = part(grads["slopes"], 0, place.batch)
         target -= (grad * steps(problem, place).abs()[:, None]).sum((-1, -2)).sum_to_size(target.shape)
-    if grads.table is not None:
+    if "table" in grads:
         index = table_index(problem, place)
         for entry in range(grad.shape[0]):
             where = index[entry if index.shape[0] > 1 else 0].reshape(-1)
             per_head = grad[entry].flatten(1)
-            if grads.table.shape[0] == 1:
+            if grads["table"].shape[0] == 1:
                 per_head = per_head.sum(0, keepdim=True)
-            grads.table.index_add_(1, where, per_head)
+            grads["table"].index_add_(1, where, per_head)
 
 
 def _empty_gradients(problem: Problem, wanted: Collection[str]) -> Gradients:
     dtype = compute_dtype(problem)
-
-    def zeros(name: str) -> Tensor:
-        return empty_gradient(name, getattr(problem, name), dtype).zero_()
-
-    return Gradients(
-        *(zeros(name) for name in ("query", "key", "value")),
-        *(zeros(name) if name in wanted else None for name in ("bias", "slopes", "table", "sinks")),
-    )
+    names = dict.fromkeys(("query", "key", "value", *wanted))
+    return {name: empty_gradient(name, getattr(problem, name), dtype).zero_() for name in names}
