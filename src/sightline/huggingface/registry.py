@@ -6,6 +6,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
 from sightline.huggingface.attention import sightline_attention
+from sightline.huggingface.configuration import allow_output_attentions
 from sightline.huggingface.mask import sightline_mask
 
 NAME = "sightline"
@@ -32,3 +33,4 @@ def register(name: str = NAME) -> None:
             f"transformers did not register {name!r} for both attention and masks. "
             "Without the mask function padding would be looked at; please report this."
         )
+    allow_output_attentions(name)
