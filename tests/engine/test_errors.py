@@ -50,14 +50,14 @@ CASES = {
     "slopes dtype": (lambda: sightline.alibi(torch.ones(3).long()), TypeError, "alibi slopes: expected a floating"),
     "table": (lambda: attend(bias=sightline.relative(torch.ones(3, 5))), ValueError, "relative: .* 3 heads .* H=4"),
     "even table": (lambda: sightline.relative(torch.ones(4, 4)), ValueError, r"relative: table must be \[H, 2R\+1\]"),
-    "negative left": (lambda: sightline.window(-1, 0), ValueError, "window: left must be 0 or more, got -1"),
-    "negative right": (lambda: sightline.window(0, -2), ValueError, "window: right must be 0 or more, got -2"),
-    "float window": (lambda: sightline.window(1.5, 0), TypeError, "window: left must be an integer or None"),
+    "negative left": (lambda: sightline.window(-1, 0), ValueError, "window left: must be 0 or more, got -1"),
+    "negative right": (lambda: sightline.window(0, -2), ValueError, "window right: must be 0 or more, got -2"),
+    "float window": (lambda: sightline.window(1.5, 0), TypeError, "window left: must be an integer, got 1.5"),
     "align word": (lambda: sightline.causal("centre"), ValueError, "causal: align must be .* got 'centre'"),
-    "align type": (lambda: sightline.causal(None), TypeError, "causal: align must be"),
+    "align type": (lambda: sightline.causal(None), TypeError, "causal align: must be"),
     "align batch": (lambda: attend(mask=sightline.causal(torch.zeros(3).long())), ValueError, "align: 3 offsets .* B=2"),
     "align floats": (lambda: sightline.causal(torch.zeros(2)), TypeError, "causal align: expected integers"),
-    "negative prefix": (lambda: sightline.prefix(-1), ValueError, "prefix: n must be 0 or more, got -1"),
+    "negative prefix": (lambda: sightline.prefix(-1), ValueError, "prefix n: must be 0 or more, got -1"),
     "too long": (lambda: attend(mask=sightline.lengths([3, 7])), ValueError, "lengths: a length of 7 .* M=6 keys"),
     "negative length": (lambda: attend(mask=sightline.lengths([3, -1])), ValueError, "lengths: .* got -1"),
     "lengths count": (lambda: attend(mask=sightline.lengths([3])), ValueError, r"lengths: .*\[B\]=\[2\].* \[1\]"),
@@ -73,7 +73,7 @@ CASES = {
     "ids and N != M": (
         lambda: attend(mask=sightline.documents(torch.zeros(5).long())), ValueError, "documents: ids alone need",
     ),
-    "ranges": (lambda: sightline.ranges(0.5, 1), TypeError, "ranges: lo must be an integer"),
+    "ranges": (lambda: sightline.ranges(0.5, 1), TypeError, "ranges lo: must be an integer"),
     "backend": (lambda: sightline.backend("gpu").__enter__(), ValueError, "there is no backend 'gpu'; known: auto"),
 }  # fmt: skip
 

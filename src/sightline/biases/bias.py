@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.common.check import check_device, fits
+from sightline.common.check import check_device, check_strided, fits
 
 Shape = tuple[int, int, int, int]
 
@@ -66,6 +66,7 @@ def as_bias(bias: Bias | Tensor) -> Bias:
     if not bias.is_floating_point():
         remedy = "Give a bool tensor as mask=." if bias.dtype == torch.bool else "Use bias.float()."
         raise TypeError(f"bias: expected a floating dtype, got {bias.dtype}. {remedy}")
+    check_strided("bias", bias)
     return DenseBias(bias)
 
 

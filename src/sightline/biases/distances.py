@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sightline.biases.bias import Bias, LoweredBias, Shape
-from sightline.common.check import check_device, fits
+from sightline.common.check import check_device, check_strided, fits
 from sightline.positions.align import Align, check_align, offsets, positions
 
 
@@ -125,6 +125,7 @@ def _check_floating(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name}: expected a floating tensor, got {type(tensor).__name__}.")
     if not tensor.is_floating_point():
         raise TypeError(f"{name}: expected a floating dtype, got {tensor.dtype}. Use .float().")
+    check_strided(name, tensor)
 
 
 def _steps(shape: Shape, align: Align, device: torch.device) -> Tensor:

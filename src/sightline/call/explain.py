@@ -10,7 +10,7 @@ from torch import Tensor
 from sightline.backends import Problem, decide
 from sightline.backends.contract import Pass
 from sightline.biases import Bias
-from sightline.lowering import autocast, check_dropout, lower
+from sightline.lowering import autocast, checked_dropout, lower
 from sightline.masks import Mask
 
 
@@ -79,10 +79,10 @@ def explain(
         Plain PyTorch instead of the native kernels: the dtype is torch.float64, and ... Use .float() ...
     """
     query, key, value = autocast(query, key, value)
-    check_dropout(dropout)
+    dropout = checked_dropout(dropout)
     problem = lower(query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks)
     if dropout > 0:  # the pattern's seed plays no part, so none is drawn
-        problem = replace(problem, dropout=float(dropout), seed=torch.zeros((), dtype=torch.int64))
+        problem = replace(problem, dropout=dropout, seed=torch.zeros((), dtype=torch.int64))
     return explain_problem(problem)
 
 

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from sightline.backends import Problem
 from sightline.biases import Bias, LoweredBias, as_bias
+from sightline.lowering import learned
 from sightline.lowering.checks import (
-    check_dropout,
     check_shapes,
     check_tensors,
+    checked_dropout,
     checked_sinks,
     finite,
     positive,
@@ -27,8 +28,8 @@ def lower(
     *,
     mask: Mask | Tensor | None = None,
     bias: Bias | Tensor | None = None,
-    scale: float | None = None,
-    softcap: float | None = None,
+    scale: float | Tensor | None = None,
+    softcap: float | Tensor | None = None,
     sinks: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Problem:
@@ -38,13 +39,19 @@ def lower(
     shape = (*query.shape[:3], key.shape[2])
     seen = Lowered(None, None) if mask is None else as_mask(mask).lower(shape, query.device)
     weighed = LoweredBias() if bias is None else as_bias(bias).lower(shape, query.device)
-    check_dropout(dropout)
+    dropout = checked_dropout(dropout)
+    if isinstance(scale, Tensor):
+        query, scale = learned.scaled(query, scale)
+    if isinstance(softcap, Tensor):
+        softcap = learned.capped(softcap)
+    elif softcap is not None:
+        softcap = positive("softcap", softcap)
     return Problem(
         query,
         key,
         value,
         scale=1 / math.sqrt(query.shape[3]) if scale is None else finite("scale", scale),
-        softcap=None if softcap is None else positive("softcap", softcap),
+        softcap=softcap,
         ranges=seen.ranges,
         visible=seen.visible,
         bias=weighed.bias,
@@ -52,7 +59,7 @@ def lower(
         table=weighed.table,
         offset=weighed.offset,
         sinks=None if sinks is None else checked_sinks(sinks, query),
-        dropout=float(dropout),
+        dropout=dropout,
         # Drawn from PyTorch's generator, so torch.manual_seed decides.
         seed=torch.randint(2**62, (), device=query.device) if dropout > 0 else None,
     )

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from sightline.common.check import check_device, is_eager
+from sightline.common.check import check_device, check_strided, is_eager, share
 
 #: The dtypes that attention is computed for.
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -25,6 +25,7 @@ def check_tensors(query: Tensor, key: Tensor, value: Tensor | None) -> None:
                 f"{name}: dtype {tensor.dtype} is not supported; "
                 "use float32, bfloat16, float16 or float64, for instance with .float()."
             )
+        check_strided(name, tensor)
         if tensor.dim() != 4:
             axes = "[B,H,N,D]" if name == "query" else "[B,G,M,D]" if name == "key" else "[B,G,M,E]"
             raise ValueError(
@@ -73,6 +74,7 @@ def checked_sinks(sinks: Tensor, query: Tensor) -> Tensor:
             f"sinks: shape {list(sinks.shape)} does not fit H={query.shape[1]} heads (axis H). "
             "Give one logit per query head."
         )
+    check_strided("sinks", sinks)
     check_device("sinks", sinks, query.device)
     return sinks
 
@@ -102,7 +104,8 @@ def _number(name: str, number: float) -> float:
         raise TypeError(f"{name}: expected a number, got {type(number).__name__}.") from None
 
 
-def check_dropout(dropout: float) -> None:
-    """Raises for a dropout outside [0, 1]."""
-    if not 0 <= _number("dropout", dropout) <= 1:
-        raise ValueError(f"dropout: must lie between 0 and 1, got {dropout}.")
+def checked_dropout(dropout: float) -> float:
+    """The dropout, or an error where it lies outside [0, 1]."""
+    if type(dropout) is float and 0 <= dropout <= 1:
+        return dropout
+    return share("dropout", dropout)

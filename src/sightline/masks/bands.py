@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sightline.common.check import integer
 from sightline.masks.mask import Lowered, Mask, Shape
 from sightline.positions import kept_ranges, key_ranges
-from sightline.positions.align import Align, check_align, first_position, positions
+from sightline.positions.align import FARTHEST, Align, check_align, first_position, positions
 
 
 @dataclass(eq=False)
@@ -70,7 +71,7 @@ def window(left: int | None, right: int | None, align: Align = "bottom-right") -
         align: see :func:`causal`.
 
     Raises:
-        ValueError: for a negative ``left`` or ``right``.
+        ValueError: for a negative ``left`` or ``right``; TypeError: for one that is no integer.
 
     Source: Beltagy, Peters & Cohan 2020, "Longformer" (sliding window).
 
@@ -79,12 +80,15 @@ def window(left: int | None, right: int | None, align: Align = "bottom-right") -
         >>> sightline.window(1, 0).visible((1, 1, 3, 3), torch.device("cpu"))[0, 0].int().tolist()
         [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     """
-    for name, size in (("left", left), ("right", right)):
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
-            raise TypeError(f"window: {name} must be an integer or None, got {size!r}.")
-        if size is not None and size < 0:
-            raise ValueError(f"window: {name} must be 0 or more, got {size}. None leaves that side open.")
-    return Window(left, right, check_align("window", align))
+    return Window(_side("left", left), _side("right", right), check_align("window", align))
+
+
+def _side(name: str, size: int | None) -> int | None:
+    """How far a window reaches to one side; what is farther than any text is long is open."""
+    if size is None:
+        return None
+    reach = integer(f"window {name}", size, 0, remedy="None leaves that side open.")
+    return reach if reach < FARTHEST else None
 
 
 def _grid(shape: Shape, align: Align, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.common.check import check_device, fits, is_eager
+from sightline.common.check import check_device, check_strided, fits, is_eager
 from sightline.positions import key_ranges
 
 Shape = tuple[int, int, int, int]
@@ -85,7 +85,7 @@ def dense(tensor: Tensor) -> Mask:
     """Any mask at all, as a bool tensor that broadcasts to [B,H,N,M]; True = may look.
 
     Raises:
-        TypeError: if the tensor is not bool; a float tensor is a bias.
+        TypeError: if the tensor is not bool, or sparse or nested; a float tensor is a bias.
 
     Example:
         >>> import sightline, torch
@@ -96,6 +96,7 @@ def dense(tensor: Tensor) -> Mask:
     if tensor.dtype != torch.bool:
         remedy = "Give a floating tensor as bias=." if tensor.is_floating_point() else "Use tensor.bool()."
         raise TypeError(f"mask: expected torch.bool (True = may look), got {tensor.dtype}. {remedy}")
+    check_strided("mask", tensor)
     return Dense(tensor)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sightline.common.check import check_device, check_integers, is_eager
+from sightline.common.check import check_device, check_integers, is_eager, shown
 from sightline.masks.mask import Lowered, Mask, Shape
 from sightline.positions import key_ranges
 
@@ -82,7 +82,10 @@ def documents(ids: Tensor, key_ids: Tensor | None = None) -> Mask:
 
 def _check_document_ids(name: str, ids: Tensor, runs: bool) -> None:
     if not isinstance(ids, Tensor):
-        raise TypeError(f"documents: {name} must be an integer tensor, got {type(ids).__name__}.")
+        raise TypeError(
+            f"documents {name}: expected an integer tensor [N] or [B,N], got {shown(ids)}. "
+            "Use torch.as_tensor."
+        )
     check_integers(f"documents {name}", ids)
     if ids.dim() not in (1, 2):
         raise ValueError(f"documents: {name} must be [N] or [B,N], got shape {list(ids.shape)}.")

@@ -11,9 +11,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sightline.common.check import check_device, check_integers, fits, is_eager
+from sightline.common.check import (
+    check_device,
+    check_integers,
+    fits,
+    integer,
+    integers_tensor,
+    is_eager,
+)
 from sightline.masks.mask import Lowered, Mask, Shape
 from sightline.positions import kept_ranges, key_ranges
+from sightline.positions.align import FARTHEST
 
 
 @dataclass(eq=False)
@@ -66,7 +74,7 @@ def prefix(n: int | Tensor) -> Mask:
         n: an integer, or a [B] integer tensor; 0 shows nothing, more than M shows all.
 
     Raises:
-        ValueError: if ``n`` is negative.
+        ValueError: if ``n`` is negative; TypeError: if it holds no integers.
 
     Example:
         >>> import sightline, torch
@@ -75,13 +83,11 @@ def prefix(n: int | Tensor) -> Mask:
         [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
     """
     if isinstance(n, Tensor):
-        check_integers("prefix", n)
+        check_integers("prefix n", n)
         if is_eager(n) and n.numel() and int(n.min()) < 0:
-            raise ValueError(f"prefix: n must be 0 or more, got {int(n.min())}.")
-    elif isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"prefix: n must be an integer or an integer tensor, got {n!r}.")
-    elif n < 0:
-        raise ValueError(f"prefix: n must be 0 or more, got {n}.")
+            raise ValueError(f"prefix n: must be 0 or more, got {int(n.min())}.")
+    else:
+        n = min(integer("prefix n", n, 0), FARTHEST)
     return Span(0, n, name="prefix")
 
 
@@ -92,16 +98,15 @@ def lengths(kv_lengths: Tensor | Sequence[int]) -> Mask:
         kv_lengths: [B] integers from 0 to M.
 
     Raises:
-        ValueError: if a length is negative or larger than M, or there is not one for each batch entry.
+        TypeError: for lengths that are no integers. ValueError, in the call: if one is negative or larger
+            than M, or there is not one for each batch entry.
 
     Example:
         >>> import sightline, torch
         >>> sightline.lengths([1, 3]).visible((2, 1, 1, 3), torch.device("cpu"))[:, 0, 0].int().tolist()
         [[1, 0, 0], [1, 1, 1]]
     """
-    tensor = kv_lengths if isinstance(kv_lengths, Tensor) else torch.as_tensor(list(kv_lengths)).long()
-    check_integers("lengths", tensor)
-    return Span(0, tensor, name="lengths")
+    return Span(0, integers_tensor("lengths", kv_lengths), name="lengths")
 
 
 def ranges(lo: Tensor | int, hi: Tensor | int) -> Mask:
@@ -119,12 +124,15 @@ def ranges(lo: Tensor | int, hi: Tensor | int) -> Mask:
         >>> left_padded.visible((2, 1, 1, 4), torch.device("cpu"))[:, 0, 0].int().tolist()
         [[0, 0, 1, 1], [1, 1, 1, 1]]
     """
-    for name, bound in (("lo", lo), ("hi", hi)):
-        if isinstance(bound, Tensor):
-            check_integers(f"ranges {name}", bound)
-        elif isinstance(bound, bool) or not isinstance(bound, int):
-            raise TypeError(f"ranges: {name} must be an integer or an integer tensor, got {bound!r}.")
-    return Span(lo, hi)
+    return Span(_edge("ranges lo", lo), _edge("ranges hi", hi))
+
+
+def _edge(name: str, bound: Tensor | int) -> Tensor | int:
+    """A checked bound; one beyond any text is cut, which changes nothing."""
+    if isinstance(bound, Tensor):
+        check_integers(name, bound)
+        return bound
+    return max(-FARTHEST, min(integer(name, bound), FARTHEST))
 
 
 def _check_lengths(bound: Tensor, shape: Shape, device: torch.device) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sightline.common.check import check_device, check_integers
+from sightline.common.check import check_device, check_integers, integer
 
 Align = str | int | Tensor
+
+#: No text is longer, and positions up to here stay int32 in every sum.
+FARTHEST = 2**29
 
 
 def check_align(name: str, align: Align) -> Align:
@@ -21,9 +24,12 @@ def check_align(name: str, align: Align) -> Align:
     elif isinstance(align, Tensor):
         check_integers(f"{name} align", align)
         if align.dim() != 1:
-            raise ValueError(f"{name}: a tensor of offsets must be [B], got shape {list(align.shape)}.")
-    elif isinstance(align, bool) or not isinstance(align, int):
-        raise TypeError(f"{name}: align must be a string, an integer or a tensor, got {align!r}.")
+            raise ValueError(
+                f"{name} align: a tensor of offsets must be [B], got shape {list(align.shape)}. "
+                "A single offset is an integer."
+            )
+    else:
+        return integer(f"{name} align", align, -FARTHEST, FARTHEST)
     return align
 
 
