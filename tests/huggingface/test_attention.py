@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 import sightline
-from sightline.huggingface import sightline_attention
+from sightline.huggingface import sightline_attention, sightline_mask
+from sightline.huggingface.range_mask import RangeMask
 
 B, H, G, N, M, D, E = 2, 4, 2, 5, 7, 6, 3
 
@@ -133,6 +134,20 @@ def test_sinks_that_are_trained_on_do_not_change_a_matrix() -> None:
 def test_wrong_masks(mask: Tensor, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         sightline_attention(Layer(), *inputs(), mask)
+
+
+@pytest.mark.parametrize("shape", [(N, M), (1, M), (N, 1), (1, 1), (N, M - 1), (N + 1, M)])
+def test_masks_made_for_other_lengths(shape: tuple[int, int]) -> None:
+    """Ranges broadcast, or are refused, as the tensor does that they stand for."""
+    ranges = sightline_mask(B, *shape, attention_mask=torch.ones(B, shape[1], dtype=torch.bool))
+    assert isinstance(ranges, RangeMask)
+    tensors = inputs()
+    if all(size in (1, full) for size, full in zip(shape, (N, M), strict=True)):
+        expected = sightline_attention(Layer(), *tensors, ranges.dense())[0]
+        assert_equal(sightline_attention(Layer(), *tensors, ranges)[0], expected)
+    else:
+        with pytest.raises(ValueError, match="does not broadcast"):
+            sightline_attention(Layer(), *tensors, ranges)
 
 
 @pytest.mark.parametrize("name", ["block_indices", "sinks"])

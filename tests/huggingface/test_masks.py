@@ -149,6 +149,10 @@ def test_nothing_to_hide_is_no_mask() -> None:
     assert sightline_mask(**call) is not None
     window = call | {"mask_function": sliding_window_bidirectional_mask_function(3)}
     assert sightline_mask(**window, **skip) is not None
+    step = call | {"q_length": 1}  # one row is evaluated, not derived
+    assert sightline_mask(**step, **skip) is None
+    assert sightline_mask(**step, **skip, attention_mask=padding("left", N, (11, 5, 3)).bool()) is not None
+    assert sightline_mask(**step) is not None
 
 
 def test_memory_stays_linear() -> None:

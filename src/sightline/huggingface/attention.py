@@ -76,7 +76,7 @@ def sightline_attention(
     query, key, value = (tensor.expand(batch, -1, -1, -1) for tensor in (query, key, value))
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
-    mask, bias = _mask_and_bias(attention_mask, position_bias, query.shape[2], is_causal)
+    mask, bias = _mask_and_bias(attention_mask, position_bias, query.shape[2], key.shape[2], is_causal)
     terms: dict[str, Any] = {
         "mask": mask if indices is None else _only(indices, key.shape[2], mask), "bias": bias,
         "scale": scaling, "softcap": softcap, "sinks": None if s_aux is None else s_aux.reshape(-1),
@@ -90,14 +90,18 @@ def sightline_attention(
 
 
 def _mask_and_bias(
-    attention_mask: Tensor | None, position_bias: Tensor | None, queries: int, is_causal: bool
+    attention_mask: Tensor | None, position_bias: Tensor | None, queries: int, keys: int, is_causal: bool
 ) -> tuple[Mask | None, Tensor | None]:
     """Splits what Transformers passes as one mask: who may look, and what is added to the scores."""
     if attention_mask is None:
         # As under sdpa: one query is a decoding step and sees all; more of them start at the first key.
         return causal(align="top-left") if is_causal and queries > 1 else None, position_bias
     if isinstance(attention_mask, RangeMask):
-        return as_sightline(attention_mask), position_bias
+        if tuple(attention_mask.shape[2:]) == (queries, keys):
+            return as_sightline(attention_mask), position_bias
+        attention_mask = (
+            attention_mask.dense()
+        )  # for other lengths: broadcast or refused
     if attention_mask.dtype == torch.bool:
         return dense(attention_mask), position_bias
     if attention_mask.is_floating_point():

@@ -71,12 +71,11 @@ def sightline_mask(
     # One row, as in decoding, is evaluated faster than derived; a user's own function may be anything.
     bounds = None if use_vmap or q_length == 1 else _bounds(call, q_length, q_offset)
     if bounds is None:
-        return _evaluated(call, q_length, q_offset)
-    low, high = bounds
-    keys = _padding(attention_mask, kv_length, kv_offset)
-    if allow_is_bidirectional_skip and keys is None and bool((low == 0).all() & (high == kv_length).all()):
-        return None
-    return RangeMask(low, high, keys, (batch_size, 1, q_length, kv_length))
+        mask = _evaluated(call, q_length, q_offset)
+    else:
+        keys = _padding(attention_mask, kv_length, kv_offset)
+        mask = RangeMask(*bounds, keys, (batch_size, 1, q_length, kv_length))
+    return None if allow_is_bidirectional_skip and _hides_nothing(mask) else mask
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -117,6 +116,13 @@ def _bounds(call: dict[str, Any], q_length: int, q_offset: int | Tensor) -> tupl
         return None
     low, high = ((bound - first).clamp(0, length) for bound in bounds)
     return low, high
+
+
+def _hides_nothing(mask: Tensor) -> bool:
+    if not isinstance(mask, RangeMask):
+        return bool(mask.all())
+    full = (mask.low <= 0).all() & (mask.high >= mask.shape[3]).all()
+    return mask.keys is None and bool(full)
 
 
 def _dense(call: dict[str, Any], q_length: int, q_offset: int | Tensor) -> Tensor:
