@@ -99,9 +99,7 @@ def _mask_and_bias(
     if isinstance(attention_mask, RangeMask):
         if tuple(attention_mask.shape[2:]) == (queries, keys):
             return as_sightline(attention_mask), position_bias
-        attention_mask = (
-            attention_mask.dense()
-        )  # for other lengths: broadcast or refused
+        attention_mask = attention_mask.dense()  # for other lengths: broadcast or refused
     if attention_mask.dtype == torch.bool:
         return dense(attention_mask), position_bias
     if attention_mask.is_floating_point():
