@@ -48,6 +48,10 @@ class Placement:
         """The placement of a tensor whose axes are known."""
         return cls(tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), axes)
 
+    def covers(self, view: Tensor) -> bool:
+        """Whether another view of the same storage is all of this one, and its axes have names."""
+        return view.numel() == math.prod(self.sizes) and self.axes_of(view) is not None
+
     def axes_of(self, view: Tensor) -> Axes | None:
         """What the axes of another view of the same storage run over; ``None`` where that has no name."""
         if view.storage_offset() != self.offset:

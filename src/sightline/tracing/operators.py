@@ -9,6 +9,7 @@ import torch
 
 from sightline.tracing import fused
 from sightline.tracing.eager.watched import BEGINS, WATCHED
+from sightline.tracing.eager.writes import kind_of
 from sightline.tracing.flex import flex_attention
 from sightline.tracing.fused import Reader
 
@@ -29,29 +30,31 @@ class Operator:
     """What is to be done with an operator; settled once."""
 
     __slots__ = (
-        "composite", "dull", "eager", "fused", "joins", "name", "op", "projection", "starts", "view",
-        "written",
+        "composite", "dull", "eager", "fused", "joins", "name", "op", "out", "projection", "rewrites",
+        "starts", "view", "written",
     )  # fmt: skip
 
     def __init__(self, op: Any) -> None:
         self.op = op  # held, so that its id stays its own
         self.name = str(op)
+        schema = getattr(op, "_schema", None)
+        arguments: list[Any] = [] if schema is None else schema.arguments
+        #: The name of the tensor that the result is put into, where it is given one.
+        self.out = next((argument.name for argument in arguments if argument.is_out), None)
+        self.written = bool(arguments) and not arguments[0].is_out and _is_written(arguments[0])
+        plain = op if self.out is None else _without_out(op)
         self.fused = _fused().get(op)
-        self.eager = WATCHED.get(op)
-        self.projection = _PROJECTIONS.get(op)
-        self.joins = op in _JOINS
+        self.eager = WATCHED.get(plain)
+        self.projection = _PROJECTIONS.get(plain)
+        self.joins = plain in _JOINS
+        self.rewrites = not self.written and kind_of(plain) is not None
         # What may begin something, whether or not anything is being followed.
         self.starts = self.projection is not None or self.eager in BEGINS
         self.composite = _is_composite(op)
-        schema = getattr(op, "_schema", None)
-        self.written = schema is not None and schema.is_mutable
-        self.view = (
-            schema is not None
-            and not self.written
-            and any(argument.alias_info is not None for argument in schema.arguments)
-        )
+        mutable = schema is not None and schema.is_mutable
+        self.view = not mutable and any(argument.alias_info is not None for argument in arguments)
         #: Whether there is nothing to see while nothing is being followed.
-        self.dull = not (self.written or self.starts or self.composite or self.fused)
+        self.dull = not (mutable or self.starts or self.composite or self.fused)
 
 
 #: By the id of the operator: hashing one is a Python call.
@@ -69,6 +72,21 @@ def operator_of(op: Any) -> Operator:
 @functools.cache
 def _fused() -> dict[Any, Reader]:
     return fused.operators() | {torch.ops.higher_order.flex_attention: flex_attention}
+
+
+def _is_written(argument: Any) -> bool:
+    return argument.alias_info is not None and argument.alias_info.is_write
+
+
+def _without_out(op: Any) -> Any:
+    """The operator that makes a new tensor of what this one puts into a given tensor."""
+    own = [argument.type for argument in op._schema.arguments if not argument.is_out]
+    for name in op.overloadpacket.overloads():
+        other = getattr(op.overloadpacket, name)
+        arguments = other._schema.arguments
+        if [argument.type for argument in arguments] == own and not any(map(_is_written, arguments)):
+            return other
+    return op
 
 
 def _is_composite(op: Any) -> bool:

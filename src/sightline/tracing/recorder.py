@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mod
 from sightline.tracing.aside import observing
 from sightline.tracing.caught import CaughtCall
 from sightline.tracing.eager.followed import FollowedScores
+from sightline.tracing.eager.writes import rewritten, written
 from sightline.tracing.masks import MaskReader
 from sightline.tracing.operators import Operator, operator_of
 from sightline.tracing.origin import Origins
@@ -164,14 +165,53 @@ class Recorder(TorchDispatchMode):
             if caught is not None:
                 self._caught.append(caught)
             return
+        if operator.out is not None:
+            self._put_into(operator, func, args, kwargs, out)
+            return
+        if operator.written:
+            self._written(operator, func, args, kwargs, out)
+            return
+        self._computed(operator, func, args, kwargs, out)
+
+    def _computed(self, operator: Operator, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """An operation made a new tensor."""
         if operator.projection is not None and self._projects(operator.projection, args, out):
             return
         if operator.eager is not None:
             operator.eager(self._followed, args, kwargs, out)
             if func is aten.where.self and is_plain(args[0]) and is_plain(out) and _hides(*args):
                 self.masks.remember(args[0], out)
+        elif operator.rewrites and not self._followed.idle:
+            rewritten(self._followed, func, args, kwargs, out)
         if operator.projection is None:
             self._follow(operator, args, out)
+
+    def _written(self, operator: Operator, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """An operation wrote to its first argument, a tensor or several."""
+        targets = _tensors(args[:1])
+        for target in targets:
+            self.masks.written(target)
+            self.origins.written(target, _tensors(args[1:]))
+        if operator.eager is None and self._followed.idle:
+            return
+        for target in targets:
+            self._followed.source_written(target)
+        followed = [target for target in targets if self._followed.follows(target)]
+        if operator.eager is not None and all(map(self._followed.covers, followed)):
+            operator.eager(self._followed, args, kwargs, out)
+        elif followed:
+            written(self._followed, func, args, kwargs)
+
+    def _put_into(self, operator: Operator, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """An operation put its result into a tensor that was there."""
+        for target in _tensors((out,)):
+            self.masks.written(target)
+            self._followed.source_written(target)
+        before = [(target, self._followed.record(target)) for target in _tensors((out,))]
+        self._computed(operator, func, args, kwargs, out)
+        for target, known in before:
+            if known is not None and self._followed.record(target) is known:
+                self._followed.overwritten(target, operator.name)
 
     def _projects(self, places: tuple[int, int], args: Any, out: Any) -> bool:
         """Whether a product is one with the model's weights; where its result comes from is then noted."""
@@ -191,19 +231,13 @@ class Recorder(TorchDispatchMode):
         tensors = _tensors(args)
         if isinstance(out, tuple) and out:
             out = out[0]  # of a normalisation, say
-        if operator.written:
-            if tensors:
-                self.masks.written(tensors[0])
-                self.origins.written(tensors[0], tensors[1:])
-                if operator.eager is None:
-                    self._followed.other(operator.name, tensors, out, True)
-        elif is_plain(out):
+        if is_plain(out):
             if operator.joins:
                 self.origins.joined(tensors, out)
             elif self.tracking and out.is_floating_point():
                 self.origins.derived([t for t in tensors if not self._is_weight(t)], out)
             if operator.eager is None and not self._followed.idle:
-                self._followed.other(operator.name, tensors, out, False)
+                self._followed.other(operator.name, tensors, out)
 
 
 def _hides(mask: Tensor, yes: Any, no: Any) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sightline.tracing.layout import KEY, ROW, Axes, Heads, exchanged, find
+from sightline.tracing.storage import address
 
 #: Scores at or below this are hidden: exp() of them is 0 next to any that is seen.
 HIDDEN = -1e4
@@ -58,6 +59,7 @@ class Scores:
         changed: what was done to the weights after the softmax; ``None`` for nothing.
         dropout: whether weights were dropped at random.
         eps: the coarsest rounding on the way, where it is known.
+        sources: the storages of the tensors that the expression is made of.
     """
 
     query: Tensor | None
@@ -73,6 +75,7 @@ class Scores:
     changed: str | None = None
     dropout: bool = False
     eps: float = 0.0
+    sources: frozenset[int] = frozenset()
 
     def times(self, factor: float) -> Scores:
         """Multiplied with a number."""
@@ -95,13 +98,15 @@ class Scores:
 
     def plus(self, term: Term) -> Scores:
         """With a bias or a mask."""
-        return (
-            replace(self, terms=(*self.terms, term)) if self.stage == "scores" else self.altered("added to")
-        )
+        if self.stage != "scores":
+            return self.altered("added to")
+        return replace(self, terms=(*self.terms, term), sources=self.sources | {address(term.tensor)})
 
     def unknown(self, why: str) -> Scores:
         """Without an expression for the scores; what they were made of is let go."""
-        return replace(self, query=None, key=None, terms=(), sinks=None, opaque=self.opaque or why)
+        return replace(
+            self, query=None, key=None, terms=(), sinks=None, opaque=self.opaque or why, sources=frozenset()
+        )
 
     def altered(self, how: str) -> Scores:
         """Changed in a way that the expression cannot say, at whatever stage."""

@@ -6,6 +6,7 @@ long as the reference is held.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import torch
@@ -57,6 +58,11 @@ class ByStorage(Generic[Value]):
         """Forgets the storage that the tensor lies in."""
         if self._entries:
             self._entries.pop(address(tensor), None)
+
+    def change(self, change: Callable[[Value], Value]) -> None:
+        """Makes other values of all that there are."""
+        for key, (storage, value) in self._entries.items():
+            self._entries[key] = (storage, change(value))
 
     def clear(self) -> None:
         """Forgets everything."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from sightline.tracing.caught import CaughtCall
 from sightline.tracing.layout import NOTHING, Axes, Placement
 from sightline.tracing.scores import Scores
-from sightline.tracing.storage import ByStorage, is_plain
+from sightline.tracing.storage import ByStorage, address, is_plain
 
 #: Scores that are followed at a time: those of a layer, and some that turn out to be none.
 _FOLLOWED = 24
@@ -59,6 +59,40 @@ class FollowedScores:
         """Whether anything is known about the tensor."""
         return self._known.get(tensor) is not None
 
+    def record(self, tensor: Tensor) -> KnownScores | None:
+        """What is known about the storage that a tensor lies in."""
+        return self._known.get(tensor)
+
+    def covers(self, tensor: Tensor) -> bool:
+        """Whether a tensor that is followed is all of the scores, not a part of them."""
+        known = self._known.get(tensor)
+        return known is not None and known.placement.covers(tensor)
+
+    def revise(self, tensor: Tensor, scores: Scores) -> None:
+        """The scores that lie in the tensor's storage have become others, where they are."""
+        known = self._known.get(tensor)
+        if known is not None and scores is not known.scores:
+            self._known.set(tensor, KnownScores(known.placement, scores))
+
+    def overwritten(self, tensor: Tensor, how: str) -> None:
+        """Something else was put into the tensor, all of the scores or a part of them."""
+        known = self._known.get(tensor)
+        if known is None or known.placement.covers(tensor):
+            self._known.drop(tensor)
+        else:
+            self.revise(tensor, known.scores.altered(f"changed by {how}"))
+
+    def source_written(self, tensor: Tensor) -> None:
+        """A tensor was written to: scores that were made of it are no longer what their expression says."""
+        source = address(tensor)
+
+        def after(known: KnownScores) -> KnownScores:
+            if source not in known.scores.sources:
+                return known
+            return known._replace(scores=known.scores.unknown("what they were made of was written to"))
+
+        self._known.change(after)
+
     def let_go(self) -> None:
         """Forgets what nobody can use any more."""
         self._known.prune()
@@ -91,15 +125,12 @@ class FollowedScores:
         if out.numel() != before.numel() or out.dim() < before.dim():
             self._known.drop(out)
             return
+        if address(out) in scores.sources:
+            scores = scores.unknown("what they were made of was overwritten with them")
         self.set(out, scores, (NOTHING,) * (out.dim() - before.dim()) + axes)
 
-    def other(self, name: str, tensors: list[Tensor], out: Any, written: bool) -> None:
-        """An operation that has no place in attention."""
-        if written:
-            known = self.get(tensors[0]) if tensors else None
-            if known is not None:
-                self.set(tensors[0], known[0].altered(f"changed by {name}"), known[1])
-            return
+    def other(self, name: str, tensors: list[Tensor], out: Any) -> None:
+        """An operation that has no place in attention made ``out``."""
         if not is_plain(out):
             return
         for tensor in tensors:

@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
+from sightline.tracing.aside import observing
 from sightline.tracing.caught import DROPOUT, CaughtCall
 from sightline.tracing.eager.followed import FollowedScores
 from sightline.tracing.layout import KEY, LEAD, NOTHING, ROW, Axes, Axis, Heads, batch_and_heads, of_product
 from sightline.tracing.scores import Scores, Term, placed
-from sightline.tracing.storage import is_plain
+from sightline.tracing.storage import address, is_plain
 
 
 def product(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
@@ -39,12 +40,13 @@ def _start(
 ) -> None:
     if not all(map(is_plain, (left, right, out))) or followed.is_weight(left) or followed.is_weight(right):
         return
-    query, key = (left, right.transpose(-1, -2)) if left.dim() == 3 else (left[None], right.t()[None])
+    with observing():
+        query, key = (left, right.mT) if left.dim() == 3 else (left[None], right.t()[None])
     axes = of_product(out.shape)
-    scores = Scores(query, key, alpha)
+    scores = Scores(query, key, alpha, sources=frozenset((address(left), address(right))))
     if bias is not None:
         scores = scores.plus(Term(bias[0], tuple(out.shape), axes, bias[1]))
-    followed.set(out, scores, axes)
+    followed.pass_on(out, out, axes, scores)
 
 
 def _finish(followed: FollowedScores, left: Tensor, right: Tensor, out: Tensor, plain: bool = True) -> bool:
@@ -61,7 +63,8 @@ def _finish(followed: FollowedScores, left: Tensor, right: Tensor, out: Tensor, 
             axes = (*axes[:-2], axes[-1], axes[-2])
         if not plain:
             scores = replace(scores, changed=scores.changed or "added to")
-        followed.emit(_caught(scores, axes, weights, value, out, followed.heads()))
+        with observing():
+            followed.emit(_caught(scores, axes, weights, value, out, followed.heads()))
         return True
     return False
 

@@ -127,6 +127,16 @@ def copied(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
         followed.pass_on(out, args[0], known[1], known[0].rounded(out))
 
 
+def copied_into(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
+    """The same numbers in a tensor that was there, or in a part of it."""
+    target, source = args[:2]
+    known = followed.get(source)
+    if known is not None and target.shape == source.shape:
+        followed.pass_on(target, source, known[1], known[0].rounded(target))
+    elif followed.follows(target):
+        followed.overwritten(target, "aten.copy_")
+
+
 def joined(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
     """cat([scores, sinks]): one more column that takes a share of the softmax."""
     tensors = args[0]

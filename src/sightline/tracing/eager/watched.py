@@ -12,7 +12,16 @@ from sightline.tracing.eager.followed import FollowedScores
 from sightline.tracing.eager.hiding import bounded, chosen, filled
 from sightline.tracing.eager.products import added_product, product
 from sightline.tracing.eager.softmax import exponential, softmax
-from sightline.tracing.eager.terms import copied, divided, joined, scaled, subtracted, summed, tanh
+from sightline.tracing.eager.terms import (
+    copied,
+    copied_into,
+    divided,
+    joined,
+    scaled,
+    subtracted,
+    summed,
+    tanh,
+)
 
 #: Takes what is being followed, an operation's arguments, positional and named, and its result.
 Watcher = Callable[[FollowedScores, Any, Any, Any], None]
@@ -53,9 +62,11 @@ WATCHED: dict[Any, Watcher] = {
     aten.maximum.default: bounded,
     aten._to_copy.default: copied,
     aten.clone.default: copied,
+    aten.copy_.default: copied_into,
     aten.nan_to_num.default: copied,
     aten.cat.default: joined,
     aten._softmax.default: softmax,
+    aten.softmax.int: softmax,
     aten._safe_softmax.default: softmax,
     aten.exp.default: exponential,
     aten.exp_.default: exponential,
