@@ -78,8 +78,8 @@ class Work(NamedTuple):
     """What a backend is to do with a problem.
 
     Attributes:
-        name: "attention" (forward and backward), "lse", "cells", "pool", "product", "transposed_product", or
-            the name of a readout.
+        name: "attention" (forward and backward), "tangent", "lse", "cells", "pool", "product",
+            "transposed_product", or the name of a readout.
         rows: which queries it is done for.
         k: how many weights of a row, for "topk".
         gradients: whether autograd has to follow the computation itself.
@@ -92,6 +92,7 @@ class Work(NamedTuple):
 
 
 ATTENTION = Work("attention")
+TANGENT = Work("tangent")
 
 
 class Obstacle(NamedTuple):
@@ -188,6 +189,15 @@ class Backend(Protocol):
         wanted: Collection[str],
     ) -> dict[str, Tensor]:
         """The wanted gradients, by name of the problem's field; in the field's dtype or a wider one."""
+
+    def tangent(
+        self, problem: Problem, tangents: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(context, lse, tangent of the context, tangent of the lse).
+
+        Args:
+            tangents: of the fields that gradients reach, by name; the others stand still.
+        """
 
     def lse(self, problem: Problem, rows: slice = ALL) -> Tensor:
         """lse [B,H,n] of some rows, without the weighted sum."""

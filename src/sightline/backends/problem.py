@@ -42,7 +42,7 @@ class Problem:
         key: [B,G,M,D].
         value: [B,G,M,E]; ``None`` where only the weights are asked for.
         scale: what q·k is multiplied with.
-        softcap: ``softcap * tanh(scaled / softcap)``; ``None`` for none.
+        softcap: ``softcap * tanh(scaled / softcap)``; ``None`` for none; a tensor where derivatives reach it.
         ranges: [1|B, 1|H, 1|N, R, 2] int32, half-open key ranges per query, sorted, disjoint, within
             [0, M]; empty ones have lo >= hi.
         visible: [1|B, 1|H, 1|N, 1|M] bool, False hides; holds besides ``ranges``, not instead of them.
@@ -59,7 +59,7 @@ class Problem:
     key: Annotated[Tensor, Axes("BGMD", gradient=True, required=True)]
     value: Annotated[Tensor | None, Axes("BGME", gradient=True, required=True)]
     scale: float
-    softcap: float | None = None
+    softcap: float | Tensor | None = None
     ranges: Annotated[Tensor | None, Axes("BHNR2", "BHN")] = None
     visible: Annotated[Tensor | None, Axes("BHNM", "BHNM")] = None
     bias: Annotated[Tensor | None, Axes("BHNM", "BHNM", gradient=True)] = None

@@ -1,15 +1,16 @@
-"""The PyTorch operators ``sightline::attention`` and its backward: fake kernels and the autograd rule.
+"""The PyTorch operators ``sightline::attention``, its backward and its tangent, with their fake kernels.
 
 An operator takes tensors and numbers only, so a Problem travels as its fields, in the order in which they are
 described. With fake kernels the operators work under torch.compile, torch.export and inference_mode. The
 backend is chosen when they run.
 
-Where nobody but autograd takes part in a call, the same functions run without PyTorch's dispatcher between
+Where nobody takes part in a call, the same functions run without PyTorch's dispatcher between
 (:mod:`sightline.common.dispatcher`): the dispatcher costs 35 to 120 µs a call, short attention itself 15 µs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from operator import itemgetter
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sightline.backends import choose
+from sightline.backends.contract import TANGENT
 from sightline.backends.problem import (
     FIELDS,
     GRADIENTS,
@@ -31,31 +33,19 @@ from sightline.backends.problem import (
 from sightline.common import dispatcher
 from sightline.common.zones import zone
 
-_TENSORS = tuple(field.name for field in FIELDS)
+TENSORS = tuple(field.name for field in FIELDS)
 # The arguments of an operator, tensors and then numbers, in the order of a Problem's fields.
-_by_field = itemgetter(*((_TENSORS + NUMBERS).index(field.name) for field in fields(Problem)))
-# Where among the tensors those stand that gradients reach.
-_WANTED = tuple(at for at, field in enumerate(FIELDS) if field.gradient)
+_by_field = itemgetter(*((TENSORS + NUMBERS).index(field.name) for field in fields(Problem)))
+#: Where among the tensors those stand that gradients reach.
+SMOOTH = tuple(at for at, field in enumerate(FIELDS) if field.gradient)
 
 
-def run(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
-    """(context [B,H,N,E], lse [B,H,N]); gradients reach every floating tensor of the problem.
-
-    Without ``want_lse`` the second may be ``None``.
-    """
-    tensors = tensors_in_order(problem)
-    skips = dispatcher.is_quiet() and dispatcher.are_plain(tensors)
-    if skips and not dispatcher.are_recorded(tensors):
-        return choose(problem).forward(problem, want_lse)
-    result: tuple[Tensor, Tensor] = (
-        _Recorded.apply(*tensors, problem)  # type: ignore[no-untyped-call]
-        if skips
-        else _attention_operator(*tensors, *numbers_in_order(problem))
-    )
-    return result
+def skips_dispatcher(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether a computation on these tensors may run without an operator; autograd is not asked."""
+    return dispatcher.is_quiet() and dispatcher.are_plain(tensors)
 
 
-def _problem_of(arguments: tuple[Any, ...]) -> Problem:
+def problem_of(arguments: tuple[Any, ...]) -> Problem:
     """The problem that stands in an operator's arguments, which are its tensors and then its numbers."""
     return Problem(*_by_field(arguments))
 
@@ -68,23 +58,22 @@ def _arguments() -> str:
 
 
 def _attention(*arguments: Any) -> tuple[Tensor, Tensor]:
-    problem = _problem_of(arguments)
+    problem = problem_of(arguments)
     with zone("forward"):
         context, lse = choose(problem).forward(problem)
     assert lse is not None
     return context, lse
 
 
-_attention_operator = torch.library.custom_op(
+attention_operator = torch.library.custom_op(
     "sightline::attention", _attention, mutates_args=(), schema=f"({_arguments()}) -> (Tensor, Tensor)"
 )
 
 
-@_attention_operator.register_fake
+@attention_operator.register_fake
 def _(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     b, h, n, _ = query.shape
-    lse = torch.float64 if query.dtype == torch.float64 else torch.float32
-    return empty_context(query, value.shape[3]), query.new_empty((b, h, n), dtype=lse)
+    return empty_context(query, value.shape[3]), query.new_empty((b, h, n), dtype=_lse_dtype(query))
 
 
 def _attention_backward(
@@ -96,7 +85,7 @@ def _attention_backward(
     *arguments: Any,
 ) -> tuple[Tensor, ...]:
     """The gradients of the fields that have some, in order; an empty tensor for one that is not wanted."""
-    problem = _problem_of(arguments)
+    problem = problem_of(arguments)
     names = [name for name, want in zip(GRADIENTS, wanted, strict=True) if want]
     with zone("backward"):
         gradients = choose(problem).backward(problem, context, lse, grad_context, grad_lse, names)
@@ -106,7 +95,7 @@ def _attention_backward(
     )
 
 
-_backward_operator = torch.library.custom_op(
+backward_operator = torch.library.custom_op(
     "sightline::attention_backward",
     _attention_backward,
     mutates_args=(),
@@ -115,7 +104,7 @@ _backward_operator = torch.library.custom_op(
 )
 
 
-@_backward_operator.register_fake
+@backward_operator.register_fake
 def _(
     wanted: list[bool],
     grad_context: Tensor,
@@ -124,50 +113,73 @@ def _(
     lse: Tensor,
     *arguments: Any,
 ) -> tuple[Tensor, ...]:
-    inputs = zip(GRADIENTS, (arguments[at] for at in _WANTED), wanted, strict=True)
+    inputs = zip(GRADIENTS, (arguments[at] for at in SMOOTH), wanted, strict=True)
     return tuple(
         empty_gradient(name, like, like.dtype) if want else context.new_empty(0)
         for name, like, want in inputs
     )
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.numbers = inputs[len(_TENSORS) :]
-    ctx.save_for_backward(*output, *inputs[: len(_TENSORS)])
+def _attention_tangent(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(context, lse, their tangents), given the tangents of the fields that gradients reach, in order."""
+    count = len(GRADIENTS)
+    problem = problem_of(arguments[count:])
+    tangents = {name: one for name, one in zip(GRADIENTS, arguments[:count], strict=True) if one is not None}
+    with zone("tangent"):
+        return choose(problem, TANGENT).tangent(problem, tangents)
 
 
-def _gradients(ctx: Any, grad_context: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
-    """One gradient for each of the operator's inputs."""
-    context, lse, *tensors = ctx.saved_tensors
-    if grad_context is None:
-        grad_context = torch.zeros_like(context)
-    wanted = [ctx.needs_input_grad[at] for at in _WANTED]
-    given = (grad_context, grad_lse, context, lse, *tensors)
-    # Gradients of gradients are recorded; the operator then says that it has none.
-    skips = dispatcher.is_quiet() and dispatcher.are_plain(given) and not dispatcher.are_recorded(given)
-    backward = _attention_backward if skips else _backward_operator
-    of_inputs: list[Tensor | None] = [None] * (len(_TENSORS) + len(NUMBERS))
-    for at, gradient, want in zip(_WANTED, backward(wanted, *given, *ctx.numbers), wanted, strict=True):
-        of_inputs[at] = gradient if want else None
-    return tuple(of_inputs)
+tangent_operator = torch.library.custom_op(
+    "sightline::attention_tangent",
+    _attention_tangent,
+    mutates_args=(),
+    schema=f"({', '.join(f'Tensor? tangent_{name}' for name in GRADIENTS)}, {_arguments()}) -> "
+    "(Tensor, Tensor, Tensor, Tensor)",
+)
 
 
-_attention_operator.register_autograd(_gradients, setup_context=_save)
+@tangent_operator.register_fake
+def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    query, _, value, *_ = arguments[len(GRADIENTS) :]
+    context = empty_context(query, value.shape[3])
+    lse = query.new_empty(query.shape[:3], dtype=_lse_dtype(query))
+    return context, lse, torch.empty_like(context), torch.empty_like(lse)
 
 
-class _Recorded(torch.autograd.Function):
-    """The same autograd rule for a call without the dispatcher."""
+def _lse_dtype(query: Tensor) -> torch.dtype:
+    return torch.float64 if query.dtype == torch.float64 else torch.float32
 
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        problem: Problem = inputs[-1]
-        context, lse = choose(problem).forward(problem)
-        assert lse is not None
-        _save(ctx, (*inputs[:-1], *numbers_in_order(problem)), (context, lse))
-        ctx.set_materialize_grads(False)
-        return context, lse
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        grad_context, grad_lse = gradients
-        return *_gradients(ctx, grad_context, grad_lse)[: len(_TENSORS)], None
+# --- the same with a Problem in hand ---------------------------------------------------------------------
+
+
+def forward(problem: Problem) -> tuple[Tensor, Tensor]:
+    """(context [B,H,N,E], lse [B,H,N]); autograd does not see it."""
+    tensors = tensors_in_order(problem)
+    run = _attention if skips_dispatcher(tensors) else attention_operator
+    result: tuple[Tensor, Tensor] = run(*tensors, *numbers_in_order(problem))
+    return result
+
+
+def backward(
+    problem: Problem,
+    context: Tensor,
+    lse: Tensor,
+    grad_context: Tensor,
+    grad_lse: Tensor | None,
+    wanted: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """The wanted ones of ``GRADIENTS``, in order, and ``None`` for the others; autograd does not see it."""
+    given = (grad_context, grad_lse, context, lse)
+    tensors = tensors_in_order(problem)
+    run = _attention_backward if skips_dispatcher((*given, *tensors)) else backward_operator
+    gradients = run(list(wanted), *given, *tensors, *numbers_in_order(problem))
+    return tuple(one if want else None for one, want in zip(gradients, wanted, strict=True))
+
+
+def tangent(problem: Problem, tangents: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(context, lse, their tangents); autograd does not see it."""
+    given = (*(tangents.get(name) for name in GRADIENTS), *tensors_in_order(problem))
+    run = _attention_tangent if skips_dispatcher(given) else tangent_operator
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = run(*given, *numbers_in_order(problem))
+    return result

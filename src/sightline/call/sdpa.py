@@ -23,6 +23,7 @@ from torch import Tensor
 
 from sightline.biases import Bias
 from sightline.call.attention import attention
+from sightline.common import dispatcher
 from sightline.common.check import is_eager
 from sightline.lowering import DTYPES
 from sightline.masks import Mask, causal
@@ -39,8 +40,9 @@ class sdpa_override:  # noqa: N801  (a context manager, in the manner of torch.n
     holds for its own thread.
 
     What PyTorch alone does goes to PyTorch, and is counted: subclasses of Tensor, tensors without entries,
-    functions being compiled, what PyTorch refuses (its own error is raised). Nested tensors and other devices
-    have operators of their own and never come here.
+    functions being compiled or transformed by torch.func (:func:`sightline.attention` itself takes every
+    transform), what PyTorch refuses (its own error is raised). Nested tensors and other devices have
+    operators of their own and never come here.
 
     Attributes:
         calls: how many calls ran on Sightline in this block.
@@ -171,6 +173,8 @@ def why_not(
     enable_gqa: bool,
 ) -> str | None:
     """Why a call must go to PyTorch; ``None`` if Sightline can take it."""
+    if dispatcher.is_wrapped():
+        return "under torch.func"  # inside a kernel its transforms cannot be asked any more
     given = [t for t in (query, key, value, attn_mask) if t is not None]
     if not all(map(is_eager, given)):
         return "while compiling"

@@ -23,12 +23,20 @@ try:
         _dispatch_tls_local_include_set,
         _len_torch_function_stack,
     )
+    from torch._C._functorch import (
+        TransformType,
+        get_unwrapped,
+        is_functorch_wrapped_tensor,
+        peek_interpreter_stack,
+    )
+    from torch._functorch import eager_transforms
     from torch.autograd import _profiler_enabled, forward_ad  # type: ignore[attr-defined]
 
     _OFFERED = (
         hasattr(DispatchKeySet, "from_raw_repr")
         and hasattr(DispatchKeySet, "raw_repr")
         and hasattr(forward_ad, "_current_level")
+        and hasattr(eager_transforms, "JVP_NESTING")
     )
 except ImportError:  # private names, which a later PyTorch may drop
     _OFFERED = False
@@ -48,6 +56,44 @@ def is_quiet() -> bool:
             _dispatch_tls_local_include_set().raw_repr(), _dispatch_tls_local_exclude_set().raw_repr()
         )
     )
+
+
+def is_transformed() -> bool:
+    """Whether derivatives or batches of torch.func, or forward mode, take part: each needs a rule of its own.
+
+    ``functionalize`` does not: it is content with an operator.
+    """
+    if torch.compiler.is_compiling() or not _OFFERED:
+        return False
+    innermost = peek_interpreter_stack()
+    if innermost is None:
+        return forward_ad._current_level >= 0
+    return bool(innermost.key() != TransformType.Functionalize)
+
+
+def is_wrapped() -> bool:
+    """Whether a transform of torch.func is under way."""
+    return _OFFERED and peek_interpreter_stack() is not None
+
+
+def innermost_is_forward_mode() -> bool:
+    """Whether dual tensors are those of the innermost transform."""
+    innermost = peek_interpreter_stack() if _OFFERED else None
+    if innermost is None:
+        return _OFFERED and forward_ad._current_level >= 0
+    return bool(innermost.key() == TransformType.Jvp)
+
+
+def forward_mode_is_taken() -> bool:
+    """Whether a level of ``torch.autograd.forward_ad`` is open, inside of which torch.func.jvp cannot run."""
+    return _OFFERED and forward_ad._current_level >= 0 and eager_transforms.JVP_NESTING == 0
+
+
+def unwrapped(tensor: Tensor) -> Tensor:
+    """The tensor itself, without the wrappers of torch.func; that of a vmap has the samples' axis."""
+    while _OFFERED and is_functorch_wrapped_tensor(tensor):
+        tensor = get_unwrapped(tensor)
+    return tensor
 
 
 def are_plain(tensors: Iterable[Tensor | None]) -> bool:

@@ -49,6 +49,8 @@ class Native(Backend):
         missing = library.available()
         if missing is not None:
             return Obstacle(missing.rstrip("."), "sightline.info() says what is there")
+        if work.name == "tangent":
+            return Obstacle("it has no tangents")
         return None if work.name == "attention" else _why_not_read(problem, work)
 
     def facts(self) -> Mapping[str, str]:
@@ -83,6 +85,12 @@ class Native(Backend):
     ) -> dict[str, Tensor]:
         """Gradients of query, key and value in their dtype, others in float32."""
         return kernels.backward(problem, context, lse, grad_context, grad_lse, wanted)
+
+    def tangent(
+        self, problem: Problem, tangents: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Not yet."""
+        raise NotImplementedError
 
     def lse(self, problem: Problem, rows: slice = ALL) -> Tensor:
         """In float32."""

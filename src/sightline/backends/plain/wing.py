@@ -23,6 +23,7 @@ from sightline.backends.plain.forward import forward, row_lse
 from sightline.backends.plain.plan import plan as plan_of
 from sightline.backends.plain.pool import pool
 from sightline.backends.plain.readouts import Product, TransposedProduct, named, run
+from sightline.backends.plain.tangent import tangent
 from sightline.backends.problem import Problem
 
 
@@ -61,6 +62,12 @@ class Plain(Backend):
     ) -> dict[str, Tensor]:
         """Gradients in float32 or float64."""
         return backward(problem, context, lse, grad_context, grad_lse, wanted)
+
+    def tangent(
+        self, problem: Problem, tangents: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Each block differentiated by PyTorch."""
+        return tangent(problem, tangents)
 
     def lse(self, problem: Problem, rows: slice = ALL) -> Tensor:
         """Of some rows."""

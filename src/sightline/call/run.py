@@ -1,0 +1,78 @@
+"""A problem computed, with PyTorch's autograd told of it.
+
+Three ways: through the operators where others take part in the call (compilation, modes, profilers, tensor
+subclasses); by an autograd function without the dispatcher where only autograd does; and through
+:mod:`sightline.call.transforms` under forward mode and torch.func.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.backends import choose
+from sightline.backends.problem import NUMBERS, Problem, numbers_in_order, tensors_in_order
+from sightline.call import operator, transforms
+from sightline.common import dispatcher
+
+
+def run(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
+    """(context [B,H,N,E], lse [B,H,N]); gradients reach every floating tensor of the problem.
+
+    Without ``want_lse`` the second may be ``None``.
+    """
+    tensors = tensors_in_order(problem)
+    if isinstance(problem.softcap, Tensor) or dispatcher.is_transformed():
+        return transforms.attend(problem)
+    if dispatcher.is_quiet() and dispatcher.are_plain(tensors):
+        if not dispatcher.are_recorded(tensors):
+            return choose(problem).forward(problem, want_lse)
+        recorded: tuple[Tensor, Tensor] = _Recorded.apply(*tensors, problem)  # type: ignore[no-untyped-call]
+        return recorded
+    result: tuple[Tensor, Tensor] = operator.attention_operator(*tensors, *numbers_in_order(problem))
+    return result
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.numbers = inputs[len(operator.TENSORS) :]
+    ctx.save_for_backward(*output, *inputs[: len(operator.TENSORS)])
+
+
+def _gradients(ctx: Any, grad_context: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+    """One gradient for each of the operator's inputs."""
+    context, lse, *tensors = ctx.saved_tensors
+    wanted = [ctx.needs_input_grad[at] for at in operator.SMOOTH]
+    given = (context, lse, grad_context, grad_lse)
+    problem = operator.problem_of((*tensors, *ctx.numbers))
+    if dispatcher.are_recorded((*given, *tensors)) and not torch.compiler.is_compiling():
+        of_smooth = transforms.gradients(problem, *given, wanted)  # by something that has derivatives itself
+    else:
+        grad_context = torch.zeros_like(context) if grad_context is None else grad_context
+        of_smooth = operator.backward(problem, context, lse, grad_context, grad_lse, wanted)
+    of_inputs: list[Tensor | None] = [None] * (len(operator.TENSORS) + len(NUMBERS))
+    for at, gradient in zip(operator.SMOOTH, of_smooth, strict=True):
+        of_inputs[at] = gradient
+    return tuple(of_inputs)
+
+
+operator.attention_operator.register_autograd(_gradients, setup_context=_save)
+
+
+class _Recorded(torch.autograd.Function):
+    """The same autograd rule for a call without the dispatcher."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        problem: Problem = inputs[-1]
+        context, lse = choose(problem).forward(problem)
+        assert lse is not None
+        _save(ctx, (*inputs[:-1], *numbers_in_order(problem)), (context, lse))
+        ctx.set_materialize_grads(False)
+        return context, lse
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        grad_context, grad_lse = gradients
+        return *_gradients(ctx, grad_context, grad_lse)[: len(operator.TENSORS)], None
