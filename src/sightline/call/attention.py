@@ -7,7 +7,7 @@ from typing import Literal, overload
 from torch import Tensor
 
 from sightline.biases import Bias
-from sightline.call.run import run
+from sightline.call import nested, operator
 from sightline.lowering import autocast, lower
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
@@ -21,8 +21,8 @@ def attention(
     *,
     mask: Mask | Tensor | None = None,
     bias: Bias | Tensor | None = None,
-    scale: float | Tensor | None = None,
-    softcap: float | Tensor | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
     sinks: Tensor | None = None,
     dropout: float = 0.0,
     return_matrix: Literal[False] = False,
@@ -37,8 +37,8 @@ def attention(
     *,
     mask: Mask | Tensor | None = None,
     bias: Bias | Tensor | None = None,
-    scale: float | Tensor | None = None,
-    softcap: float | Tensor | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
     sinks: Tensor | None = None,
     dropout: float = 0.0,
     return_matrix: Literal[True],
@@ -52,8 +52,8 @@ def attention(
     *,
     mask: Mask | Tensor | None = None,
     bias: Bias | Tensor | None = None,
-    scale: float | Tensor | None = None,
-    softcap: float | Tensor | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
     sinks: Tensor | None = None,
     dropout: float = 0.0,
     return_matrix: bool = False,
@@ -64,7 +64,10 @@ def attention(
     The weights of a row sum to 1; with sinks to less, since ``exp(sink_h)`` joins the denominator only.
 
     Args:
-        query: [B,H,N,D], float32, bfloat16, float16 or float64, on any device, with any strides.
+        query: [B,H,N,D], float32, bfloat16, float16 or float64, on any device, with any strides. Or nested,
+            as key and value then are too: [B,H,j,D], ``.transpose(1, 2)`` of a nested [B,j,H,D]. Each text
+            then looks at itself, masks are of each text, and the matrix is that of the texts packed one after
+            another, [1,H,ΣN,ΣM].
         key: [B,G,M,D] of the same dtype; query head h reads key/value head h // (H / G), nothing repeated.
         value: [B,G,M,E].
         mask: what may be looked at: :func:`causal`, :func:`window`, :func:`prefix`, :func:`lengths`,
@@ -72,10 +75,8 @@ def attention(
             broadcasts to [B,H,N,M] (True = may look). Default: everything.
         bias: added to the scores: :func:`alibi`, :func:`relative`, or a floating tensor that broadcasts to
             [B,H,N,M]; -inf hides. Gradients reach slopes, tables and tensors. Default: none.
-        scale: what the scores are multiplied with: a number, or a tensor with one entry, which gets
-            gradients. Default: 1/√D.
-        softcap: bounds the scaled scores to ±softcap; a number, or a tensor as above, whose gradients take
-            the plain backend. Default: none.
+        scale: what the scores are multiplied with. Default: 1/√D.
+        softcap: bounds the scaled scores to ±softcap. Default: none.
         sinks: [H] logits, one per head. Default: none.
         dropout: share of weights drawn (from PyTorch's generator) and zeroed, the others / (1 - dropout).
         return_matrix: whether to return the attention matrix as well: lazy, detached, without dropout.
@@ -99,11 +100,16 @@ def attention(
         >>> context.shape, A.shape
         (torch.Size([1, 8, 100, 64]), torch.Size([1, 8, 100, 100]))
     """
+    if getattr(query, "is_nested", False):
+        return nested.attention(
+            attention, query, key, value, mask=mask, bias=bias, return_matrix=return_matrix,
+            scale=scale, softcap=softcap, sinks=sinks, dropout=dropout,
+        )  # fmt: skip
     query, key, value = autocast(query, key, value)
     problem = lower(
         query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks, dropout=dropout
     )
-    context, lse = run(problem, want_lse=return_matrix)
+    context, lse = operator.run(problem, want_lse=return_matrix)
     if not return_matrix:
         return context
     return context, AttentionMatrix.of_problem(problem, lse)

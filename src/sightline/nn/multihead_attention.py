@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.call.attention import attention
+from sightline.call.nested import Ragged, check_pairs, of_each_text
+from sightline.common.check import check_strided, kind
+from sightline.masks import Mask, causal
 from sightline.matrix import AttentionMatrix
 from sightline.nn.mean_over_heads import MeanOverHeads
 from sightline.nn.torch_masks import torch_masks
@@ -21,6 +24,9 @@ class MultiheadAttention(nn.MultiheadAttention):
     ``need_weights=True`` costs nothing: what comes back is a lazy :class:`MeanOverHeads` [B,N,M], or with
     ``average_attn_weights=False`` an :class:`AttentionMatrix` [B,H,N,M]. Both pass for tensors, and gradients
     flow through them, as in PyTorch; ``.detach()`` makes readouts quick while training.
+
+    Nested tensors [B,j,C] are taken with ``batch_first``; their weights are those of the texts packed one
+    after another, [1,ΣN,ΣM].
 
     Three things differ on purpose. A query with nothing to look at gets a context of 0, not NaN. The weights
     are those before dropout. ``is_causal=True`` needs no ``attn_mask``, and is causal from the top left
@@ -120,7 +126,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         """Attention as in PyTorch, with lazy weights.
 
         Args:
-            query: [N,B,C], [B,N,C] with ``batch_first``, or [N,C].
+            query: [N,B,C], [B,N,C] with ``batch_first``, or [N,C]; or nested, [B,j,C].
             key, value: likewise, M long.
             key_padding_mask: [B,M] (or [M]): bool, True = may NOT look there, or floats that are added.
             need_weights: whether to return the weights. Default: True.
@@ -134,8 +140,12 @@ class MultiheadAttention(nn.MultiheadAttention):
         Raises:
             ValueError: for shapes that do not fit; TypeError for masks of another dtype.
         """
-        batched = query.dim() == 3
         same = (query is key, key is value)
+        if getattr(query, "is_nested", False):
+            self._check_nested(key_padding_mask, None if is_causal else attn_mask)
+            return self._nested(query, key, value, same, need_weights, average_attn_weights, is_causal)
+        kind("query", query, Tensor, "a tensor")
+        batched = query.dim() == 3
         query, key, value = (
             self._batch_first(name, t, batched)
             for name, t in (("query", query), ("key", key), ("value", value))
@@ -144,29 +154,72 @@ class MultiheadAttention(nn.MultiheadAttention):
         k, v, added = self._with_added_keys(k, v)
         shape = (*q.shape[:3], k.shape[2])
         mask, bias = torch_masks(key_padding_mask, attn_mask, is_causal, shape, added)
-        dropout = self.dropout if self.training else 0.0
-        if not need_weights:
-            context = attention(q, k, v, mask=mask, bias=bias, dropout=dropout)
-            return self._joined_heads(context, batched), None
-        context, matrix = attention(q, k, v, mask=mask, bias=bias, dropout=dropout, return_matrix=True)
-        if context.requires_grad:
-            matrix = AttentionMatrix(q, k, v, mask=mask, bias=bias, detach=False)
-        by_head: AttentionMatrix = matrix if batched else matrix[0]
-        weights = MeanOverHeads(by_head) if average_attn_weights else by_head
-        return self._joined_heads(context, batched), weights
+        output, matrix = self._attended(q, k, v, mask, bias, need_weights)
+        if not batched:
+            return output[0], _weights(None if matrix is None else matrix[0], average_attn_weights)
+        output = output if self.batch_first else output.transpose(0, 1)
+        return output, _weights(matrix, average_attn_weights)
 
     if TYPE_CHECKING:  # nn.Module's own call takes and returns Any
         __call__ = forward
 
-    def _joined_heads(self, context: Tensor, batched: bool) -> Tensor:
-        """[B,H,N,D] → the output, in the query's layout."""
+    def _attended(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, bias: Tensor | None, need_weights: bool
+    ) -> tuple[Tensor, AttentionMatrix | None]:
+        """Queries, keys and values by head → the output [B,N,C], and the matrix if asked for."""
+        dropout = self.dropout if self.training else 0.0
+        if not need_weights:
+            context = attention(q, k, v, mask=mask, bias=bias, dropout=dropout)
+            return self._joined_heads(context), None
+        context, matrix = attention(q, k, v, mask=mask, bias=bias, dropout=dropout, return_matrix=True)
+        if context.requires_grad:
+            matrix = AttentionMatrix(q, k, v, mask=mask, bias=bias, detach=False)
+        return self._joined_heads(context), matrix
+
+    def _joined_heads(self, context: Tensor) -> Tensor:
+        """[B,H,N,D] → the output [B,N,C]."""
         output: Tensor = self.out_proj(context.transpose(1, 2).flatten(2))
-        if not batched:
-            return output[0]
-        return output if self.batch_first else output.transpose(0, 1)
+        return output
+
+    def _nested(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        same: tuple[bool, bool],
+        need_weights: bool,
+        average: bool,
+        is_causal: bool,
+    ) -> tuple[Tensor, MeanOverHeads | AttentionMatrix | None]:
+        """The same for nested tensors [B,j,C]."""
+        packed = Ragged("query", query, "[B,j,C]")
+        keys, values = Ragged("key", key, "[B,j,C]"), Ragged("value", value, "[B,j,C]")
+        check_pairs(packed.rows, keys.rows, values.rows)
+        q, k, v = self._project(packed.packed, keys.packed, values.packed, same)
+        mask = of_each_text(causal("top-left") if is_causal else None, packed.rows, keys.rows)
+        output, matrix = self._attended(q, k, v, mask, None, need_weights)
+        return packed.nested(output), _weights(matrix, average)
+
+    def _check_nested(self, key_padding_mask: Tensor | None, attn_mask: Tensor | None) -> None:
+        """Raises for what a nested batch cannot have."""
+        for name, mask in (("key_padding_mask", key_padding_mask), ("attn_mask", attn_mask)):
+            if mask is not None:
+                raise ValueError(
+                    f"{name}: a nested batch has no padding, and no mask of one shape. Leave it out, say "
+                    "is_causal=True, or pad the batch with torch.nested.to_padded_tensor."
+                )
+        if not self.batch_first:
+            raise ValueError("query: a nested batch is [B,j,C]; make this layer with batch_first=True.")
+        if self.bias_k is not None or self.add_zero_attn:
+            raise ValueError(
+                "query: add_bias_kv and add_zero_attn give each text a key more, which a nested batch has no "
+                "room for. Pad the batch with torch.nested.to_padded_tensor."
+            )
 
     def _batch_first(self, name: str, tensor: Tensor, batched: bool) -> Tensor:
         """[B,N,C] of any layout."""
+        kind(name, tensor, Tensor, "a tensor")
+        check_strided(name, tensor)
         if tensor.dim() != (3 if batched else 2):
             axes = "[B,N,C] or [N,B,C]" if batched else "[N,C]"
             raise ValueError(
@@ -217,3 +270,8 @@ class MultiheadAttention(nn.MultiheadAttention):
         """One row [1,1,C] more for every batch entry."""
         b, h, _, d = rows.shape
         return torch.cat((rows, row.view(1, h, 1, d).expand(b, h, 1, d).to(rows.dtype)), dim=2)
+
+
+def _weights(matrix: AttentionMatrix | None, average: bool) -> MeanOverHeads | AttentionMatrix | None:
+    """What is handed out of the matrix."""
+    return MeanOverHeads(matrix) if average and matrix is not None else matrix
