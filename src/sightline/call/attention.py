@@ -7,7 +7,8 @@ from typing import Literal, overload
 from torch import Tensor
 
 from sightline.biases import Bias
-from sightline.call import nested, operator
+from sightline.call import nested
+from sightline.call.run import run
 from sightline.lowering import autocast, lower
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
@@ -21,8 +22,8 @@ def attention(
     *,
     mask: Mask | Tensor | None = None,
     bias: Bias | Tensor | None = None,
-    scale: float | None = None,
-    softcap: float | None = None,
+    scale: float | Tensor | None = None,
+    softcap: float | Tensor | None = None,
     sinks: Tensor | None = None,
     dropout: float = 0.0,
     return_matrix: Literal[False] = False,
@@ -37,8 +38,8 @@ def attention(
     *,
     mask: Mask | Tensor | None = None,
     bias: Bias | Tensor | None = None,
-    scale: float | None = None,
-    softcap: float | None = None,
+    scale: float | Tensor | None = None,
+    softcap: float | Tensor | None = None,
     sinks: Tensor | None = None,
     dropout: float = 0.0,
     return_matrix: Literal[True],
@@ -52,8 +53,8 @@ def attention(
     *,
     mask: Mask | Tensor | None = None,
     bias: Bias | Tensor | None = None,
-    scale: float | None = None,
-    softcap: float | None = None,
+    scale: float | Tensor | None = None,
+    softcap: float | Tensor | None = None,
     sinks: Tensor | None = None,
     dropout: float = 0.0,
     return_matrix: bool = False,
@@ -75,8 +76,10 @@ def attention(
             broadcasts to [B,H,N,M] (True = may look). Default: everything.
         bias: added to the scores: :func:`alibi`, :func:`relative`, or a floating tensor that broadcasts to
             [B,H,N,M]; -inf hides. Gradients reach slopes, tables and tensors. Default: none.
-        scale: what the scores are multiplied with. Default: 1/√D.
-        softcap: bounds the scaled scores to ±softcap. Default: none.
+        scale: what the scores are multiplied with: a number, or a tensor with one entry, which gets
+            gradients. Default: 1/√D.
+        softcap: bounds the scaled scores to ±softcap; a number, or a tensor as above, whose gradients take
+            the plain backend. Default: none.
         sinks: [H] logits, one per head. Default: none.
         dropout: share of weights drawn (from PyTorch's generator) and zeroed, the others / (1 - dropout).
         return_matrix: whether to return the attention matrix as well: lazy, detached, without dropout.
@@ -109,7 +112,7 @@ def attention(
     problem = lower(
         query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks, dropout=dropout
     )
-    context, lse = operator.run(problem, want_lse=return_matrix)
+    context, lse = run(problem, want_lse=return_matrix)
     if not return_matrix:
         return context
     return context, AttentionMatrix.of_problem(problem, lse)
