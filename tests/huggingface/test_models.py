@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers as hf
 from tiny_models import (
     DECODERS,
     ENCODERS,
@@ -20,7 +21,7 @@ from tiny_models import (
 from torch import Tensor
 
 import sightline
-from sightline.huggingface import mask as mask_module
+from sightline.huggingface import fallback
 
 ALL = ENCODERS | DECODERS | SEQ2SEQS
 B, N = 3, 13
@@ -178,7 +179,6 @@ def test_own_four_dimensional_masks(name: str, kind: str) -> None:
 
 
 def test_whisper() -> None:
-    import transformers as hf
     from tiny_models import SEQ2SEQ
 
     config_arguments = SEQ2SEQ | {"num_mel_bins": 8, "max_source_positions": 16, "max_target_positions": 24}
@@ -199,19 +199,50 @@ def test_whisper() -> None:
             assert_equal(matrix.dense(), weights)
 
 
-def test_a_model_that_computes_attention_itself_runs_as_eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """BLOOM takes attn_implementation= without complaint, but cannot use it; bool masks would break it."""
-    import transformers as hf
+OWN_CODE: dict[str, Any] = {
+    "bloom": lambda: (
+        hf.BloomForCausalLM,
+        hf.BloomConfig(vocab_size=61, hidden_size=32, n_layer=2, n_head=4, pad_token_id=0),
+    ),
+    "falcon": lambda: (
+        hf.FalconForCausalLM,
+        hf.FalconConfig(vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_heads=4),
+    ),
+    "gptj": lambda: (
+        hf.GPTJForCausalLM,
+        hf.GPTJConfig(vocab_size=61, n_embd=32, n_layer=2, n_head=4, rotary_dim=4, n_positions=64),
+    ),
+}
 
-    sizes = {"vocab_size": 61, "hidden_size": 32, "n_layer": 2, "n_head": 4, "pad_token_id": 0}
-    ours, eager = pair(lambda: (hf.BloomForCausalLM, hf.BloomConfig(**sizes)))
+
+@pytest.mark.parametrize("name", OWN_CODE)
+def test_a_model_that_computes_attention_itself_runs_as_eager(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take attn_implementation= without complaint, or fail with a KeyError; bool masks would break them."""
     warnings: list[str] = []
-    monkeypatch.setattr(mask_module.logger, "warning", warnings.append)
-    mask_module._family_takes_bool_masks.cache_clear()
+    monkeypatch.setattr(fallback.logger, "warning", warnings.append)
+    ours, eager = pair(OWN_CODE[name])
     mask = padding("left", N, USED)
+    inputs = {"attention_mask": mask, "output_attentions": True}
     with torch.no_grad():
-        actual = ours(tokens(B, N), attention_mask=mask).logits
-        expected = eager(tokens(B, N), attention_mask=mask).logits
-    assert torch.equal(actual[mask.bool()], expected[mask.bool()])
+        actual, expected = ours(tokens(B, N), **inputs), eager(tokens(B, N), **inputs)
+    assert torch.equal(actual.logits[mask.bool()], expected.logits[mask.bool()])
+    for weights, theirs in zip(actual.attentions, expected.attentions, strict=True):
+        assert torch.equal(weights, theirs)
     assert len(warnings) == 1
-    assert "modeling_bloom computes attention in its own code" in warnings[0]
+    assert f"{type(ours).__name__} computes attention in its own code" in warnings[0]
+
+
+def test_a_part_that_was_written_for_float_masks() -> None:
+    """Gemma 4's encoder of sound computes attention in its own code, its text model does not."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "output_proj_dims": 16}
+    ours, eager = pair(
+        lambda: (
+            hf.Gemma4AudioModel,
+            hf.Gemma4AudioConfig(**sizes, subsampling_conv_channels=[8, 4]),
+        )
+    )
+    heard, mask = torch.randn(2, 80, 8), torch.ones(2, 80, dtype=torch.bool)
+    with torch.no_grad():
+        assert_equal(ours(heard, mask)[0], eager(heard, mask)[0])

@@ -56,8 +56,8 @@ def load_model(name: str | None, dtype: str = "float32", body: bool = False) -> 
 
     Args:
         dtype: what the weights are converted to: "float32", "bfloat16" or "float16".
-        body: the model without its language-model head; families without
-            ``attn_implementation="sightline"`` then keep their own attention.
+        body: the model without its language-model head. With and without it, families without
+            ``attn_implementation="sightline"`` keep their own attention.
 
     Raises:
         ModelError: the folder or the name does not give a model; the message says what is missing.
@@ -167,23 +167,17 @@ def _load_weights(where: str, shown: str, local: bool, config: Any, body: bool) 
     try:
         if writes:
             try:
-                return _weights(transformers.AutoModelForSeq2SeqLM, where, local, config, body)
+                return _weights(transformers.AutoModelForSeq2SeqLM, where, local, config)
             except Exception as error:
                 if "Unrecognized configuration" not in str(error):
                     raise
-        return _weights(transformers.AutoModel, where, local, config, body)
+        return _weights(transformers.AutoModel, where, local, config)
     except Exception as error:
         raise ModelError(f"model {shown}: its weights do not load: {_first_line(error)}") from None
 
 
-def _weights(kind: Any, where: str, local: bool, config: Any, body: bool) -> Any:
-    options = {"config": config, "use_safetensors": True}
-    try:
-        return load_pretrained(kind, where, local, attn_implementation=NAME, **options)
-    except KeyError as error:  # a family with a table of implementations of its own
-        if error.args != (NAME,) or not body:
-            raise
-    return load_pretrained(kind, where, local, attn_implementation="eager", **options)
+def _weights(kind: Any, where: str, local: bool, config: Any) -> Any:
+    return load_pretrained(kind, where, local, attn_implementation=NAME, config=config, use_safetensors=True)
 
 
 def _why(shown: str, local: bool, error: Exception) -> str:

@@ -15,14 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, masking_utils
-from transformers.utils import logging
 from transformers.utils.import_utils import is_tracing
 
+from sightline.huggingface.fallback import runs_here, say_so
 from sightline.huggingface.pattern import edges_agree, ranges_of
 from sightline.huggingface.range_mask import RangeMask
 
 theirs: Any = masking_utils  # its annotations are narrower than its use: offsets may be tensors
-logger = logging.get_logger(__name__)
 _BLOCK = 1 << 24  # the most mask entries that are evaluated at once where a pattern is not known
 
 
@@ -88,22 +87,26 @@ def takes_bool_masks(config_class: type) -> bool:
     """
     name = config_class.__module__.replace("configuration_", "modeling_")
     module = sys.modules.get(name)
-    return module is None or not name.startswith("transformers.models.") or _family_takes_bool_masks(module)
+    return (
+        module is None
+        or not name.startswith("transformers.models.")
+        or _take_bool_masks(module, config_class)
+    )
 
 
 @cache
-def _family_takes_bool_masks(module: ModuleType) -> bool:
-    classes = [kind for kind in vars(module).values() if isinstance(kind, type)]
+def _take_bool_masks(module: ModuleType, config_class: type) -> bool:
     models: list[Any] = [
-        kind for kind in classes if PreTrainedModel in kind.__bases__ and kind.__module__ == module.__name__
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, PreTrainedModel) and kind.__module__ == module.__name__
     ]
-    if not all(model._can_set_attn_implementation() for model in models):
-        logger.warning(
-            f"{module.__name__.rsplit('.', 1)[-1]} computes attention in its own code, which "
-            'attn_implementation="sightline" cannot replace: it runs as under "eager".'
-        )
+    if not all(map(runs_here, models)):
+        say_so(module.__name__.rsplit(".", 1)[-1])
         return False
-    return all(model._supports_sdpa or model._supports_flex_attn for model in models)
+    # One part of a model may be written for other masks than the rest: an encoder of sound, say.
+    own = [model for model in models if model.config_class is config_class]
+    return all(model._supports_sdpa or model._supports_flex_attn for model in own or models)
 
 
 def _bounds(call: dict[str, Any], q_length: int, q_offset: int | Tensor) -> tuple[Tensor, Tensor] | None:

@@ -7,6 +7,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterf
 
 from sightline.huggingface.attention import sightline_attention
 from sightline.huggingface.configuration import allow_output_attentions
+from sightline.huggingface.fallback import fall_back_to_eager
 from sightline.huggingface.mask import sightline_mask
 
 NAME = "sightline"
@@ -34,3 +35,4 @@ def register(name: str = NAME) -> None:
             "Without the mask function padding would be looked at; please report this."
         )
     allow_output_attentions(name)
+    fall_back_to_eager(name)
