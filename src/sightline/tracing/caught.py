@@ -33,6 +33,7 @@ class CaughtCall:
         output: the tensor whose gradient is the context's, and how to see it as [B,H,N,E].
         compare: instead of ``context``: from the context of some rows to (recomputed, real) output rows.
         eps: the coarsest rounding in what the model computed, where it is coarser than the query's.
+        thorough: whether every row is compared: what was done to the weights may differ from row to row.
         cross: whether it is cross-attention, where that is known.
         inside: the name of the part of the running module that it belongs to; "" for the module itself.
     """
@@ -57,5 +58,6 @@ class CaughtCall:
     output: tuple[Tensor, Callable[[Tensor], Tensor]] | None = None
     compare: Callable[[Tensor, slice], tuple[Tensor, Tensor]] | None = None
     eps: float = 0.0
+    thorough: bool = False
     cross: bool | None = None
     inside: str = ""

@@ -26,6 +26,8 @@ class Axis:
 
 NOTHING = Axis(LEAD, 0)
 Axes = tuple[Axis, ...]
+#: Sizes and what they run over.
+Pieces = tuple[tuple[int, Axis], ...]
 
 
 def of_product(shape: Sequence[int]) -> Axes:
@@ -86,6 +88,49 @@ class Placement:
             reach *= count
         return Axis(role, step * factor) if (size - 1) * factor < reach else None
 
+    def apart(self, view: Tensor) -> tuple[Pieces, ...] | None:
+        """What the axes of another view run over, where a view has made one axis of several.
+
+        Returns:
+            for each axis of the view its pieces, outermost first; ``None`` where that has no name.
+        """
+        start = int(view.storage_offset()) - self.offset
+        pieces = [self._pieces(size, stride) for size, stride in zip(view.shape, view.stride(), strict=True)]
+        return None if start or None in pieces else tuple(piece for piece in pieces if piece is not None)
+
+    def _pieces(self, size: int, stride: int) -> Pieces | None:
+        one = self._axis(size, stride)
+        if one is not None:
+            return ((size, one),) if size > 1 else ()
+        mine = {
+            stride: (count, axis)
+            for count, stride, axis in zip(self.sizes, self.strides, self.axes, strict=True)
+            if count > 1
+        }
+        found: list[tuple[int, Axis]] = []
+        while size > 1:
+            inner = max((step for step in mine if 0 < step <= stride), default=None)
+            if inner is None or stride % inner:
+                return None
+            (count, axis), factor = mine[inner], stride // inner
+            ends = size * factor <= count
+            number = size if ends else count // factor
+            if number * factor > count or (not ends and (count % factor or size % number)) or number < 2:
+                return None
+            found.append((number, Axis(axis.role, axis.step * factor)))
+            size //= number
+            stride = inner * count
+        return tuple(reversed(found))
+
+    def without(self, columns: int) -> Placement:
+        """The placement of all but the first columns."""
+        key = find(self.axes, KEY)
+        if key is None:
+            return self
+        sizes = list(self.sizes)
+        sizes[key] -= columns
+        return Placement(tuple(sizes), self.strides, self.offset + columns * self.strides[key], self.axes)
+
 
 def exchanged(axes: Axes) -> Axes:
     """The axes with queries and keys exchanged."""
@@ -121,16 +166,31 @@ class Heads:
         return reach == count
 
 
-def heads_of(sizes: Sequence[int], axes: Axes, row: int | None, key: int) -> Heads:
+def heads_of(sizes: Sequence[int], axes: Axes, rows: list[int], key: int) -> Heads:
     """The axes that are neither the queries' nor the keys', in order."""
-    lead = [d for d in range(len(sizes)) if d not in (row, key)]
+    lead = [d for d in range(len(sizes)) if d != key and d not in rows]
     return Heads(tuple(sizes[d] for d in lead), tuple(axes[d].step for d in lead))
+
+
+def all_of(axes: Axes, role: int) -> list[int]:
+    """The axes of that role, in order."""
+    return [d for d, axis in enumerate(axes) if axis.role == role and axis.step]
 
 
 def find(axes: Axes, role: int) -> int | None:
     """The one axis of that role; ``None`` if there is none or more than one."""
-    named = [d for d, axis in enumerate(axes) if axis.role == role and axis.step]
+    named = all_of(axes, role)
     return named[0] if len(named) == 1 else None
+
+
+def chained(pieces: Sequence[tuple[int, Axis]]) -> bool:
+    """Whether the pieces, outermost first, run over everything that they span without a gap."""
+    reach = 1
+    for size, axis in reversed(pieces):
+        if size > 1 and axis.step != reach:
+            return False
+        reach *= size
+    return True
 
 
 def batch_and_heads(

@@ -224,6 +224,9 @@ class Recorder(TorchDispatchMode):
             return False
         if self.tracking:
             self.origins.projected(source, out)
+        known = self._followed.record(source)
+        if known is not None and known.scores.opaque is None:  # of attention: its heads are mixed
+            self._followed.other("a projection", [source], out)
         return True
 
     def _follow(self, operator: Operator, args: Any, out: Any) -> None:

@@ -237,7 +237,9 @@ class Trace(Calls):
         index = len(self._calls) if self._on_call is None else self._seen - 1
         try:
             problem = problem_of(caught, self._recorder.masks)
-            reason = caught.doubt or doubt(problem, caught.context, caught.compare, caught.eps)
+            reason = caught.doubt or doubt(
+                problem, caught.context, caught.compare, caught.eps, caught.thorough
+            )
             if self._stitch and self._continues(problem, caught.lse, name, kind, reason):
                 return None
             kept = self._keeper.keep(problem)

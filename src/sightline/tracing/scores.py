@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sightline.tracing.layout import KEY, ROW, Axes, Heads, exchanged, find
+from sightline.tracing.layout import KEY, ROW, Axes, Heads, all_of, exchanged
 from sightline.tracing.storage import address
 
 #: Scores at or below this are hidden: exp() of them is 0 next to any that is seen.
@@ -51,13 +51,15 @@ class Scores:
         scale: what q·kᵀ is multiplied with.
         cap: the soft cap; ``None`` for none.
         terms: biases and masks, in order.
-        sinks: [...,1], what was put beside the scores as one more column.
+        sinks: [...,1], what was put beside the scores as one more column, or as several.
+        sinks_first: whether it was put before them.
         given: (B, H), if a view of the scores told them apart.
         heads: the leading axes at the softmax.
-        stage: "scores", "exp" or "weights".
+        stage: "scores", "exp", "log" (of the weights) or "weights".
         opaque: why the expression says nothing about the scores; ``None`` if it does.
         changed: what was done to the weights after the softmax; ``None`` for nothing.
         dropout: whether weights were dropped at random.
+        zeroed: whether weights were set to 0 where the terms hide them.
         eps: the coarsest rounding on the way, where it is known.
         sources: the storages of the tensors that the expression is made of.
     """
@@ -68,14 +70,21 @@ class Scores:
     cap: float | None = None
     terms: tuple[Term, ...] = ()
     sinks: Term | None = None
+    sinks_first: bool = False
     given: tuple[int, int] | None = None
     heads: Heads | None = None
     stage: str = "scores"
     opaque: str | None = None
     changed: str | None = None
     dropout: bool = False
+    zeroed: bool = False
     eps: float = 0.0
     sources: frozenset[int] = frozenset()
+
+    @property
+    def columns(self) -> int:
+        """How many columns of sinks there are beside the keys."""
+        return 0 if self.sinks is None else self.sinks.tensor.shape[-1]
 
     def times(self, factor: float) -> Scores:
         """Multiplied with a number."""
@@ -88,6 +97,7 @@ class Scores:
             scale=self.scale * factor,
             cap=None if self.cap is None else self.cap * factor,
             terms=tuple(replace(t, factor=t.factor * factor) for t in self.terms),
+            sinks=None if self.sinks is None else replace(self.sinks, factor=self.sinks.factor * factor),
         )
 
     def tanh(self) -> Scores:
@@ -102,11 +112,14 @@ class Scores:
             return self.altered("added to")
         return replace(self, terms=(*self.terms, term), sources=self.sources | {address(term.tensor)})
 
+    def zeros(self, term: Term) -> Scores:
+        """With weights set to 0: of whole rows, or where nothing was seen; the comparison will tell."""
+        return replace(replace(self, stage="scores").plus(term), stage=self.stage, zeroed=True)
+
     def unknown(self, why: str) -> Scores:
         """Without an expression for the scores; what they were made of is let go."""
-        return replace(
-            self, query=None, key=None, terms=(), sinks=None, opaque=self.opaque or why, sources=frozenset()
-        )
+        opaque = self.opaque or why
+        return replace(self, query=None, key=None, terms=(), opaque=opaque, sources=frozenset())
 
     def altered(self, how: str) -> Scores:
         """Changed in a way that the expression cannot say, at whatever stage."""
@@ -132,13 +145,16 @@ class Scores:
 def placed(term: Term, heads: Heads, batch: int, count: int) -> Tensor:
     """The term's tensor as [1|B, 1|H, 1|N, 1|M], a view where possible."""
     tensor = term.tensor[(None,) * (len(term.sizes) - term.tensor.dim())]
-    row, key = find(term.axes, ROW), find(term.axes, KEY)
-    lead = [d for d, axis in enumerate(term.axes) if d not in (row, key) and term.sizes[d] > 1]
+    rows, keys = (sorted(all_of(term.axes, role), key=lambda d: -term.axes[d].step) for role in (ROW, KEY))
+    lead = [d for d in range(tensor.dim()) if d not in rows and d not in keys and term.sizes[d] > 1]
     lead.sort(key=lambda d: -term.axes[d].step)
-    ends = [d for d in (row, key) if d is not None]
-    ones = [d for d in range(tensor.dim()) if d not in lead and d not in ends]
-    sizes = [1 if d is None else tensor.shape[d] for d in (row, key)]
-    tensor = tensor.permute(*lead, *ends, *ones).reshape(*(tensor.shape[d] for d in lead), *sizes)
+    for several in (rows, keys):  # a grid, of which the tensor may have one side only
+        if len({tensor.shape[d] > 1 for d in several}) > 1:
+            tensor = tensor.expand([n if d in several else -1 for d, n in enumerate(term.sizes)])
+    ones = [d for d in range(tensor.dim()) if d not in (*lead, *rows, *keys)]
+    sizes = [math.prod(tensor.shape[d] for d in several) for several in (rows, keys)]
+    tensor = tensor.permute(*lead, *rows, *keys, *ones)
+    tensor = tensor.reshape(*tensor.shape[: len(lead)], *sizes)
     return _folded(tensor, [term.sizes[d] for d in lead], heads, batch, count)
 
 

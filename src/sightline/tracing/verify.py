@@ -17,6 +17,8 @@ from sightline.backends.grouped import grouped_product
 from sightline.backends.schedule import Place
 
 _ROWS = 4
+#: Rows at a time, where all of them are compared.
+_TOGETHER = 64
 _ALL = slice(None)
 #: Rounding steps of the dtype by which a score, and with it a weight, may differ; of half precision, where a
 #: model adds up in float32, fewer.
@@ -34,6 +36,7 @@ def doubt(
     context: Tensor | None,
     compare: Callable[[Tensor, slice], tuple[Tensor, Tensor]] | None = None,
     eps: float = 0.0,
+    thorough: bool = False,
 ) -> str | None:
     """Why the problem does not explain what the model computed; ``None`` if it does.
 
@@ -43,11 +46,25 @@ def doubt(
         compare: instead: from the recomputed context of some rows to (recomputed, real) rows of what the
             model made of it.
         eps: the coarsest rounding in what the model computed, if coarser than that of the query's dtype.
+        thorough: whether all rows are compared, instead of some.
     """
     queries = problem.shape[2]
     if 0 in problem.shape:
         return None
-    rows = sampled_rows(queries)
+    some = [sampled_rows(queries)]
+    if thorough:
+        some = [slice(start, start + _TOGETHER) for start in range(0, queries, _TOGETHER)]
+    reasons = (_doubt(problem, rows, context, compare, eps) for rows in some)
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _doubt(
+    problem: Problem,
+    rows: slice,
+    context: Tensor | None,
+    compare: Callable[[Tensor, slice], tuple[Tensor, Tensor]] | None,
+    eps: float,
+) -> str | None:
     mine, seen, largest = _context(problem, rows)
     if compare is not None:
         mine, real = compare(mine, rows)

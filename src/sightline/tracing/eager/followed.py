@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from sightline.tracing.caught import CaughtCall
-from sightline.tracing.layout import NOTHING, Axes, Placement
+from sightline.tracing.layout import NOTHING, Axes, Pieces, Placement
 from sightline.tracing.scores import Scores
 from sightline.tracing.storage import ByStorage, address, is_plain
 
@@ -105,6 +105,8 @@ class FollowedScores:
         if known is None:
             return None
         axes = known.placement.axes_of(tensor)
+        if axes is None and known.scores.sinks_first and known.scores.stage == "weights":
+            axes = known.placement.without(known.scores.columns).axes_of(tensor)
         if axes is None:
             if known.scores.stage != "weights":
                 return None
@@ -113,6 +115,19 @@ class FollowedScores:
         if tensor.dim() == 4 and scores.given is None and scores.stage == "scores":
             scores = replace(scores, given=(tensor.shape[0], tensor.shape[1]))
         return scores, axes
+
+    def operand(self, tensor: Any) -> tuple[Scores, tuple[Pieces, ...]] | None:
+        """What is known about weights in a product, where one axis may be several; ``None`` for others."""
+        known = self._known.get(tensor) if is_plain(tensor) else None
+        if known is None or known.scores.stage not in ("weights", "exp"):
+            return None
+        placement, scores = known
+        pieces = placement.apart(tensor)
+        if pieces is None and scores.sinks_first:
+            pieces = placement.without(scores.columns).apart(tensor)
+        if pieces is None:
+            return scores.altered("cut up"), ()
+        return scores, pieces
 
     def set(self, tensor: Tensor, scores: Scores, axes: Axes) -> None:
         """Follows a tensor."""

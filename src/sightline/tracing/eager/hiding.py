@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sightline.tracing.eager.followed import FollowedScores, number_of
+from sightline.tracing.eager.terms import beside_sinks
 from sightline.tracing.layout import Axes
 from sightline.tracing.scores import HIDDEN, Scores, Term
 from sightline.tracing.storage import is_plain
@@ -44,11 +45,21 @@ def bounded(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
 
 def _hide(scores: Scores, axes: Axes, tensor: Tensor, mask: Any, number: Any, inverted: bool) -> Scores:
     value = number_of(number)
-    if scores.stage == "weights":
-        # Zeros where nothing was seen change nothing; the comparison of the contexts will tell.
-        return scores if value == 0 else scores.altered("filled")
-    if value is None or value > HIDDEN or scores.sinks is not None:
+    if scores.stage == "weights" and value != 0:
+        return scores.altered("filled")
+    if scores.stage != "weights" and (value is None or value > HIDDEN):
         return scores.unknown("scores that were filled with something else than -inf")
     if not is_plain(mask) or mask.dtype != torch.bool or mask.dim() > tensor.dim():
-        return scores.unknown("an unusual mask")
-    return scores.plus(Term(mask, tuple(tensor.shape), axes, hides=True, inverted=inverted))
+        return scores.altered("filled with an unusual mask")
+    term, sizes = mask, tuple(tensor.shape)
+    if scores.sinks is not None and tensor.shape[-1] != _keys(scores):
+        beside = beside_sinks(scores, axes, tensor, mask, untouched=inverted)
+        if beside is None:
+            return scores.altered("filled, and their sinks with them")
+        term, sizes = beside
+    hidden = Term(term, sizes, axes, hides=True, inverted=inverted)
+    return scores.zeros(hidden) if scores.stage == "weights" else scores.plus(hidden)
+
+
+def _keys(scores: Scores) -> int:
+    return 0 if scores.key is None else scores.key.shape[1]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sightline.tracing.aside import observing
 from sightline.tracing.caught import DROPOUT, CaughtCall
-from sightline.tracing.eager.followed import FollowedScores
-from sightline.tracing.layout import KEY, LEAD, NOTHING, ROW, Axes, Axis, Heads, batch_and_heads, of_product
+from sightline.tracing.eager.followed import FollowedScores, plain_axes
+from sightline.tracing.eager.product_grid import ProductGrid
+from sightline.tracing.eager.softmax import sum_to_one
+from sightline.tracing.layout import LEAD, NOTHING, ROW, Heads, Pieces, batch_and_heads, of_product
 from sightline.tracing.scores import Scores, Term, placed
 from sightline.tracing.storage import address, is_plain
+
+#: The least share of a row that sinks are taken to have.
+_LEAST_SHARE = 1e-9
 
 
 def product(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
@@ -52,33 +57,47 @@ def _start(
 def _finish(followed: FollowedScores, left: Tensor, right: Tensor, out: Tensor, plain: bool = True) -> bool:
     """Whether this was weights · value."""
     for weights, value, turned in ((left, right, False), (right, left, True)):
-        known = followed.get(weights)
-        if known is None or known[0].stage != "weights" or not is_plain(value):
+        if not is_plain(value):
+            continue
+        if turned and followed.follows(weights):
+            weights, value, out = weights.mT, value.mT, out.mT
+        known = followed.operand(weights)
+        if known is None:
             continue
         if followed.is_weight(value):
             return False
-        scores, axes = known
-        if turned:
-            weights, value, out = weights.mT, value.mT, out.mT
-            axes = (*axes[:-2], axes[-1], axes[-2])
+        scores, pieces = known
+        along = {axis.role for _, axis in (pieces[-1] if pieces else ()) if axis != NOTHING}
+        if LEAD in along:
+            followed.set(out, scores.altered("mixed with each other"), plain_axes(out.dim()))
+            return True
+        if ROW in along:
+            scores = scores.altered("summed along their queries")
         if not plain:
-            scores = replace(scores, changed=scores.changed or "added to")
+            scores = scores.altered("added to")
         with observing():
-            followed.emit(_caught(scores, axes, weights, value, out, followed.heads()))
+            followed.emit(_caught(scores, pieces, weights, value, out, followed.heads()))
         return True
     return False
 
 
 def _caught(
-    scores: Scores, axes: Axes, weights: Tensor, value: Tensor, out: Tensor, heads_of_module: int | None
+    scores: Scores,
+    pieces: tuple[Pieces, ...],
+    weights: Tensor,
+    value: Tensor,
+    out: Tensor,
+    heads_of_module: int | None,
 ) -> CaughtCall:
     """The call that came to ``out`` = weights · value."""
-    if weights.dim() == 2:
-        weights, value, out, axes = weights[None], value[None], out[None], (NOTHING, *axes)
-    right = (Axis(LEAD, 1), Axis(ROW, 1), Axis(KEY, 1))
-    fits = all(axis in (NOTHING, wanted) for axis, wanted in zip(axes, right, strict=True))
+    grid = ProductGrid.of(pieces, weights.shape)
+    if grid is None:
+        scores = scores.unknown("weights that were viewed in an unusual way")
+        grid = ProductGrid.plain(weights.shape)
+    result, context = out, grid.rows(out)
+    weights, value = grid.rows(weights), grid.value(value)
     heads, count = scores.heads, weights.shape[0]
-    if not fits or heads is None or not heads.complete(count):
+    if heads is None or not heads.complete(count):
         scores = scores.unknown("weights that were viewed in an unusual way")
         heads = Heads((count,), (1,))
     batch, number = batch_and_heads(heads.sizes, scores.given, heads_of_module)
@@ -88,23 +107,31 @@ def _caught(
 
     query, key = scores.query, scores.key
     if query is None or key is None or (*query.shape[:2], key.shape[1]) != weights.shape:
-        caught = _dense(split(weights), split(value), split(out))
+        caught = _dense(scores, split(weights), split(value), split(context))
     else:
         caught = CaughtCall(
-            "softmax(q·kᵀ)·v", split(query), split(key), split(value), split(out), scores.scale
+            "softmax(q·kᵀ)·v", split(query), split(key), split(value), split(context), scores.scale
         )
-        caught.softcap = scores.cap
+        caught.softcap, caught.thorough = scores.cap, scores.zeroed
         _add_terms(caught, scores, heads)
-    caught.doubt, caught.eps, caught.output = _doubt(scores), scores.eps, (out, split)
+        if caught.sinks is None and scores.sinks is not None:
+            caught = _dense(scores, split(weights), split(value), split(context))
+    caught.doubt, caught.eps = _doubt(scores, weights), scores.eps
+    caught.output = (result, lambda tensor: split(grid.rows(tensor)))
     return caught
 
 
-def _dense(weights: Tensor, value: Tensor, context: Tensor) -> CaughtCall:
+def _dense(scores: Scores, weights: Tensor, value: Tensor, context: Tensor) -> CaughtCall:
     """A call whose weights are known, and nothing that they came from."""
     nothing = weights.new_zeros(())
     query, key = (nothing.expand(*tensor.shape[:3], 1) for tensor in (weights, value))
     caught = CaughtCall("softmax(scores)·v", query, key, value, context, 1.0)
     caught.dense = weights
+    if scores.sinks is not None:
+        # What is missing of each row went to its sinks: of weights relative to that, their logarithm is 0.
+        missing = (1 - weights.sum(-1, keepdim=True, dtype=torch.float32)).clamp(min=_LEAST_SHARE)
+        caught.dense = weights / missing
+        caught.sinks = missing.new_zeros(weights.shape[1])
     return caught
 
 
@@ -120,11 +147,16 @@ def _add_terms(caught: CaughtCall, scores: Scores, heads: Heads) -> None:
             caught.added.append(tensor if term.factor == 1 else tensor * term.factor)
         # The same number for every key of a row changes no weight.
     if scores.sinks is not None:
-        sinks = placed(scores.sinks, heads, batch, number)
-        caught.sinks = sinks[0, :, 0, 0].expand(number) * scores.sinks.factor
+        sinks = placed(scores.sinks, heads, batch, number) * scores.sinks.factor
+        sinks = sinks.logsumexp(-1, keepdim=True) if sinks.shape[3] > 1 else sinks
+        first = sinks[:1, :, :1, 0]
+        if torch.equal(sinks[..., 0], first.expand_as(sinks[..., 0])):
+            caught.sinks = first[0, :, 0].expand(number)
 
 
-def _doubt(scores: Scores) -> str | None:
+def _doubt(scores: Scores, weights: Tensor) -> str | None:
     if scores.changed:
         return f"the weights were {scores.changed} after the softmax"
+    if scores.stage == "exp" and not sum_to_one(weights, -1):
+        return "exp(scores) met the values before it was divided by its sums"
     return DROPOUT if scores.dropout else None

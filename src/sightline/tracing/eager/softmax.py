@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,21 @@ import torch
 from torch import Tensor
 
 from sightline.tracing.eager.followed import FollowedScores, plain_axes
-from sightline.tracing.layout import KEY, LEAD, NOTHING, ROW, Axes, Axis, Heads, exchanged, find, heads_of
-from sightline.tracing.scores import Scores
+from sightline.tracing.eager.grouping import grouped, heads_among_rows
+from sightline.tracing.layout import (
+    KEY,
+    LEAD,
+    NOTHING,
+    ROW,
+    Axes,
+    Axis,
+    Heads,
+    all_of,
+    exchanged,
+    find,
+    heads_of,
+)
+from sightline.tracing.scores import Scores, Term
 from sightline.tracing.storage import is_plain
 
 
@@ -21,11 +35,20 @@ def softmax(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
         _weights(followed, tensor, dim, out, "weights")
 
 
+def log_softmax(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
+    """The softmax without its exp."""
+    tensor, dim = args[0], args[1] % max(1, args[0].dim())
+    if is_plain(out) and followed.get(tensor) is not None and out.dim() >= 2:
+        _weights(followed, tensor, dim, out, "log")
+
+
 def exponential(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
-    """exp(scores), the first half of a softmax in two steps."""
+    """exp(scores), the first half of a softmax in two steps; exp of what a log-softmax made."""
     tensor = args[0]
     known = followed.get(tensor)
-    if known is not None and known[0].stage == "scores" and tensor.dim() >= 2:
+    if known is not None and known[0].stage == "log":
+        followed.pass_on(out, tensor, known[1], replace(known[0], stage="weights"))
+    elif known is not None and known[0].stage == "scores" and tensor.dim() >= 2:
         column = find(known[1], KEY)
         _weights(followed, tensor, tensor.dim() - 1 if column is None else column, out, "exp")
 
@@ -41,31 +64,54 @@ def _weights(followed: FollowedScores, tensor: Tensor, dim: int, out: Tensor, st
     scores, axes = known
     if axes[dim].role == ROW and axes[dim].step:
         scores, axes = scores.exchanged(), exchanged(axes)
-    row = find(axes, ROW)
-    if row is None:
-        row = dim - 1 if dim and axes[dim - 1] == NOTHING else None
-    heads = heads_of(tensor.shape, axes, row, dim)
-    if scores.query is not None and not _whole(scores, axes, tensor, row, dim, heads):
+    if scores.query is not None:
+        keys = scores.key.shape[1] if scores.key is not None else 0
+        among = heads_among_rows(tensor.shape, axes, dim, keys, followed.heads())
+        found = grouped(scores, tensor.shape, axes, among) if among else (scores, axes)
+        scores, axes = found or (scores.unknown("heads that stand among the queries"), usual)
+    rows = all_of(axes, ROW) or ([dim - 1] if dim and axes[dim - 1] == NOTHING else [])
+    heads = heads_of(tensor.shape, axes, rows, dim)
+    if scores.query is not None and not _whole(scores, axes, tensor, rows, dim, heads):
         scores, axes = scores.unknown("a softmax over a part of the keys"), usual
     if scores.query is None:
         axes = _canonical(tensor.shape)
-        heads = heads_of(tensor.shape, axes, tensor.dim() - 2, tensor.dim() - 1)
+        heads = heads_of(tensor.shape, axes, [tensor.dim() - 2], tensor.dim() - 1)
     followed.pass_on(out, tensor, axes, replace(scores, stage=stage, heads=heads).rounded(out))
 
 
-def _whole(scores: Scores, axes: Axes, tensor: Tensor, row: int | None, dim: int, heads: Heads) -> bool:
+def _whole(scores: Scores, axes: Axes, tensor: Tensor, rows: list[int], dim: int, heads: Heads) -> bool:
     """Whether the softmax runs over all keys of all queries and heads."""
     assert scores.query is not None
     assert scores.key is not None
-    rows = 1 if row is None else tensor.shape[row]
-    keys = scores.key.shape[1] + (scores.sinks is not None)
     along_keys = axes[dim].role == KEY or tensor.shape[dim] == 1
     return (
         along_keys
-        and tensor.shape[dim] == keys
-        and rows == scores.query.shape[1]
+        and tensor.shape[dim] == scores.key.shape[1] + scores.columns
+        and math.prod(tensor.shape[d] for d in rows) == scores.query.shape[1]
         and heads.complete(scores.query.shape[0])
     )
+
+
+def normalised(scores: Scores, axes: Axes, shares: Tensor, divisor: Any, out: Tensor) -> Scores:
+    """exp(scores) divided: by their sum, or by more, which then went to a sink."""
+    column = find(axes, KEY)
+    column = shares.dim() - 1 if column is None else column
+    weights = replace(scores, stage="weights")
+    if sum_to_one(out, column):
+        return weights
+    if is_plain(divisor) and out.data_ptr() != shares.data_ptr() and scores.sinks is None:
+        extra = divisor - shares.sum(column, keepdim=True)
+        if extra.shape[column] == 1 and extra.dim() == shares.dim() and bool((extra >= 0).all()):
+            sizes = tuple(1 if d == column else n for d, n in enumerate(shares.shape))
+            return replace(weights, sinks=Term(extra.log(), sizes, axes))
+    return weights.altered("not divided by their sums")
+
+
+def sum_to_one(weights: Tensor, dim: int) -> bool:
+    """Whether every row sums to 1, but for rounding, or sees nothing."""
+    total = weights.sum(dim, dtype=torch.float32)
+    off = (total - 1).abs() > 16 * torch.finfo(weights.dtype).eps * max(16, weights.shape[dim]) ** 0.5
+    return not bool((off & ~total.isnan()).any())
 
 
 def _canonical(shape: torch.Size) -> Axes:

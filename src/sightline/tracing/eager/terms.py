@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sightline.tracing.eager.followed import FollowedScores, number_of
-from sightline.tracing.layout import KEY, ROW, Axes, Heads, find, heads_of
+from sightline.tracing.eager.softmax import normalised
+from sightline.tracing.layout import KEY, NOTHING, ROW, Axes, Axis, Heads, find, heads_of
 from sightline.tracing.scores import Scores, Term, placed
 from sightline.tracing.storage import is_plain
 
@@ -29,18 +31,21 @@ def divided(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
     """scores / number; exp(scores) / their sum."""
     tensor, divisor = args[:2]
     known = followed.get(tensor)
-    if known is not None:
+    if known is None:
+        return
+    if known[0].stage == "exp" and isinstance(divisor, Tensor) and divisor.numel() < tensor.numel():
+        after = normalised(*known, tensor, divisor, out)
+    else:
         after = _multiplied(followed, *known, tensor, divisor, inverse=True)
-        followed.pass_on(out, tensor, known[1], after)
+    followed.pass_on(out, tensor, known[1], after)
 
 
 def _multiplied(
     followed: FollowedScores, scores: Scores, axes: Axes, tensor: Tensor, factor: Any, inverse: bool
 ) -> Scores:
     """Multiplied with a number or a tensor, or divided by it."""
-    if scores.stage == "exp":
-        is_sum = inverse and isinstance(factor, Tensor) and factor.numel() < tensor.numel()
-        return replace(scores, stage="weights") if is_sum else scores.unknown("an unusual softmax")
+    if scores.stage in ("exp", "log"):
+        return scores.unknown("an unusual softmax")
     number = number_of(factor)
     if number is None:
         return _times_tensor(followed, scores, axes, tensor, factor, inverse)
@@ -66,7 +71,8 @@ def _times_tensor(
         return scores.altered("multiplied with a tensor")
     # One factor for each head, or for each query: it belongs to the query.
     term = Term(full, tuple(tensor.shape), axes)
-    lead = heads_of(tensor.shape, axes, row, tensor.dim() - 1 if column is None else column)
+    rows = [] if row is None else [row]
+    lead = heads_of(tensor.shape, axes, rows, tensor.dim() - 1 if column is None else column)
     count = query.shape[0]
     if not lead.complete(count):
         return scores.altered("multiplied with a tensor")
@@ -109,7 +115,14 @@ def _plus(scores: Scores, axes: Axes, tensor: Tensor, bias: Any, factor: float) 
         return scores.unknown("a bias with more axes than the scores")
     if scores.sinks is not None:
         # A shift of a whole row shifts its sink, too.
-        return scores if bias.shape[-1] == 1 else scores.unknown("a bias after the sinks")
+        if bias.shape[-1] == 1:
+            return scores
+        beside = beside_sinks(scores, axes, tensor, bias)
+        return (
+            scores.unknown("a bias of the sinks")
+            if beside is None
+            else scores.plus(Term(*beside, axes, factor))
+        )
     return scores.plus(Term(bias, tuple(tensor.shape), axes, factor))
 
 
@@ -138,18 +151,58 @@ def copied_into(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> N
 
 
 def joined(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
-    """cat([scores, sinks]): one more column that takes a share of the softmax."""
+    """cat([scores, sinks]), or the other way round: columns that take a share of the softmax."""
     tensors = args[0]
-    known = followed.get(tensors[0]) if tensors else None
-    if known is None:
+    dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % max(1, out.dim())
+    for place in {0, len(tensors) - 1}:
+        known = followed.get(tensors[place])
+        if known is not None and len(tensors) > 1:
+            others = tensors[1:] if place == 0 else tensors[:-1]
+            if known[0].stage == "weights":
+                followed.set(out, known[0].altered("joined with others"), known[1])
+            elif not any(map(followed.follows, others)):
+                sinks = others[0] if len(others) == 1 else torch.cat(list(others), dim)
+                _beside(followed, *known, tensors[place], sinks, dim, out, first=place != 0)
+            return
+
+
+def padded(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
+    """One number put beside the scores: a softmax that may look at nothing."""
+    known = followed.get(args[0])
+    tensor, sizes, number = args[0], args[1], args[2] if len(args) > 2 else kwargs.get("value", 0)
+    if known is None or known[0].stage != "scores" or any(sizes[2:]) or 0 not in sizes[:2]:
         return
-    scores, axes = known
-    first, dim = tensors[0], (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % out.dim()
-    sink = tensors[1] if len(tensors) == 2 else None
-    if (
-        sink is None or scores.stage != "scores" or scores.sinks is not None
-        or sink.shape[dim] != 1 or axes[dim].role != KEY
-    ):  # fmt: skip
+    sinks = tensor.new_full((*(1 for _ in tensor.shape[1:]), max(sizes)), float(number))
+    _beside(followed, *known, tensor, sinks, tensor.dim() - 1, out, first=sizes[0] > 0)
+
+
+def _beside(
+    followed: FollowedScores,
+    scores: Scores,
+    axes: Axes,
+    tensor: Tensor,
+    sinks: Tensor,
+    dim: int,
+    out: Tensor,
+    first: bool,
+) -> None:
+    """Sinks beside the scores along ``dim``."""
+    if axes[dim] == NOTHING and scores.key is not None and scores.key.shape[1] == 1:  # the first key of all
+        axes = (*axes[:dim], Axis(KEY, 1), *axes[dim + 1 :])
+    if scores.stage != "scores" or scores.sinks is not None or axes[dim].role != KEY or dim != out.dim() - 1:
         return
-    term = Term(sink, tuple(1 if d == dim else n for d, n in enumerate(first.shape)), axes)
-    followed.set(out, replace(scores, sinks=term), axes)
+    term = Term(sinks, (*tensor.shape[:-1], sinks.shape[-1]), axes)
+    followed.set(out, replace(scores, sinks=term, sinks_first=first), axes)
+
+
+def beside_sinks(
+    scores: Scores, axes: Axes, tensor: Tensor, term: Tensor, untouched: bool | float = 0
+) -> tuple[Tensor, tuple[int, ...]] | None:
+    """What a tensor does to scores beside sinks, and their size; ``None`` if it does it to sinks, too."""
+    sinks, keys = scores.columns, tensor.shape[-1] - scores.columns
+    if find(axes, KEY) != tensor.dim() - 1 or not term.dim() or term.shape[-1] != tensor.shape[-1]:
+        return None
+    places = (sinks, keys) if scores.sinks_first else (keys, sinks)
+    before, after = term.split(places, -1)
+    own, of_sinks = (after, before) if scores.sinks_first else (before, after)
+    return (own, (*tensor.shape[:-1], keys)) if bool((of_sinks == untouched).all()) else None

@@ -11,12 +11,13 @@ from sightline.tracing.eager.dropout import drawn, dropped
 from sightline.tracing.eager.followed import FollowedScores
 from sightline.tracing.eager.hiding import bounded, chosen, filled
 from sightline.tracing.eager.products import added_product, product
-from sightline.tracing.eager.softmax import exponential, softmax
+from sightline.tracing.eager.softmax import exponential, log_softmax, softmax
 from sightline.tracing.eager.terms import (
     copied,
     copied_into,
     divided,
     joined,
+    padded,
     scaled,
     subtracted,
     summed,
@@ -65,6 +66,8 @@ WATCHED: dict[Any, Watcher] = {
     aten.copy_.default: copied_into,
     aten.nan_to_num.default: copied,
     aten.cat.default: joined,
+    aten.constant_pad_nd.default: padded,
+    aten._log_softmax.default: log_softmax,
     aten._softmax.default: softmax,
     aten.softmax.int: softmax,
     aten._safe_softmax.default: softmax,
