@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Self
+
 import torch
 from torch import Tensor
 
@@ -9,6 +12,7 @@ from sightline.biases import Bias
 from sightline.common.slots import matrix_html
 from sightline.lowering import lower
 from sightline.masks import Mask
+from sightline.matrix.core import rebuilt
 from sightline.matrix.like_tensor import LikeTensor
 from sightline.matrix.parts import Parts
 from sightline.matrix.products import Products
@@ -47,8 +51,8 @@ class AttentionMatrix(Parts, ReadoutMethods, Products):
         (torch.Size([1, 4, 6, 6]), torch.Size([2, 3]), torch.Size([1, 4, 6]))
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         query: Tensor,
         key: Tensor,
         value: Tensor | None = None,
@@ -59,16 +63,26 @@ class AttentionMatrix(Parts, ReadoutMethods, Products):
         softcap: float | None = None,
         sinks: Tensor | None = None,
         detach: bool = True,
-    ) -> None:
-        problem = lower(query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks)
-        self._init(problem, None, detach)
+    ) -> Self:
+        """The matrix of a query and a key; nothing is computed yet."""
+        problem = lower(
+            query,
+            key,
+            value,
+            mask=mask,
+            bias=bias,
+            scale=scale,
+            softcap=softcap,
+            sinks=sinks,
+        )
+        return cls.of_problem(problem, None, detach)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the explorer of a small matrix, pictures of some heads of a large one."""
         return matrix_html(self)
 
     @property
-    def T(self) -> TransposedMatrix:
+    def T(self) -> TransposedMatrix:  # type: ignore[override]
         """The transposed matrix, lazy: rows are keys."""
         return TransposedMatrix(self)
 
@@ -78,45 +92,49 @@ class AttentionMatrix(Parts, ReadoutMethods, Products):
 class TransposedMatrix(LikeTensor):
     """Aᵀ, lazy: ``A.T @ x`` sums over queries what ``A @ x`` sums over keys."""
 
-    def __init__(self, matrix: AttentionMatrix) -> None:
-        self._matrix = matrix
+    _matrix: AttentionMatrix
+
+    def __new__(cls, matrix: AttentionMatrix) -> Self:
+        """The transposed matrix of a matrix; nothing is computed yet."""
+        *rest, n, m = matrix.shape
+        made = cls._without_storage([*rest, m, n], matrix.dtype, matrix.device)
+        made._matrix = matrix
+        return made
 
     @property
-    def T(self) -> AttentionMatrix:
+    def T(self) -> AttentionMatrix:  # type: ignore[override]
         """The matrix itself."""
         return self._matrix
 
     mT = T
 
-    @property
-    def shape(self) -> torch.Size:
-        """[B,H,M,N]."""
-        *rest, n, m = self._matrix.shape
-        return torch.Size([*rest, m, n])
+    def detach(self) -> Self:
+        """The same without autograd, still lazy."""
+        return type(self)(self._matrix.detach())
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """As of the matrix itself."""
-        return self._matrix.dtype
+    def _wants_grad(self) -> bool:
+        return self._matrix.requires_grad
 
-    @property
-    def device(self) -> torch.device:
-        """As of the matrix itself."""
-        return self._matrix.device
-
-    def __matmul__(self, x: Tensor) -> Tensor:
+    def __matmul__(self, x: Any) -> Tensor:
         """Aᵀ @ x: [B,H,M,F] for x [N,F], [H,N,F] or [B,H,N,F]; [B,H,M] for x [N]."""
         return self._matrix.transposed_product(x)
 
-    def __rmatmul__(self, x: Tensor) -> Tensor:
+    def __rmatmul__(self, x: Any) -> Tensor:
         """x @ Aᵀ: [B,H,F,N]."""
         if x.dim() == 1:
-            return self._matrix @ x
-        return (self._matrix @ x.transpose(-1, -2)).transpose(-1, -2)
+            return self._matrix.__matmul__(x)
+        return self._matrix.__matmul__(x.transpose(-1, -2)).transpose(-1, -2)
+
+    def __reduce_ex__(self, _: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return type(self), (self._matrix,)
 
     def dense(self, limit: int | None = None) -> Tensor:
         """All weights, [B,H,M,N]; see :meth:`AttentionMatrix.dense`."""
         return self._matrix.dense(limit).transpose(-1, -2)
 
-    def __repr__(self) -> str:
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"{self._matrix!r}.T"
+
+
+# torch.load reads a matrix back by default: it is made from tensors and numbers, and those are checked.
+torch.serialization.add_safe_globals([AttentionMatrix, TransposedMatrix, rebuilt])

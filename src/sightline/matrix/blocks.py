@@ -52,7 +52,11 @@ class Blocks(MatrixCore):
         self._unchanged()
         _, _, n, m = self.sizes
         chosen, cover = as_slice(rows, n, "N"), covering(as_slice(cols, m, "M"), m)
-        return MatrixBlock(self._problem, Place(ALL, chosen, cover), lambda: self._lse_right_for(chosen))
+        return MatrixBlock(
+            self._problem,
+            Place(ALL, chosen, cover),
+            lambda: self._lse_right_for(chosen),
+        )
 
     def part(self, rows: slice = ALL, cols: slice = ALL) -> Tensor:
         """The weights of some rows and columns, [B,H,n,m] in float32 or better, whatever their size."""
@@ -66,7 +70,12 @@ class Blocks(MatrixCore):
             skip = (col_range.start - block.cols.start) % col_range.step
             left = (block.cols.start + skip - col_range.start) // col_range.step
             chosen = block.weights[..., skip :: col_range.step]
-            weights[block.batch, :, top : top + chosen.shape[2], left : left + chosen.shape[3]] = chosen
+            weights[
+                block.batch,
+                :,
+                top : top + chosen.shape[2],
+                left : left + chosen.shape[3],
+            ] = chosen
         return weights
 
     def seen_columns(self, rows: slice) -> slice:
@@ -140,7 +149,10 @@ class Blocks(MatrixCore):
             raise ValueError(f"pool: height and width must be 1 or more, got {height} and {width}.")
         if reduce not in get_args(Reduction):
             raise ValueError(f"pool: reduce must be 'mean', 'max' or 'sum', got {reduce!r}.")
-        row_slice, col_slice = as_slice(rows or ALL, n, "N"), as_slice(cols or ALL, m, "M")
+        row_slice, col_slice = (
+            as_slice(rows or ALL, n, "N"),
+            as_slice(cols or ALL, m, "M"),
+        )
         if row_slice.step != 1 or col_slice.step != 1:
             raise ValueError("pool: rows and cols are slices of step 1.")
         self._unchanged()

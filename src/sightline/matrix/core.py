@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from sightline.backends import Problem, Work, choose, tensors, with_tensors
+from sightline.backends import FIELDS, Problem, Work, choose, tensors, with_tensors
+from sightline.backends.problem import tensors_in_order
 from sightline.backends.select import select_batch, select_heads
+from sightline.backends.sound import check_sound
+from sightline.common.dispatcher import is_transformed
 from sightline.common.vocabulary import STAGES, Stage
 from sightline.matrix.indexing import ALL, as_slice
 from sightline.matrix.like_tensor import LikeTensor
 from sightline.matrix.row_lse import RowLse
+from sightline.matrix.transforms import left_behind, refuse_vmap
 
 
 class MatrixCore(LikeTensor):
@@ -23,29 +28,32 @@ class MatrixCore(LikeTensor):
     _lse: Tensor | None
     _rows: RowLse | None  # as much of the lse as is known where the whole is not
     _dropped: tuple[bool, bool]  # whether an integer index took the batch and the head axis away
-    _versions: dict[str, int]
+    _versions: tuple[int | None, ...]
     #: Why the weights may not be those of the model that the matrix was caught in; ``None`` if they are.
     reason: str | None
 
     @classmethod
     def of_problem(cls, problem: Problem, lse: Tensor | None = None, detach: bool = True) -> Self:
         """The matrix of a lowered problem; dropout is left out."""
-        matrix = cls.__new__(cls)
-        matrix._init(problem, lse, detach)
-        return matrix
+        leave: Callable[[Tensor], Tensor] = Tensor.detach
+        if is_transformed():
+            refuse_vmap(problem.query, problem.key)
+            leave = left_behind
+        if detach and lse is not None:
+            lse = leave(lse)
+        return cls._made(_bare(problem, leave if detach else None), lse, (False, False))
 
-    def _init(self, problem: Problem, lse: Tensor | None, detach: bool) -> None:
-        given = tensors(problem)
-        given.pop("seed", None)
-        if detach:
-            given = {name: tensor.detach() for name, tensor in given.items()}
-            lse = None if lse is None else lse.detach()
-        self._problem = with_tensors(problem, given, dropout=0.0, seed=None)
-        self._lse = lse
-        self._rows = None
-        self._dropped = (False, False)
-        self._versions = _versions(self._problem)
-        self.reason = None
+    @classmethod
+    def _made(cls, problem: Problem, lse: Tensor | None, dropped: tuple[bool, bool]) -> Self:
+        shape = [size for size, gone in zip(problem.shape, (*dropped, False, False), strict=True) if not gone]
+        matrix = cls._without_storage(shape, problem.query.dtype, problem.query.device)
+        matrix._problem = problem
+        matrix._lse = lse
+        matrix._rows = None
+        matrix._dropped = dropped
+        matrix._versions = _versions(problem)
+        matrix.reason = None
+        return matrix
 
     # --- what it is ---------------------------------------------------------------------------------
 
@@ -79,7 +87,11 @@ class MatrixCore(LikeTensor):
         """The stages there are: "capped" and "biased" only with a cap or bias, "context" with a value."""
         problem = self._problem
         weighed = problem.bias is not None or problem.slopes is not None or problem.table is not None
-        there = {"capped": problem.softcap is not None, "biased": weighed, "context": self.value is not None}
+        there = {
+            "capped": problem.softcap is not None,
+            "biased": weighed,
+            "context": self.value is not None,
+        }
         return tuple(stage for stage in STAGES if there.get(stage, True))
 
     @property
@@ -87,28 +99,14 @@ class MatrixCore(LikeTensor):
         """False for a matrix of a traced model that was found to differ from it; ``reason`` says why."""
         return self.reason is None
 
-    @property
-    def shape(self) -> torch.Size:
-        """[B,H,N,M], without the axes that an integer index took away."""
-        gone = (*self._dropped, False, False)
-        return torch.Size([size for size, drop in zip(self.sizes, gone, strict=True) if not drop])
+    def _wants_grad(self) -> bool:
+        softcap = self._problem.softcap
+        learned = isinstance(softcap, Tensor) and softcap.requires_grad
+        return learned or any(
+            one is not None and one.requires_grad for one in tensors_in_order(self._problem)
+        )
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of dense parts: the query's. Readouts are float32 or better."""
-        return self._problem.query.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the query lies."""
-        return self._problem.query.device
-
-    @property
-    def requires_grad(self) -> bool:
-        """Whether gradients flow from the weights."""
-        return any(tensor.requires_grad for tensor in tensors(self._problem).values())
-
-    def __repr__(self) -> str:
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"{type(self).__name__}(shape={list(self.shape)}, dtype={self.dtype}, device={self.device})"
 
     # --- the same matrix, elsewhere or in part ------------------------------------------------------
@@ -123,7 +121,7 @@ class MatrixCore(LikeTensor):
             (torch.Size([10, 10]), torch.Size([1, 1, 10, 10]))
         """
         whole = self._derive(self._problem, self._lse, (False, False))
-        if self._lse is None and not self.requires_grad:
+        if self._lse is None and not self._followed:
             whole._rows = self._known_rows()  # what the one computes, the other knows
         return whole
 
@@ -133,7 +131,7 @@ class MatrixCore(LikeTensor):
         lse = None if self._lse is None else self._lse.to(moved["query"].device)
         return self._derive(with_tensors(self._problem, moved), lse)
 
-    def cpu(self) -> Self:
+    def cpu(self) -> Self:  # type: ignore[override]
         """The matrix on the CPU, still lazy."""
         return self.to("cpu")
 
@@ -143,14 +141,17 @@ class MatrixCore(LikeTensor):
         lse = None if self._lse is None else self._lse.detach()
         return self._derive(with_tensors(self._problem, detached), lse)
 
-    def clone(self) -> Self:
+    def clone(self) -> Self:  # type: ignore[override]
         """The matrix with tensors of its own."""
         cloned = {name: tensor.clone() for name, tensor in tensors(self._problem).items()}
         return self._derive(with_tensors(self._problem, cloned), self._lse)
 
-    def select(self, batch: int | slice = ALL, heads: int | slice = ALL) -> Self:
+    def select(self, batch: int | slice = ALL, heads: int | slice = ALL) -> Self:  # type: ignore[override]
         """Some batch entries and heads, lazily; an integer takes its axis away, as in ``A[batch, heads]``."""
-        drop = (self._dropped[0] or isinstance(batch, int), self._dropped[1] or isinstance(heads, int))
+        drop = (
+            self._dropped[0] or isinstance(batch, int),
+            self._dropped[1] or isinstance(heads, int),
+        )
         if batch == ALL and heads == ALL:
             batch, heads = slice(None), slice(None)
             problem = self._problem
@@ -159,25 +160,46 @@ class MatrixCore(LikeTensor):
             batch, heads = as_slice(batch, b, "B"), as_slice(heads, h, "H")
             problem = select_heads(select_batch(self._problem, batch), heads)
         chosen = self._derive(problem, None if self._lse is None else self._lse[batch, heads], drop)
-        if self._lse is None and not self.requires_grad:
+        if self._lse is None and not self._followed:
             chosen._rows = self._known_rows().select(batch, heads)
         return chosen
 
-    def _derive(self, problem: Problem, lse: Tensor | None, drop: tuple[bool, bool] | None = None) -> Self:
+    def _derive(
+        self,
+        problem: Problem,
+        lse: Tensor | None,
+        drop: tuple[bool, bool] | None = None,
+    ) -> Self:
         self._unchanged()
-        matrix = self.of_problem(problem, lse, detach=False)
-        matrix._dropped = self._dropped if drop is None else drop
+        matrix = self._made(problem, lse, self._dropped if drop is None else drop)
         matrix.reason = self.reason
         return matrix
 
     def _unchanged(self) -> None:
         """Raises where tensors were written to since the matrix was made: it would compute from others."""
-        for name, version in _versions(self._problem).items():
-            if version != self._versions[name]:
+        now = _versions(self._problem)
+        if now == self._versions:
+            return
+        for field, made, version in zip(FIELDS, self._versions, now, strict=True):
+            if version != made:
                 raise RuntimeError(
-                    f"{name}: changed in place after this matrix was made (version {self._versions[name]}, "
-                    f"now {version}). Make the matrix from {name}.clone()."
+                    f"{field.name}: changed in place after this matrix was made (version {made}, "
+                    f"now {version}). Make the matrix from {field.name}.clone()."
                 )
+
+    def __reduce_ex__(self, _: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        # What copies, pickles and torch.save make the matrix from again: tensors and numbers.
+        self._unchanged()
+        problem = self._problem
+        numbers = {"scale": problem.scale, "softcap": problem.softcap}
+        return rebuilt, (
+            type(self),
+            tensors(problem),
+            numbers,
+            self._lse,
+            self._dropped,
+            self.reason,
+        )
 
     def _squeeze(self, tensor: Tensor) -> Tensor:
         """Without the batch and head axes that an integer index took away."""
@@ -204,7 +226,7 @@ class MatrixCore(LikeTensor):
 
     def _lse_of(self, rows: slice) -> Tensor:
         """The lse of some rows and no others, [B,H,n]."""
-        if self._lse is not None or self.requires_grad:
+        if self._lse is not None or self._followed:
             return self._full_lse()[:, :, rows]
         self._known_rows().fill(self._problem, rows)
         return self._known_rows().values[:, :, rows]
@@ -214,7 +236,7 @@ class MatrixCore(LikeTensor):
         n = self.sizes[2]
         if self._lse is not None or 4 * len(range(n)[rows]) >= n:
             return self._full_lse()
-        if self.requires_grad:
+        if self._followed:
             some = choose(self._problem, self._work("lse", rows)).lse(self._problem, rows)
             whole = some.new_full(self.sizes[:3], -math.inf)
             whole[:, :, rows] = some
@@ -223,8 +245,11 @@ class MatrixCore(LikeTensor):
         return self._known_rows().values
 
     def _full_lse(self) -> Tensor:
-        if self._lse is None and self.requires_grad:
-            self._lse = choose(self._problem, self._work("lse")).lse(self._problem)
+        if self._lse is None and self._followed:
+            lse = choose(self._problem, self._work("lse")).lse(self._problem)
+            if is_transformed():  # what was computed inside of a transform is nothing outside of it
+                return lse
+            self._lse = lse
         elif self._lse is None:
             self._known_rows().fill(self._problem, ALL)
             self._lse = self._known_rows().values
@@ -235,14 +260,32 @@ class MatrixCore(LikeTensor):
             self._rows = RowLse.of(self._problem)
         return self._rows
 
+    @property
+    def _followed(self) -> bool:
+        """Whether somebody may differentiate what is read: then plain PyTorch computes it, each time."""
+        return self.requires_grad or is_transformed()
+
     def _work(self, name: str, rows: slice = ALL, k: int = 0) -> Work:
         """What a backend is asked to do."""
-        return Work(name, rows, k, self.requires_grad)
+        return Work(name, rows, k, self._followed)
 
 
-def _versions(problem: Problem) -> dict[str, int]:
-    # Tensors made under inference_mode keep no version.
-    return {n: t._version for n, t in tensors(problem).items() if not t.is_inference()}
+def _bare(problem: Problem, leave: Callable[[Tensor], Tensor] | None) -> Problem:
+    """The problem without dropout, its tensors brought out of autograd by ``leave``."""
+    given: dict[str, Any] = {
+        field.name: leave(tensor) if leave is not None and tensor is not None else tensor
+        for field, tensor in zip(FIELDS, tensors_in_order(problem), strict=True)
+    }
+    given["seed"], softcap = None, problem.softcap
+    if leave is not None and isinstance(softcap, Tensor):
+        softcap = float(leave(softcap))
+    return Problem(**given, scale=problem.scale, softcap=softcap)
+
+
+def _versions(problem: Problem) -> tuple[int | None, ...]:
+    """How often each field was written to; tensors made under inference_mode do not count it."""
+    each = tensors_in_order(problem)
+    return tuple([None if one is None or one.is_inference() else one._version for one in each])
 
 
 def _moved(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -250,3 +293,22 @@ def _moved(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     if tensor.is_floating_point():
         return tensor.to(*args, **kwargs)
     return tensor.to(torch.empty(0, dtype=tensor.dtype, device=tensor.device).to(*args, **kwargs).device)
+
+
+def rebuilt(
+    kind: type[MatrixCore],
+    given: dict[str, Tensor],
+    numbers: dict[str, Any],
+    lse: Tensor | None,
+    dropped: tuple[bool, bool],
+    reason: str | None,
+) -> MatrixCore:
+    """The matrix that was copied or saved. A file may say anything, so that what it says is checked.
+
+    Raises:
+        ValueError: for tensors that do not fit together.
+    """
+    check_sound(given if lse is None else given | {"lse": lse}, numbers)
+    matrix = kind._made(Problem(**{"value": None, **given, **numbers}), lse, dropped)
+    matrix.reason = reason
+    return matrix

@@ -1,59 +1,118 @@
-"""What lets a lazy matrix pass for a tensor: sizes, NumPy, torch functions, and the tensor's own methods."""
+"""A tensor without storage: what lets a lazy matrix stand wherever PyTorch expects a tensor."""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor
 
+from sightline.matrix.functions import (
+    FACTS,
+    MEMORY,
+    name_of,
+    read_only,
+    refuse_writes,
+    written_arguments,
+)
+
 _MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__)
+# A null pointer must never be read; private, so that a later PyTorch may lack it.
+_forbid_pointer = getattr(torch._C, "_set_throw_on_mutable_data_ptr", lambda _: None)
 
 
-class LikeTensor:
+class LikeTensor(Tensor):
     """A matrix that computes its entries when asked: products stay lazy, everything else densifies.
 
-    ``==`` stays the identity, so that matrices can be keys of a dict.
-
-    Subclasses give ``shape``, ``dense()``, ``@`` both ways and indexing. Densifying refuses past the limit
-    and says what to call instead.
+    Subclasses give ``dense()``, ``@`` both ways and indexing. Densifying refuses past the limit
+    and says what to call instead; writing is refused.
     """
 
-    @property
-    def shape(self) -> torch.Size:
-        """The tensor's shape."""
+    _shape: torch.Size
+    _dtype: torch.dtype
+    _device: torch.device
+    _kept: Tensor | None  # the dense weights, where somebody asked for a pointer to them
+
+    @classmethod
+    def _without_storage(cls, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Self:
+        made: Self = Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=device)
+        _forbid_pointer(made)
+        made._shape, made._dtype, made._device, made._kept = (
+            torch.Size(shape),
+            dtype,
+            device,
+            None,
+        )
+        return made
+
+    def __reduce_ex__(self, _: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         raise NotImplementedError
 
+    # --- what it is ---------------------------------------------------------------------------------
+
     @property
-    def device(self) -> torch.device:
-        """Where the tensor would lie."""
+    def shape(self) -> torch.Size:  # type: ignore[override]
+        """The tensor's shape."""
+        return self._shape
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        """The dtype of dense parts: the query's. Readouts are float32 or better."""
+        return self._dtype
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """Where the query lies."""
+        return self._device
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow from the weights."""
+        return self._wants_grad()
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    # --- what subclasses give -----------------------------------------------------------------------
+
+    def _wants_grad(self) -> bool:
+        raise NotImplementedError
+
+    def detach(self) -> Self:
+        """The same without autograd, still lazy."""
         raise NotImplementedError
 
     def dense(self, limit: int | None = None) -> Tensor:
         """The tensor itself."""
         raise NotImplementedError
 
-    def __matmul__(self, x: Tensor) -> Tensor:
+    def __matmul__(self, x: Any) -> Tensor:
         raise NotImplementedError
 
-    def __rmatmul__(self, x: Tensor) -> Tensor:
+    def __rmatmul__(self, x: Any) -> Tensor:
         raise NotImplementedError
 
-    def __getitem__(self, index: Any) -> Any:
-        return self.dense()[index]
+    # --- sizes --------------------------------------------------------------------------------------
 
     @property
-    def ndim(self) -> int:
+    def ndim(self) -> int:  # type: ignore[override]
         """The number of axes."""
         return len(self.shape)
+
+    @property
+    def names(self) -> tuple[None, ...]:
+        """No axis has a name."""
+        return (None,) * self.ndim
 
     def dim(self) -> int:
         """The number of axes."""
         return self.ndim
 
-    def size(self, dim: int | None = None) -> torch.Size | int:
+    def size(self, dim: int | None = None) -> Any:
         """The shape, or one entry of it."""
         return self.shape if dim is None else self.shape[dim]
 
@@ -72,7 +131,64 @@ class LikeTensor:
             return bool(self.dense())
         raise ValueError("an attention matrix with several weights has no truth value; ask for a readout.")
 
-    def numpy(self) -> Any:
+    __hash__ = Tensor.__hash__  # the identity, so that matrices can be keys of a dict
+
+    def __copy__(self) -> Self:
+        make, given = self.__reduce_ex__(4)
+        copied: Self = make(*given)
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        if id(self) not in memo:
+            make, given = self.__reduce_ex__(4)
+            memo[id(self)] = make(*copy.deepcopy(given, memo))
+        copied: Self = memo[id(self)]
+        return copied
+
+    def __dir__(self) -> list[str]:
+        return list(object.__dir__(self))
+
+    def __format__(self, spec: str) -> str:
+        return format(self.dense().item() if spec and self.numel() == 1 else repr(self), spec)
+
+    # --- the same without autograd, in memory, elsewhere --------------------------------------------
+
+    @property  # type: ignore[override]
+    def data(self) -> Self:
+        """The same without autograd, still lazy."""
+        return self.detach()
+
+    @data.setter
+    def data(self, _: Any) -> NoReturn:
+        raise read_only(".data =")
+
+    def contiguous(self, memory_format: torch.memory_format = torch.contiguous_format) -> Any:
+        """Itself: it is as if its weights lay in order."""
+        if memory_format == torch.contiguous_format:
+            return self
+        return self.dense().contiguous(memory_format=memory_format)
+
+    def detach_(self) -> Self:
+        """Itself, where it is detached already; else an error, as it cannot be written to."""
+        if self.requires_grad:
+            raise read_only("detach_")
+        return self
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Itself, where nothing would change; else an error."""
+        if requires_grad != self.requires_grad:
+            raise read_only("requires_grad_")
+        return self
+
+    def is_shared(self) -> bool:
+        """Whether the weights lie in shared memory: they do not."""
+        return False
+
+    def to_dense(self, *args: Any, **kwargs: Any) -> Tensor:
+        """All weights as a tensor with storage: :meth:`dense`, as ``Tensor.to_dense``."""
+        return self.dense().to_dense(*args, **kwargs)
+
+    def numpy(self, *, force: bool = False) -> Any:
         """The dense entries as an array, up to the limit; bfloat16 as float32."""
         dense = self.dense().detach().cpu()
         return (dense.float() if dense.dtype == torch.bfloat16 else dense).numpy()
@@ -82,52 +198,68 @@ class LikeTensor:
         return array if dtype is None else array.astype(dtype)
 
     def __dlpack__(self, **options: Any) -> Any:
-        # torch.as_tensor(A) and torch.from_dlpack(A) come here.
         return self.dense().detach().__dlpack__(**options)
 
     def __dlpack_device__(self) -> Any:
         return torch.empty(0, device=self.device).__dlpack_device__()
 
-    def __getattr__(self, name: str) -> Any:
-        # What is not known here is asked of the dense tensor, so that A.mean(1), A.sum(-1) and the like work.
-        if name.startswith("_") or not callable(getattr(Tensor, name, None)):
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        return getattr(self.dense(), name)
+    def _memory(self) -> Tensor:
+        """The dense weights at an address that stays theirs as long as the matrix is there."""
+        if self._kept is None:
+            self._kept = self.dense().detach().contiguous()
+        return self._kept
+
+    # --- everything else ----------------------------------------------------------------------------
 
     @classmethod
     def __torch_function__(
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        cls,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        kwargs = kwargs or {}
+        refuse_writes(func, args, kwargs, _is_matrix)
+        name = name_of(func)
+        if name in FACTS or (name == "type" and len(args) == 1 and not kwargs):
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        if name in MEMORY and isinstance(args[0], LikeTensor):
+            return func(args[0]._memory(), *args[1:], **kwargs)
         if func in _MATMULS and len(args) == 2:
             left, right = args
             if isinstance(left, LikeTensor) and isinstance(right, Tensor):
-                return left @ right
+                return left.__rmatmul__(right) if func is Tensor.__rmatmul__ else left @ right
             if isinstance(right, LikeTensor) and isinstance(left, Tensor):
                 return right.__rmatmul__(left)
-        return func(*_densified(args), **_densified(kwargs or {}))
+        return func(*_densified(args), **_densified(kwargs))
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        # What came here went past the door above, from C++: it must not find the storage missing.
+        kwargs = kwargs or {}
+        if any(map(_is_matrix, written_arguments(func, args, kwargs))):
+            raise read_only(str(func))
+        return func(*_densified(args), **_densified(kwargs))
 
 
-def _of_dense(name: str) -> Callable[..., Any]:
-    def method(self: LikeTensor, *others: Any) -> Any:
-        return getattr(self.dense(), name)(*_densified(others))
-
-    method.__name__ = name
-    return method
-
-
-# Python looks for operators on the class, never through __getattr__.
-for _name in ("add", "sub", "mul", "truediv", "pow"):
-    setattr(LikeTensor, f"__{_name}__", _of_dense(f"__{_name}__"))
-    setattr(LikeTensor, f"__r{_name}__", _of_dense(f"__r{_name}__"))
-for _name in ("neg", "abs", "lt", "le", "gt", "ge"):
-    setattr(LikeTensor, f"__{_name}__", _of_dense(f"__{_name}__"))
+def _is_matrix(value: Any) -> bool:
+    return isinstance(value, LikeTensor)
 
 
 def _densified(value: Any) -> Any:
     if isinstance(value, LikeTensor):
         return value.dense()
     if isinstance(value, (list, tuple)):
-        return type(value)(_densified(one) for one in value)
+        each = [_densified(one) for one in value]
+        return type(value)(*each) if hasattr(value, "_fields") else type(value)(each)
     if isinstance(value, dict):
         return {name: _densified(one) for name, one in value.items()}
     return value

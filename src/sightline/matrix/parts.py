@@ -57,7 +57,11 @@ class Parts(Blocks):
         self._unchanged()
         b, h, n, m = self.sizes
         shape = [b, h, len(range(n)[rows]), len(range(m)[cols])]
-        check_size(f"the dense weights of shape {shape}", math.prod(shape) * self.query.element_size(), limit)
+        check_size(
+            f"the dense weights of shape {shape}",
+            math.prod(shape) * self.query.element_size(),
+            limit,
+        )
         return self._squeeze(self.part(rows, cols).to(self.dtype))
 
     def scores(self, rows: slice | int = ALL, cols: slice | int = ALL, stage: str = "scaled") -> Tensor:
@@ -85,7 +89,7 @@ class Parts(Blocks):
         whole = block.stage(stage)
         return self._squeeze(whole if stage == "context" else whole[..., :: col_slice.step])
 
-    def diagonal(self, offset: int = 0) -> Tensor:
+    def diagonal(self, offset: int = 0) -> Tensor:  # type: ignore[override]
         """A[i, i + offset], with the shape of ``torch.diagonal``: [B,H,L].
 
         Raises:
@@ -99,7 +103,7 @@ class Parts(Blocks):
         rows = torch.arange(first, first + length, device=self.device)
         return self._squeeze(self._pairs(rows, (rows + offset).expand(b, h, length)))
 
-    def gather(self, indices: Tensor) -> Tensor:
+    def gather(self, indices: Tensor) -> Tensor:  # type: ignore[override]
         """A[i, indices[i]], one weight per query: [B,H,N]. An index of -1 reads 0, as topk's does.
 
         Args:

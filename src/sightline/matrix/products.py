@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from sightline.backends import Work, choose
 from sightline.common.check import check_device, fits
 from sightline.matrix.core import MatrixCore
+from sightline.matrix.like_tensor import LikeTensor
 
 
 class Products(MatrixCore):
     """``A @ x`` and ``x @ A``, without A."""
 
-    def __matmul__(self, x: Tensor) -> Tensor:
+    def __matmul__(self, x: Any) -> Tensor:
         """A @ x: [B,H,N,F] for x [M,F], [H,M,F] or [B,H,M,F]; [B,H,N] for x [M]."""
         self._unchanged()
+        x = x.dense() if isinstance(x, LikeTensor) else x
         columns = self._columns(x, self.sizes[3], "M")
         backend = choose(self._problem, self._product("product", x))
         return self._as_other_side(backend.product(self._problem, self._full_lse, columns), x)
 
-    def __rmatmul__(self, x: Tensor) -> Tensor:
+    def __rmatmul__(self, x: Any) -> Tensor:
         """x @ A: [B,H,F,M] for x [F,N], [H,F,N] or [B,H,F,N]; [B,H,M] for x [N]."""
         if not isinstance(x, Tensor) or x.dim() < 2:
             return self.transposed_product(x)
@@ -28,12 +32,13 @@ class Products(MatrixCore):
     def transposed_product(self, x: Tensor) -> Tensor:
         """Aᵀ @ x: [B,H,M,F] for x [N,F], [H,N,F] or [B,H,N,F]; [B,H,M] for x [N]."""
         self._unchanged()
+        x = x.dense() if isinstance(x, LikeTensor) else x
         columns = self._columns(x, self.sizes[2], "N")
         backend = choose(self._problem, self._product("transposed_product", x))
         return self._as_other_side(backend.transposed_product(self._problem, self._full_lse(), columns), x)
 
     def _product(self, name: str, x: Tensor) -> Work:
-        return Work(name, gradients=self.requires_grad or x.requires_grad)
+        return Work(name, gradients=self._followed or x.requires_grad)
 
     def _columns(self, x: Tensor, length: int, axis: str) -> Tensor:
         """The other side of a product as [B|1, H|1, length, F], or a clear error."""

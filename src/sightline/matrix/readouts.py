@@ -55,7 +55,7 @@ class ReadoutMethods(MatrixCore):
         """-Σ w ln w over keys, in nats, not renormalised under sinks: [B,H,N]. 0 for an empty row."""
         return self.readouts("entropy").entropy
 
-    def max(self) -> Values:
+    def max(self) -> Values:  # type: ignore[override]
         """Each row's largest weight and its key: (values, indices), [B,H,N]; 0 and -1 for an empty row."""
         return self.readouts("max").max
 
@@ -63,7 +63,7 @@ class ReadoutMethods(MatrixCore):
         """Each row's largest masked logit: [B,H,N]; -inf for an empty row."""
         return self.readouts("max_score").max_score
 
-    def topk(self, k: int) -> Values:
+    def topk(self, k: int) -> Values:  # type: ignore[override]
         """Each row's k largest weights, descending, and their keys: (values, indices), [B,H,N,k].
 
         Where fewer than k keys are visible, value 0 and index -1.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from sightline.common.check import kind
 from sightline.matrix import AttentionMatrix
 from sightline.matrix.like_tensor import LikeTensor
 
@@ -18,8 +20,7 @@ class MeanOverHeads(LikeTensor):
     batch entry stays lazy, products need no weights; where a tensor is expected, a small one turns into it.
     Entropy and other readouts of single heads are those of ``matrix``: averaging first would change them.
 
-    ``torch.equal``, ``torch.allclose`` and ``<`` compare as with a tensor; ``==`` stays the identity, as with
-    the matrix.
+    ``torch.equal``, ``==`` and ``<`` compare as with a tensor.
 
     Args:
         matrix: AttentionMatrix [B,H,N,M] or [H,N,M].
@@ -35,35 +36,27 @@ class MeanOverHeads(LikeTensor):
         (torch.Size([1, 6, 6]), torch.Size([6]), torch.Size([1, 4, 6]))
     """
 
-    def __init__(self, matrix: AttentionMatrix) -> None:
+    matrix: AttentionMatrix
+
+    def __new__(cls, matrix: AttentionMatrix) -> Self:
+        """The mean of a matrix; nothing is computed yet."""
+        kind("matrix", matrix, AttentionMatrix, "an AttentionMatrix")
         if matrix.ndim < 3:
             raise ValueError(f"matrix: shape {list(matrix.shape)} has no axis H to average over.")
-        self.matrix = matrix
+        *batch, _, n, m = matrix.shape
+        made = cls._without_storage([*batch, n, m], matrix.dtype, matrix.device)
+        made.matrix = matrix
+        return made
 
-    @property
-    def shape(self) -> torch.Size:
-        """[B,N,M], or [N,M]."""
-        *batch, _, n, m = self.matrix.shape
-        return torch.Size([*batch, n, m])
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of dense parts."""
-        return self.matrix.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the query lies."""
-        return self.matrix.device
-
-    @property
-    def requires_grad(self) -> bool:
-        """Whether gradients flow from the weights."""
+    def _wants_grad(self) -> bool:
         return self.matrix.requires_grad
 
     def detach(self) -> MeanOverHeads:
         """The same without autograd, still lazy."""
         return MeanOverHeads(self.matrix.detach())
+
+    def __reduce_ex__(self, _: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return type(self), (self.matrix,)
 
     def dense(self, limit: int | None = None) -> Tensor:
         """All averaged weights; the limit is that of all heads, see :meth:`AttentionMatrix.dense`."""
@@ -85,13 +78,13 @@ class MeanOverHeads(LikeTensor):
         gone = sum(not isinstance(one, slice) for one in (rows, cols))
         return part.mean(gone - 3)
 
-    def __matmul__(self, x: Tensor) -> Tensor:
+    def __matmul__(self, x: Any) -> Tensor:
         """mean @ x, without the weights: [B,N,F] for x [M,F] or [B,M,F]; [B,N] for x [M]."""
         several = x.unsqueeze(-3) if x.dim() > 2 else x
-        product = self.matrix @ several
+        product = self.matrix.__matmul__(several)
         return product.mean(-2 if x.dim() == 1 else -3)
 
-    def __rmatmul__(self, x: Tensor) -> Tensor:
+    def __rmatmul__(self, x: Any) -> Tensor:
         """x @ mean: [B,F,M] for x [F,N] or [B,F,N]; [B,M] for x [N]."""
         several = x.unsqueeze(-3) if x.dim() > 2 else x
         product = self.matrix.__rmatmul__(several)
@@ -101,5 +94,8 @@ class MeanOverHeads(LikeTensor):
         """Σ over queries of the averaged weight that each key gets: [B,M]."""
         return self.matrix.received().mean(-2)
 
-    def __repr__(self) -> str:
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"MeanOverHeads(shape={list(self.shape)}, dtype={self.dtype}, device={self.device})"
+
+
+torch.serialization.add_safe_globals([MeanOverHeads])  # torch.load reads it back by default
