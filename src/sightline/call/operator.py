@@ -76,23 +76,28 @@ def _(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Te
     return empty_context(query, value.shape[3]), query.new_empty((b, h, n), dtype=_lse_dtype(query))
 
 
-def _attention_backward(
+def _gradients(
     wanted: list[bool],
     grad_context: Tensor,
     grad_lse: Tensor | None,
     context: Tensor,
     lse: Tensor,
     *arguments: Any,
-) -> tuple[Tensor, ...]:
-    """The gradients of the fields that have some, in order; an empty tensor for one that is not wanted."""
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the fields that have some, in order; ``None`` for one that is not wanted."""
     problem = problem_of(arguments)
     names = [name for name, want in zip(GRADIENTS, wanted, strict=True) if want]
     with zone("backward"):
         gradients = choose(problem).backward(problem, context, lse, grad_context, grad_lse, names)
     return tuple(
-        gradients[name].to(getattr(problem, name).dtype) if name in gradients else context.new_empty(0)
-        for name in GRADIENTS
+        gradients[name].to(getattr(problem, name).dtype) if name in gradients else None for name in GRADIENTS
     )
+
+
+def _attention_backward(wanted: list[bool], grad_context: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    """The same with an empty tensor for ``None``, which an operator cannot give."""
+    found = _gradients(wanted, grad_context, *rest)
+    return tuple(grad_context.new_empty(0) if gradient is None else gradient for gradient in found)
 
 
 backward_operator = torch.library.custom_op(
@@ -162,19 +167,21 @@ def forward(problem: Problem) -> tuple[Tensor, Tensor]:
 
 
 def backward(
-    problem: Problem,
-    context: Tensor,
-    lse: Tensor,
-    grad_context: Tensor,
-    grad_lse: Tensor | None,
-    wanted: Sequence[bool],
-) -> tuple[Tensor | None, ...]:
-    """The wanted ones of ``GRADIENTS``, in order, and ``None`` for the others; autograd does not see it."""
-    given = (grad_context, grad_lse, context, lse)
-    tensors = tensors_in_order(problem)
-    run = _attention_backward if skips_dispatcher((*given, *tensors)) else backward_operator
-    gradients = run(list(wanted), *given, *tensors, *numbers_in_order(problem))
-    return tuple(one if want else None for one, want in zip(gradients, wanted, strict=True))
+    wanted: list[bool],
+    given: tuple[Tensor, Tensor | None, Tensor, Tensor],
+    tensors: Sequence[Tensor | None],
+    numbers: Sequence[float | None],
+) -> list[Tensor | None]:
+    """The gradients of ``GRADIENTS``, in order, ``None`` where one is not wanted; autograd does not see it.
+
+    Args:
+        wanted: one flag for each.
+        given: the gradients of context and lse, then context and lse themselves.
+        tensors: the problem's, in order, and its numbers.
+    """
+    run = _gradients if skips_dispatcher((*given, *tensors)) else backward_operator
+    found = run(wanted, *given, *tensors, *numbers)
+    return [gradient if want else None for gradient, want in zip(found, wanted, strict=True)]
 
 
 def tangent(problem: Problem, tangents: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

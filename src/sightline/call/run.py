@@ -24,15 +24,19 @@ def run(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]
     Without ``want_lse`` the second may be ``None``.
     """
     tensors = tensors_in_order(problem)
-    if isinstance(problem.softcap, Tensor) or dispatcher.is_transformed():
-        return transforms.attend(problem)
-    if dispatcher.is_quiet() and dispatcher.are_plain(tensors):
+    learned = isinstance(problem.softcap, Tensor)
+    if not learned and dispatcher.is_quiet() and dispatcher.are_plain(tensors):
         if not dispatcher.are_recorded(tensors):
             return choose(problem).forward(problem, want_lse)
         recorded: tuple[Tensor, Tensor] = _Recorded.apply(*tensors, problem)  # type: ignore[no-untyped-call]
         return recorded
+    if learned or dispatcher.is_transformed():
+        return transforms.attend(problem)
     result: tuple[Tensor, Tensor] = operator.attention_operator(*tensors, *numbers_in_order(problem))
     return result
+
+
+_NO_NUMBERS = (None,) * len(NUMBERS)  # which have no gradient
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -44,17 +48,17 @@ def _gradients(ctx: Any, grad_context: Tensor | None, grad_lse: Tensor | None) -
     """One gradient for each of the operator's inputs."""
     context, lse, *tensors = ctx.saved_tensors
     wanted = [ctx.needs_input_grad[at] for at in operator.SMOOTH]
-    given = (context, lse, grad_context, grad_lse)
-    problem = operator.problem_of((*tensors, *ctx.numbers))
-    if dispatcher.are_recorded((*given, *tensors)) and not torch.compiler.is_compiling():
-        of_smooth = transforms.gradients(problem, *given, wanted)  # by something that has derivatives itself
-    else:
-        grad_context = torch.zeros_like(context) if grad_context is None else grad_context
-        of_smooth = operator.backward(problem, context, lse, grad_context, grad_lse, wanted)
-    of_inputs: list[Tensor | None] = [None] * (len(operator.TENSORS) + len(NUMBERS))
-    for at, gradient in zip(operator.SMOOTH, of_smooth, strict=True):
+    of_inputs: list[Tensor | None] = [None] * len(operator.TENSORS)
+    recorded = dispatcher.are_recorded((grad_context, grad_lse, context, lse, *tensors))
+    if recorded and not torch.compiler.is_compiling():
+        problem = operator.problem_of((*tensors, *ctx.numbers))
+        of_inputs = transforms.gradients(problem, (context, lse), (grad_context, grad_lse), wanted)
+        return *of_inputs, *_NO_NUMBERS
+    grad_context = torch.zeros_like(context) if grad_context is None else grad_context
+    found = operator.backward(wanted, (grad_context, grad_lse, context, lse), tensors, ctx.numbers)
+    for at, gradient in zip(operator.SMOOTH, found, strict=True):
         of_inputs[at] = gradient
-    return tuple(of_inputs)
+    return *of_inputs, *_NO_NUMBERS
 
 
 operator.attention_operator.register_autograd(_gradients, setup_context=_save)

@@ -60,19 +60,19 @@ def attend(problem: Problem) -> tuple[Tensor, Tensor]:
 
 
 def gradients(
-    problem: Problem,
-    context: Tensor,
-    lse: Tensor,
-    grad_context: Tensor | None,
-    grad_lse: Tensor | None,
-    wanted: Sequence[bool],
-) -> tuple[Tensor | None, ...]:
-    """The wanted ones of ``GRADIENTS`` in order, such that they have derivatives themselves."""
+    problem: Problem, outputs: Arrays, given: Arrays, wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """The gradient of each tensor of a problem, such that it has derivatives itself.
+
+    Args:
+        outputs: context and lse.
+        given: their gradients.
+        wanted: which of ``GRADIENTS``.
+    """
     arrays = (*tensors_in_order(problem), None)
     of = tuple(at for at, want in zip(operator.SMOOTH, wanted, strict=True) if want)
     derivative = _Derivative(ATTENTION, numbers_in_order(problem))
-    by_input = _through(derivative, arrays, (context, lse), (grad_context, grad_lse), of)
-    return tuple(by_input[at] for at in operator.SMOOTH)
+    return _through(derivative, arrays, outputs, given, of)[:_SOFTCAP]
 
 
 def _through(
@@ -164,17 +164,18 @@ def _computed(derivative: _Derivative, arrays: Arrays) -> tuple[Tensor, ...]:
 
 def _first_order(order: Order, problem: Problem, arrays: Arrays) -> tuple[Tensor, ...]:
     """Gradients or tangents by a backend's kernels."""
-    step, given = order.steps[0], arrays[_BASE:]
+    step, others = order.steps[0], arrays[_BASE:]
     if step.kind == "forward":
         names = (ATTENTION.inputs[at].name for at in step.of)
-        tangents = {name: one for name, one in zip(names, given, strict=True) if one is not None}
+        tangents = {name: one for name, one in zip(names, others, strict=True) if one is not None}
         return operator.tangent(problem, tangents)
-    by_output = dict(zip(step.given, given, strict=False))
-    context, lse = given[-2:]
+    by_output = dict(zip(step.given, others, strict=False))
+    context, lse = others[-2:]
     assert context is not None
     assert lse is not None
     grad_context = by_output.get(0)
     grad_context = torch.zeros_like(context) if grad_context is None else grad_context
     wanted = [at in step.of for at in operator.SMOOTH]
-    found = operator.backward(problem, context, lse, grad_context, by_output.get(1), wanted)
+    given = (grad_context, by_output.get(1), context, lse)
+    found = operator.backward(wanted, given, tensors_in_order(problem), numbers_in_order(problem))
     return tuple(one for one in found if one is not None)
