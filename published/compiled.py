@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import sightline
+from published.line import largest
 from sightline import AttentionMatrix
 
 
@@ -67,8 +68,8 @@ def differences(model: Any, tokens: list[Any], ours: Run) -> tuple[float, float]
     streams = zip(theirs.residuals, ours.residuals, strict=True)
     weights = zip(theirs.attn_logits, ours.matrices, strict=True)
     return (
-        max(float((_tensor(left) - right).abs().max()) for left, right in streams),
-        max(float((_tensor(left).softmax(-1) - right.dense()).abs().max()) for left, right in weights),
+        largest(float((_tensor(left) - right).abs().max()) for left, right in streams),
+        largest(float((_tensor(left).softmax(-1) - right.dense()).abs().max()) for left, right in weights),
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,15 @@ def number(what: str, published: float, ours: float, tolerance: float, digits: i
     )
 
 
+def numbers(what: str, published: Sequence[float], ours: Sequence[float], tolerance: float) -> Line:
+    """A row of numbers: met where each lies within ``tolerance``, and there are as many."""
+    same = len(published) == len(ours)
+    apart = (
+        largest(abs(left - right) for left, right in zip(published, ours, strict=True)) if same else math.inf
+    )
+    return Line(what, _row(published), _row(ours), f"{apart:.1e} (up to {tolerance:g})", apart <= tolerance)
+
+
 def distance(what: str, published: str, apart: float, tolerance: float) -> Line:
     """Tensors: met where the largest difference between theirs and ours is within ``tolerance``."""
     met = apart <= tolerance
@@ -63,3 +75,13 @@ def members(what: str, published: Sequence[str], ours: Sequence[str], most: int)
     """A set: met where at most ``most`` members are in one of the two alone."""
     apart = len(set(published) ^ set(ours))
     return Line(what, " ".join(published), " ".join(ours), f"{apart} (up to {most})", apart <= most)
+
+
+def largest(values: Iterable[float]) -> float:
+    """The largest, and NaN where one is NaN, which Python's max passes over."""
+    return float(torch.tensor(list(values), dtype=torch.float64).max())
+
+
+def _row(values: Sequence[float]) -> str:
+    """Four digits each; what is 0 but for rounding is 0."""
+    return " ".join(f"{round(each, 6) + 0.0:.4g}" for each in values)

@@ -11,7 +11,7 @@ from tracr.compiler import compiling, lib
 from tracr.rasp import rasp
 
 from published.compiled import Run, differences, run
-from published.line import Line, distance, equal
+from published.line import Line, distance, equal, largest, numbers
 from sightline import measure
 
 START = "start"
@@ -55,10 +55,10 @@ def lines(speech: Path | None) -> Iterator[Line]:
         weights.append(weight)
         yield from _promises(each, ours)
     yield distance(
-        f"residual streams of the {len(streams)} programs", "Tracr's model", max(streams), TOLERANCE
+        f"residual streams of the {len(streams)} programs", "Tracr's model", largest(streams), TOLERANCE
     )
     yield distance(
-        f"attention weights of the {len(weights)} programs", "Tracr's model", max(weights), TOLERANCE
+        f"attention weights of the {len(weights)} programs", "Tracr's model", largest(weights), TOLERANCE
     )
 
 
@@ -91,8 +91,7 @@ def _at(step: int) -> Any:
 
 def _promises(program: Program, ours: Run) -> Iterator[Line]:
     if program.output and isinstance(program.output[1], float):
-        apart = max(abs(left - right) for left, right in zip(program.output, ours.output, strict=True))
-        yield distance(f"{program.name} of {''.join(program.tokens)}", "its docstring's", apart, TOLERANCE)
+        yield numbers(f"{program.name} of {''.join(program.tokens)}", program.output, ours.output, TOLERANCE)
     elif program.output:
         given = "".join(map(str, program.tokens))
         yield equal(f"{program.name} of {given}", _joined(program.output), _joined(ours.output))
