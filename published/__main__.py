@@ -40,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         given.page.write_text(page(outcomes, _facts()), encoding="utf-8")
         console.print(f"[bold]All met.[/bold] {given.page} is written.")
     elif given.page:
-        console.print(f"[bold red]Not all met.[/bold red] {given.page} stays as it was.")
+        why = "Not all is met." if code == 1 else "Not all could be run."
+        console.print(f"[bold red]{why}[/bold red] {given.page} stays as it was.")
     return code
 
 

@@ -28,8 +28,8 @@ def load(folder: Path) -> tuple[Any, Any, Any, list[tuple[int, int]]]:
         for name, value in read_model(folder / "model.bin").items()
     }
     said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    model = KIND.WhisperForConditionalGeneration(_config(variables)).eval()
-    model.load_state_dict(dict(_renamed(variables)))
+    model = KIND.WhisperForConditionalGeneration(configured(variables)).eval()
+    model.load_state_dict(dict(renamed(variables)))
     model.generation_config = _generation(said)
     tokenizer = KIND.WhisperTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
     heads = [(layer, head) for layer, head in said["alignment_heads"]]
@@ -43,7 +43,8 @@ def layers(variables: Variables, side: str) -> int:
     )
 
 
-def _config(variables: Variables) -> Any:
+def configured(variables: Variables) -> Any:
+    """Their sizes as a configuration of Transformers."""
     words, width = variables["decoder/embeddings/weight"].shape
     sides: dict[str, int] = {}
     for side in ("encoder", "decoder"):
@@ -79,7 +80,7 @@ def _generation(said: dict[str, Any]) -> Any:
     )
 
 
-def _renamed(variables: Variables) -> Iterator[tuple[str, Tensor]]:
+def renamed(variables: Variables) -> Iterator[tuple[str, Tensor]]:
     """Every weight under its name in Transformers."""
     for convolution in ("conv1", "conv2"):
         yield from _linear(variables, f"encoder/{convolution}", f"model.encoder.{convolution}")
