@@ -79,7 +79,7 @@ class Problem:
     @property
     def group(self) -> int:
         """Query heads that share one key/value head, H / G."""
-        return self.query.shape[1] // self.key.shape[1]
+        return self.query.shape[1] // self.key.shape[1] if self.key.shape[1] else 1
 
     @property
     def hides(self) -> bool:

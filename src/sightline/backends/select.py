@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from sightline.backends.problem import FIELDS, Problem, tensors_in_order, with_tensors
@@ -12,7 +14,7 @@ def part(tensor: Tensor, axis: int, index: slice) -> Tensor:
     return tensor if tensor.shape[axis] == 1 else tensor[(slice(None),) * axis + (index,)]
 
 
-def along(problem: Problem, letter: str, index: slice) -> dict[str, Tensor]:
+def along(problem: Problem, letter: str, index: slice | list[int]) -> dict[str, Tensor]:
     """By name, ``index`` of every tensor that has an axis of that letter; one that broadcasts stays whole."""
     chosen = {}
     for field, tensor in zip(FIELDS, tensors_in_order(problem), strict=True):
@@ -24,14 +26,14 @@ def along(problem: Problem, letter: str, index: slice) -> dict[str, Tensor]:
     return chosen
 
 
-def select_batch(problem: Problem, index: slice) -> Problem:
+def select_batch(problem: Problem, index: slice | list[int]) -> Problem:
     """The problem of some batch entries."""
     return with_tensors(problem, along(problem, "B", index))
 
 
-def select_heads(problem: Problem, index: slice) -> Problem:
+def select_heads(problem: Problem, index: slice | list[int]) -> Problem:
     """The problem of some query heads, with the key/value heads that they read."""
-    heads = range(problem.shape[1])[index]
+    heads = range(problem.shape[1])[index] if isinstance(index, slice) else index
     changed = along(problem, "H", index)
     for field, tensor in zip(FIELDS, tensors_in_order(problem), strict=True):
         if tensor is not None and "G" in field.axes:
@@ -63,13 +65,14 @@ def select_cols(problem: Problem, cols: slice) -> Problem:
     return with_tensors(problem, changed)
 
 
-def _key_heads(tensor: Tensor, heads: range, group: int) -> Tensor:
+def _key_heads(tensor: Tensor, heads: Sequence[int], group: int) -> Tensor:
     """The key/value heads that the query heads read, so that H / G stays uniform."""
     if not len(heads):
         return tensor[:, :0]
-    first, last = heads[0] // group, heads[-1] // group
-    whole = heads.step == 1 and heads[0] % group == 0 and len(heads) % group == 0
-    if whole or first == last:
-        return tensor[:, first : last + 1]
+    if isinstance(heads, range):
+        first, last = heads[0] // group, heads[-1] // group
+        whole = heads.step == 1 and heads[0] % group == 0 and len(heads) % group == 0
+        if whole or first == last:
+            return tensor[:, first : last + 1]
     # The heads straddle groups: a key head for each, which is a copy, linear in M.
     return tensor[:, [head // group for head in heads]]

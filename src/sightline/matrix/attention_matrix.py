@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sightline.biases import Bias
+from sightline.common.check import flag
 from sightline.common.slots import matrix_html
 from sightline.lowering import lower
 from sightline.masks import Mask
@@ -65,16 +66,8 @@ class AttentionMatrix(Parts, ReadoutMethods, Products):
         detach: bool = True,
     ) -> Self:
         """The matrix of a query and a key; nothing is computed yet."""
-        problem = lower(
-            query,
-            key,
-            value,
-            mask=mask,
-            bias=bias,
-            scale=scale,
-            softcap=softcap,
-            sinks=sinks,
-        )
+        flag("detach", detach)
+        problem = lower(query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks)
         return cls.of_problem(problem, None, detach)
 
     def _repr_html_(self) -> str:
@@ -128,7 +121,7 @@ class TransposedMatrix(LikeTensor):
     def __reduce_ex__(self, _: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return type(self), (self._matrix,)
 
-    def dense(self, limit: int | None = None) -> Tensor:
+    def dense(self, limit: float | None = None) -> Tensor:
         """All weights, [B,H,M,N]; see :meth:`AttentionMatrix.dense`."""
         return self._matrix.dense(limit).transpose(-1, -2)
 

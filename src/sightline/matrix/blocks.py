@@ -13,6 +13,7 @@ from sightline.backends.contract import Cells, PooledRegion, Reduction
 from sightline.backends.pairs import pair_logits
 from sightline.backends.problem import compute_dtype
 from sightline.backends.schedule import Place, schedule
+from sightline.common.check import choice, integer
 from sightline.matrix.core import MatrixCore
 from sightline.matrix.indexing import ALL, as_slice, covering
 
@@ -52,30 +53,24 @@ class Blocks(MatrixCore):
         self._unchanged()
         _, _, n, m = self.sizes
         chosen, cover = as_slice(rows, n, "N"), covering(as_slice(cols, m, "M"), m)
-        return MatrixBlock(
-            self._problem,
-            Place(ALL, chosen, cover),
-            lambda: self._lse_right_for(chosen),
-        )
+        return MatrixBlock(self._problem, Place(ALL, chosen, cover), lambda: self._lse_right_for(chosen))
 
     def part(self, rows: slice = ALL, cols: slice = ALL) -> Tensor:
         """The weights of some rows and columns, [B,H,n,m] in float32 or better, whatever their size."""
         b, h, n, m = self.sizes
+        rows, cols = as_slice(rows, n, "N"), as_slice(cols, m, "M")
         row_range, col_range = range(n)[rows], range(m)[cols]
         shape = b, h, len(row_range), len(col_range)
         weights = torch.zeros(shape, dtype=compute_dtype(self._problem), device=self.device)
+        if 0 in shape:
+            return weights
         for block in self.blocks(rows, cols):
             top = (block.rows.start - row_range.start) // row_range.step
             # The first wanted column within the block's.
             skip = (col_range.start - block.cols.start) % col_range.step
             left = (block.cols.start + skip - col_range.start) // col_range.step
             chosen = block.weights[..., skip :: col_range.step]
-            weights[
-                block.batch,
-                :,
-                top : top + chosen.shape[2],
-                left : left + chosen.shape[3],
-            ] = chosen
+            weights[block.batch, :, top : top + chosen.shape[2], left : left + chosen.shape[3]] = chosen
         return weights
 
     def seen_columns(self, rows: slice) -> slice:
@@ -116,6 +111,8 @@ class Blocks(MatrixCore):
                 are visible), [B,H,n,w]; "entropy" of the row within the region, [B,H,n]; "received", [B,H,m].
         """
         self._unchanged()
+        _, _, n, m = self.sizes
+        rows, cols = as_slice(rows, n, "N"), as_slice(cols, m, "M")
         backend = choose(self._problem, self._work("cells", rows))
         return backend.cells(self._problem, self._lse_of(rows), rows, cols, cells, fields)
 
@@ -127,8 +124,8 @@ class Blocks(MatrixCore):
         self,
         height: int,
         width: int,
-        rows: slice | None = None,
-        cols: slice | None = None,
+        rows: slice | int | None = None,
+        cols: slice | int | None = None,
         reduce: str = "mean",
     ) -> Tensor:
         """An exact picture of any region: [B,H,height,width], float32 or better.
@@ -138,21 +135,17 @@ class Blocks(MatrixCore):
 
         Args:
             height, width: cells; more than rows or columns leaves some cells empty (NaN, or 0 for a sum).
-            rows, cols: the region, slices of step 1; all by default.
+            rows, cols: the region, slices of step 1, or an integer for a single one; all by default.
             reduce: "mean", "max" or "sum".
 
         Raises:
-            ValueError: for sizes below 1, another reduction, or a step.
+            ValueError: for sizes below 1, another reduction, or a step; TypeError for what is no integer.
         """
         _, _, n, m = self.sizes
-        if height < 1 or width < 1:
-            raise ValueError(f"pool: height and width must be 1 or more, got {height} and {width}.")
-        if reduce not in get_args(Reduction):
-            raise ValueError(f"pool: reduce must be 'mean', 'max' or 'sum', got {reduce!r}.")
-        row_slice, col_slice = (
-            as_slice(rows or ALL, n, "N"),
-            as_slice(cols or ALL, m, "M"),
-        )
+        height, width = integer("pool height", height, 1), integer("pool width", width, 1)
+        choice("pool reduce", reduce, get_args(Reduction))
+        row_slice = as_slice(ALL if rows is None else rows, n, "N")
+        col_slice = as_slice(ALL if cols is None else cols, m, "M")
         if row_slice.step != 1 or col_slice.step != 1:
             raise ValueError("pool: rows and cols are slices of step 1.")
         self._unchanged()

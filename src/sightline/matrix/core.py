@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
@@ -15,9 +15,9 @@ from sightline.backends.select import select_batch, select_heads
 from sightline.backends.sound import check_sound
 from sightline.common.dispatcher import is_transformed
 from sightline.common.vocabulary import STAGES, Stage
-from sightline.matrix.indexing import ALL, as_slice
+from sightline.matrix.indexing import ALL, Entry, as_slice
 from sightline.matrix.like_tensor import LikeTensor
-from sightline.matrix.row_lse import RowLse
+from sightline.matrix.row_lse import RowLse, cut
 from sightline.matrix.transforms import left_behind, refuse_vmap
 
 
@@ -87,11 +87,7 @@ class MatrixCore(LikeTensor):
         """The stages there are: "capped" and "biased" only with a cap or bias, "context" with a value."""
         problem = self._problem
         weighed = problem.bias is not None or problem.slopes is not None or problem.table is not None
-        there = {
-            "capped": problem.softcap is not None,
-            "biased": weighed,
-            "context": self.value is not None,
-        }
+        there = {"capped": problem.softcap is not None, "biased": weighed, "context": self.value is not None}
         return tuple(stage for stage in STAGES if there.get(stage, True))
 
     @property
@@ -146,30 +142,34 @@ class MatrixCore(LikeTensor):
         cloned = {name: tensor.clone() for name, tensor in tensors(self._problem).items()}
         return self._derive(with_tensors(self._problem, cloned), self._lse)
 
-    def select(self, batch: int | slice = ALL, heads: int | slice = ALL) -> Self:  # type: ignore[override]
-        """Some batch entries and heads, lazily; an integer takes its axis away, as in ``A[batch, heads]``."""
-        drop = (
-            self._dropped[0] or isinstance(batch, int),
-            self._dropped[1] or isinstance(heads, int),
-        )
-        if batch == ALL and heads == ALL:
-            batch, heads = slice(None), slice(None)
-            problem = self._problem
+    def select(  # type: ignore[override]
+        self, batch: int | slice = ALL, heads: int | slice = ALL, **pytorch: int
+    ) -> Self:
+        """Some batch entries and heads, lazily; an integer takes its axis away, as in ``A[batch, heads]``.
+
+        With ``dim=`` and ``index=`` as ``torch.select``.
+        """
+        if pytorch:
+            return cast(Self, self.dense().select(**pytorch))
+        drop = (self._dropped[0] or isinstance(batch, int), self._dropped[1] or isinstance(heads, int))
+        return self._selected(batch, heads, drop)
+
+    def _selected(self, batch: Entry, heads: Entry, drop: tuple[bool, bool]) -> Self:
+        """Some batch entries and heads, lazily, without the axes that ``drop`` names."""
+        entries: slice | list[int]
+        those: slice | list[int]
+        if isinstance(batch, slice) and batch == ALL and isinstance(heads, slice) and heads == ALL:
+            entries, those, problem = slice(None), slice(None), self._problem
         else:
             b, h, _, _ = self.sizes
-            batch, heads = as_slice(batch, b, "B"), as_slice(heads, h, "H")
-            problem = select_heads(select_batch(self._problem, batch), heads)
-        chosen = self._derive(problem, None if self._lse is None else self._lse[batch, heads], drop)
+            entries, those = _places(batch, b, "B"), _places(heads, h, "H")
+            problem = select_heads(select_batch(self._problem, entries), those)
+        chosen = self._derive(problem, None if self._lse is None else cut(self._lse, entries, those), drop)
         if self._lse is None and not self._followed:
-            chosen._rows = self._known_rows().select(batch, heads)
+            chosen._rows = self._known_rows().select(entries, those)
         return chosen
 
-    def _derive(
-        self,
-        problem: Problem,
-        lse: Tensor | None,
-        drop: tuple[bool, bool] | None = None,
-    ) -> Self:
+    def _derive(self, problem: Problem, lse: Tensor | None, drop: tuple[bool, bool] | None = None) -> Self:
         self._unchanged()
         matrix = self._made(problem, lse, self._dropped if drop is None else drop)
         matrix.reason = self.reason
@@ -192,14 +192,7 @@ class MatrixCore(LikeTensor):
         self._unchanged()
         problem = self._problem
         numbers = {"scale": problem.scale, "softcap": problem.softcap}
-        return rebuilt, (
-            type(self),
-            tensors(problem),
-            numbers,
-            self._lse,
-            self._dropped,
-            self.reason,
-        )
+        return rebuilt, (type(self), tensors(problem), numbers, self._lse, self._dropped, self.reason)
 
     def _squeeze(self, tensor: Tensor) -> Tensor:
         """Without the batch and head axes that an integer index took away."""
@@ -286,6 +279,16 @@ def _versions(problem: Problem) -> tuple[int | None, ...]:
     """How often each field was written to; tensors made under inference_mode do not count it."""
     each = tensors_in_order(problem)
     return tuple([None if one is None or one.is_inference() else one._version for one in each])
+
+
+def _places(entry: Entry, length: int, axis: str) -> slice | list[int]:
+    """A slice where it can be one: its tensors are views."""
+    if not isinstance(entry, Tensor):
+        return as_slice(entry, length, axis)
+    listed: list[int] = entry.tolist()
+    if listed and listed == list(range(listed[0], listed[-1] + 1)):
+        return slice(listed[0], listed[-1] + 1, 1)
+    return listed
 
 
 def _moved(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:

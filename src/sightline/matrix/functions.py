@@ -37,10 +37,7 @@ def name_of(func: Any) -> str:
 
 
 def refuse_writes(
-    func: Any,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    is_matrix: Callable[[Any], bool],
+    func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], is_matrix: Callable[[Any], bool]
 ) -> None:
     """Raises where a function would write into a matrix, or listen to the gradient of one reading of it."""
     name = name_of(func)

@@ -10,14 +10,7 @@ from typing import Any, NoReturn, Self
 import torch
 from torch import Tensor
 
-from sightline.matrix.functions import (
-    FACTS,
-    MEMORY,
-    name_of,
-    read_only,
-    refuse_writes,
-    written_arguments,
-)
+from sightline.matrix.functions import FACTS, MEMORY, name_of, read_only, refuse_writes, written_arguments
 
 _MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__)
 # A null pointer must never be read; private, so that a later PyTorch may lack it.
@@ -40,12 +33,7 @@ class LikeTensor(Tensor):
     def _without_storage(cls, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Self:
         made: Self = Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=device)
         _forbid_pointer(made)
-        made._shape, made._dtype, made._device, made._kept = (
-            torch.Size(shape),
-            dtype,
-            device,
-            None,
-        )
+        made._shape, made._dtype, made._device, made._kept = (torch.Size(shape), dtype, device, None)
         return made
 
     def __reduce_ex__(self, _: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -86,7 +74,7 @@ class LikeTensor(Tensor):
         """The same without autograd, still lazy."""
         raise NotImplementedError
 
-    def dense(self, limit: int | None = None) -> Tensor:
+    def dense(self, limit: float | None = None) -> Tensor:
         """The tensor itself."""
         raise NotImplementedError
 
@@ -213,11 +201,7 @@ class LikeTensor(Tensor):
 
     @classmethod
     def __torch_function__(
-        cls,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         refuse_writes(func, args, kwargs, _is_matrix)
@@ -237,11 +221,7 @@ class LikeTensor(Tensor):
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
-        cls,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         # What came here went past the door above, from C++: it must not find the storage missing.
         kwargs = kwargs or {}

@@ -11,7 +11,7 @@ _INSTEAD = (
 )
 
 
-def check_size(what: str, size: int, limit: int | None = None) -> None:
+def check_size(what: str, size: int, limit: float | None = None) -> None:
     """Raises MemoryError where ``what`` takes more bytes than the limit, and says what to ask for instead."""
     allowed = DENSE_LIMIT if limit is None else limit
     if size > allowed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sightline.backends import Work, choose
@@ -16,9 +17,14 @@ class Products(MatrixCore):
     """``A @ x`` and ``x @ A``, without A."""
 
     def __matmul__(self, x: Any) -> Tensor:
-        """A @ x: [B,H,N,F] for x [M,F], [H,M,F] or [B,H,M,F]; [B,H,N] for x [M]."""
+        """A @ x: [B,H,N,F] for x [M,F], [H,M,F] or [B,H,M,F]; [B,H,N] for x [M].
+
+        Of another matrix the weights are made; of this one where x has more batch entries or heads.
+        """
         self._unchanged()
         x = x.dense() if isinstance(x, LikeTensor) else x
+        if self._widened_by(x):
+            return torch.matmul(self.dense().to(x.dtype), x)
         columns = self._columns(x, self.sizes[3], "M")
         backend = choose(self._problem, self._product("product", x))
         return self._as_other_side(backend.product(self._problem, self._full_lse, columns), x)
@@ -33,12 +39,23 @@ class Products(MatrixCore):
         """Aᵀ @ x: [B,H,M,F] for x [N,F], [H,N,F] or [B,H,N,F]; [B,H,M] for x [N]."""
         self._unchanged()
         x = x.dense() if isinstance(x, LikeTensor) else x
+        if self._widened_by(x):
+            return torch.matmul(self.dense().transpose(-1, -2).to(x.dtype), x)
         columns = self._columns(x, self.sizes[2], "N")
         backend = choose(self._problem, self._product("transposed_product", x))
         return self._as_other_side(backend.transposed_product(self._problem, self._full_lse(), columns), x)
 
     def _product(self, name: str, x: Tensor) -> Work:
         return Work(name, gradients=self._followed or x.requires_grad)
+
+    def _widened_by(self, x: Any) -> bool:
+        """Whether PyTorch would repeat the matrix, for an x of more batch entries or heads."""
+        if not isinstance(x, Tensor) or x.dim() < 3:
+            return False
+        lead, own = x.shape[:-2], self.shape[:-2]
+        both = list(zip(reversed(lead), reversed(own), strict=False))
+        repeats = len(lead) > len(own) or any(want == 1 < have for have, want in both)
+        return repeats and all(have == want or 1 in (have, want) for have, want in both)
 
     def _columns(self, x: Tensor, length: int, axis: str) -> Tensor:
         """The other side of a product as [B|1, H|1, length, F], or a clear error."""

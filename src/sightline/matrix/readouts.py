@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn, overload
 
 from torch import Tensor
 
 from sightline.backends import Backend, Values, Work, choose, decide
 from sightline.backends.contract import READOUTS, Answer, Request
-from sightline.common.check import check_device, check_integers
+from sightline.common.check import check_device, check_integers, kind
 from sightline.matrix.core import MatrixCore
-from sightline.positions.align import Align
+from sightline.matrix.last_axis import along_axis, as_max, exact, is_last
+from sightline.positions.align import Align, check_align
 
 
 class Readouts:
@@ -55,23 +56,46 @@ class ReadoutMethods(MatrixCore):
         """-Σ w ln w over keys, in nats, not renormalised under sinks: [B,H,N]. 0 for an empty row."""
         return self.readouts("entropy").entropy
 
-    def max(self) -> Values:  # type: ignore[override]
-        """Each row's largest weight and its key: (values, indices), [B,H,N]; 0 and -1 for an empty row."""
-        return self.readouts("max").max
+    @overload  # type: ignore[override]
+    def max(self) -> Values: ...
+
+    @overload
+    def max(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def max(self, *args: Any, **kwargs: Any) -> Any:
+        """Each row's largest weight and its key: (values, indices), [B,H,N]; 0 and -1 for an empty row.
+
+        With ``dim=`` or other arguments as ``torch.max``.
+        """
+        if not args and not kwargs:
+            return self.readouts("max").max
+        dim, keepdim = along_axis(args, kwargs)
+        if is_last(dim, self.ndim) and exact(self.dtype) and keepdim is not None:
+            return as_max(self.readouts("max").max, keepdim, self.dtype)
+        return self.dense().max(*args, **kwargs)
 
     def max_score(self) -> Tensor:
         """Each row's largest masked logit: [B,H,N]; -inf for an empty row."""
         return self.readouts("max_score").max_score
 
-    def topk(self, k: int) -> Values:  # type: ignore[override]
+    @overload
+    def topk(self, k: int) -> Values: ...
+
+    @overload
+    def topk(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def topk(self, *args: Any, **kwargs: Any) -> Any:
         """Each row's k largest weights, descending, and their keys: (values, indices), [B,H,N,k].
 
-        Where fewer than k keys are visible, value 0 and index -1.
+        Where fewer than k keys are visible, value 0 and index -1. With ``dim=``, ``largest=`` or ``sorted=``
+        as ``torch.topk``, which then names keys of weight 0.
 
         Raises:
             ValueError: unless 1 <= k <= M.
         """
-        return self.readouts("topk", topk=k).topk
+        if len(args) + len(kwargs) == 1 and (args or "k" in kwargs):
+            return self.readouts("topk", topk=args[0] if args else kwargs["k"]).topk
+        return self.dense().topk(*args, **kwargs)
 
     def distance(self, align: Align = "bottom-right") -> Tensor:
         """Σ w · |i + offset - j|, how far a query looks, in positions: [B,H,N].
@@ -121,6 +145,7 @@ class ReadoutMethods(MatrixCore):
             (torch.Size([1, 2, 10]), torch.Size([1, 2, 10]), torch.Size([1, 2, 10, 3]))
         """
         self._unchanged()
+        align = check_align("distance", align)
         wanted = self._wanted(names, topk, segments)
         requests = [Request(name, topk or 0, segments, align) for name in wanted]
         passes: dict[str, tuple[Backend, list[Request]]] = {}
@@ -174,8 +199,9 @@ class ReadoutMethods(MatrixCore):
 
     def _check_segments(self, segments: Tensor | None) -> None:
         b, _, _, m = self.sizes
-        if not isinstance(segments, Tensor):
+        if segments is None:
             raise ValueError("mass: give segments=, an integer tensor [M] or [B,M].")
+        kind("mass segments", segments, Tensor, "an integer tensor [M] or [B,M]")
         check_integers("mass segments", segments)
         check_device("mass segments", segments, self.device)
         if segments.dim() not in (1, 2):

@@ -11,6 +11,12 @@ from sightline.backends import Problem, Work, choose
 from sightline.backends.problem import compute_dtype
 
 
+def cut(tensor: Tensor, batch: slice | list[int], heads: slice | list[int]) -> Tensor:
+    """Some batch entries and heads of [B,H,...]; of two slices a view."""
+    both = isinstance(batch, slice) or isinstance(heads, slice)
+    return tensor[batch, heads] if both else tensor[batch][:, heads]
+
+
 class RowLse(NamedTuple):
     """As much of an lse as is known.
 
@@ -32,9 +38,9 @@ class RowLse(NamedTuple):
             values = torch.empty(shape, dtype=compute_dtype(problem), device=device)
             return cls(values, torch.zeros(shape, dtype=torch.bool, device=device))
 
-    def select(self, batch: slice, heads: slice) -> RowLse:
-        """That of some batch entries and heads: views of the same memory."""
-        return RowLse(self.values[batch, heads], self.known[batch, heads])
+    def select(self, batch: slice | list[int], heads: slice | list[int]) -> RowLse:
+        """That of some batch entries and heads: of slices views of the same memory."""
+        return RowLse(cut(self.values, batch, heads), cut(self.known, batch, heads))
 
     def missing(self, rows: slice) -> int:
         """How many of the rows, over all batch entries and heads, are not known."""

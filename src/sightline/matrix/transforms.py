@@ -13,10 +13,7 @@ def left_behind(tensor: Tensor) -> Tensor:
     from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
     bare = unwrapped(tensor)
-    with (
-        temporarily_clear_interpreter_stack(),
-        torch.autograd.forward_ad._set_fwd_grad_enabled(False),
-    ):
+    with temporarily_clear_interpreter_stack(), torch.autograd.forward_ad._set_fwd_grad_enabled(False):
         return bare.detach()
 
 

@@ -58,7 +58,7 @@ class MeanOverHeads(LikeTensor):
     def __reduce_ex__(self, _: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return type(self), (self.matrix,)
 
-    def dense(self, limit: int | None = None) -> Tensor:
+    def dense(self, limit: float | None = None) -> Tensor:
         """All averaged weights; the limit is that of all heads, see :meth:`AttentionMatrix.dense`."""
         return self.matrix.dense(limit).mean(-3)
 
