@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sightline.matrix import AttentionMatrix, MatrixBlock, grouped_product
+from sightline.measure.layers import whole
 from sightline.measure.subject import HasMatrix, Measurable, measured
 
 
@@ -61,7 +62,8 @@ def graded(layer: GradedLayer, unverified: bool) -> GradedMatrix:
     """A layer as a checked pair.
 
     Raises:
-        TypeError, ValueError: for anything else, a matrix without a value, a gradient of another shape;
+        TypeError, ValueError: for anything else, a matrix without a value, a gradient of another shape, a
+            traced call whose rows are no positions of the whole input;
         UnverifiedError: for an unverified call.
     """
     A: Measurable
@@ -75,6 +77,7 @@ def graded(layer: GradedLayer, unverified: bool) -> GradedMatrix:
             f"layers: expected (matrix, grad_context) or a traced call with a gradient, got "
             f"{type(layer).__name__}."
         )
+    whole(A)
     matrix = measured(A, unverified).matrix
     value = matrix.value
     if value is None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from torch import Tensor
+
 from sightline.matrix import AttentionMatrix
+from sightline.measure.subject import Layers, is_one
 
 
 def alike(matrices: list[AttentionMatrix]) -> list[AttentionMatrix]:
@@ -17,6 +22,30 @@ def alike(matrices: list[AttentionMatrix]) -> list[AttentionMatrix]:
                 "cross-attention."
             )
     return matrices
+
+
+def whole(layer: object, number: int | None = None) -> None:
+    """Refuses a traced call whose rows are no positions of the whole input: windows, or channels."""
+    windows, rows = getattr(layer, "windows", 1), getattr(layer, "rows", "positions")
+    if windows <= 1 and rows == "positions":
+        return
+    which = getattr(layer, "name", "") or (f"layer {number}" if number is not None else "this call")
+    what = f"cuts each input into {windows} windows" if windows > 1 else f"has {rows} for rows"
+    raise ValueError(
+        f"layers: {which} {what}: layers can only be multiplied where the rows of all are the positions of "
+        "the whole input. Take such layers alone (under=, or a list of calls)."
+    )
+
+
+def uncut(layers: Layers) -> Layers:
+    """The layers, of which none looks at windows; see :func:`whole`."""
+    if is_one(layers) or isinstance(layers, Tensor) or not isinstance(layers, Iterable):
+        whole(layers)
+        return layers
+    each = list(layers)
+    for number, layer in enumerate(each):
+        whole(layer, number)
+    return each
 
 
 def square(matrices: list[AttentionMatrix]) -> list[AttentionMatrix]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
-from sightline.measure.layers import square
+from sightline.measure.layers import square, uncut
 from sightline.measure.subject import Layers, matrices
 from sightline.measure.targets import Targets, one_hot, per_target
 
@@ -59,7 +59,8 @@ def rollout(
         [B,N] for one target, [B,T,N] for T of them.
 
     Raises:
-        ValueError: unless N = M in every layer and equal lengths; for a residual outside 0 to 1, another
+        ValueError: unless N = M in every layer and equal lengths; for traced layers whose rows are no
+            positions of the whole input (windows, channels); for a residual outside 0 to 1, another
             fusion, targets out of range.
 
     Example:
@@ -68,7 +69,7 @@ def rollout(
         >>> sightline.measure.rollout([A], 1)                # half from the residual, half spread over two
         tensor([[0.2500, 0.7500, 0.0000]])
     """
-    layers = square(matrices(A, unverified))
+    layers = square(matrices(uncut(A), unverified))
     if not 0 <= residual <= 1:
         raise ValueError(f"residual: must lie between 0 and 1, got {residual}.")
     if fusion not in _FUSIONS:

@@ -17,11 +17,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """What is known of a layer besides its matrix: the module's name, and whether the matrix was verified."""
+    """What is known of a layer besides its matrix.
+
+    Attributes:
+        name: the module's name.
+        verified: whether the matrix was found to be the model's own.
+        reason: why not, if not.
+        whole: whether its rows are positions of the whole input, not of a window, nor channels.
+    """
 
     name: str = ""
     verified: bool = True
     reason: str = ""
+    whole: bool = True
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def reading_of(
     if not 0 <= batch < size:
         raise InputError(f"batch={batch}: the trace has {size} batch entries, 0 to {size - 1}")
     if size > 1:
-        notices.append(f"batch entry {batch} of {size}")
+        cut = ", a window of the input each" if calls[0].windows > 1 else ""
+        notices.append(f"batch entry {batch} of {size}{cut}")
     stacks = _stacks(calls)
     given = _given(trace.tokens if tokens is None else tokens)
     sides = _sides(trace, given)
@@ -153,9 +154,13 @@ def _section(name: str, calls: Sequence[AttentionCall], source: Lists, target: L
         queries = keys[m - n :]
     # A single query sees everything up to its own place, in every kind of model.
     causal = is_self and n == m > 1 and all(sees_first_only(matrix) for matrix in matrices)
-    facts = tuple(LayerFacts(call.name, call.verified, call.reason or "") for call in calls)
+    facts = tuple(LayerFacts(call.name, call.verified, call.reason or "", _is_whole(call)) for call in calls)
     gradients = _gradients(calls, batch) if is_self and n == m else ()
     return Section(name, queries, keys, matrices, is_self and n == m, causal, facts, gradients)
+
+
+def _is_whole(call: AttentionCall) -> bool:
+    return call.windows == 1 and call.rows == "positions"
 
 
 def _gradients(calls: Sequence[AttentionCall], batch: int) -> tuple[Tensor, ...]:

@@ -21,6 +21,9 @@ class AttentionCall:
         matrix: the attention matrix [B,H,N,M], lazy and detached; ``None`` where nothing could be made of it.
         verified: whether a sample of rows of weights · value was found to be the model's own context.
         reason: why not, if not; else ``None``.
+        windows: into how many windows the model cut each input: the matrix then has one batch entry for each
+            window, and positions are places in it; 1 where it sees the input as a whole.
+        rows: "positions", or "channels" where channels look at each other.
         gradient: [B,H,N,E], the gradient of the loss for the context, after a backward pass through a trace
             with ``gradients=True``; else ``None``.
     """
@@ -38,6 +41,7 @@ class AttentionCall:
         self._matrix = matrix
         self._steps: Stitched | None = None
         self.reason = reason
+        self.windows, self.rows = 1, "positions"
         self.gradient: Tensor | None = None
 
     @property
@@ -75,5 +79,7 @@ class AttentionCall:
 
     def __repr__(self) -> str:
         shape = "no matrix" if self.shape is None else list(self.shape)
+        cut = f", {self.windows} windows each" if self.windows > 1 else ""
+        cut += ", over channels" if self.rows == "channels" else ""
         doubt = "" if self.verified else f", unverified: {self.reason}"
-        return f"AttentionCall({self.index}, {self.name!r}, {self.kind}, {shape}{doubt})"
+        return f"AttentionCall({self.index}, {self.name!r}, {self.kind}, {shape}{cut}{doubt})"

@@ -35,6 +35,9 @@ class CaughtCall:
         eps: the coarsest rounding in what the model computed, where it is coarser than the query's.
         thorough: whether every row is compared: what was done to the weights may differ from row to row.
         cross: whether it is cross-attention, where that is known.
+        made_of: the storages that queries and keys lay in, where they are copies by now.
+        lead: the query's leading axes, where there are more than a batch and heads; the batch then holds all
+            but the last.
         inside: the name of the part of the running module that it belongs to; "" for the module itself.
     """
 
@@ -60,4 +63,6 @@ class CaughtCall:
     eps: float = 0.0
     thorough: bool = False
     cross: bool | None = None
+    made_of: tuple[int, ...] = ()
+    lead: tuple[int, ...] = ()
     inside: str = ""

@@ -47,6 +47,7 @@ def _sdpa(tensors: Any, context: Tensor, **terms: Any) -> CaughtCall | None:
     caught.causal = bool(terms.get("causal"))
     caught.doubt = DROPOUT if dropout else None
     caught.output = (context, four)
+    caught.lead = (*lead, query.shape[-3]) if len(lead) > 1 else ()
     return caught
 
 

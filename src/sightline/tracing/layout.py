@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 LEAD, ROW, KEY = range(3)
@@ -194,20 +195,57 @@ def chained(pieces: Sequence[tuple[int, Axis]]) -> bool:
 
 
 def batch_and_heads(
-    sizes: Sequence[int], given: tuple[int, int] | None, heads: int | None
-) -> tuple[int, int]:
-    """(B, H) of leading axes [B,H], [B,G,r] and so on, or of one axis B·H if something tells how to cut it.
+    heads: Heads, given: tuple[int, int] | None, number: int | None, batch: int | None, key: Tensor | None
+) -> tuple[Heads, int, int]:
+    """(B, H) of leading axes [B,H], [B,G,r], [B,H,W] and so on, or of one axis B·H; and the batch in front.
 
     Args:
-        sizes: of the leading axes.
+        heads: the leading axes.
         given: (B, H) from another view of the same scores, if one was seen.
-        heads: how many heads the module says that it has.
+        number: how many heads the module says that it has.
+        batch: how many entries the input of the module has.
+        key: [L,M,D], if the keys are known: those of a group of heads are the same.
     """
-    total = math.prod(sizes)
+    if len(heads.sizes) == 2 and number and batch and heads.sizes[1] != number:
+        heads = _first_apart(heads, batch, number)
+    sizes, total = heads.sizes, math.prod(heads.sizes)
     if len(sizes) >= 2:
-        return sizes[0], total // max(1, sizes[0])
+        chosen = heads_among(sizes, number)
+        if chosen is None:
+            shared = key is not None and _same_along_last(heads, key)
+            chosen = list(range(1, len(sizes))) if len(sizes) == 2 or shared else [len(sizes) - 1]
+        order = [d for d in range(len(sizes)) if d not in chosen] + chosen
+        heads = Heads(tuple(sizes[d] for d in order), tuple(heads.steps[d] for d in order))
+        count = math.prod(sizes[d] for d in chosen)
+        return heads, total // max(1, count), count
     if given is not None and math.prod(given) == total:
-        return given
-    if heads and total % heads == 0:
-        return total // heads, heads
-    return 1, total
+        return heads, *given
+    if number and total % number == 0:
+        return heads, total // number, number
+    if batch and total % batch == 0:
+        return heads, batch, total // batch
+    return heads, 1, total
+
+
+def heads_among(sizes: Sequence[int], number: int | None) -> list[int] | None:
+    """Which of the leading axes are ``number`` heads, if the first is the batch; ``None`` for no one way."""
+    inner = range(1, len(sizes))
+    if number is None:
+        return None
+    if math.prod(sizes[1:]) == number:
+        return list(inner)
+    return next(([d] for d in reversed(inner) if sizes[d] == number), None)
+
+
+def _first_apart(heads: Heads, batch: int, number: int) -> Heads:
+    """Leading axes [B·H,W] as [B,H,W]."""
+    (first, second), (step, inner) = heads.sizes, heads.steps
+    if first != batch * number or step == 0:
+        return heads
+    return Heads((batch, number, second), (step * number, step, inner))
+
+
+def _same_along_last(heads: Heads, key: Tensor) -> bool:
+    """Whether the keys repeat along the last of the leading axes, in the first place."""
+    last = heads.steps[-1]
+    return heads.sizes[-1] > 1 and torch.equal(key[0], key[last])

@@ -92,6 +92,9 @@ def _call(index: int, about: Any, mapped: dict[str, Tensor]) -> AttentionCall:
     reason = about.get("reason")
     need(reason is None or isinstance(reason, str), f"{where} has a reason that is not text")
     call = AttentionCall(index, about["name"], about["kind"], about["how"], None, reason)
+    call.windows, call.rows = about.get("windows", 1), about.get("rows", "positions")
+    need(type(call.windows) is int and call.windows > 0, f"{where} has windows that are no number")
+    need(call.rows in ("positions", "channels"), f"{where} has rows of an unknown kind")
     if "tensors" not in about:
         need(reason is not None, f"{where} has no tensors")
         return call

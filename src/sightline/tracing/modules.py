@@ -7,19 +7,27 @@ only while a trace is open, and each thread looks at its own traces only.
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
 
 
 class RunningModule(NamedTuple):
-    """A module that runs, and its qualified name; ``None`` if it belongs to another model."""
+    """A module that runs.
+
+    Attributes:
+        module: the module itself.
+        name: its qualified name; ``None`` if it belongs to another model.
+        shape: of its first argument, if that is a tensor; else ().
+    """
 
     module: nn.Module
     name: str | None
+    shape: tuple[int, ...] = ()
 
 
 class ModuleStack:
@@ -35,9 +43,10 @@ class ModuleStack:
                 self.classes.add(type(module))
         self.running: list[RunningModule] = []
 
-    def enter(self, module: nn.Module) -> RunningModule:
+    def enter(self, module: nn.Module, args: tuple[Any, ...] = ()) -> RunningModule:
         """A module begins."""
-        running = RunningModule(module, self.names.get(id(module)))
+        shape = tuple(args[0].shape) if args and isinstance(args[0], Tensor) and not args[0].is_nested else ()
+        running = RunningModule(module, self.names.get(id(module)), shape)
         self.running.append(running)
         return running
 
@@ -71,6 +80,38 @@ class ModuleStack:
                 if isinstance(number, int) and number > 0:
                     return number
         return None
+
+    def batch(self) -> int | None:
+        """How many entries the innermost input has."""
+        return next((r.shape[0] for r in reversed(self.running) if len(r.shape) > 2), None)
+
+    def cut(self, query: Tensor) -> tuple[int, str]:
+        """Into how many windows attention with this query [B,H,N,D] cuts a layer's input; what its rows are.
+
+        A layer is the innermost numbered module, or what holds it if that is attention itself. What holds all
+        layers may hand them windows as they are, and then these are its batch.
+        """
+        named = [r for r in self.running if r.name is not None]
+        numbered = [at for at, r in enumerate(named) if (r.name or "").rpartition(".")[2].isdigit()]
+        first = min(max(numbered, default=0), max(0, len(named) - 2))
+        shapes = [r.shape for r in named[first:] if len(r.shape) > 2 and 0 not in r.shape]
+        windows = [1, *(query.shape[0] // s[0] for s in shapes if _is_cut(query, s))]
+        return max(windows), "channels" if any(_over_channels(query, s) for s in shapes) else "positions"
+
+
+def _is_cut(query: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether the query's batch holds several entries for each of an input of this shape."""
+    sequence_first = shape[:2] == (query.shape[2], query.shape[0])
+    return query.shape[0] % shape[0] == 0 and not sequence_first
+
+
+def _over_channels(query: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether rows are channels of an input [B,N,C], [B,C,H,W] or [B,H,W,C], and products run over places."""
+    _, heads, rows, width = query.shape
+    for channels, places in ((shape[-1], shape[1:-1]), (shape[1], shape[2:])):
+        if heads * rows == channels and width == math.prod(places) != rows:
+            return True
+    return False
 
 
 #: PyTorch's own modules of one tensor in which no attention can run, and whether they are projections.

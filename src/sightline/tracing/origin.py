@@ -36,6 +36,10 @@ class Origins:
         """The tensor's origins, latest first; () if nothing is known."""
         return (self._of.get(tensor) or ()) if is_plain(tensor) else ()
 
+    def at(self, place: int) -> tuple[int, ...]:
+        """The same of the storage with this address."""
+        return self._of.at(place) or ()
+
     def projected(self, source: Tensor, out: Tensor) -> None:
         """``out`` is a projection of ``source``, which thereby is an origin."""
         if not (is_plain(source) and is_plain(out)):
@@ -86,7 +90,9 @@ def kind_of(caught: CaughtCall, name: str, origins: Origins) -> str:
     """Self- or cross-attention, by what the call says itself, its tensors' origins, or its module's name."""
     if caught.cross is not None:
         return "cross" if caught.cross else "self"
-    query, key = origins.get(caught.query), origins.get(caught.key)
+    query, key = (
+        map(origins.at, caught.made_of) if caught.made_of else map(origins.get, (caught.query, caught.key))
+    )
     if query and key:
         return "self" if set(query) & set(key) else "cross"
     if _CROSS.search(name):

@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mod
 
 from sightline.tracing.aside import observing
 from sightline.tracing.caught import CaughtCall
-from sightline.tracing.eager.followed import FollowedScores
+from sightline.tracing.eager.followed import FollowedScores, ModuleFacts
 from sightline.tracing.eager.writes import rewritten, written
 from sightline.tracing.masks import MaskReader
 from sightline.tracing.operators import Operator, operator_of
@@ -43,7 +43,7 @@ class Recorder(TorchDispatchMode):
 
     Args:
         weights: addresses of the storages of the model's parameters and buffers.
-        heads: the number of heads that the running module says it has.
+        module: what is known about the running module.
         emit: takes a CaughtCall.
         failed: takes an error of the recorder itself, which must not become the model's.
     """
@@ -53,7 +53,7 @@ class Recorder(TorchDispatchMode):
     def __init__(
         self,
         weights: set[int],
-        heads: Callable[[], int | None],
+        module: ModuleFacts,
         emit: Callable[[CaughtCall], None],
         failed: Callable[[str, Exception], None],
     ) -> None:
@@ -65,7 +65,7 @@ class Recorder(TorchDispatchMode):
         self.tracking = True
         self.origins = Origins()
         self.masks = MaskReader()
-        self._followed = FollowedScores(self._is_weight, heads, self._caught.append)
+        self._followed = FollowedScores(self._is_weight, module, self._caught.append)
         self._resting = False
 
     @classmethod

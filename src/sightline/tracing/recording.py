@@ -25,6 +25,7 @@ from sightline.tracing.recorder import Recorder
 from sightline.tracing.stitch import Stitched
 from sightline.tracing.storage import address, is_plain
 from sightline.tracing.verify import doubt
+from sightline.tracing.windows import heads_apart
 
 _ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
 
@@ -82,7 +83,7 @@ class Trace(Calls):
         if self._used:
             raise RuntimeError("trace: was used before; make a new one for each block.")
         self._used = True
-        recorder = Recorder(self._weights(), self._stack.heads, self._on_caught, self._on_failure)
+        recorder = Recorder(self._weights(), self._stack, self._on_caught, self._on_failure)
         recorder.__enter__()
         self._recorder = recorder
         modules.listen(self)
@@ -143,7 +144,7 @@ class Trace(Calls):
             self._wake(None)
         if modules.is_simple(module) and self._rests(module, args, recorder):
             return
-        running = self._stack.enter(module)
+        running = self._stack.enter(module, args)
         if running.name is not None and _is_attention(type(module)):
             self._frames.append((module, self._seen))
         recorder.tracking = bool(self._frames) or not self._known_attention
@@ -216,6 +217,7 @@ class Trace(Calls):
         with observing():
             kind = kind_of(caught, name, self._recorder.origins)
             unpack(caught, self._stack.module)
+            heads_apart(caught, self._stack.heads())
             if not self._choice.takes(name, kind):
                 return
             call = self._call(caught, name, kind)
@@ -244,6 +246,7 @@ class Trace(Calls):
                 return None
             kept = self._keeper.keep(problem)
             call = AttentionCall(index, name, kind, caught.how, None, reason)
+            call.windows, call.rows = self._stack.cut(problem.query)
             call.set_problem(kept, caught.lse)
         except Exception as error:
             what = str(error) if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"

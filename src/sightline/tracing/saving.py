@@ -93,6 +93,7 @@ def _described(call: AttentionCall, stored: dict[str, Tensor], names: _Names) ->
     if call.gradient is not None:
         whole["gradient"] = call.gradient
     about["shape"] = list(problem.shape)
+    about["windows"], about["rows"] = call.windows, call.rows
     about["scale"], about["softcap"] = float(problem.scale), problem.softcap
     about["tensors"] = {name: _stored(t, f"{call.index}.{name}", stored, names) for name, t in whole.items()}
     return about

@@ -61,6 +61,7 @@ class Scores:
         dropout: whether weights were dropped at random.
         zeroed: whether weights were set to 0 where the terms hide them.
         eps: the coarsest rounding on the way, where it is known.
+        made_of: the storages of queries and keys as they were multiplied.
         sources: the storages of the tensors that the expression is made of.
     """
 
@@ -79,6 +80,7 @@ class Scores:
     dropout: bool = False
     zeroed: bool = False
     eps: float = 0.0
+    made_of: tuple[int, ...] = ()
     sources: frozenset[int] = frozenset()
 
     @property
@@ -138,6 +140,7 @@ class Scores:
             self,
             query=self.key,
             key=self.query,
+            made_of=self.made_of[::-1],
             terms=tuple(replace(t, axes=exchanged(t.axes)) for t in self.terms),
         )
 

@@ -43,7 +43,11 @@ class ByStorage(Generic[Value]):
         """The value of the storage that the tensor lies in."""
         if not self._entries:
             return None
-        entry = self._entries.get(address(tensor))
+        return self.at(address(tensor))
+
+    def at(self, place: int) -> Value | None:
+        """The value of the storage with this address."""
+        entry = self._entries.get(place)
         return None if entry is None else entry[1]
 
     def set(self, tensor: Tensor, value: Value) -> None:

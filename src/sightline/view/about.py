@@ -135,7 +135,7 @@ def _layer(section: Section, at: int, first: int) -> dict[str, Any]:
 
 def _flows(section: Section) -> list[dict[str, str]]:
     """What can be followed through all layers of a section."""
-    if not section.is_self:
+    if not section.is_self or not all(facts.whole for facts in section.facts):
         return []
     caveats = {"rollout": ROLLOUT} | ({"relevance": RELEVANCE} if section.gradients else {})
     return [{"name": name, "section": section.name, "caveat": caveat} for name, caveat in caveats.items()]

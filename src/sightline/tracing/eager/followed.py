@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -25,22 +25,32 @@ class KnownScores(NamedTuple):
     scores: Scores
 
 
+class ModuleFacts(Protocol):
+    """What is known about the module that runs."""
+
+    def heads(self) -> int | None:
+        """How many heads it says that it has."""
+
+    def batch(self) -> int | None:
+        """How many entries its input has."""
+
+
 class FollowedScores:
     """What is known about a stream of operations that may come to softmax(q·kᵀ)·v.
 
     Args:
         is_weight: whether a tensor is one of the model's parameters or buffers: x · weights is not q·kᵀ.
-        heads: the number of heads that the running module says it has, or ``None``.
+        module: what is known about the running module.
         emit: takes each call that comes to its end.
     """
 
     def __init__(
         self,
         is_weight: Callable[[Tensor], bool],
-        heads: Callable[[], int | None],
+        module: ModuleFacts,
         emit: Callable[[CaughtCall], None],
     ) -> None:
-        self.is_weight, self.heads, self.emit = is_weight, heads, emit
+        self.is_weight, self.module, self.emit = is_weight, module, emit
         #: Whether a storage holds a random mask.
         self.random: ByStorage[bool] = ByStorage(_FOLLOWED)
         self._known: ByStorage[KnownScores] = ByStorage(_FOLLOWED)

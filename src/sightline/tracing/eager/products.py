@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sightline.tracing.aside import observing
 from sightline.tracing.caught import DROPOUT, CaughtCall
-from sightline.tracing.eager.followed import FollowedScores, plain_axes
+from sightline.tracing.eager.followed import FollowedScores, ModuleFacts, plain_axes
 from sightline.tracing.eager.product_grid import ProductGrid
 from sightline.tracing.eager.softmax import sum_to_one
 from sightline.tracing.layout import LEAD, NOTHING, ROW, Heads, Pieces, batch_and_heads, of_product
@@ -48,7 +48,8 @@ def _start(
     with observing():
         query, key = (left, right.mT) if left.dim() == 3 else (left[None], right.t()[None])
     axes = of_product(out.shape)
-    scores = Scores(query, key, alpha, sources=frozenset((address(left), address(right))))
+    made_of = (address(left), address(right))
+    scores = Scores(query, key, alpha, made_of=made_of, sources=frozenset(made_of))
     if bias is not None:
         scores = scores.plus(Term(bias[0], tuple(out.shape), axes, bias[1]))
     followed.pass_on(out, out, axes, scores)
@@ -76,7 +77,7 @@ def _finish(followed: FollowedScores, left: Tensor, right: Tensor, out: Tensor, 
         if not plain:
             scores = scores.altered("added to")
         with observing():
-            followed.emit(_caught(scores, pieces, weights, value, out, followed.heads()))
+            followed.emit(_caught(scores, pieces, weights, value, out, followed.module))
         return True
     return False
 
@@ -87,7 +88,7 @@ def _caught(
     weights: Tensor,
     value: Tensor,
     out: Tensor,
-    heads_of_module: int | None,
+    module: ModuleFacts,
 ) -> CaughtCall:
     """The call that came to ``out`` = weights · value."""
     grid = ProductGrid.of(pieces, weights.shape)
@@ -100,7 +101,7 @@ def _caught(
     if heads is None or not heads.complete(count):
         scores = scores.unknown("weights that were viewed in an unusual way")
         heads = Heads((count,), (1,))
-    batch, number = batch_and_heads(heads.sizes, scores.given, heads_of_module)
+    heads, batch, number = batch_and_heads(heads, scores.given, module.heads(), module.batch(), scores.key)
 
     def split(tensor: Tensor) -> Tensor:
         return heads.split(tensor, batch, number)
@@ -117,6 +118,7 @@ def _caught(
         if caught.sinks is None and scores.sinks is not None:
             caught = _dense(scores, split(weights), split(value), split(context))
     caught.doubt, caught.eps = _doubt(scores, weights), scores.eps
+    caught.made_of = scores.made_of
     caught.output = (result, lambda tensor: split(grid.rows(tensor)))
     return caught
 

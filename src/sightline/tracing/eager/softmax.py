@@ -66,7 +66,7 @@ def _weights(followed: FollowedScores, tensor: Tensor, dim: int, out: Tensor, st
         scores, axes = scores.exchanged(), exchanged(axes)
     if scores.query is not None:
         keys = scores.key.shape[1] if scores.key is not None else 0
-        among = heads_among_rows(tensor.shape, axes, dim, keys, followed.heads())
+        among = heads_among_rows(tensor.shape, axes, dim, keys, followed.module.heads())
         found = grouped(scores, tensor.shape, axes, among) if among else (scores, axes)
         scores, axes = found or (scores.unknown("heads that stand among the queries"), usual)
     rows = all_of(axes, ROW) or ([dim - 1] if dim and axes[dim - 1] == NOTHING else [])
