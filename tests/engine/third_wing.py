@@ -14,7 +14,7 @@ from sightline.backends.schedule import Place
 from sightline.biases import Bias
 from sightline.masks import Mask
 from sightline.positions.key_ranges import contains
-from sightline.reference import attention
+from sightline.reference import attention, seen_product
 
 _MOST = 1 << 24
 
@@ -69,6 +69,12 @@ def stages_of(problem, pattern=None):
     )
 
 
+def _by_cell(weights, one_hot):
+    """Sums of the weights of each cell; a NaN reaches its own alone."""
+    found = weights.where(weights.isfinite(), 0) @ one_hot
+    return found.masked_fill((~weights.isfinite()).double() @ one_hot > 0, math.nan)
+
+
 class Definition:
     """The reference as a backend: exact and quadratic."""
 
@@ -80,6 +86,8 @@ class Definition:
     def why_not(self, problem, work):
         if math.prod(problem.shape) > _MOST:
             return Obstacle(f"it holds the whole matrix, and this one has more than {_MOST:,} entries")
+        if work.name == "tangent":
+            return Obstacle("it has no tangents")
         return Obstacle("autograd cannot follow it") if work.gradients else None
 
     def facts(self):
@@ -100,19 +108,24 @@ class Definition:
         b, h, n, m = p.shape
         upstream, value = grad_context.double(), p.value.double().repeat_interleave(p.group, 1)
         query, key = p.query.double(), p.key.double().repeat_interleave(p.group, 1)
-        delta = (upstream * stages.context).sum(-1)
+        seen = stages.masked != -math.inf
+        # What a row that sees nothing is sent reaches nobody.
+        delta = (upstream * stages.context).where(seen.any(-1, keepdim=True), 0).sum(-1)
         if grad_lse is not None:
             delta = delta - grad_lse.double()
         of_masked = stages.weights * ((upstream @ value.mT) * pattern - delta[..., None])
+        of_masked = of_masked.where(seen, 0)
         of_scaled = of_masked
         if p.softcap is not None:
             of_scaled = of_masked * (1 - (stages.capped / p.softcap) ** 2)
-        of_scores = of_scaled * p.scale
+        of_scores = (of_scaled * p.scale).where(seen, 0)
         heads = (b, p.key.shape[1], p.group, m)
         gradients = {
-            "query": of_scores @ key,
-            "key": (of_scores.mT @ query).reshape(*heads, -1).sum(2),
-            "value": ((stages.weights * pattern).mT @ upstream).reshape(*heads, -1).sum(2),
+            "query": seen_product(of_scores, key, seen),
+            "key": seen_product(of_scores.mT, query, seen.mT).reshape(*heads, -1).sum(2),
+            "value": seen_product((stages.weights * pattern).mT, upstream, seen.mT)
+            .reshape(*heads, -1)
+            .sum(2),
         }
         if p.bias is not None:
             gradients["bias"] = of_masked.sum_to_size(p.bias.shape)
@@ -124,10 +137,14 @@ class Definition:
             if p.table is not None:
                 radius = p.table.shape[1] // 2
                 one_hot = torch.nn.functional.one_hot(step.clamp(-radius, radius) + radius, 2 * radius + 1)
-                of_table = torch.einsum("bhnm,bnmt->ht", of_masked, one_hot.double().expand(b, n, m, -1))
+                one_hot = one_hot.double().expand(b, n, m, -1)
+                of_table = torch.einsum("bhnm,bnmt->ht", of_masked.where(of_masked.isfinite(), 0), one_hot)
+                # NaN in the entries that read it, and in no other.
+                poisoned = torch.einsum("bhnm,bnmt->ht", (~of_masked.isfinite()).double(), one_hot)
+                of_table = of_table.masked_fill(poisoned > 0, math.nan)
                 gradients["table"] = of_table.sum_to_size(p.table.shape)
         if p.sinks is not None:
-            share = torch.exp(p.sinks.double()[:, None] - stages.lse)
+            share = torch.exp(p.sinks.double()[:, None] - stages.lse)  # its weight
             gradients["sinks"] = -(share * delta).sum((0, 2))
         return {
             name: empty_gradient(name, getattr(p, name), torch.float64).copy_(gradients[name])
@@ -150,18 +167,19 @@ class Definition:
             return self._kept(problem, weights.sum(2))
         if request.name == "max_score":
             empty = weights.new_full((b, h, n), -math.inf)
-            return self._kept(problem, masked.amax(-1) if m else empty)
+            largest = masked.amax(-1) if m else empty
+            return self._kept(problem, largest.masked_fill(stages.lse.isnan(), math.nan))
         if request.name in ("max", "topk"):
             best = masked.topk(request.k if request.name == "topk" else 1, -1)
             values = self._kept(problem, weights.gather(-1, best.indices))
-            indices = torch.where(best.values > -math.inf, best.indices, -1)
+            indices = torch.where(best.values != -math.inf, best.indices, -1)
             return (
                 Values(values, indices) if request.name == "topk" else Values(values[..., 0], indices[..., 0])
             )
         if request.name == "mass":
             segments = request.segments if request.segments.dim() == 2 else request.segments[None]
             one_hot = torch.nn.functional.one_hot(segments.long()).double()
-            return self._kept(problem, weights @ one_hot[:, None])
+            return self._kept(problem, _by_cell(weights, one_hot[:, None]))
         align = {"bottom-right": m - n, "top-left": 0}.get(request.align, request.align)
         first = torch.as_tensor(align).reshape(-1, 1, 1, 1)
         step = (torch.arange(m) - torch.arange(n)[:, None] - first).abs()
@@ -173,7 +191,7 @@ class Definition:
         answers = {"entropy": -logs.sum(-1), "received": weights.sum(2)}
         if cells is not None:
             one_hot = torch.nn.functional.one_hot(cells.of_key.long(), cells.size)[0].double()
-            answers["cell_sum"] = weights @ one_hot
+            answers["cell_sum"] = _by_cell(weights, one_hot)
             answers["cell_seen"] = visible.double() @ one_hot
             spread = torch.where(visible, weights, -1.0)[..., None]
             inside = one_hot.bool()
@@ -186,7 +204,7 @@ class Definition:
         rows, cols = (
             torch.arange(cells)[:, None] == cell_of(n, cells, torch.device("cpu")) for n, cells in sides
         )
-        total = rows.double() @ torch.where(visible, weights, 0.0) @ cols.double().T
+        total = _by_cell(_by_cell(torch.where(visible, weights, 0.0), cols.double().T).mT, rows.double().T).mT
         seen = rows.double() @ visible.double() @ cols.double().T
         if region.reduce == "sum":
             return self._kept(problem, total)
@@ -198,16 +216,19 @@ class Definition:
         return self._kept(problem, total / seen)
 
     def product(self, problem, lse, x):
-        return self._kept(problem, stages_of(problem).weights @ x.double())
+        stages = stages_of(problem)
+        return self._kept(problem, seen_product(stages.weights, x.double(), stages.masked != -math.inf))
 
     def transposed_product(self, problem, lse, x):
-        return self._kept(problem, stages_of(problem).weights.mT @ x.double())
+        stages = stages_of(problem)
+        seen = (stages.masked != -math.inf).mT
+        return self._kept(problem, seen_product(stages.weights.mT, x.double(), seen))
 
     def _region(self, problem, rows, cols):
         """Weights and visibility of some rows and columns."""
         stages = stages_of(problem)
         lowered = Lowered(problem)
-        seen = (stages.masked > -math.inf) if problem.hides else lowered.visible(problem.shape, None)
+        seen = (stages.masked != -math.inf) if problem.hides else lowered.visible(problem.shape, None)
         seen = seen.expand(problem.shape)
         return stages.weights[:, :, rows, cols], seen[:, :, rows, cols]
 
