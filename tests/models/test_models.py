@@ -276,13 +276,13 @@ ERRORS = {
     "choice": (lambda: decoder(positions="rope"), "positions: there is no 'rope'; known: learned"),
     "classes": (lambda: encoder(head="classification"), "classes: a classification head needs 1 or more"),
     "token": (lambda: decoder(end=40), "end: 40 does not lie in the vocabulary of 40"),
-    "size": (lambda: decoder(layers=0), "layers: must be an integer of 1 or more"),
+    "size": (lambda: decoder(layers=0), "layers: must be 1 or more, got 0"),
     "patch": (lambda: vision(image_size=10, patch_size=4), "patch_size: 4 does not divide"),
     "stem": (
         lambda: vision(image_size=8, patch_size=4, stem=3),
         "stem: 3 convolutions do not halve a patch_size of 4 and a width of 32 without rest",
     ),
-    "no stem": (lambda: vision(stem=-1), "stem: must be an integer of 0 or more, got -1"),
+    "no stem": (lambda: vision(stem=-1), "stem: must be 0 or more, got -1"),
     "image": (
         lambda: vision(image_size=8, patch_size=4)(torch.zeros(1, 3, 8, 9)),
         r"takes \[B, 3, 8, 8\]",

@@ -93,7 +93,7 @@ def choice(name: str, value: Any, known: Iterable[str]) -> None:
 
 def path(name: str, value: Any) -> Path:
     """The value as a path, or an error for what names none."""
-    if not isinstance(value, (str, os.PathLike)) or not str(value):
+    if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
         raise TypeError(f"{name}: must be a path, got {shown(value)}.")
     return Path(value)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, get_args, get_type_hints
+from typing import Any, Literal, Self, get_type_hints
 
+from sightline.common.check import kind
+from sightline.models.checked import checked
 from sightline.models.former_fields import FORMER_FIELDS
 from sightline.nn.feed_forward import Activation
 from sightline.nn.norm import Norm
@@ -34,7 +36,7 @@ class TransformerConfig:
             :class:`sightline.nn.TransformerBlock`; dropout is also that of the embedding.
 
     Raises:
-        TypeError: when it is made by itself, or for a setting that the model does not have.
+        TypeError: when it is made by itself, for a setting that the model does not have, or of another kind.
         ValueError: for an unknown choice, or sizes below 1; the layers check what fits together.
 
     Example:
@@ -72,10 +74,8 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         for field in fields(self):
-            known, given = get_args(hints[field.name]), getattr(self, field.name)
-            if known and all(isinstance(choice, str) for choice in known) and given not in known:
-                raise ValueError(f"{field.name}: there is no {given!r}; known: {', '.join(known)}.")
-        self._check_sizes("width", "heads", "layers")
+            value = checked(field.name, getattr(self, field.name), hints[field.name])
+            object.__setattr__(self, field.name, value)
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration for JSON."""
@@ -91,6 +91,7 @@ class TransformerConfig:
         Raises:
             ValueError: for unknown names, and settings of other models that differ from their defaults.
         """
+        kind("config", given, dict, "a dict of settings")
         own = {field.name for field in fields(cls)}
         unknown = sorted(given.keys() - own - FORMER_FIELDS.keys())
         if unknown:
@@ -106,12 +107,6 @@ class TransformerConfig:
     def same_head(self, other: TransformerConfig) -> bool:
         """Whether both describe one head, so that its weights fit."""
         return all(getattr(self, name, None) == getattr(other, name, None) for name in _OF_THE_HEAD)
-
-    def _check_sizes(self, *names: str) -> None:
-        for name in names:
-            size = getattr(self, name)
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name}: must be an integer of 1 or more, got {size!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +152,6 @@ class TextConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_sizes("max_positions")
         self._check_tokens("pad")
 
     @property

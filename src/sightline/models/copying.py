@@ -59,7 +59,7 @@ class CopyHead(nn.Module):
         """
         weights = self.weights(states, memory, lengths)
         context = weights.to(memory.dtype) @ memory
-        places = source[:, None].expand(weights.shape)
+        places = source.long()[:, None].expand(weights.shape)
         if wanted is not None:
             states, context, weights, places = (t[wanted] for t in (states, context, weights, places))
         gate = self.gate(torch.cat((states, context), -1)).float().sigmoid()

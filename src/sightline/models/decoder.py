@@ -11,14 +11,14 @@ from torch import Tensor
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
 from sightline.models.config import GenerativeConfig
-from sightline.models.embedding import TokenEmbedding
+from sightline.models.embedding import TokenEmbedding, check_ids
 from sightline.models.generation import Decoding, Generated, GenerationOptions, Memory, generate
 from sightline.models.heads import TokenHead
 from sightline.models.initialise import initialise
 from sightline.models.model import Model
 from sightline.models.padding import as_lengths, last_rows
 from sightline.models.stacks import decoder_stack
-from sightline.nn.decoder_cache import DecoderCache
+from sightline.nn.decoder_cache import DecoderCache, cached
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +99,11 @@ class Decoder(Model):
             cache: from :meth:`make_cache`: what was given before; ids go on from there.
             lengths: with a cache, how many ids of each entry count, [B]. Default: all.
             return_matrices: whether to return the attention matrices as well.
+
+        Raises:
+            TypeError, ValueError: for ids or lengths that are no integers, or out of range.
         """
-        start = 0 if cache is None else cache.start
+        start = 0 if cache is None else cached(cache).start
         output = self.decoder(
             self.embedding(ids, start),
             mask=mask,
@@ -122,7 +125,7 @@ class Decoder(Model):
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """The hidden states [B,N,C] that the logits are made from; arguments as for the model itself."""
-        start = 0 if cache is None else cache.start
+        start = 0 if cache is None else cached(cache).start
         states: Tensor = self.decoder(self.embedding(ids, start), mask=mask, cache=cache, lengths=lengths)
         return states
 
@@ -153,7 +156,8 @@ class Decoder(Model):
         Raises:
             ValueError: for lengths or options out of range, or learned positions that do not suffice.
         """
-        own = as_lengths("lengths", lengths, ids.device)
+        check_ids("ids", ids)
+        own = as_lengths("lengths", lengths, ids)
         return generate(Decoding(self), ids, own, **options)
 
     def step(

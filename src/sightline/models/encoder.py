@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
 from sightline.models.config import ClassifierConfig, TextConfig
-from sightline.models.embedding import TokenEmbedding
+from sightline.models.embedding import TokenEmbedding, check_ids
 from sightline.models.heads import ClassificationHead, MaskedTokenHead, PositionHead
 from sightline.models.initialise import initialise
 from sightline.models.model import Model
@@ -109,8 +109,12 @@ class Encoder(Model):
             segments: [B,N] kinds of segments. Default: 0.
             mask: what may be looked at besides. Default: everything.
             return_matrices: whether to return the attention matrices as well.
+
+        Raises:
+            TypeError, ValueError: for ids, lengths or segments that are no integers, or out of range.
         """
-        own = as_lengths("lengths", lengths, ids.device)
+        check_ids("ids", ids)
+        own = as_lengths("lengths", lengths, ids)
         output = self.encoder(
             self.embedding(ids, segments=segments),
             mask=padding_mask(own, mask),

@@ -9,10 +9,11 @@ from typing import Literal, NamedTuple, Unpack, overload
 import torch
 from torch import Tensor
 
+from sightline.common.check import shown
 from sightline.matrix import AttentionMatrix
 from sightline.models.config import GenerativeConfig
 from sightline.models.copying import CopyHead
-from sightline.models.embedding import TokenEmbedding
+from sightline.models.embedding import TokenEmbedding, check_ids
 from sightline.models.generation import Decoding, Generated, GenerationOptions, Memory, generate
 from sightline.models.heads import TokenHead
 from sightline.models.initialise import initialise
@@ -134,12 +135,23 @@ class EncoderDecoder(Model):
             wanted: [B,N], True at the R places whose logits are wanted; the result then is [R,V], in their
                 order, and what pads a target costs nothing. Default: all places.
             return_matrices: whether to return the :class:`Matrices` as well.
+
+        Raises:
+            TypeError, ValueError: for ids or lengths that are no integers, or out of range.
         """
-        own = as_lengths("source_lengths", source_lengths, source.device)
+        check_ids("source", source)
+        check_ids("target", target)
+        if wanted is not None and (not isinstance(wanted, Tensor) or wanted.dtype != torch.bool):
+            raise TypeError(f"wanted: expected a bool tensor [B,N], got {shown(wanted)}.")
+        if wanted is not None and wanted.shape != target.shape:
+            raise ValueError(
+                f"wanted: shape {list(wanted.shape)} differs from the target's {list(target.shape)}."
+            )
+        own = as_lengths("source_lengths", source_lengths, source)
         encoded = self.encode(source, own, return_matrices=return_matrices)
         states, of_encoder = encoded if isinstance(encoded, tuple) else (encoded, [])
         decoded = self.decoder(
-            self.target_embedding(target),
+            self.target_embedding(target, name="target"),
             states,
             memory_mask=padding_mask(own),
             return_matrices=return_matrices,
@@ -165,7 +177,7 @@ class EncoderDecoder(Model):
     ) -> Tensor | tuple[Tensor, list[AttentionMatrix]]:
         """source [B,M], of which ``lengths`` count → the memory [B,M,C] that the decoder looks at."""
         memory: Tensor | tuple[Tensor, list[AttentionMatrix]] = self.encoder(
-            self.embedding(source), mask=padding_mask(lengths), return_matrices=return_matrices
+            self.embedding(source, name="source"), mask=padding_mask(lengths), return_matrices=return_matrices
         )
         return memory
 
@@ -183,6 +195,7 @@ class EncoderDecoder(Model):
         Raises:
             ValueError: for a configuration without ``start``.
         """
+        check_ids("target", target)
         return _with_start(target, self._start())[:, :-1]
 
     def make_cache(self, capacity: int | None = None) -> DecoderCache:
@@ -208,8 +221,14 @@ class EncoderDecoder(Model):
         Raises:
             ValueError: for a configuration without ``start``, and as :meth:`Decoder.generate`.
         """
-        own = as_lengths("source_lengths", source_lengths, source.device)
+        check_ids("source", source)
+        own = as_lengths("source_lengths", source_lengths, source)
         given = source.new_zeros(source.shape[0], 0) if prefix is None else prefix
+        check_ids("prefix", given)
+        if given.shape[0] != source.shape[0]:
+            raise ValueError(
+                f"prefix: batch {given.shape[0]} differs from the source's {source.shape[0]} (axis B)."
+            )
         decoding = Decoding(
             self, lambda: Memory(self.encode(source, own), own, source), read_again=self.copying is not None
         )

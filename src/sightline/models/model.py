@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
+from sightline.common.check import kind, path
 from sightline.models.config import TransformerConfig
 from sightline.models.published import FAMILIES, PublishedWeights, opened
 from sightline.models.saving import CONFIG, CheckpointError, fill, read, save
@@ -68,7 +69,11 @@ class Model(nn.Module):
         Raises:
             ValueError: for another kind of tokenizer; OSError where it cannot be written.
         """
-        save(self, self.config.to_dict(), Path(folder), tokenizer, dtype)
+        if dtype is not None:
+            kind("dtype", dtype, torch.dtype, "a torch.dtype")
+            if not dtype.is_floating_point:
+                raise TypeError(f"dtype: weights are floating, got {dtype}.")
+        save(self, self.config.to_dict(), path("folder", folder), tokenizer, dtype)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **changes: Any) -> Self:
@@ -84,16 +89,16 @@ class Model(nn.Module):
                 executed, and no pickle is opened.
             ValueError: for changes that the model's configuration does not take.
         """
-        path = Path(folder)
-        saved = read(path)
-        kind = cls._saved_kind(saved.model, path)
+        where = path("folder", folder)
+        saved = read(where)
+        model_class = cls._saved_kind(saved.model, where)
         try:
-            before = kind.config_class.from_dict(saved.config)
+            before = model_class.config_class.from_dict(saved.config)
         except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{path / CONFIG}: {error}") from None
-        config = kind.config_class.from_dict({**saved.config, **changes})
-        model = kind(config)
-        fill(model, saved.weights, path, new_head=not config.same_head(before))
+            raise CheckpointError(f"{where / CONFIG}: {error}") from None
+        config = model_class.config_class.from_dict({**saved.config, **changes})
+        model = model_class(config)
+        fill(model, saved.weights, where, new_head=not config.same_head(before))
         return model.eval()
 
     @classmethod
@@ -105,13 +110,13 @@ class Model(nn.Module):
         family = FAMILIES.get(name)
         if family is None:
             raise ValueError(f"source: {name!r} is of no known family; known: {', '.join(FAMILIES)}.")
-        kind = cls._kinds().get(family.model)
-        if kind is None:
+        model_class = cls._kinds().get(family.model)
+        if model_class is None:
             raise ValueError(f"source: is a {family.model}, not a {cls.__name__}.")
         described = family.config(their_config, type(theirs).__name__)
-        before = kind.config_class.from_dict(described)
-        config = kind.config_class.from_dict({**described, **changes})
-        model = kind(config)
+        before = model_class.config_class.from_dict(described)
+        config = model_class.config_class.from_dict({**described, **changes})
+        model = model_class(config)
         new_head = not config.same_head(before)
         weights = PublishedWeights(theirs.state_dict(), model)
         family.carry(weights, theirs, "none" if new_head else described.get("head", "none"))
@@ -120,9 +125,9 @@ class Model(nn.Module):
 
     @classmethod
     def _saved_kind(cls, name: str, folder: Path) -> type[Self]:
-        kind = cls._kinds().get(name)
-        if kind is not None:
-            return kind
+        model_class = cls._kinds().get(name)
+        if model_class is not None:
+            return model_class
         if name in Model._kinds():
             raise CheckpointError(f"{folder}: holds a {name}, not a {cls.__name__}.")
         raise CheckpointError(f"{folder}: holds a {name!r}, which this version does not know.")

@@ -7,21 +7,32 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sightline.common.check import integers_tensor, is_eager
 from sightline.masks import Mask, as_mask
 from sightline.masks import lengths as lengths_mask
 
 
-def as_lengths(name: str, lengths: Tensor | Sequence[int] | None, device: torch.device) -> Tensor | None:
-    """[B] lengths as a tensor.
+def as_lengths(name: str, lengths: Tensor | Sequence[int] | None, x: Tensor) -> Tensor | None:
+    """How much of each entry of x [B,N,...] counts, as a tensor [B] where x lies.
 
     Raises:
-        ValueError: for another shape, or numbers that are not integers.
+        TypeError: for lengths that are no integers; ValueError: for another shape, or numbers that do not lie
+            between 0 and N.
     """
     if lengths is None:
         return None
-    tensor = torch.as_tensor(lengths, device=device)
-    if tensor.dim() != 1 or tensor.is_floating_point():
-        raise ValueError(f"{name}: expected [B] integers, got {tensor.dtype} of shape {list(tensor.shape)}.")
+    tensor = integers_tensor(name, lengths, device=x.device)
+    if tensor.is_meta and not x.is_meta:
+        raise ValueError(f"{name}: on meta, where there are no numbers. Give them on {x.device}.")
+    tensor = tensor.to(x.device)
+    if tensor.dim() != 1:
+        raise ValueError(f"{name}: expected [B] integers, got shape {list(tensor.shape)}.")
+    if tensor.shape[0] != x.shape[0]:
+        raise ValueError(f"{name}: {tensor.shape[0]} numbers for a batch of B={x.shape[0]} (axis B).")
+    if is_eager(tensor) and tensor.numel():
+        given = tensor.tolist()
+        if min(given) < 0 or max(given) > x.shape[1]:
+            raise ValueError(f"{name}: must lie between 0 and N={x.shape[1]} (axis N), got {given}.")
     return tensor
 
 

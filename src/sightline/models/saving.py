@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.common.atomic import replacing
+from sightline.common.check import path
 from sightline.common.errors import CommandError
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
@@ -59,6 +60,8 @@ def save(
     dtype: torch.dtype | None = None,
 ) -> None:
     """See :meth:`sightline.models.Model.save_pretrained`."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"folder: {folder} is a file. Give another path.")
     text = None if tokenizer is None else _tokenizer_text(tokenizer)
     if text is None and (folder / TOKENIZER).is_file():
         text = (folder / TOKENIZER).read_bytes()
@@ -99,7 +102,10 @@ def read(folder: Path) -> Saved:
             f"{folder}: {CONFIG} and {WEIGHTS} come from different saves, or one was edited. "
             "Save the model again."
         )
-    return Saved(described["model"], described["config"], weights)
+    model, config = described.get("model"), described.get("config")
+    if not isinstance(model, str) or not isinstance(config, dict) or not weights:
+        raise CheckpointError(f"{folder}: names no model, configuration or weights. Save the model again.")
+    return Saved(model, config, weights)
 
 
 def fill(model: nn.Module, weights: dict[str, Tensor], folder: Path, new_head: bool) -> None:
@@ -145,13 +151,14 @@ def load_tokenizer(folder: str | Path) -> Any:
     """
     from tokenizers import Tokenizer
 
-    path = Path(folder) / TOKENIZER
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no tokenizer was saved with this model.")
-    content = path.read_bytes()
-    if _read_json(Path(folder) / CONFIG).get("tokenizer") != _digest(content):
+    where = path("folder", folder)
+    file = where / TOKENIZER
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no tokenizer was saved with this model.")
+    content = file.read_bytes()
+    if _read_json(where / CONFIG).get("tokenizer") != _digest(content):
         raise CheckpointError(
-            f"{path}: is not the tokenizer that was saved with this model; it was changed since."
+            f"{file}: is not the tokenizer that was saved with this model; it was changed since."
         )
     return Tokenizer.from_str(content.decode())
 
@@ -201,6 +208,8 @@ def _tokenizer_text(tokenizer: Any) -> bytes:
     if hasattr(tokenizer, "to_str"):
         return str(tokenizer.to_str()).encode()
     if isinstance(tokenizer, (str, Path)):
+        if not Path(tokenizer).is_file():
+            raise FileNotFoundError(f"tokenizer: there is no file {str(tokenizer)!r}.")
         return Path(tokenizer).read_bytes()
     raise ValueError(
         f"tokenizer: expected a tokenizers.Tokenizer, a fast tokenizer or a path, "

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline.common.check import check_tensor, integers_tensor
 from sightline.matrix import AttentionMatrix
 from sightline.models.config import ClassifierConfig
 from sightline.models.heads import ClassificationHead, PositionHead
@@ -19,6 +19,7 @@ from sightline.models.model import Model
 from sightline.models.padding import as_lengths, inside, padding_mask, without_padding
 from sightline.models.stacks import encoder_stack, input_positions
 from sightline.nn.convolution import ConvolutionModule
+from sightline.nn.given import check_weight
 
 _STRIDES = {1: (1, 1), 2: (2, 1), 4: (2, 2)}  # of the two convolutions
 
@@ -55,10 +56,6 @@ class SpeechEncoderConfig(ClassifierConfig):
     max_positions: int = 512
     head: Literal["none", "ctc", "classification"] = "none"
     vocabulary: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_sizes("features", "max_positions")
 
 
 class SpeechEncoder(Model):
@@ -134,13 +131,16 @@ class SpeechEncoder(Model):
             return_matrices: whether to return the attention matrices as well.
 
         Raises:
-            ValueError: for frames of another width.
+            ValueError: for frames of another width, or lengths that do not fit; TypeError: for what is no
+                floating tensor.
         """
-        if frames.dim() != 3 or frames.shape[2] != self.config.features:
+        check_tensor("frames", frames, "[B,T,F]")
+        if frames.shape[2] != self.config.features:
             raise ValueError(
                 f"frames: expected [B,T,F] with F={self.config.features} features, got {list(frames.shape)}."
             )
-        x, own = self._subsampled(frames, as_lengths("lengths", lengths, frames.device))
+        check_weight("frames", frames, next(self.subsampling.parameters()))
+        x, own = self._subsampled(frames, as_lengths("lengths", lengths, frames))
         if self.positions is not None:
             x = self.positions(x)
         output = self.encoder(
@@ -163,8 +163,12 @@ class SpeechEncoder(Model):
         return logits
 
     def output_lengths(self, lengths: Tensor | Sequence[int]) -> Tensor:
-        """How many positions of the output count, [B], for ``torch.nn.functional.ctc_loss``."""
-        left = torch.as_tensor(lengths)
+        """How many positions of the output count, [B], for ``torch.nn.functional.ctc_loss``.
+
+        Raises:
+            TypeError: for lengths that are no integers.
+        """
+        left = integers_tensor("lengths", lengths)
         for stride in self.strides:
             left = (left + stride - 1) // stride
         return left

@@ -9,12 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sightline.common.check import check_tensor
 from sightline.matrix import AttentionMatrix
 from sightline.models.config import ClassifierConfig
 from sightline.models.heads import ClassificationHead
 from sightline.models.initialise import initialise
 from sightline.models.model import Model
 from sightline.models.stacks import encoder_stack, input_positions
+from sightline.nn.given import check_weight
 from sightline.nn.positions import LearnedPositions
 
 _STD = 0.5  # of what enters the first block, of each kind, given pixels of deviation 1
@@ -49,12 +51,6 @@ class VisionEncoderConfig(ClassifierConfig):
     channels: int = 3
     stem: int = 0
     head: Literal["none", "classification"] = "none"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_sizes("image_size", "patch_size", "channels")
-        if not isinstance(self.stem, int) or self.stem < 0:
-            raise ValueError(f"stem: must be an integer of 0 or more, got {self.stem!r}.")
 
     @property
     def patches(self) -> int:
@@ -131,7 +127,7 @@ class VisionEncoder(Model):
         """images [B,channels,size,size] → logits [B,K], or hidden states [B,1+P,C].
 
         Raises:
-            ValueError: for images of another shape.
+            ValueError: for images of another shape; TypeError: for what is no floating tensor.
         """
         output = self.encoder(self._embedded(images), return_matrices=return_matrices)
         if not return_matrices:
@@ -147,8 +143,10 @@ class VisionEncoder(Model):
         return logits
 
     def _embedded(self, images: Tensor) -> Tensor:
+        check_tensor("images", images, "[B,channels,size,size]")
+        check_weight("images", images, self.first)
         wanted = [self.config.channels, self.config.image_size, self.config.image_size]
-        if images.dim() != 4 or list(images.shape[1:]) != wanted:
+        if list(images.shape[1:]) != wanted:
             raise ValueError(
                 f"images: shape {list(images.shape)} does not fit; this model takes [B, "
                 f"{', '.join(map(str, wanted))}]. Resize them."

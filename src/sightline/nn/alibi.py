@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sightline.biases import Bias
 from sightline.biases import alibi as alibi_bias
+from sightline.common.check import integer
 from sightline.nn.fixed import Fixed
 from sightline.positions.align import Align
 
@@ -26,7 +27,7 @@ def alibi_slopes(heads: int) -> Tensor:
         [H] float32.
 
     Raises:
-        ValueError: for fewer than one head.
+        ValueError: for fewer than one head; TypeError: for heads that are no integer.
 
     Source: Press et al. 2022, "Train short, test long".
 
@@ -35,12 +36,7 @@ def alibi_slopes(heads: int) -> Tensor:
         >>> alibi_slopes(4).tolist()
         [0.25, 0.0625, 0.015625, 0.00390625]
     """
-    if heads < 1:
-        raise ValueError(f"heads: must be 1 or more, got {heads}.")
-    power = 2 ** int(math.log2(heads))
-    slopes = [2.0 ** (-8 * (h + 1) / power) for h in range(power)]
-    between = [2.0 ** (-4 * (h + 1) / power) for h in range(0, 2 * power, 2)]
-    return torch.tensor(slopes + between[: heads - power])
+    return torch.tensor(_slopes(integer("heads", heads, 1)), dtype=torch.float32)
 
 
 class Alibi(Fixed):
@@ -53,7 +49,7 @@ class Alibi(Fixed):
         heads: H.
 
     Raises:
-        ValueError: for fewer than one head.
+        ValueError: for fewer than one head; TypeError: for heads that are no integer.
 
     Source: Press et al. 2022, "Train short, test long".
 
@@ -68,12 +64,24 @@ class Alibi(Fixed):
     slopes: Tensor
 
     def __init__(self, heads: int) -> None:
-        self.heads = heads
+        self.heads = integer("heads", heads, 1)
         super().__init__("slopes")
 
     def _compute(self) -> Tensor:
-        return alibi_slopes(self.heads).double()
+        return torch.tensor(_slopes(self.heads), dtype=torch.float64, device="cpu")
 
-    def forward(self, align: Align = "bottom-right") -> Bias:
-        """The bias; ``align`` says where query 0 stands, as for :func:`sightline.causal`."""
-        return alibi_bias(self.slopes, align)
+    def forward(self, align: Align = "bottom-right", device: torch.device | None = None) -> Bias:
+        """The bias.
+
+        Args:
+            align: where query 0 stands, as for :func:`sightline.causal`.
+            device: where the queries lie. Default: where the slopes lie.
+        """
+        return alibi_bias(self.slopes if device is None else self.numbers(device), align)
+
+
+def _slopes(heads: int) -> list[float]:
+    power = 2 ** int(math.log2(heads))
+    slopes = [2.0 ** (-8 * (h + 1) / power) for h in range(power)]
+    between = [2.0 ** (-4 * (h + 1) / power) for h in range(0, 2 * power, 2)]
+    return slopes + between[: heads - power]

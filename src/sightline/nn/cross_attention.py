@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Literal, overload
 from torch import Tensor
 
 from sightline.biases import Bias
+from sightline.common.check import kind
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
+from sightline.nn.given import check_rows
 from sightline.nn.kv_cache import KVCache
 from sightline.nn.projections import Projections
 
@@ -113,6 +115,8 @@ class CrossAttention(Projections):
         """The memory's keys and values, projected once where there is a cache."""
         if cache is None:
             return self.keys_and_values(memory)
+        kind("cache", cache, KVCache, "a KVCache")
+        check_rows("memory", memory, self.memory_width, self.key)
         if not len(cache):
             return cache.append(*self.keys_and_values(memory))
         if len(cache) != memory.shape[1]:

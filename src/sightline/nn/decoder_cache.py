@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from sightline.common.check import integer, shown
 from sightline.nn.kv_cache import KVCache
+
+
+def cached(cache: object) -> DecoderCache:
+    """The cache, or an error for what is none."""
+    if not isinstance(cache, DecoderCache):
+        raise TypeError(f"cache: must be a DecoderCache, as make_cache() gives, got {shown(cache)}.")
+    return cache
 
 
 class DecoderCache:
@@ -20,7 +28,7 @@ class DecoderCache:
         capacity: the most tokens; see :class:`KVCache`. Default: grows.
 
     Raises:
-        ValueError: if ``capacity`` is below 1.
+        ValueError: if ``capacity`` is below 1; TypeError: for sizes that are no integers.
 
     Example:
         >>> import torch
@@ -33,6 +41,7 @@ class DecoderCache:
     """
 
     def __init__(self, layers: int, capacity: int | None = None) -> None:
+        layers = integer("layers", layers, 0)
         self.self_attention = [KVCache(capacity) for _ in range(layers)]
         self.cross_attention = [KVCache() for _ in range(layers)]
 

@@ -6,8 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sightline.common.check import choice, flag, integer, kind, shown
+from sightline.nn.given import check_projection
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "swiglu", "geglu"]
 
@@ -36,7 +40,7 @@ class FeedForward(nn.Module):
         bias: whether the projections add a bias. Default: True.
 
     Raises:
-        ValueError: for an unknown activation.
+        ValueError: for an unknown activation, or sizes below 1.
 
     Sources: Vaswani et al. 2017, "Attention is all you need"; Shazeer 2020, "GLU variants improve
     Transformer".
@@ -52,18 +56,26 @@ class FeedForward(nn.Module):
         self, width: int, hidden: int | None = None, *, activation: Activation = "gelu", bias: bool = True
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(
-                f"activation: there is no {activation!r}; known: {', '.join(get_args(Activation))}."
-            )
-        inner = 4 * width if hidden is None else hidden
+        choice("activation", activation, get_args(Activation))
+        self.width, bias = integer("width", width, 1), flag("bias", bias)
+        inner = 4 * width if hidden is None else integer("hidden", hidden, 1)
         self.activation = activation
         self.gate = nn.Linear(width, inner, bias=bias) if activation in _GATED else None
         self.input = nn.Linear(width, inner, bias=bias)
         self.output = nn.Linear(inner, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., C] → [..., C]."""
+        """x [..., C] → [..., C].
+
+        Raises:
+            ValueError: for another C than ``width``; TypeError: for what is no floating tensor.
+        """
+        kind("x", x, Tensor, "a tensor [..., C]")
+        if x.layout not in (torch.strided, torch.jagged):
+            raise TypeError(f"x: expected a dense tensor, got layout {x.layout}. Use .to_dense().")
+        if not x.is_floating_point() or not x.dim() or x.size(-1) != self.width:
+            raise ValueError(f"x: expected floating [..., C={self.width}], got {shown(x)}.")
+        check_projection("x", x, self.input)
         act, inner = ACTIVATIONS[self.activation], self.input(x)
         inner = act(inner) if self.gate is None else act(self.gate(x)) * inner
         projected: Tensor = self.output(inner)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sightline.common.check import check_integers, is_eager
+from sightline.common.check import check_strided, integer, integers_tensor, is_eager
 
 _FIRST_CAPACITY = 64
 
@@ -33,7 +34,7 @@ class KVCache:
         capacity: the most tokens M; allocated at the first append. Default: grows.
 
     Raises:
-        ValueError: if ``capacity`` is below 1.
+        ValueError: if ``capacity`` is below 1; TypeError: if it is no integer.
 
     Example:
         >>> import sightline, torch
@@ -48,8 +49,8 @@ class KVCache:
     """
 
     def __init__(self, capacity: int | None = None) -> None:
-        if capacity is not None and capacity < 1:
-            raise ValueError(f"capacity: must be 1 or more, got {capacity}. None lets the cache grow.")
+        if capacity is not None:
+            capacity = integer("capacity", capacity, 1, remedy="None lets the cache grow.")
         self._fixed = capacity
         self._key: Tensor | None = None
         self._value: Tensor | None = None
@@ -164,7 +165,8 @@ class KVCache:
         Raises:
             ValueError: for a negative number or one beyond what is there.
         """
-        if isinstance(n, int):
+        if not isinstance(n, Sequence) and not getattr(n, "ndim", 0):  # no list, tensor or array of them
+            n = integer("n", n)
             if not 0 <= n <= len(self):
                 raise ValueError(f"n: {n} does not lie between 0 and the cache's length M={len(self)}.")
             self._filled = [min(n, at) for at in self._filled]
@@ -187,7 +189,7 @@ class KVCache:
             ValueError: before the first append, or for an index beyond the batch.
         """
         key, value = _appended(self._key), _appended(self._value)
-        chosen = _integers("indices", indices)
+        chosen = given_integers("indices", indices)
         for index in chosen:
             if not 0 <= index < key.shape[0]:
                 raise ValueError(
@@ -222,6 +224,9 @@ class KVCache:
         for name, tensor, axes in (("key", key, "[B,G,n,D]"), ("value", value, "[B,G,n,E]")):
             if not isinstance(tensor, Tensor):
                 raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}.")
+            check_strided(name, tensor)
+            if tensor.is_quantized:
+                raise TypeError(f"{name}: {tensor.dtype} is not kept. Use .dequantize().")
             if tensor.dim() != 4:
                 raise ValueError(f"{name}: expected 4 axes {axes}, got shape {list(tensor.shape)}.")
             if tensor.requires_grad and torch.is_grad_enabled():
@@ -304,11 +309,11 @@ def _runs(*columns: list[int]) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], len(rows)], strict=True))
 
 
-def _counts(name: str, given: Tensor | Sequence[int] | None, batch: int, most: int, letter: str) -> list[int]:
+def _counts(name: str, given: Any, batch: int, most: int, letter: str) -> list[int]:
     """One count from 0 to ``most`` per batch entry."""
     if given is None:
         return [most] * batch
-    counts = _integers(name, given)
+    counts = given_integers(name, given)
     if len(counts) != batch:
         raise ValueError(f"{name}: {len(counts)} numbers for a batch of B={batch} (axis B).")
     for count in counts:
@@ -317,10 +322,9 @@ def _counts(name: str, given: Tensor | Sequence[int] | None, batch: int, most: i
     return counts
 
 
-def _integers(name: str, given: Tensor | Sequence[int]) -> list[int]:
-    tensor = given if isinstance(given, Tensor) else torch.as_tensor(list(given)).reshape(-1)
-    if tensor.numel():  # an empty list makes an empty tensor of floats
-        check_integers(name, tensor)
+def given_integers(name: str, given: Any) -> list[int]:
+    """Integers along one axis, as Python has them."""
+    tensor = integers_tensor(name, given)
     if tensor.dim() != 1:
         raise ValueError(f"{name}: expected one axis, got shape {list(tensor.shape)}.")
     if not is_eager(tensor):

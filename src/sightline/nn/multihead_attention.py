@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from sightline.call.attention import attention
 from sightline.call.nested import Ragged, check_pairs, of_each_text
-from sightline.common.check import check_strided, kind
+from sightline.common.check import check_strided, flag, integer, kind, share
 from sightline.masks import Mask, causal
 from sightline.matrix import AttentionMatrix
+from sightline.nn.given import check_weight
 from sightline.nn.mean_over_heads import MeanOverHeads
 from sightline.nn.torch_masks import torch_masks
 
@@ -44,7 +45,8 @@ class MultiheadAttention(nn.MultiheadAttention):
         device, dtype: of the parameters.
 
     Raises:
-        ValueError: in the forward, for shapes that do not fit; TypeError for masks of another dtype.
+        ValueError: for heads that do not divide the width, or a dropout outside [0, 1]; in the forward, for
+            shapes that do not fit. TypeError: for masks of another dtype.
 
     Source: Vaswani et al. 2017, "Attention is all you need".
 
@@ -58,7 +60,38 @@ class MultiheadAttention(nn.MultiheadAttention):
         (torch.Size([1, 5, 32]), torch.Size([1, 5, 5]), torch.Size([5]))
     """
 
-    @overload  # type: ignore[override]
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        width, heads = integer("embed_dim", embed_dim, 1), integer("num_heads", num_heads, 1)
+        if width % heads:
+            raise ValueError(f"num_heads: {heads} do not divide embed_dim={width}. D must be whole.")
+        super().__init__(
+            width,
+            heads,
+            share("dropout", dropout),
+            flag("bias", bias),
+            flag("add_bias_kv", add_bias_kv),
+            flag("add_zero_attn", add_zero_attn),
+            None if kdim is None else integer("kdim", kdim, 1),
+            None if vdim is None else integer("vdim", vdim, 1),
+            flag("batch_first", batch_first),
+            device=device,
+            dtype=dtype,
+        )
+
+    @overload
     def forward(
         self,
         query: Tensor,
@@ -242,6 +275,7 @@ class MultiheadAttention(nn.MultiheadAttention):
                 raise ValueError(
                     f"{name}: width {tensor.shape[-1]} (axis C, the last) differs from the {width} expected."
                 )
+            check_weight(name, tensor, self.out_proj.weight)
         bias = self.in_proj_bias
         if self._qkv_same_embed_dim and all(same):
             projected = F.linear(query, self.in_proj_weight, bias).chunk(3, dim=-1)

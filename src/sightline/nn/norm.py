@@ -6,6 +6,8 @@ from typing import Literal, get_args
 
 from torch import nn
 
+from sightline.common.check import choice, number
+
 Norm = Literal["layer", "rms"]
 
 
@@ -13,8 +15,8 @@ def make_norm(norm: Norm, width: int, eps: float) -> nn.Module:
     """A layer norm or RMS norm of the given width.
 
     Raises:
-        ValueError: for an unknown norm.
+        ValueError: for an unknown norm, or a negative eps.
     """
-    if norm not in get_args(Norm):
-        raise ValueError(f"norm: there is no {norm!r}; known: {', '.join(get_args(Norm))}.")
+    choice("norm", norm, get_args(Norm))
+    eps = number("norm_eps", eps, 0)
     return nn.LayerNorm(width, eps=eps) if norm == "layer" else nn.RMSNorm(width, eps=eps)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sightline.common.check import is_eager
+from sightline.common.check import check_tensor, flag, integer, is_eager
 from sightline.nn.fixed import Fixed, rows_at
+from sightline.nn.given import check_rows
 
 
 def sinusoidal(length: int, width: int) -> Tensor:
@@ -22,7 +23,8 @@ def sinusoidal(length: int, width: int) -> Tensor:
         [N,C] float32.
 
     Raises:
-        ValueError: for an odd or non-positive width.
+        ValueError: for an odd or non-positive width, or a negative length; TypeError: for one that is no
+            integer.
 
     Source: Vaswani et al. 2017, "Attention is all you need".
 
@@ -31,8 +33,9 @@ def sinusoidal(length: int, width: int) -> Tensor:
         >>> sinusoidal(2, 4)[0].tolist()
         [0.0, 1.0, 0.0, 1.0]
     """
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * _frequencies(width)
-    return _waves(angles, interleaved=True).float()
+    rows = torch.arange(integer("length", length, 0), dtype=torch.float64, device="cpu")
+    angles = rows[:, None] * _frequencies(_even(width))
+    return _waves(angles, interleaved=True).to(torch.get_default_device(), torch.float32)
 
 
 class SinusoidalPositions(Fixed):
@@ -61,7 +64,7 @@ class SinusoidalPositions(Fixed):
     frequencies: Tensor
 
     def __init__(self, width: int, *, interleaved: bool = True) -> None:
-        self.width, self.interleaved = width, interleaved
+        self.width, self.interleaved = _even(width), flag("interleaved", interleaved)
         super().__init__("frequencies")
 
     def _compute(self) -> Tensor:
@@ -69,8 +72,10 @@ class SinusoidalPositions(Fixed):
 
     def forward(self, x: Tensor, offset: int | Tensor = 0) -> Tensor:
         """x [B,N,C] with the vectors of positions offset + i added; offset is a number or [B] integers."""
-        positions = rows_at(offset, x.shape[1], x.device)
-        angles = positions[..., None].to(self.frequencies.dtype) * self.frequencies
+        check_tensor("x", x, "[B,N,C]")
+        check_rows("x", x, self.width)
+        positions, frequencies = rows_at(offset, x, 1), self.numbers(x.device)
+        angles = positions[..., None].to(frequencies.dtype) * frequencies
         return x + _waves(angles, self.interleaved).to(x.dtype)
 
 
@@ -84,7 +89,7 @@ class LearnedPositions(nn.Module):
         width: C.
 
     Raises:
-        ValueError: in the forward, for positions beyond ``length``.
+        ValueError: for sizes below 1; in the forward, for positions beyond ``length``.
 
     Source: Gehring et al. 2017, "Convolutional sequence to sequence learning".
 
@@ -97,13 +102,20 @@ class LearnedPositions(nn.Module):
 
     def __init__(self, length: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(length, width))
+        self.weight = nn.Parameter(torch.empty(integer("length", length, 1), integer("width", width, 1)))
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, x: Tensor, offset: int | Tensor = 0) -> Tensor:
         """x [B,N,C] with the vectors of positions offset + i added; offset is a number or [B] integers."""
+        check_tensor("x", x, "[B,N,C]")
+        check_rows("x", x, self.weight.shape[1])
+        if x.device != self.weight.device:
+            raise ValueError(
+                f"x: on {x.device}, but the weights are on {self.weight.device}. Move one with .to()."
+            )
+        rows = rows_at(offset, x, 1)
         self._check(offset, x.shape[1])
-        return x + self.weight[rows_at(offset, x.shape[1], x.device)]
+        return x + self.weight[rows]
 
     def _check(self, offset: int | Tensor, count: int) -> None:
         first = last = offset
@@ -118,11 +130,16 @@ class LearnedPositions(nn.Module):
             )
 
 
-def _frequencies(width: int) -> Tensor:
+def _even(width: int) -> int:
+    width = integer("width", width)
     if width < 2 or width % 2:
         raise ValueError(f"width: must be even and 2 or more, got {width}.")
+    return width
+
+
+def _frequencies(width: int) -> Tensor:
     powers = torch.arange(0, width, 2, dtype=torch.float64, device="cpu") / width
-    return torch.tensor(10000.0, dtype=torch.float64) ** -powers
+    return torch.tensor(10000.0, dtype=torch.float64, device="cpu") ** -powers
 
 
 def _waves(angles: Tensor, interleaved: bool) -> Tensor:

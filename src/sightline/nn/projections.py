@@ -6,8 +6,10 @@ from torch import Tensor, nn
 
 from sightline.biases import Bias
 from sightline.call.attention import attention
+from sightline.common.check import flag, integer, share
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
+from sightline.nn.given import check_rows
 
 
 class Projections(nn.Module):
@@ -32,14 +34,17 @@ class Projections(nn.Module):
         self, width: int, heads: int, *, kv_heads: int | None, memory_width: int, bias: bool, dropout: float
     ) -> None:
         super().__init__()
-        groups = heads if kv_heads is None else kv_heads
+        width, heads = integer("width", width, 1), integer("heads", heads)
+        groups = heads if kv_heads is None else integer("kv_heads", kv_heads)
+        memory_width, bias = integer("memory_width", memory_width, 1), flag("bias", bias)
         if heads < 1 or width % heads:
             raise ValueError(
                 f"heads: {heads} do not divide the width {width}. D = width / heads must be whole."
             )
         if groups < 1 or heads % groups:
             raise ValueError(f"kv_heads: {groups} (axis G) do not divide heads={heads} (axis H).")
-        self.heads, self.kv_heads, self.dropout = heads, groups, dropout
+        self.heads, self.kv_heads, self.dropout = heads, groups, share("dropout", dropout)
+        self.width, self.memory_width = width, memory_width
         self.head_width = width // heads
         self.query = nn.Linear(width, width, bias=bias)
         self.key = nn.Linear(memory_width, groups * self.head_width, bias=bias)
@@ -52,10 +57,12 @@ class Projections(nn.Module):
 
     def queries(self, x: Tensor) -> Tensor:
         """x [B,N,C] → queries [B,H,N,D]."""
+        check_rows("x", x, self.width, self.query)
         return self._split(self.query(x), self.heads)
 
     def keys_and_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """memory [B,M,Cm] → keys and values [B,G,M,D]."""
+        check_rows("memory", memory, self.memory_width, self.key)
         return (
             self._split(self.key(memory), self.kv_heads),
             self._split(self.value(memory), self.kv_heads),

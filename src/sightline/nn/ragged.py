@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sightline.biases import Alibi, Bias, Relative
 from sightline.masks import Both, Either, Mask, Window, as_mask, lengths
-from sightline.nn.kv_cache import KVCache
+from sightline.nn.kv_cache import KVCache, given_integers
 from sightline.positions.align import Align
 
 
@@ -34,7 +34,8 @@ def check_aligned(
     start = cache.start
     if counts is None and not isinstance(start, Tensor):
         return
-    m = int((torch.as_tensor(start).cpu() + (n if counts is None else torch.as_tensor(counts).cpu())).max())
+    counts = None if counts is None else torch.tensor(given_integers("lengths", counts))
+    m = int((torch.as_tensor(start).cpu() + (n if counts is None else counts)).max())
     if not isinstance(start, Tensor) and start == m - n:
         return
     given = [*_aligns(mask), *([bias.align] if isinstance(bias, (Alibi, Relative)) else [])]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.biases import Bias, relative
+from sightline.common.check import flag, integer
 from sightline.positions.align import Align
 
 
@@ -44,9 +45,9 @@ class RelativePositions(nn.Module):
         self, heads: int, *, buckets: int = 32, max_distance: int = 128, bidirectional: bool = True
     ) -> None:
         super().__init__()
-        sides = 2 if bidirectional else 1
-        if heads < 1:
-            raise ValueError(f"heads: must be 1 or more, got {heads}.")
+        sides = 2 if flag("bidirectional", bidirectional) else 1
+        heads, buckets = integer("heads", heads, 1), integer("buckets", buckets)
+        max_distance = integer("max_distance", max_distance)
         if buckets < 2 * sides or buckets % sides:
             raise ValueError(f"buckets: must be {2 * sides} or more and divisible by {sides}, got {buckets}.")
         if max_distance <= buckets // sides // 2:
@@ -59,8 +60,13 @@ class RelativePositions(nn.Module):
         self.weight = nn.Parameter(torch.empty(buckets, heads))
         nn.init.normal_(self.weight, std=0.02)
 
-    def forward(self, align: Align = "bottom-right") -> Bias:
-        """The bias; ``align`` says where query 0 stands, as for :func:`sightline.causal`."""
+    def forward(self, align: Align = "bottom-right", device: torch.device | None = None) -> Bias:
+        """The bias, where the weights lie.
+
+        Args:
+            align: where query 0 stands, as for :func:`sightline.causal`.
+            device: as :class:`Alibi` has it; not read here.
+        """
         reach = self.max_distance
         distances = torch.arange(-reach, reach + 1, device=self.weight.device)  # key minus query
         return relative(self.weight[self.bucket(distances)].T, align)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sightline.common.check import check_tensor, flag, integer, number
 from sightline.nn.fixed import Fixed, rows_at
 
 
@@ -23,7 +24,8 @@ class Rotary(Fixed):
             and GPT-NeoX. Default: False, the halves.
 
     Raises:
-        ValueError: for an odd or non-positive width, or a theta or scaling that is not positive.
+        ValueError: for an odd or non-positive width, or a theta or scaling that is not positive; TypeError:
+            for what is no number.
 
     Source: Su et al. 2021, "RoFormer".
 
@@ -39,14 +41,13 @@ class Rotary(Fixed):
     def __init__(
         self, width: int, *, theta: float = 10000.0, scaling: float = 1.0, interleaved: bool = False
     ) -> None:
-        if width < 2 or width % 2:
+        self.width = integer("width", width)
+        if self.width < 2 or self.width % 2:
             raise ValueError(
                 f"width: must be even and 2 or more, got {width} (axis D). Features turn in pairs."
             )
-        for name, number in (("theta", theta), ("scaling", scaling)):
-            if not number > 0:
-                raise ValueError(f"{name}: must be above 0, got {number}.")
-        self.width, self.theta, self.scaling, self.interleaved = width, theta, scaling, interleaved
+        self.theta, self.scaling = number("theta", theta, above=0), number("scaling", scaling, above=0)
+        self.interleaved = flag("interleaved", interleaved)
         super().__init__("frequencies")
 
     def _compute(self) -> Tensor:
@@ -57,14 +58,17 @@ class Rotary(Fixed):
         """Turns x [B,H,N,D]; row i stands at position offset + i, offset a number or [B] integers.
 
         Raises:
-            ValueError: for another D than ``width``.
+            ValueError: for another D than ``width``, or offsets that are not one for each entry; TypeError:
+                for offsets that are no integers.
         """
+        check_tensor("x", x, "[B,H,N,D]")
         if x.shape[-1] != self.width:
             raise ValueError(f"x: D={x.shape[-1]} (axis 3) differs from the rotary width {self.width}.")
-        positions = rows_at(offset, x.shape[2], x.device)
+        positions = rows_at(offset, x, 2)
         if positions.dim() == 2:
             positions = positions[:, None]  # [B,1,N]
-        angles = positions[..., None].to(self.frequencies.dtype) * self.frequencies  # [..., N,D/2]
+        frequencies = self.numbers(x.device)
+        angles = positions[..., None].to(frequencies.dtype) * frequencies  # [..., N,D/2]
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         if self.interleaved:
             first, second = x[..., 0::2], x[..., 1::2]

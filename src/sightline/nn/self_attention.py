@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Literal, overload
 from torch import Tensor
 
 from sightline.biases import Bias
+from sightline.common.check import kind
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
+from sightline.nn.given import check_rows
 from sightline.nn.kv_cache import KVCache
 from sightline.nn.projections import Projections
 from sightline.nn.ragged import check_aligned, hide_padding
@@ -32,7 +34,8 @@ class SelfAttention(Projections):
         rotary: turns queries and keys by their positions. Default: none.
 
     Raises:
-        ValueError: for heads that do not divide the width, or kv_heads that do not divide the heads.
+        ValueError: for heads that do not divide the width, kv_heads that do not divide the heads, or a rotary
+            of another width than a head's.
 
     Sources: Vaswani et al. 2017, "Attention is all you need"; Ainslie et al. 2023, "GQA".
 
@@ -56,6 +59,12 @@ class SelfAttention(Projections):
         rotary: Rotary | None = None,
     ) -> None:
         super().__init__(width, heads, kv_heads=kv_heads, memory_width=width, bias=bias, dropout=dropout)
+        if rotary is not None:
+            kind("rotary", rotary, Rotary, "a Rotary")
+            if rotary.width != self.head_width:
+                raise ValueError(
+                    f"rotary: its width {rotary.width} differs from that of a head, D={self.head_width}."
+                )
         self.rotary = rotary
 
     @overload
@@ -107,6 +116,9 @@ class SelfAttention(Projections):
             ValueError: for lengths without a cache, or a mask or bias aligned to the bottom right where
                 entries stand elsewhere: align those with ``align=cache.start``, read before the step.
         """
+        check_rows("x", x, self.width, self.query)
+        if cache is not None:
+            kind("cache", cache, KVCache, "a KVCache")
         if cache is None and lengths is not None:
             raise ValueError(
                 "lengths: say what a cache is to keep. Without one, mask=sightline.lengths(...)."

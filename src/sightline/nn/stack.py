@@ -6,6 +6,7 @@ from typing import Unpack
 
 from torch import Tensor, nn
 
+from sightline.common.check import integer, kind
 from sightline.masks import Mask, as_mask
 from sightline.nn.alibi import Alibi
 from sightline.nn.norm import make_norm
@@ -32,8 +33,11 @@ class Stack(nn.Module):
         **block: Unpack[BlockOptions],
     ) -> None:
         super().__init__()
-        if window is not None and window < 1:
-            raise ValueError(f"window: must be 1 or more keys, got {window}. None shows everything.")
+        layers = integer("layers", layers, 0)
+        if window is not None:
+            window = integer("window", window, 1, remedy="None shows everything.")
+        if positions is not None:
+            kind("positions", positions, (Alibi, RelativePositions), "an Alibi or RelativePositions")
         self.window, self.positions = window, positions
         self.blocks = nn.ModuleList(
             TransformerBlock(width, heads, cross_attention=cross_attention, **block) for _ in range(layers)

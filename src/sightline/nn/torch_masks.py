@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sightline.common.check import is_eager
+from sightline.common.check import check_strided, is_eager, kind
 from sightline.masks import Mask, as_mask, causal, ranges
 
 
@@ -57,6 +57,8 @@ def torch_masks(
 
 def _fitted(name: str, mask: Tensor, shapes: Mapping[tuple[int, ...], tuple[int, ...]]) -> Tensor:
     """The mask as [B|1,H|1,N|1,M]; bool, True = hidden, where it hides and does nothing else."""
+    kind(name, mask, Tensor, "a tensor")
+    check_strided(name, mask)
     if tuple(mask.shape) not in shapes:
         wanted = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"{name}: shape {list(mask.shape)} does not fit; expected {wanted}.")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, overload
 from torch import Tensor, nn
 
 from sightline.biases import Bias
+from sightline.common.check import flag, share
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
 from sightline.nn.cross_attention import CrossAttention
 from sightline.nn.feed_forward import Activation, FeedForward
+from sightline.nn.given import check_rows
 from sightline.nn.kv_cache import KVCache
 from sightline.nn.norm import Norm, make_norm
 from sightline.nn.rotary import Rotary
@@ -121,7 +123,11 @@ class TransformerBlock(nn.Module):
         memory_width: int | None = None,
     ) -> None:
         super().__init__()
-        self.norm_first = norm_first
+        self.norm_first, cross_attention = (
+            flag("norm_first", norm_first),
+            flag("cross_attention", cross_attention),
+        )
+        attention_dropout = share("attention_dropout", attention_dropout)
         self.self_attention = SelfAttention(
             width, heads, kv_heads=kv_heads, bias=bias, dropout=attention_dropout, rotary=rotary
         )
@@ -139,7 +145,7 @@ class TransformerBlock(nn.Module):
             self.cross_attention_norm = make_norm(norm, width, norm_eps)
         self.feed_forward = FeedForward(width, hidden, activation=activation, bias=bias)
         self.feed_forward_norm = make_norm(norm, width, norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(share("dropout", dropout))
 
     @overload
     def forward(
@@ -196,6 +202,7 @@ class TransformerBlock(nn.Module):
         Raises:
             ValueError: for a memory without cross-attention, or the other way round.
         """
+        check_rows("x", x, self.self_attention.width, self.self_attention.query)
         self._check(memory)
         attend: _Attend = partial(
             self._attended, self.self_attention, return_matrix,

@@ -7,10 +7,11 @@ from typing import NamedTuple, Unpack
 
 from torch import Tensor
 
+from sightline.common.check import kind
 from sightline.masks import Mask, causal, window
 from sightline.matrix import AttentionMatrix
 from sightline.nn.alibi import Alibi
-from sightline.nn.decoder_cache import DecoderCache
+from sightline.nn.decoder_cache import DecoderCache, cached
 from sightline.nn.relative import RelativePositions
 from sightline.nn.stack import Stack, both
 from sightline.nn.transformer_block import BlockMatrices, BlockOptions
@@ -109,12 +110,18 @@ class TransformerDecoder(Stack):
             return_matrices: whether to return the matrices as well.
 
         Raises:
-            ValueError: as :class:`TransformerBlock`.
+            ValueError: for a cache of another number of blocks, and as :class:`TransformerBlock`.
         """
+        if cache is not None and len(cached(cache).self_attention) != len(self.blocks):
+            raise ValueError(
+                f"cache: is for {len(cache.self_attention)} blocks, but this decoder has "
+                f"{len(self.blocks)}. Make one of as many layers."
+            )
+        kind("x", x, Tensor, "a tensor [B,N,C]")
         start = 0 if cache is None else cache.start
         back = causal(start) if self.window is None else window(self.window - 1, 0, start)
         mask = both(back, mask)
-        bias = None if self.positions is None else self.positions(start)
+        bias = None if self.positions is None else self.positions(start, device=x.device)
         of_blocks: list[BlockMatrices] = []
         for i, block in enumerate(self.blocks):
             x = block(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 from torch import Tensor
 
+from sightline.common.check import kind, shown
 from sightline.masks import Mask, window
 from sightline.matrix import AttentionMatrix
 from sightline.nn.alibi import Alibi
@@ -71,10 +72,18 @@ class TransformerEncoder(Stack):
             mask: what may be looked at besides the window. Default: everything.
             return_matrices: whether to return the attention matrices as well.
             behind: a layer for each block, applied to the block's output. Default: none.
+
+        Raises:
+            ValueError: for another number of layers ``behind`` than blocks, and as :class:`TransformerBlock`.
         """
+        kind("x", x, Tensor, "a tensor [B,N,C]")
+        if behind and not _layers(behind, len(self.blocks)):
+            raise ValueError(
+                f"behind: expected a layer for each of the {len(self.blocks)} blocks, got {shown(behind)}."
+            )
         if self.window is not None:
             mask = both(window(self.window, self.window), mask)
-        bias = None if self.positions is None else self.positions()
+        bias = None if self.positions is None else self.positions(device=x.device)
         matrices: list[AttentionMatrix] = []
         for i, block in enumerate(self.blocks):
             x = block(x, mask=mask, bias=bias, return_matrix=return_matrices)
@@ -85,3 +94,7 @@ class TransformerEncoder(Stack):
                 x = behind[i](x)
         x = self.norm(x)
         return (x, matrices) if return_matrices else x
+
+
+def _layers(behind: Any, count: int) -> bool:
+    return isinstance(behind, Sequence) and len(behind) == count and all(map(callable, behind))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sightline.common.check import integer, kind, number
+
 
 @dataclass(frozen=True)
 class NextToken:
@@ -22,12 +24,13 @@ class NextToken:
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise ValueError(f"temperature: must be 0 (the likeliest token) or more, got {self.temperature}.")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k: must be 1 or more, got {self.top_k}.")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
+        number("temperature", self.temperature, 0, remedy="0 takes the likeliest token.")
+        if self.top_k is not None:
+            integer("top_k", self.top_k, 1)
+        if self.top_p is not None and not 0 < number("top_p", self.top_p) <= 1:
             raise ValueError(f"top_p: must lie above 0 and at most at 1, got {self.top_p}.")
+        if self.generator is not None:
+            kind("generator", self.generator, torch.Generator, "a torch.Generator")
         if not self.temperature and (self.top_k is not None or self.top_p is not None):
             raise ValueError("temperature: top_k and top_p need one above 0, since 0 draws nothing.")
 

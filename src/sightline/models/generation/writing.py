@@ -9,6 +9,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from sightline.common.check import check_integers, integer, number
 from sightline.models.generation.beam import beam_search, collected
 from sightline.models.generation.decoding import Decoding, GenerativeModel
 from sightline.models.generation.next_token import NextToken
@@ -70,15 +71,20 @@ def generate(
     curious case of neural text degeneration" (top-p); Wu et al. 2016, "Google's neural machine translation
     system" (length penalty).
     """
-    _check(decoding, ids, lengths, new_tokens, beams)
+    new_tokens, beams = integer("new_tokens", new_tokens, 1), integer("beams", beams, 1)
+    candidates, length_penalty = integer("candidates", candidates), number("length_penalty", length_penalty)
+    _check(decoding, ids, lengths, new_tokens)
     if beams > 1 and (temperature or top_k is not None or top_p is not None):
         raise ValueError("beams: a beam search draws nothing; leave temperature, top_k and top_p out.")
     if not 1 <= candidates <= beams:
         raise ValueError(f"candidates: must be from 1 to beams={beams}, got {candidates}.")
     choose = NextToken(temperature, top_k, top_p, generator)
     config = decoding.model.config
-    end = config.end if end is None else end
+    end = config.end if end is None else integer("end", end, 0, config.vocabulary - 1)
+    ids = ids.long()
     pad = next((one for one in (config.pad, end) if one is not None), 0)
+    if not ids.shape[0]:
+        return Generated(ids[:, :0], ids.new_zeros(0), torch.zeros(0, device=ids.device))
     with torch.no_grad(), _evaluating(decoding.model):
         if beams > 1:
             finished = beam_search(decoding, ids, lengths, new_tokens, beams, candidates, length_penalty, end)
@@ -86,12 +92,12 @@ def generate(
         return sample(decoding, ids, lengths, new_tokens, choose, end, pad)
 
 
-def _check(decoding: Decoding, ids: Tensor, lengths: Tensor | None, new_tokens: int, beams: int) -> None:
+def _check(decoding: Decoding, ids: Tensor, lengths: Tensor | None, new_tokens: int) -> None:
+    check_integers("ids", ids)
+    if ids.is_meta:
+        raise ValueError("ids: on meta, where nothing can be generated.")
     if ids.dim() != 2 or not ids.shape[1]:
         raise ValueError(f"ids: expected [B,N] with N of 1 or more, got shape {list(ids.shape)}.")
-    for name, number in (("new_tokens", new_tokens), ("beams", beams)):
-        if number < 1:
-            raise ValueError(f"{name}: must be 1 or more, got {number}.")
     longest = ids.shape[1]
     if lengths is not None:
         if lengths.shape != ids.shape[:1]:

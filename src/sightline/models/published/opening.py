@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sightline.common.check import path
 from sightline.common.pretrained import load_pretrained, quiet
 
 
@@ -14,8 +15,12 @@ def opened(source: Any) -> Any:
         return source
     import transformers
 
-    folder = Path(source).expanduser()
+    folder = path("source", source).expanduser()
     local = folder.is_dir()
+    if local and not (folder / "config.json").is_file():
+        raise ValueError(f"source: {folder} holds no config.json. Give the folder that a model was saved in.")
+    if not local and (folder.exists() or isinstance(source, Path) or folder.is_absolute()):
+        raise ValueError(f"source: there is no folder {folder}.")
     where = str(folder) if local else str(source)
     with quiet():
         config = load_pretrained(transformers.AutoConfig, where, local)
