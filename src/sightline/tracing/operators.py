@@ -97,6 +97,8 @@ def _is_composite(op: Any) -> bool:
     if not isinstance(op, torch._ops.OpOverload):
         return False
     name = op.name()
+    if not torch._C._dispatch_has_kernel(name):
+        return False
     return torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd") and not any(
         torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
         for key in ("CPU", "CUDA", "ADInplaceOrView")

@@ -28,6 +28,7 @@ from sightline.tracing.caught import CaughtCall
 from sightline.tracing.eager.followed import FollowedScores, ModuleFacts
 from sightline.tracing.eager.writes import rewritten, written
 from sightline.tracing.masks import MaskReader
+from sightline.tracing.nested import RaggedScores, is_ragged
 from sightline.tracing.operators import Operator, operator_of
 from sightline.tracing.origin import Origins
 from sightline.tracing.storage import address, is_plain
@@ -66,6 +67,7 @@ class Recorder(TorchDispatchMode):
         self.origins = Origins()
         self.masks = MaskReader()
         self._followed = FollowedScores(self._is_weight, module, self._caught.append)
+        self._ragged_scores = RaggedScores()
         self._resting = False
 
     @classmethod
@@ -83,6 +85,7 @@ class Recorder(TorchDispatchMode):
             _pop_mode(None)
         compile_again()
         self._followed.clear()
+        self._ragged_scores.clear()
         self.masks.clear()
         self.origins.clear()
 
@@ -127,6 +130,10 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         operator = operator_of(func)
         kwargs = kwargs or {}
+        if types:  # a subclass with operations of its own, which are not seen
+            return func(*args, **kwargs)
+        if args and operator.fused is None and is_ragged(args[0]):
+            return self._ragged(func, args, kwargs)
         if operator.composite and torch.is_inference_mode_enabled():
             # Views of parameters say that they require gradients even here, and matmul looks at that.
             with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False):
@@ -149,6 +156,18 @@ class Recorder(TorchDispatchMode):
             self._failed(operator.name, error)
         while self._caught:
             self._emit(self._caught.pop(0))
+        return out
+
+    def _ragged(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Runs an operation on nested tensors."""
+        out = func(*args, **kwargs)
+        try:
+            with observing():
+                caught = self._ragged_scores.look(func, args, kwargs, out)
+            if caught is not None:
+                self._emit(caught)
+        except Exception as error:
+            self._failed(f"attention of nested tensors ({func})", error)
         return out
 
     def _in_parts(self, func: Any, args: Any, kwargs: Any) -> Any:
