@@ -71,6 +71,7 @@ def sightline_attention(
     _check_supported(kwargs)
     wanted = _weights_wanted(module, kwargs)
     if wanted:
+        _check_not_exporting()
         key, value, attention_mask, s_aux = map(_protected, (key, value, attention_mask, s_aux))
     batch = max(query.shape[0], key.shape[0])  # learned queries may come once for the whole batch
     query, key, value = (tensor.expand(batch, -1, -1, -1) for tensor in (query, key, value))
@@ -83,10 +84,15 @@ def sightline_attention(
         "dropout": dropout if module.training else 0.0,
     }  # fmt: skip
     if wanted:
-        context, matrix = attention(query, key, value, **terms, return_matrix=True)
+        context, matrix = _with_matrix(query, key, value, **terms)
     else:
         context, matrix = attention(query, key, value, **terms), None
     return context.transpose(1, 2).contiguous(), matrix
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # a graph cannot hold a matrix
+def _with_matrix(query: Tensor, key: Tensor, value: Tensor, **terms: Any) -> tuple[Tensor, Any]:
+    return attention(query, key, value, **terms, return_matrix=True)
 
 
 def _mask_and_bias(
@@ -144,6 +150,17 @@ def _protected(tensor: Any) -> Any:
         return tensor.clone()
     # Tensors made in inference mode do not count how often they were written.
     return tensor.clone() if tensor.is_inference() or tensor._version > 0 else tensor
+
+
+def _check_not_exporting() -> None:
+    """Raises while torch.export traces: a program cannot return what is computed when it is read."""
+    is_exporting = getattr(torch.compiler, "is_exporting", None)  # from PyTorch 2.7 on
+    if is_exporting is not None and is_exporting():
+        raise NotImplementedError(
+            "output_attentions: an exported program cannot return attentions of "
+            'attn_implementation="sightline", which are computed when they are read. Export with '
+            'output_attentions=False, or load the model with attn_implementation="eager".'
+        )
 
 
 def _check_supported(kwargs: dict[str, Any]) -> None:
