@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from published.line import Line
 from published.run import Outcome
 
@@ -30,13 +32,13 @@ def page(outcomes: list[Outcome], facts: dict[str, str]) -> str:
 
 def _section(outcome: Outcome) -> str:
     source = outcome.source
+    package = f"[{source.package}](https://pypi.org/project/{source.package}/)"
     rows = ["| what | published | ours | difference |", "|---|---|---|---|", *map(_row, outcome.lines)]
     return "\n".join(
         [
             f"\n## {source.title}",
-            f"{source.about}\n",
-            f"Package: [{source.package}](https://pypi.org/project/{source.package}/) {source.version()}. "
-            f"Terms: {source.terms}.\n",
+            _filled(source.about),
+            _filled(f"Package: {package} {source.version()}. Terms: {source.terms}."),
             *rows,
         ]
     )
@@ -45,3 +47,7 @@ def _section(outcome: Outcome) -> str:
 def _row(line: Line) -> str:
     cells = (line.what, line.published, line.ours, line.difference)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 110, break_long_words=False, break_on_hyphens=False) + "\n"

@@ -26,6 +26,8 @@ from sightline.huggingface import register, sightline_attention, sightline_mask
 RATE, HOP = 16000, 0.02
 PHRASES = ("my fellow americans", "your country", "do for you")
 WORD, SPOKEN = "Americans", 1.8
+# OpenAI's alignment heads of tiny.en, layer.head.
+LISTED = ("1.0", "2.0", "2.5", "3.0", "3.1", "3.2", "3.3", "3.4")
 
 # A head whose word times lie closer than this to those of the published heads, in the mean, aligns too.
 CLOSE = 0.2
@@ -144,11 +146,13 @@ class _Alignment:
 
 def _heads(alignment: _Alignment, published: list[Head]) -> Iterator[Line]:
     """The published heads, found again: by the times that they give, and by how well they align."""
+    carried = [f"{layer}.{head}" for layer, head in published]
+    yield members("alignment heads that the package carries, layer.head", LISTED, carried, most=0)
     paths = {head: alignment.alone(head) for head in alignment.heads}
     found = [head for head in paths if _apart(alignment, head, paths[head], published) <= CLOSE]
     yield members(
-        f"alignment heads, layer.head; ours: those whose word times lie within {CLOSE} s of the list's",
-        [f"{layer}.{head}" for layer, head in published],
+        f"alignment heads; ours: those whose word times lie within {CLOSE} s of the list's",
+        LISTED,
         [f"{layer}.{head}" for layer, head in found],
         most=1,
     )
@@ -156,7 +160,7 @@ def _heads(alignment: _Alignment, published: list[Head]) -> Iterator[Line]:
     best = ranking[: len(published) // 2 + 1]
     yield count(
         f"alignment heads among the {len(best)} of {len(ranking)} whose paths through the sound cost least",
-        f"{len(best)} of {len(best)}",
+        "all",
         [head in published for head in best],
     )
 
