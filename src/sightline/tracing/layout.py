@@ -57,8 +57,10 @@ class Placement:
 
     def axes_of(self, view: Tensor) -> Axes | None:
         """What the axes of another view of the same storage run over; ``None`` where that has no name."""
-        if view.storage_offset() != self.offset:
-            return None
+        return self.axes_anywhere(view) if view.storage_offset() == self.offset else None
+
+    def axes_anywhere(self, view: Tensor) -> Axes | None:
+        """The same, wherever in the storage the view begins."""
         if view.shape == self.sizes and view.stride() == self.strides:
             return self.axes
         axes = [self._axis(size, stride) for size, stride in zip(view.shape, view.stride(), strict=True)]

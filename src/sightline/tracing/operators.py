@@ -23,6 +23,8 @@ _PROJECTIONS = {
     aten.convolution.default: (0, 1),
     aten.bmm.default: (0, 1),
 }
+# Where a layer that projects puts its features. A product alone may be one of queries that are learnt.
+_FEATURES = {aten.addmm.default: 1, aten.linear.default: -1, aten.convolution.default: 1}
 _JOINS = {aten.cat.default, aten.stack.default}
 
 
@@ -30,8 +32,8 @@ class Operator:
     """What is to be done with an operator; settled once."""
 
     __slots__ = (
-        "composite", "dull", "eager", "fused", "joins", "name", "op", "out", "projection", "rewrites",
-        "starts", "view", "written",
+        "composite", "dull", "eager", "features", "fused", "joins", "name", "op", "out", "projection",
+        "rewrites", "starts", "view", "written",
     )  # fmt: skip
 
     def __init__(self, op: Any) -> None:
@@ -46,6 +48,7 @@ class Operator:
         self.fused = _fused().get(op)
         self.eager = WATCHED.get(plain)
         self.projection = _PROJECTIONS.get(plain)
+        self.features = _FEATURES.get(plain)
         self.joins = plain in _JOINS
         self.rewrites = not self.written and kind_of(plain) is not None
         # What may begin something, whether or not anything is being followed.

@@ -110,6 +110,8 @@ class Recorder(TorchDispatchMode):
         """Sees operations again. What it missed made ``out`` of ``source``, if it came to an end."""
         self._resting = False
         _push_mode(self)
+        if projection and is_plain(out):
+            self._followed.features.projected(out, out.dim() - 1)
         if self.tracking and is_plain(out):
             if projection:
                 self.origins.projected(source, out)
@@ -194,7 +196,7 @@ class Recorder(TorchDispatchMode):
 
     def _computed(self, operator: Operator, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """An operation made a new tensor."""
-        if operator.projection is not None and self._projects(operator.projection, args, out):
+        if self._projects(operator, args, out):
             return
         if operator.eager is not None:
             operator.eager(self._followed, args, kwargs, out)
@@ -232,8 +234,11 @@ class Recorder(TorchDispatchMode):
             if known is not None and self._followed.record(target) is known:
                 self._followed.overwritten(target, operator.name)
 
-    def _projects(self, places: tuple[int, int], args: Any, out: Any) -> bool:
+    def _projects(self, operator: Operator, args: Any, out: Any) -> bool:
         """Whether a product is one with the model's weights; where its result comes from is then noted."""
+        places = operator.projection
+        if places is None:
+            return False
         source, weight = (args[place] for place in places)
         if not (is_plain(weight) and is_plain(source)):
             return False
@@ -243,6 +248,8 @@ class Recorder(TorchDispatchMode):
             return False
         if self.tracking:
             self.origins.projected(source, out)
+        if operator.features is not None and is_plain(out):
+            self._followed.features.projected(out, operator.features)
         known = self._followed.record(source)
         if known is not None and known.scores.opaque is None:  # of attention: its heads are mixed
             self._followed.other("a projection", [source], out)
@@ -258,6 +265,8 @@ class Recorder(TorchDispatchMode):
                 self.origins.joined(tensors, out)
             elif self.tracking and out.is_floating_point():
                 self.origins.derived([t for t in tensors if not self._is_weight(t)], out)
+                if tensors:
+                    self._followed.features.derived(tensors[0], out)
             if operator.eager is None and not self._followed.idle:
                 self._followed.other(operator.name, tensors, out)
 

@@ -19,6 +19,9 @@ from sightline.tracing.storage import address
 #: Scores at or below this are hidden: exp() of them is 0 next to any that is seen.
 HIDDEN = -1e4
 
+#: Why weights are no attention: a layer has learnt their queries or their keys.
+PROJECTED = "the scores are a projection of one tensor: no query met a key"
+
 
 @dataclass(frozen=True)
 class Term:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor
 
 from sightline.tracing.caught import CaughtCall
+from sightline.tracing.eager.features import Features
 from sightline.tracing.layout import NOTHING, Axes, Pieces, Placement
 from sightline.tracing.scores import Scores
 from sightline.tracing.storage import ByStorage, address, is_plain
@@ -53,12 +54,15 @@ class FollowedScores:
         self.is_weight, self.module, self.emit = is_weight, module, emit
         #: Whether a storage holds a random mask.
         self.random: ByStorage[bool] = ByStorage(_FOLLOWED)
+        #: Which tensors are outputs of projections.
+        self.features = Features()
         self._known: ByStorage[KnownScores] = ByStorage(_FOLLOWED)
 
     def clear(self) -> None:
         """Lets go of everything that is being followed."""
         self._known.clear()
         self.random.clear()
+        self.features.clear()
 
     @property
     def idle(self) -> bool:

@@ -13,7 +13,7 @@ from sightline.tracing.eager.followed import FollowedScores, ModuleFacts, plain_
 from sightline.tracing.eager.product_grid import ProductGrid
 from sightline.tracing.eager.softmax import sum_to_one
 from sightline.tracing.layout import LEAD, NOTHING, ROW, Heads, Pieces, batch_and_heads, of_product
-from sightline.tracing.scores import Scores, Term, placed
+from sightline.tracing.scores import PROJECTED, Scores, Term, placed
 from sightline.tracing.storage import address, is_plain
 
 #: The least share of a row that sinks are taken to have.
@@ -159,6 +159,8 @@ def _add_terms(caught: CaughtCall, scores: Scores, heads: Heads) -> None:
 def _doubt(scores: Scores, weights: Tensor) -> str | None:
     if scores.changed:
         return f"the weights were {scores.changed} after the softmax"
+    if scores.opaque == PROJECTED:
+        return PROJECTED
     if scores.stage == "exp" and not sum_to_one(weights, -1):
         return "exp(scores) met the values before it was divided by its sums"
     return DROPOUT if scores.dropout else None

@@ -24,7 +24,7 @@ from sightline.tracing.layout import (
     find,
     heads_of,
 )
-from sightline.tracing.scores import Scores, Term
+from sightline.tracing.scores import PROJECTED, Scores, Term
 from sightline.tracing.storage import is_plain
 
 
@@ -60,7 +60,9 @@ def _weights(followed: FollowedScores, tensor: Tensor, dim: int, out: Tensor, st
     if known is None or known[0].stage != "scores":
         if dim != tensor.dim() - 1:
             return
-        known = (Scores(None, None, opaque="the scores are not q·kᵀ"), usual)
+        learnt = followed.features.axes_of(tensor)
+        why = PROJECTED if {dim, dim - 1} & set(learnt) else "the scores are not q·kᵀ"
+        known = (Scores(None, None, opaque=why), usual)
     scores, axes = known
     if axes[dim].role == ROW and axes[dim].step:
         scores, axes = scores.exchanged(), exchanged(axes)
