@@ -15,8 +15,11 @@ from huggingface_hub.dataclasses import strict
 from tiny_models import GQA, TEXT, VOCABULARY, assert_equal, tokens
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedConfig
+from transformers.masking_utils import AttentionMaskInterface
+from transformers.modeling_utils import AttentionInterface
 
 import sightline
+import sightline.huggingface
 from sightline.huggingface import configuration
 
 OURS = {"attn_implementation": "sightline"}
@@ -115,6 +118,17 @@ def test_other_implementations_are_refused_as_before(kind: Any) -> None:
         changed(kind(attn_implementation="sdpa"), **ASKED)
     assert changed(kind(), **ASKED)._attn_implementation == "eager"
     assert not changed(kind(**OURS), output_attentions=False).output_attentions
+
+
+def test_another_name() -> None:
+    sightline.huggingface.register("mine")
+    try:
+        named = config(attn_implementation="mine", **ASKED)
+        output = BertModel(named).eval()(tokens(1, 5))
+        assert all(isinstance(layer, sightline.AttentionMatrix) for layer in output.attentions)
+    finally:
+        AttentionInterface._global_mapping.pop("mine")
+        AttentionMaskInterface._global_mapping.pop("mine")
 
 
 def test_a_class_defined_later() -> None:
