@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
+import pickle
 import tempfile
 import threading
 from pathlib import Path
@@ -108,6 +110,23 @@ def test_inputs_written_later_are_noticed() -> None:
     x.add_(1)
     with pytest.raises(RuntimeError, match="changed in place after this matrix was made"):
         trace[0].matrix.entropy()
+
+
+@pytest.mark.parametrize("offload", [None, "disk"])
+def test_copies_and_pickles_hold_the_calls_alone(offload: str | None) -> None:
+    model, x = nn.MultiheadAttention(256, 2, batch_first=True).eval(), torch.randn(1, 6, 256)
+    with torch.no_grad(), sightline.trace(model, offload=offload) as trace:
+        model(x, x, x)
+    trace.tokens = list("abcdef")
+    assert len(pickle.dumps(trace)) < model.in_proj_weight.nbytes
+    copies = (copy.copy(trace), copy.deepcopy(trace), pickle.loads(pickle.dumps(trace)))
+    dense, call = trace[0].matrix.dense(), repr(trace[0])
+    del trace
+    for one in copies:
+        assert (repr(one[0]), one.tokens, one.model) == (call, list("abcdef"), "MultiheadAttention")
+        assert torch.equal(one[0].matrix.dense(), dense)
+        with pytest.raises(RuntimeError, match="was used before"):
+            one.__enter__()
 
 
 def test_buffers_that_are_written_again_and_again_are_copied() -> None:

@@ -77,6 +77,10 @@ class Trace(Calls):
         self._recorder: Recorder | None = None
         self._used = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles hold the calls, not the block, nor the model that ran in it."""
+        return {name: vars(self)[name] for name in vars(Calls())} | {"_used": True, "_recorder": None}
+
     # --- the block --------------------------------------------------------------------------------
 
     def __enter__(self) -> Trace:
