@@ -264,3 +264,25 @@ def test_other_weights_are_listed_with_a_reason(form: Callable[[], Any], reason:
     with mode(), sightline.trace(None) as trace:
         form()
     assert reason in (trace[0].reason or "")
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("after", [True, False])
+def test_heads_that_layers_mix(before: bool, after: bool) -> None:
+    """Talking heads: mixed before the softmax they are what they are, behind it the matrix is not the model's."""
+
+    class Talking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(H, H, 1), nn.Parameter(torch.randn(H, H))
+
+        def forward(self, query: Tensor) -> Any:
+            s = query @ K.mT
+            weights = (self.first(s) if before else s).softmax(-1)
+            return (torch.einsum("bhij,hg->bgij", weights, self.second) if after else weights) @ V
+
+    model = Talking().eval()
+    with torch.no_grad(), sightline.trace(model) as trace:
+        model(Q)
+    assert len(trace) == 1 and trace[0].shape == (B, H, N, N)
+    assert trace[0].reason == ("the weights were mixed by a layer after the softmax" if after else None)

@@ -250,9 +250,8 @@ class Recorder(TorchDispatchMode):
             self.origins.projected(source, out)
         if operator.features is not None and is_plain(out):
             self._followed.features.projected(out, operator.features)
-        known = self._followed.record(source)
-        if known is not None and known.scores.opaque is None:  # of attention: its heads are mixed
-            self._followed.other("a projection", [source], out)
+        if not self._followed.idle:
+            self._followed.mixed(source, out)
         return True
 
     def _follow(self, operator: Operator, args: Any, out: Any) -> None:

@@ -158,15 +158,24 @@ class FollowedScores:
             scores = scores.unknown("what they were made of was overwritten with them")
         self.set(out, scores, (NOTHING,) * (out.dim() - before.dim()) + axes)
 
+    def mixed(self, source: Tensor, out: Any) -> None:
+        """A layer made ``out`` of scores or weights of attention: their heads are mixed."""
+        known = self._known.get(source)
+        if known is None or not known.scores.made_of or not is_plain(out) or out.numel() != source.numel():
+            return
+        self.set(out, known.scores.altered("mixed by a layer"), plain_axes(out.dim()))
+
     def other(self, name: str, tensors: list[Tensor], out: Any) -> None:
         """An operation that has no place in attention made ``out``."""
         if not is_plain(out):
             return
         for tensor in tensors:
-            known = self.get(tensor)
-            if known and known[0].stage == "weights" and out.numel() == tensor.numel() and out.dim() > 1:
+            known = self._known.get(tensor)
+            if known is None or known.scores.stage != "weights":
+                continue
+            if out.numel() == tensor.numel() and out.dim() > 1:
                 if not self.follows(out):  # no view
-                    self.set(out, known[0].altered(f"changed by {name}"), plain_axes(out.dim()))
+                    self.set(out, known.scores.altered(f"changed by {name}"), plain_axes(out.dim()))
                 return
 
 
