@@ -153,9 +153,9 @@ def _protected(tensor: Any) -> Any:
 
 
 def _check_not_exporting() -> None:
-    """Raises while torch.export traces: a program cannot return what is computed when it is read."""
+    """Raises while a program is recorded that could not return what is computed when it is read."""
     is_exporting = getattr(torch.compiler, "is_exporting", None)  # from PyTorch 2.7 on
-    if is_exporting is not None and is_exporting():
+    if torch.jit.is_tracing() or (is_exporting is not None and is_exporting()):
         raise NotImplementedError(
             "output_attentions: an exported program cannot return attentions of "
             'attn_implementation="sightline", which are computed when they are read. Export with '
