@@ -48,7 +48,7 @@ const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL) = {
     kBlockRows,        in_place,       packed_words,    pack_head,     forward_scratch, forward_block,
     readout_scratch,   readout_block,  received_floats, fold_received, kDecodeQueries,  kPairs,
     decode_row_floats, decode_scratch, decode_part,     decode_merge,  backward_words,  pack_backward,
-    backward_scratch,  backward_block, store_rows,      peak_burst,    peak_dot_burst,
+    head_moderate,     backward_scratch, backward_block, store_rows, peak_burst, peak_dot_burst,
 };
 
 }  // namespace sightline

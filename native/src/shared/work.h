@@ -35,6 +35,12 @@ struct PackedHead {
   const float* value;
 };
 
+// What the backward pass brings for one key/value head.
+struct BackwardHead {
+  const float* packed;  // by pack_backward
+  bool moderate;        // by head_moderate
+};
+
 // Gradients of one key/value head, summed over queries in float32: rows of padded_width() floats. Null: not
 // wanted.
 struct KeySums {

@@ -16,6 +16,7 @@ from torch import Tensor
 from sightline.backends.grouped import grouped_product
 from sightline.backends.problem import Problem, compute_dtype
 from sightline.backends.schedule import Place
+from sightline.backends.seen import finite, may_hide, over_seen
 from sightline.backends.select import part
 from sightline.common.vocabulary import STAGES
 from sightline.common.zones import zone
@@ -95,8 +96,6 @@ class MatrixBlock:
         hidden = hidden_of(self.problem, self.place)
         device = self.problem.query.device
         seen = torch.ones((), dtype=torch.bool, device=device) if hidden is None else ~hidden
-        if self.problem.bias is not None:
-            seen = seen & (_part_of_term(self.problem.bias, self.place) > -math.inf)
         return seen.expand(self.shape)
 
     def stage(self, name: str) -> Tensor:
@@ -114,10 +113,24 @@ class MatrixBlock:
             masked = self.stage("masked")  # kept, as most who want weights want them both
             with zone(name):
                 return weights_of(masked, self.lse)
+        if name == "context":
+            weights = self.stage("weights")
+            with zone(name):
+                return self._context(weights)
         earlier = STAGES[at - 1]
         before = self._known[earlier] if earlier in self._known else self._computed(earlier)
         with zone(name):
             return _RULES[name](self.problem, self.place, before)
+
+    def _context(self, weights: Tensor) -> Tensor:
+        problem = self.problem
+        if problem.value is None:
+            raise ValueError("value: the matrix holds none, and a context needs it. Make it with a value.")
+        value = problem.value[self.batch, :, self.cols].to(weights.dtype)
+        context = grouped_product(weights, value)
+        if may_hide(problem) and not finite([context]):
+            context = over_seen(grouped_product, weights, value, self.masked != -math.inf)
+        return context
 
 
 def _scores(problem: Problem, place: Place) -> Tensor:
@@ -145,18 +158,11 @@ def _hide(problem: Problem, place: Place, biased: Tensor) -> Tensor:
     return biased if hidden is None else biased.masked_fill(hidden, -math.inf)
 
 
-def _weigh_values(problem: Problem, place: Place, weights: Tensor) -> Tensor:
-    if problem.value is None:
-        raise ValueError("value: the matrix holds none, and a context needs it. Make it with a value.")
-    return grouped_product(weights, problem.value[place.batch, :, place.cols].to(weights.dtype))
-
-
 _RULES: dict[str, Callable[[Problem, Place, Tensor], Tensor]] = {
     "scaled": _scale,
     "capped": _cap,
     "biased": _add_bias,
     "masked": _hide,
-    "context": _weigh_values,
 }
 
 
@@ -200,7 +206,17 @@ def table_index(problem: Problem, place: Place) -> Tensor:
 
 
 def hidden_of(problem: Problem, place: Place) -> Tensor | None:
-    """True where a query may not look, broadcasting to [b,H,n,m]; ``None`` if nothing is hidden."""
+    """True where a query may not look, broadcasting to [b,H,n,m]; ``None`` if nothing is hidden.
+
+    A bias of -inf hides whatever the score is, were it NaN.
+    """
+    by_mask, by_bias = _hidden_by_mask(problem, place), _hidden_by_bias(problem, place)
+    if by_mask is None or by_bias is None:
+        return by_bias if by_mask is None else by_mask
+    return by_mask | by_bias
+
+
+def _hidden_by_mask(problem: Problem, place: Place) -> Tensor | None:
     seen = None
     if problem.ranges is not None:
         ranges = part(part(problem.ranges, 0, place.batch), 2, place.rows)
@@ -211,11 +227,28 @@ def hidden_of(problem: Problem, place: Place) -> Tensor | None:
     return None if seen is None else ~seen
 
 
+def _hidden_by_bias(problem: Problem, place: Place) -> Tensor | None:
+    hidden = None
+    if problem.bias is not None:
+        hidden = _part_of_term(problem.bias, place) == -math.inf
+    if problem.table is not None:
+        table = problem.table.detach() == -math.inf
+        if table.any():
+            by_distance = table[:, table_index(problem, place)].movedim(0, 1)
+            hidden = by_distance if hidden is None else hidden | by_distance
+    return hidden
+
+
 def _part_of_term(term: Tensor, place: Place) -> Tensor:
     """The block's part of a [1|B, 1|H, 1|N, 1|M] tensor."""
     return part(part(part(term, 0, place.batch), 2, place.rows), 3, place.cols)
 
 
 def weights_of(masked: Tensor, lse: Tensor) -> Tensor:
-    """exp(masked - lse); 0 throughout a row with nothing to look at, whose lse is -inf."""
-    return torch.exp(masked - lse.masked_fill(lse == -math.inf, 0)[..., None])
+    """exp(masked - lse); 0 where hidden, and throughout a row with nothing to look at, whose lse is -inf."""
+    weights = torch.exp(masked - lse.masked_fill(lse == -math.inf, 0)[..., None])
+    # In a row of NaN, what is hidden is 0 as well. Elsewhere exp() has seen to it; other devices than the CPU
+    # would take longer to say so.
+    if lse.device.type == "cpu" and not lse.isnan().any():
+        return weights
+    return weights.masked_fill(masked == -math.inf, 0)

@@ -17,8 +17,9 @@ from sightline.backends.problem import Problem, compute_dtype
 def pair_logits(problem: Problem, rows: Tensor, keys: Tensor) -> Tensor:
     """The masked logit of one key per query: ``rows`` [n], ``keys`` [B,H,n] -> [B,H,n]."""
     capped = cap(problem, _scores(problem, rows, keys) * problem.scale)
-    biased = _add_bias(problem, rows, keys, capped)
-    return biased.masked_fill(~_seen(problem, rows, keys), -math.inf)
+    bias = _bias(problem, rows, keys, capped)
+    hidden = (bias == -math.inf) | ~_seen(problem, rows, keys)
+    return (capped + bias).masked_fill(hidden, -math.inf)
 
 
 def _scores(problem: Problem, rows: Tensor, keys: Tensor) -> Tensor:
@@ -29,21 +30,21 @@ def _scores(problem: Problem, rows: Tensor, keys: Tensor) -> Tensor:
     return (problem.query[:, :, rows].to(dtype) * chosen.reshape(b, h, n, d).to(dtype)).sum(-1)
 
 
-def _add_bias(problem: Problem, rows: Tensor, keys: Tensor, capped: Tensor) -> Tensor:
-    biased, dtype = capped, capped.dtype
+def _bias(problem: Problem, rows: Tensor, keys: Tensor, capped: Tensor) -> Tensor:
+    bias, dtype = torch.zeros_like(capped), capped.dtype
     if problem.bias is not None:
-        biased = biased + problem.bias.expand(problem.shape)[_places(rows, keys)].to(dtype)
+        bias = bias + problem.bias.expand(problem.shape)[_places(rows, keys)].to(dtype)
     if problem.offset is None:
-        return biased
+        return bias
     step = keys - (rows + problem.offset[:, None, None])
     if problem.slopes is not None:
-        biased = biased - problem.slopes.to(dtype)[..., None] * step.abs()
+        bias = bias - problem.slopes.to(dtype)[..., None] * step.abs()
     if problem.table is not None:
         radius = problem.table.shape[1] // 2
         _, head, _, _ = _places(rows, keys)
         table = problem.table.expand(keys.shape[1], -1).to(dtype)
-        biased = biased + table[head, step.clamp(-radius, radius) + radius]
-    return biased
+        bias = bias + table[head, step.clamp(-radius, radius) + radius]
+    return bias
 
 
 def _seen(problem: Problem, rows: Tensor, keys: Tensor) -> Tensor:

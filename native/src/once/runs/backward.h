@@ -56,21 +56,22 @@ class Backward {
       const int64_t stop = last < end ? last : end;
       const KeySums sums = keys_.sums(share, at > first ? 0 : 1);
       keys_.clear(sums, zones);
-      float* packed = reinterpret_cast<float*>(packed_.of(share));
-      pack(unit, packed, zones);
+      const BackwardHead head = prepare(unit, reinterpret_cast<float*>(packed_.of(share)), zones);
       const bool whole = at == first && stop == last;
       for (; at < stop; at++) {
         const BackwardSchedule::Item item = schedule_.item(at);
-        kernels_.backward_block(problem_, packed, grads_, item.b, item.h, item.first,
+        kernels_.backward_block(problem_, head, grads_, item.b, item.h, item.first,
                                 {scratch_.of(share), zones}, sums, term_sums);
       }
       if (whole) write_keys(unit, sums, 0, problem_.keys, zones);
     }
   }
 
-  void pack(int64_t unit, float* packed, const Zones* zones) const {
+  BackwardHead prepare(int64_t unit, float* packed, const Zones* zones) const {
     const Zone zone(zones, SIGHTLINE_STAGE_SCORES);
-    kernels_.pack_backward(problem_, unit / problem_.kv_heads, unit % problem_.kv_heads, packed);
+    const int64_t b = unit / problem_.kv_heads, g = unit % problem_.kv_heads;
+    kernels_.pack_backward(problem_, b, g, packed);
+    return {packed, kernels_.head_moderate(problem_, b, g)};
   }
 
   // --- Sums to gradients ---

@@ -8,7 +8,8 @@
 //   grad_scores
 //
 // lse is known, so there is no running maximum and nothing is rescaled. What is summed over queries stays in
-// float32 sums that the caller keeps (KeySums, TermSums).
+// float32 sums that the caller keeps (KeySums, TermSums). Where something is not finite, whatever may be
+// hidden is taken out of the products (products/seen.h).
 #pragma once
 
 #include "per_level/backward/bias_gradients.h"
@@ -63,15 +64,18 @@ void weigh_patch(const BackwardBlock& x, const Patch& patch, const Place& place)
 template <class Products, int vectors>
 void backward_patch(const BackwardBlock& x, const Patch& patch, const Place& place, int slab,
                     const uint8_t* visible) {
+  const bool careful = x.careful && may_hide<Products>(x.terms, patch);
   masked_patch<Products, vectors>(x, patch, place, slab, visible);
+  if (careful) note_patch<vectors>(x.scratch, patch, place);
   if (x.scores) multiply_grad_context<Products, vectors>(x, patch, place, slab);
   weigh_patch<Products, vectors>(x, patch, place);
+  if (careful) hide_patch<Products, vectors>(x.scratch, patch);
   if (!x.bare) {
     if (x.scores) pass_stages(x, patch, place);
     round_patch<Products, vectors>(x, patch);
   }
-  add_key_gradients<Products>(x, patch, place);
-  if (x.query) add_query_gradient<Products, vectors>(x, patch, place, slab);
+  add_key_gradients<Products>(x, patch, place, careful);
+  if (x.query) add_query_gradient<Products, vectors>(x, patch, place, slab, careful);
 }
 
 // Fetches what the dense mask shows of a patch; returns whether it shows anything.
@@ -119,29 +123,31 @@ Ahead rows_ahead(const Block& block, const BackwardOperands& operands, const Bac
 }
 
 template <class Products>
-void backward_block_with(const sightline_problem& p, const float* packed, const sightline_gradients& g,
+void backward_block_with(const sightline_problem& p, const BackwardHead& head, const sightline_gradients& g,
                          int64_t b, int64_t h, int64_t first, const Worker& worker, const KeySums& key_sums,
                          const TermSums& term_sums) {
   Scratch carver(worker.scratch);
   BackwardScratch scratch = take_backward<Products>(p, carver);
   const Block block = make_block(p, b, h, first, worker.zones);
   const Terms terms = make_terms(block);
-  const BackwardOperands operands = find_backward_operands<Products>(block, packed);
+  const BackwardOperands operands = find_backward_operands<Products>(block, head.packed);
   read_ranges(block, scratch.ranges);
   const Dropout dropout = make_dropout(block, scratch.streams);
   const bool scores = g.query || key_sums.key || term_sums.bias || term_sums.slopes || term_sums.table;
   const bool bias_alone = writes_bias_once(terms, scratch.ranges, term_sums);
-  const bool bare = scores && terms.cap == 0 && !term_sums.bias && !term_sums.slopes && !term_sums.table;
   const Rows grad_context = block_rows_of(block, g.grad_context, g.grad_context_stride);
+  const bool careful = scratch.seen && !(head.moderate && rows_moderate(block, g, grad_context));
+  const bool bare =
+      scores && !careful && terms.cap == 0 && !term_sums.bias && !term_sums.slopes && !term_sums.table;
   const Rows context = block_rows_of(block, g.context, g.context_stride);
   Ahead ahead = rows_ahead<Products>(block, operands, scratch, g, context, grad_context);
   const BackwardBlock x = {block, terms,      operands,           scratch, dropout, key_sums, term_sums,
-                           ahead, bias_alone, g.query != nullptr, scores,  bare};
-  start_weights(x, g, context, grad_context);
+                           ahead, bias_alone, g.query != nullptr, scores,  careful, bare};
+  load_grad_context<Products>(x, grad_context);
+  start_weights<Products>(x, g, context);
   if (term_sums.bias && term_sums.clear_bias && !bias_alone) clear_bias_rows(block, term_sums);
   if (!scores && !key_sums.value) return;
   load_query<Products>(x);
-  load_grad_context<Products>(x, grad_context);
   start_grad_scores<Products>(x);
   for_chunks(scratch.ranges, [&](Span chunk, bool last) {
     for (int slab = 0; slab < slabs(block); slab++) backward_chunk<Products>(x, chunk, last, slab);
@@ -157,11 +163,11 @@ size_t backward_scratch(const sightline_problem& p) {
   });
 }
 
-void backward_block(const sightline_problem& p, const float* packed, const sightline_gradients& g, int64_t b,
-                    int64_t h, int64_t first, const Worker& worker, const KeySums& key_sums,
+void backward_block(const sightline_problem& p, const BackwardHead& head, const sightline_gradients& g,
+                    int64_t b, int64_t h, int64_t first, const Worker& worker, const KeySums& key_sums,
                     const TermSums& term_sums) {
   with_products(p.dtype, [&](auto products) {
-    backward_block_with<decltype(products)>(p, packed, g, b, h, first, worker, key_sums, term_sums);
+    backward_block_with<decltype(products)>(p, head, g, b, h, first, worker, key_sums, term_sums);
   });
 }
 

@@ -7,6 +7,8 @@
 #pragma once
 
 #include "per_level/products/operands.h"
+#include "per_level/products/seen.h"
+#include "per_level/stages/terms.h"
 
 namespace sightline {
 namespace {
@@ -48,6 +50,21 @@ BackwardPacking backward_packing(const sightline_problem& p) {
 
 int64_t backward_words(const sightline_problem& p) {
   return with_products(p.dtype, [&](auto products) { return backward_packing<decltype(products)>(p).total; });
+}
+
+// Whether a head's keys and values are finite, and so are products of them with rows that are; asked only
+// where something may be hidden.
+bool head_moderate(const sightline_problem& p, int64_t b, int64_t g) {
+  if (!may_hide(p)) return true;
+  bool moderate = true;
+  with_element(p.dtype, [&](auto element) {
+    typedef decltype(element) Element;
+    const Rows key = head_rows(p.key, p.key_stride, p.dtype, b, g, 0),
+               value = head_rows(p.value, p.value_stride, p.dtype, b, g, 0);
+    moderate = all_moderate(key.at<Element>(0), key.stride, p.keys, p.width) &&
+               all_moderate(value.at<Element>(0), value.stride, p.keys, p.value_width);
+  });
+  return moderate;
 }
 
 void pack_backward(const sightline_problem& p, int64_t b, int64_t g, float* to) {

@@ -46,7 +46,9 @@ template <class Products>
 void load_grad_context(const BackwardBlock& x, const Rows& grad_context) {
   const Block& block = x.block;
   const Zone zone(block.zones, gradient_of(SIGHTLINE_STAGE_CONTEXT));
-  if (x.scores) pack_block<Products>(block, grad_context, block.value_width, 1.0f, x.scratch.grad_context_t);
+  if (x.scores || x.term_sums.sinks) {
+    pack_block<Products>(block, grad_context, block.value_width, 1.0f, x.scratch.grad_context_t);
+  }
   if (x.key_sums.value) {
     load_rows(Products(), grad_context, block.count, block.value_width, x.scratch.grad_context_rows);
   }
@@ -61,17 +63,65 @@ void start_grad_scores(const BackwardBlock& x) {
   if (x.query) memset(x.scratch.grad_query_t, 0, sizeof(float) * block.width * kBlockRows);
 }
 
-template <class Element>
-void sum_delta(const Block& block, const Rows& context, const Rows& grad_context, Element, float* delta) {
-  const int64_t width = block.value_width, whole = width / kLanes * kLanes;
-  for (int row = 0; row < block.count; row++) {
-    const Element *c = context.at<Element>(row), *g = grad_context.at<Element>(row);
+// delta, without grad_lse: summed as the products sum grad_weights, lane by lane in the order of the columns.
+// Where one weight is 1, the context is that value, and both are the same to the last bit.
+template <class Products>
+void sum_delta(const Block& block, const Rows& context, const BackwardScratch& s) {
+  const int64_t columns = words<Products>(block.value_width);
+  const auto sum_vector = [&](const auto& rows, int v) {
+    const float* grad_t =
+        s.grad_context_t + v / kSlabVectors * columns * kSlabRows + v % kSlabVectors * kLanes;
     Vec sum = {};
-    for (int64_t e = 0; e < whole; e += kLanes) sum = fma(load(c + e), load(g + e), sum);
-    const int rest = (int)(width - whole);
-    if (rest) sum = fma(load_part(c + whole, rest), load_part(g + whole, rest), sum);
-    delta[row] = sum_of_lanes(sum);
+    for (int64_t c = 0; c < columns; c += kLanes) {
+      const int count = (int)smaller<int64_t>(kLanes, columns - c);
+      float tile[kLanes * kLanes];
+      transpose_tile(rows, v * kLanes, smaller(kLanes, block.count - v * kLanes), c, count, tile, kLanes);
+      for (int i = 0; i < count; i++) {
+        sum = Products::multiply_add(load(tile + i * kLanes), load(grad_t + (c + i) * kSlabRows), sum);
+      }
+    }
+    store(s.delta + v * kLanes, sum);
+  };
+  for (int v = 0; v < block.vectors(); v++) {
+    if constexpr (Products::kElements == 2) {
+      sum_vector(PairedRows{context.at<Bfloat16>(0), context.stride, block.value_width}, v);
+    } else {
+      with_element(context.dtype, [&](auto element) {
+        typedef decltype(element) Element;
+        sum_vector(ScaledRows<Element>{context.at<Element>(0), context.stride, 1.0f}, v);
+      });
+    }
   }
+}
+
+// What a row that sees nothing is sent (NaN, say) reaches nobody; its context is 0.
+inline void clear_delta(const Block& block, const Rows& context, float* delta) {
+  with_element(context.dtype, [&](auto element) {
+    typedef decltype(element) Element;
+    for (int row = 0; row < block.count; row++) {
+      bool nothing = true;
+      for (int64_t e = 0; e < block.value_width; e++) nothing &= to_float(context.at<Element>(row) + e) == 0;
+      if (nothing) delta[row] = 0;
+    }
+  });
+}
+
+// Whether the rows of a block are finite, and so are products of them with keys and values that are.
+inline bool rows_moderate(const Block& block, const sightline_gradients& g, const Rows& grad_context) {
+  const Zone zone(block.zones, gradient_of(SIGHTLINE_STAGE_WEIGHTS));
+  bool numbers = true;
+  for (int row = 0; row < block.count; row++) {
+    const float sum = g.lse[block.out_row() + row] + (g.grad_lse ? g.grad_lse[block.out_row() + row] : 0);
+    numbers &= sum < kInfinity;  // -infinity is the lse of a row that sees nothing
+  }
+  with_element(block.problem->dtype, [&](auto element) {
+    typedef decltype(element) Element;
+    const auto moderate = [&](const Rows& rows, int64_t width) {
+      return all_moderate(rows.at<Element>(0), rows.stride, block.count, width);
+    };
+    numbers = numbers && moderate(block.query, block.width) && moderate(grad_context, block.value_width);
+  });
+  return numbers;
 }
 
 // A row with nothing to look at has lse -infinity; +infinity makes all its weights 0, as it does for the
@@ -96,11 +146,11 @@ inline void add_sink_gradient(const Block& block, const BackwardScratch& s, doub
 }
 
 // delta and lse, and what the sink alone depends on.
-inline void start_weights(const BackwardBlock& x, const sightline_gradients& g, const Rows& context,
-                          const Rows& grad_context) {
+template <class Products>
+void start_weights(const BackwardBlock& x, const sightline_gradients& g, const Rows& context) {
   const Zone zone(x.block.zones, gradient_of(SIGHTLINE_STAGE_WEIGHTS));
-  with_element(x.block.problem->dtype,
-               [&](auto element) { sum_delta(x.block, context, grad_context, element, x.scratch.delta); });
+  if (x.scores || x.term_sums.sinks) sum_delta<Products>(x.block, context, x.scratch);
+  if (x.careful) clear_delta(x.block, context, x.scratch.delta);
   start_lse(x.block, g, x.scratch);
   if (x.term_sums.sinks) add_sink_gradient(x.block, x.scratch, x.term_sums.sinks);
 }

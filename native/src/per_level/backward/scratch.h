@@ -22,6 +22,7 @@ struct BackwardScratch {
   float* key_words;                       // [word of keys][slab row]: grad_scores
   float* cap_slope;                       // [key][slab row]: 1 - tanh^2
   uint64_t* streams;                      // of the dropout pattern
+  float *seen, *seen_keys;                // bits, as weights and key_words lie (products/seen.h)
 };
 
 template <class Products>
@@ -46,6 +47,9 @@ BackwardScratch take_backward(const sightline_problem& p, Scratch& scratch) {
   if (Products::kElements > 1) backward.key_words = scratch.take<float>(kTile / Products::kElements);
   if (p.softcap > 0) backward.cap_slope = scratch.take<float>(kTile);
   backward.streams = take_streams(p, scratch);
+  if (!may_hide(p)) return backward;
+  backward.seen = backward.seen_keys = scratch.take<float>(kTile);
+  if (Products::kElements > 1) backward.seen_keys = scratch.take<float>(kTile / Products::kElements);
   return backward;
 }
 
@@ -62,7 +66,8 @@ struct BackwardBlock {
   bool bias_alone;  // each entry of the bias' gradient is written once and by nobody else
   bool query;       // wanted
   bool scores;      // the gradient of scores is wanted, for whatever lies behind it
-  bool bare;        // it is, and no stage or bias term stands between weights and scores
+  bool careful;     // something that may be hidden is not finite, or so large that products of it are not
+  bool bare;        // scores are wanted, and neither care nor any stage or bias term stands between
 };
 
 }  // namespace

@@ -7,7 +7,7 @@ namespace sightline {
 namespace {
 
 // masked -> weights, and grad_weights -> grad_masked, in place. Dropped weights become 0, but pass on what
-// the row's sum sends back to them.
+// the row's sum sends back to them. The difference comes first: where one weight is 1, it is exactly 0.
 template <int vectors, bool scores, class Keep>
 void weigh_gradients(const BackwardScratch& s, const Patch& patch, const Place& place, const Keep& keep) {
   Vec lse[vectors], delta[vectors];
@@ -19,10 +19,10 @@ void weigh_gradients(const BackwardScratch& s, const Patch& patch, const Place& 
   for (int k = 0; k < patch.keys; k++) {
     SL_UNROLL for (int v = 0; v < vectors; v++) {
       float *w = s.weights + k * kSlabRows + v * kLanes, *g = s.grad_scores + k * kSlabRows + v * kLanes;
-      const Vec weight = exp2(load(w) - lse[v]), kept_weight = keep(weight, k, v);
-      // weight * grad_weight with dropout is kept_weight * grad_weight without.
-      if (scores) store(g, kept_weight * load(g) - weight * delta[v]);
-      store(w, kept_weight);
+      const Vec weight = exp2(load(w) - lse[v]);
+      const auto kept = keep.factor(k, v);
+      if (scores) store(g, weight * (kept * load(g) - delta[v]));
+      store(w, kept * weight);
     }
   }
 }
@@ -46,6 +46,38 @@ void round_queries(float* rows, int keys) {
       const Vec second = v + 1 < vectors ? load(rows + (v + 1) * kLanes) : Vec{};
       store(rows + v / 2 * kLanes, Products::line_up({load(rows + v * kLanes), second}));
     }
+  }
+}
+
+// Which pairs are seen, while the scores still say so: those of lanes that look at nothing are not.
+template <int vectors>
+void note_patch(const BackwardScratch& s, const Patch& patch, const Place& place) {
+  for (int k = 0; k < patch.keys; k++) {
+    SL_UNROLL for (int v = 0; v < vectors; v++) {
+      const int at = k * kSlabRows + v * kLanes;
+      const Vec looks = bits_unless(equal(load(s.lse + place.row + v * kLanes), splat(kInfinity)));
+      store(s.seen + at, keep_bits(seen_bits(load(s.weights + at)), looks));
+    }
+  }
+}
+
+// Hidden pairs of a patch get weight 0 and gradients 0: in a row of NaN they have neither yet.
+template <class Products, int vectors>
+void hide_patch(const BackwardScratch& s, const Patch& patch) {
+  const auto hide = [&](float* tile) {
+    for (int k = 0; k < patch.keys; k++) {
+      SL_UNROLL for (int v = 0; v < vectors; v++) {
+        const int at = k * kSlabRows + v * kLanes;
+        store(tile + at, keep_bits(load(tile + at), load(s.seen + at)));
+      }
+    }
+  };
+  hide(s.weights);
+  hide(s.grad_scores);
+  if (s.cap_slope) hide(s.cap_slope);
+  if constexpr (Products::kElements == 2) {
+    round_keys<Products, vectors>(s.seen, patch.keys, s.seen_keys);
+    round_queries<Products, vectors>(s.seen, patch.keys);
   }
 }
 
@@ -74,8 +106,9 @@ SL_INLINE void weigh_words(const BackwardScratch& s, int key, int keys, const Ve
       if (k >= keys || v >= vectors) continue;
       const int at = k * kSlabRows + v * kLanes;
       const Vec weight = exp2(load(weights + at) - lse[v]);
-      w[k][v - first] = keep(weight, key + k, v);
-      g[k][v - first] = w[k][v - first] * load(grads + at) - weight * delta[v];
+      const auto kept = keep.factor(key + k, v);
+      w[k][v - first] = kept * weight;
+      g[k][v - first] = weight * (kept * load(grads + at) - delta[v]);
     }
     SL_UNROLL for (int k = 0; k < keys; k++) {
       store(weights + k * kSlabRows + first / 2 * kLanes, Products::line_up(w[k]));

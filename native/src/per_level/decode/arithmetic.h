@@ -25,6 +25,27 @@ SL_INLINE void add_to_context(const Vec (&sum)[rows][vectors], const float* deca
   }
 }
 
+// As in products/seen.h: values that meet the weights of some rows, with zeros for those that a row does not
+// see.
+struct SeenByRow {
+  const float* masked;  // [row][kDecodeKeys]
+  SL_INLINE bool sees(int row, int key) const { return masked[row * kDecodeKeys + key] != -kInfinity; }
+  SL_INLINE Vec operator()(Vec value, int row, int key) const { return sees(row, key) ? value : Vec{}; }
+#if defined(__AVX512BF16__)
+  // Pairs of values, of keys `key` and `key` + 1.
+  SL_INLINE __m512bh operator()(__m512bh values, int row, int key) const {
+    const uint32_t bits = (sees(row, key) ? 0xffffu : 0) | (sees(row, key + 1) ? 0xffff0000u : 0);
+    return (__m512bh)_mm512_and_si512((__m512i)values, _mm512_set1_epi32((int32_t)bits));
+  }
+#endif
+};
+struct AllSeenByRow {
+  template <class Factor>
+  SL_INLINE Factor operator()(Factor value, int, int) const {
+    return value;
+  }
+};
+
 // --- Products of float32 ---
 
 // Rows of queries are packed as floats, in the order that loads of their dtype yield, padded with zeros.
@@ -56,10 +77,10 @@ struct FloatProducts {
   // Where an element of the context lies among kWide sums.
   static int place(int element) { return place_of_element<Element>(element); }
 
-  template <int rows, int wides, bool part>
+  template <int rows, int wides, bool part, class Seen>
   SL_INLINE static void context_tile(const Element* value, int64_t stride, int count, const float* weights,
                                      int keys, const float* decay, int64_t ask, float* context,
-                                     int64_t context_stride) {
+                                     int64_t context_stride, const Seen& seen) {
     Vec sum[rows][2 * wides] = {};
     for (int k = 0; k < keys; k++, value += stride) {
       if (ask) ask_for(value + ask * stride, wides * kWide);
@@ -70,7 +91,7 @@ struct FloatProducts {
       SL_UNROLL for (int r = 0; r < rows; r++) {
         const Vec weight = splat(weights[r * kDecodeKeys + k]);
         SL_UNROLL for (int w = 0; w < 2 * wides; w++) {
-          sum[r][w] = fma(weight, v[w / 2].v[w % 2], sum[r][w]);
+          sum[r][w] = fma(weight, seen(v[w / 2].v[w % 2], r, k), sum[r][w]);
         }
       }
     }
@@ -108,10 +129,10 @@ struct PairProducts {
   // Interleaving works within 128 bits: elements 0-3, 8-11, ... of a wide load, then 4-7, 12-15, ...
   static int place(int element) { return element / 8 * 4 + element % 4 + element / 4 % 2 * kLanes; }
 
-  template <int rows, int wides, bool part>
+  template <int rows, int wides, bool part, class Seen>
   SL_INLINE static void context_tile(const Bfloat16* value, int64_t stride, int count,
                                      const Bfloat16* weights, int keys, const float* decay, int64_t ask,
-                                     float* context, int64_t context_stride) {
+                                     float* context, int64_t context_stride, const Seen& seen) {
     Vec sum[rows][2 * wides] = {};
     for (int k = 0; k < keys; k += 2, value += 2 * stride) {
       for (int i = 0; ask && i < 2; i++) ask_for(value + (i + ask) * stride, wides * kWide);
@@ -128,7 +149,9 @@ struct PairProducts {
         int32_t pair;
         memcpy(&pair, weights + r * kDecodeKeys + k, sizeof pair);
         const Factor weight = (__m512bh)_mm512_set1_epi32(pair);
-        SL_UNROLL for (int i = 0; i < 2 * wides; i++) sum[r][i] = multiply(weight, v[i], sum[r][i]);
+        SL_UNROLL for (int i = 0; i < 2 * wides; i++) {
+          sum[r][i] = multiply(weight, seen(v[i], r, k), sum[r][i]);
+        }
       }
     }
     add_to_context<rows, 2 * wides>(sum, decay, context, context_stride);

@@ -59,9 +59,19 @@ template <class P, int rows>
 SL_INLINE void add_tile_context(const DecodeWork<P>& work, int first, Span keys,
                                 const typename P::Weight* weights, const float* decay) {
   const Zone zone(work.zones, SIGHTLINE_STAGE_CONTEXT);
-  decode_context<P, rows>({work.value.row(keys.begin), work.value.stride}, work.p.value_width, weights,
-                          (int)(keys.end - keys.begin), decay, first == 0 ? work.ask_values : 0,
-                          work.partial + first * work.row_floats + kLanes, work.row_floats);
+  const KeyRows<P> values = {work.value.row(keys.begin), work.value.stride};
+  const int count = (int)(keys.end - keys.begin);
+  float* context = work.partial + first * work.row_floats + kLanes;
+  if (!work.careful) {
+    return decode_context<P, rows>(values, work.p.value_width, weights, count, decay,
+                                   first == 0 ? work.ask_values : 0, context, work.row_floats,
+                                   AllSeenByRow());
+  }
+  for (int r = 0; r < rows; r++) {
+    decode_context<P, 1>(values, work.p.value_width, weights + r * kDecodeKeys, count, decay + r, 0,
+                         context + r * work.row_floats, work.row_floats,
+                         SeenByRow{work.scratch.scores + r * kDecodeKeys});
+  }
 }
 
 // Only the first rows ask for keys and values ahead; the others find what those asked for.
@@ -103,33 +113,53 @@ void start_part(const DecodeWork<P>& work, const DecodePart& part) {
   }
 }
 
-template <class Element>
-void decode_part_of(const sightline_problem& p, const DecodePart& part, bool context, const Worker& worker,
-                    float* partial) {
-  typedef typename ProductsOf<Element>::Type P;
-  Scratch carver(worker.scratch);
-  const Element *key = static_cast<const Element*>(p.key), *value = static_cast<const Element*>(p.value);
-  const DecodeWork<P> work = {
-      p,
-      take_decode<P>(p, part.rows, carver),
-      {key + part.b * p.key_stride[0] + part.g * p.key_stride[1], p.key_stride[2]},
-      {context ? value + part.b * p.value_stride[0] + part.g * p.value_stride[1] : nullptr,
-       p.value_stride[2]},
-      context,
-      has_stages(p),
-      ask_distance<Element>(p.width),
-      ask_distance<Element>(p.value_width),
-      score_factor(p),
-      decode_row_floats(p),
-      partial,
-      worker.zones};
-  start_part<Element>(work, part);
+// Whether a sum is NaN, be it only that of a hidden value.
+template <class P>
+bool has_nan(const DecodeWork<P>& work, int rows) {
+  const Zone zone(work.zones, SIGHTLINE_STAGE_CONTEXT);
+  Mask found = greater_int(IntVec{}, IntVec{});
+  for (int64_t at = 0; at < rows * work.row_floats; at += kLanes) {
+    if (at % work.row_floats) found = either(found, is_nan(load(work.partial + at)));
+  }
+  return any(found);
+}
+
+template <class P>
+void walk_part(const DecodeWork<P>& work, const DecodePart& part) {
+  const sightline_problem& p = work.p;
   for (int64_t from = part.begin; from < part.end;) {
     const DecodeRow* rows = work.scratch.rows;
     const Span keys = next_chunk(p, rows, part.rows, from, part.end);
     if (keys.begin >= keys.end) break;
     if (!p.visible || !all_hidden(p, rows, part.rows, keys, work.zones)) decode_chunk(work, part.rows, keys);
     from = keys.end;
+  }
+}
+
+template <class Element>
+void decode_part_of(const sightline_problem& p, const DecodePart& part, bool context, const Worker& worker,
+                    float* partial) {
+  typedef typename ProductsOf<Element>::Type P;
+  Scratch carver(worker.scratch);
+  const Element *key = static_cast<const Element*>(p.key), *value = static_cast<const Element*>(p.value);
+  DecodeWork<P> work = {p,
+                        take_decode<P>(p, part.rows, carver),
+                        {key + part.b * p.key_stride[0] + part.g * p.key_stride[1], p.key_stride[2]},
+                        {context ? value + part.b * p.value_stride[0] + part.g * p.value_stride[1] : nullptr,
+                         p.value_stride[2]},
+                        context,
+                        has_stages(p),
+                        ask_distance<Element>(p.width),
+                        ask_distance<Element>(p.value_width),
+                        score_factor(p),
+                        decode_row_floats(p),
+                        partial,
+                        worker.zones,
+                        false};
+  for (;; work.careful = true) {
+    start_part<Element>(work, part);
+    walk_part(work, part);
+    if (work.careful || !context || !may_hide(p) || !has_nan(work, part.rows)) break;
   }
   for (int r = 0; r < part.rows; r++) {
     partial[r * work.row_floats + 1] = sum_of_lanes(load(work.scratch.sums + r * kLanes));

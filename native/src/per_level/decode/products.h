@@ -103,21 +103,22 @@ void decode_scores(const char* query, size_t query_stride, const KeyRows<P>& key
 
 // --- Context ---
 
-template <class P, int rows>
+template <class P, int rows, class Seen>
 void decode_context(const KeyRows<P>& values, int64_t width, const typename P::Weight* weights, int keys,
-                    const float* decay, int64_t ask, float* context, int64_t context_stride) {
+                    const float* decay, int64_t ask, float* context, int64_t context_stride,
+                    const Seen& seen) {
   int64_t e = 0;
   for (; e + 2 * kWide <= width; e += 2 * kWide) {
     P::template context_tile<rows, 2, false>(values.data + e, values.stride, 0, weights, keys, decay, ask,
-                                             context + e, context_stride);
+                                             context + e, context_stride, seen);
   }
   for (; e + kWide <= width; e += kWide) {
     P::template context_tile<rows, 1, false>(values.data + e, values.stride, 0, weights, keys, decay, ask,
-                                             context + e, context_stride);
+                                             context + e, context_stride, seen);
   }
   if (e < width) {
     P::template context_tile<rows, 1, true>(values.data + e, values.stride, (int)(width - e), weights, keys,
-                                            decay, ask, context + e, context_stride);
+                                            decay, ask, context + e, context_stride, seen);
   }
 }
 

@@ -42,6 +42,7 @@ struct DecodeWork {
   int64_t row_floats;
   float* partial;
   const Zones* zones;  // null: nobody listens
+  bool careful;        // hidden values are left out of the products (products/seen.h)
 };
 
 }  // namespace

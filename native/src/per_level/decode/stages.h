@@ -17,7 +17,7 @@ inline void add_slope(const DecodeRow& row, Span keys, int count, float* scores)
   const IntVec steps = splat_int((int32_t)first) + lane_numbers();
   for_row(count, scores, [&](int k, Vec s) {
     const Vec step = __builtin_convertvector(steps + splat_int(k), Vec);
-    return s - splat(row.slope) * absolute(step);
+    return plus_or_hidden(s, splat(-row.slope) * absolute(step));
   });
 }
 
@@ -32,7 +32,7 @@ inline void add_table(const DecodeRow& row, int64_t radius, Span keys, int count
     from = entries;
   }
   for_row(count, scores, [&](int k, Vec s) {
-    return fma(load_part(from + k, smaller(kLanes, count - k)), splat(kLog2e), s);
+    return plus_or_hidden(s, bias_to_log2(load_part(from + k, smaller(kLanes, count - k))));
   });
 }
 
@@ -44,7 +44,8 @@ inline void add_bias_row(const Element* bias, int64_t stride, int count, float* 
   }
   for_row(count, scores, [&](int k, Vec s) {
     const int there = smaller(kLanes, count - k);
-    return s + bias_to_log2(stride == 1 ? load_part(bias + k, there) : load_part(entries + k, there));
+    const Vec entry = stride == 1 ? load_part(bias + k, there) : load_part(entries + k, there);
+    return plus_or_hidden(s, bias_to_log2(entry));
   });
 }
 

@@ -4,6 +4,9 @@
 //               weights and their sums                               (weights.h)
 //               context = context * decay + weights . value          (context.h)
 //   at the end: context / l,  lse = m + log l
+//
+// A context that holds NaN is computed once more, carefully (products/seen.h): all of it that was hidden
+// goes.
 #pragma once
 
 #include "per_level/forward/ahead.h"
@@ -14,7 +17,7 @@ namespace {
 
 template <class Products>
 void forward_chunk(const Block& block, const Terms& terms, const Dropout& dropout,
-                   const ForwardScratch& scratch, Span chunk, bool last, bool want_context) {
+                   const ForwardScratch& scratch, Span chunk, bool last, bool want_context, bool careful) {
   const Operands& operands = scratch.scores.operands;
   const WordRows key = read_keys<Products>(block, operands.key, chunk);
   const WordRows value =
@@ -23,9 +26,10 @@ void forward_chunk(const Block& block, const Terms& terms, const Dropout& dropou
     ChunkScores scores;
     score_chunk<Products>(block, terms, scratch.scores, key, chunk, last, slab, scores);
     if (scores.count == 0) continue;
+    if (careful) note_chunk<Products>(block, scratch, scores);
     Vec decay[kSlabVectors];
     weigh_chunk<Products>(block, dropout, scratch, scores, chunk.begin, slab, decay);
-    if (want_context) add_context<Products>(block, scratch, scores, value, slab, decay);
+    if (want_context) add_context<Products>(block, terms, scratch, scores, value, slab, decay, careful);
   }
 }
 
@@ -42,11 +46,14 @@ void forward_block_with(const sightline_problem& p, const PackedHead& packed, in
   add_block_ahead(ahead, block, scratch.scores.ranges, out);
   scratch.scores.ahead = &ahead;
   pack_query<Products>(block, terms, scratch.scores.query_t);
-  start_rows(block, scratch);
   const Dropout dropout = make_dropout(block, scratch.streams);
-  for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {
-    forward_chunk<Products>(block, terms, dropout, scratch, chunk, last, out.context != nullptr);
-  });
+  for (bool careful = false;; careful = true) {
+    start_rows(block, scratch);
+    for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {
+      forward_chunk<Products>(block, terms, dropout, scratch, chunk, last, out.context != nullptr, careful);
+    });
+    if (careful || !scratch.seen || !out.context || !has_nan(block, scratch)) break;
+  }
   if (out.context) {
     with_element(p.dtype, [&](auto element) {
       const auto to = const_cast<decltype(element)*>(context_rows(block, out).at<decltype(element)>(0));

@@ -6,22 +6,61 @@
 namespace sightline {
 namespace {
 
+SL_INLINE float* seen_of(const ForwardScratch& scratch, const Patch& patch) {
+  return scratch.seen + patch.key * kSlabRows + patch.vector * kLanes;
+}
+
+// Which pairs of a chunk are seen, while its scores still say so.
+template <class Products>
+void note_chunk(const Block& block, const ForwardScratch& scratch, const ChunkScores& chunk) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_CONTEXT);
+  for (int i = 0; i < chunk.count; i++) {
+    const Patch& patch = chunk.patches[i];
+    with_vectors(patch.vectors, [&](auto n) {
+      note_seen<Products, n.value>(scores_of(scratch.scores, patch), patch.keys, seen_of(scratch, patch));
+    });
+  }
+}
+
 // context = context * decay + weights . value; the first patch that touches a vector applies its decay.
 template <class Products>
-void add_context(const Block& block, const ForwardScratch& scratch, const ChunkScores& chunk,
-                 const WordRows& value, int slab, Vec* decay) {
+void add_context(const Block& block, const Terms& terms, const ForwardScratch& scratch,
+                 const ChunkScores& chunk, const WordRows& value, int slab, Vec* decay, bool careful) {
   const Zone zone(block.zones, SIGHTLINE_STAGE_CONTEXT);
   float* context_t = scratch.context_t + slab * block.value_width * kSlabRows;
   for (int i = 0; i < chunk.count; i++) {
     const Patch& patch = chunk.patches[i];
+    const float *rows = value.row(patch.key / Products::kElements),
+                *weights = scores_of(scratch.scores, patch);
+    const int count = (int)words<Products>(patch.keys);
+    float* to = context_t + patch.vector * kLanes;
     with_vectors(patch.vectors, [&](auto n) {
-      context_product<n.value, Products>(value.row(patch.key / Products::kElements), value.stride,
-                                         block.value_width, scores_of(scratch.scores, patch),
-                                         (int)words<Products>(patch.keys), context_t + patch.vector * kLanes,
+      if (careful && may_hide<Products>(terms, patch)) {
+        return seen_context_product<n.value, Products>(rows, value.stride, block.value_width, weights, count,
+                                                       to, decay + patch.vector, seen_of(scratch, patch));
+      }
+      context_product<n.value, Products>(rows, value.stride, block.value_width, weights, count, to,
                                          decay + patch.vector);
     });
     for (int v = 0; v < patch.vectors; v++) decay[patch.vector + v] = splat(1.0f);
   }
+}
+
+// Whether a sum is NaN, be it only that of a hidden value.
+inline bool has_nan(const Block& block, const ForwardScratch& scratch) {
+  const Zone zone(block.zones, SIGHTLINE_STAGE_CONTEXT);
+  Mask found = greater_int(IntVec{}, IntVec{});
+  for (int slab = 0; slab < slabs(block); slab++) {
+    const float* context_t = scratch.context_t + slab * block.value_width * kSlabRows;
+    with_vectors(slab_vectors(block, slab), [&](auto n) {
+      for (int64_t e = 0; e < block.value_width; e++) {
+        SL_UNROLL for (int v = 0; v < n.value; v++) {
+          found = either(found, is_nan(load(context_t + e * kSlabRows + v * kLanes)));
+        }
+      }
+    });
+  }
+  return any(found);
 }
 
 // The rows of the context that this block writes.

@@ -20,6 +20,7 @@ struct ForwardScratch {
   float* highest;     // m: [kBlockRows], in units of log 2
   float* sum;         // l: [kBlockRows]
   uint64_t* streams;  // of the dropout pattern
+  float* seen;        // bits, as the chunk's weights lie (products/seen.h); null: nothing can be hidden
 };
 
 template <class Products>
@@ -30,6 +31,7 @@ ForwardScratch take_forward(const sightline_problem& p, Scratch& scratch) {
   forward.highest = scratch.take<float>(kBlockRows);
   forward.sum = scratch.take<float>(kBlockRows);
   forward.streams = take_streams(p, scratch);
+  forward.seen = may_hide(p) ? scratch.take<float>(kMaxChunkKeys * kSlabRows) : nullptr;
   return forward;
 }
 

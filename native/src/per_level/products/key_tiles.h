@@ -21,8 +21,8 @@ struct SumOverQueries {
   int64_t stride;     // of rows and sums
 };
 
-template <class Products, int keys, int vectors>
-SL_INLINE void keys_tile(const SumOverQueries& x, int key, int64_t column) {
+template <class Products, int keys, int vectors, class Seen>
+SL_INLINE void keys_tile(const SumOverQueries& x, int key, int64_t column, const Seen& seen) {
   const float* __restrict factors = x.factors + key * kSlabRows;
   const float* __restrict rows = x.rows + column;
   const int64_t stride = x.stride;
@@ -35,7 +35,7 @@ SL_INLINE void keys_tile(const SumOverQueries& x, int key, int64_t column) {
     SL_UNROLL for (int k = 0; k < keys; k++) {
       const Vec factor = splat_word(factors + k * kSlabRows + q);
       SL_UNROLL for (int v = 0; v < vectors; v++) {
-        sum[k][v] = Products::multiply_add(factor, row[v], sum[k][v]);
+        sum[k][v] = Products::multiply_add(factor, seen(row[v], key + k, q), sum[k][v]);
       }
     }
   }
@@ -47,9 +47,10 @@ SL_INLINE void keys_tile(const SumOverQueries& x, int key, int64_t column) {
   }
 }
 
-template <class Products, int tile, int vectors>
-SL_INLINE int keys_tiles(const SumOverQueries& x, int key, int keys, int64_t column) {
-  for (; key + tile <= keys; key += tile) keys_tile<Products, tile, vectors>(x, key, column);
+template <class Products, int tile, int vectors, class Seen = AllSeen>
+SL_INLINE int keys_tiles(const SumOverQueries& x, int key, int keys, int64_t column,
+                         const Seen& seen = Seen()) {
+  for (; key + tile <= keys; key += tile) keys_tile<Products, tile, vectors>(x, key, column, seen);
   return key;
 }
 
@@ -66,6 +67,14 @@ void keys_product(const SumOverQueries& x, int keys) {
   for (int64_t column = 0; column < x.stride; column += kSlabVectors * kLanes) {
     const int64_t vectors = smaller<int64_t>(kSlabVectors, (x.stride - column) / kLanes);
     with_vectors((int)vectors, [&](auto n) { keys_columns<Products, n.value>(x, keys, column); });
+  }
+}
+
+// The same, carefully (products/seen.h); `bits` are those of the factors.
+template <class Products>
+void seen_keys_product(const SumOverQueries& x, int keys, const float* bits) {
+  for (int64_t column = 0; column < x.stride; column += kLanes) {
+    keys_tiles<Products, 1, 1>(x, 0, keys, column, SeenByQuery{bits});
   }
 }
 

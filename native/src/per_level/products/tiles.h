@@ -11,7 +11,7 @@
 #pragma once
 
 #include "per_level/memory/ahead.h"
-#include "per_level/products/words.h"
+#include "per_level/products/seen.h"
 
 namespace sightline {
 namespace {
@@ -80,10 +80,10 @@ void scores_product(const float* key, int64_t key_stride, int keys, const float*
 
 // The products of one key block are summed from zero and merged into O^T at the end, context * decay + sum:
 // long sequences then round like a tree of blocks, not like one long chain.
-template <class Products, int rows, int vectors>
+template <class Products, int rows, int vectors, class Seen>
 SL_INLINE void context_tile(const float* __restrict value, int64_t value_stride,
                             const float* __restrict weights, int keys, float* __restrict context_t,
-                            const Vec* decay) {
+                            const Vec* decay, const Seen& seen) {
   Vec sum[rows][vectors] = {};
 #pragma GCC unroll 2
   for (int k = 0; k < keys; k++) {
@@ -91,7 +91,9 @@ SL_INLINE void context_tile(const float* __restrict value, int64_t value_stride,
     SL_UNROLL for (int v = 0; v < vectors; v++) w[v] = load(weights + k * kSlabRows + v * kLanes);
     SL_UNROLL for (int r = 0; r < rows; r++) {
       const Vec x = splat_word(value + k * value_stride + r);
-      SL_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = Products::multiply_add(x, w[v], sum[r][v]);
+      SL_UNROLL for (int v = 0; v < vectors; v++) {
+        sum[r][v] = Products::multiply_add(seen(x, k, v), w[v], sum[r][v]);
+      }
     }
   }
   SL_UNROLL for (int r = 0; r < rows; r++) {
@@ -102,13 +104,14 @@ SL_INLINE void context_tile(const float* __restrict value, int64_t value_stride,
   }
 }
 
-template <class Products, int rows, int vectors>
+template <class Products, int rows, int vectors, class Seen = AllSeen>
 SL_INLINE int64_t context_tiles(const float* value, int64_t value_stride, int64_t columns,
-                                const float* weights, int keys, float* context_t, const Vec* decay) {
+                                const float* weights, int keys, float* context_t, const Vec* decay,
+                                const Seen& seen = Seen()) {
   int64_t e = 0;
   for (; e + rows <= columns; e += rows) {
     context_tile<Products, rows, vectors>(value + e, value_stride, weights, keys, context_t + e * kSlabRows,
-                                          decay);
+                                          decay, seen);
   }
   return e;
 }
@@ -125,6 +128,14 @@ void context_product(const float* value, int64_t value_stride, int64_t columns, 
                                            context_t + e * kSlabRows, decay);
   context_tiles<Products, 1, vectors>(value + e, value_stride, columns - e, weights, keys,
                                       context_t + e * kSlabRows, decay);
+}
+
+// The same, carefully (products/seen.h); `bits` are those of `weights`.
+template <int vectors, class Products>
+void seen_context_product(const float* value, int64_t value_stride, int64_t columns, const float* weights,
+                          int keys, float* context_t, const Vec* decay, const float* bits) {
+  context_tiles<Products, 1, vectors>(value, value_stride, columns, weights, keys, context_t, decay,
+                                      SeenByLane{bits});
 }
 
 // --- The number of vectors, known at run time, as a template argument ---

@@ -38,7 +38,9 @@ inline void write_row(const ReadoutScratch& scratch, const sightline_readouts& o
     const Entry first = list_entry(scratch, row, 0);
     if (out.max_weight) out.max_weight[at] = first.weight;
     if (out.max_index) out.max_index[at] = first.key;
-    if (out.max_score) out.max_score[at] = from_log2(first.score);
+    // A spoiled row has no largest score, as it has no weights.
+    if (out.max_score)
+      out.max_score[at] = first.score == kInfinity ? __builtin_nanf("") : from_log2(first.score);
   }
   for (int rank = 0; wants_topk(out) && rank < out.k; rank++) {
     const Entry entry = list_entry(scratch, row, rank);
@@ -61,6 +63,8 @@ void readout_chunk(const Block& block, const Terms& terms, const ReadoutScratch&
   for (int slab = 0; slab < slabs(block); slab++) {
     ChunkScores scores;
     score_chunk<Products>(block, terms, scratch.scores, key, chunk, last, slab, scores);
+    if (scratch.careful) spoil_scores(block, scratch, scores, slab);
+    if (sums.received) hide_spare_lanes(block, scratch, scores, slab);
     if (sums.any()) {
       sum_chunk(block, out, scratch, scores, chunk.begin, terms.any, slab, sums,
                 received ? received + chunk.begin * kLanes : nullptr);

@@ -33,10 +33,7 @@ inline Entry list_entry(const ReadoutScratch& scratch, int row, int rank) {
   const TopLists& top = scratch.top;
   const int at = (row / kLanes * top.capacity + rank) * kLanes + row % kLanes;
   Entry found = {top.scores[at], 0.0f, top.keys[at]};
-  if (found.key < 0) {
-    if (scratch.lse[row] != scratch.lse[row]) found.weight = scratch.lse[row];  // a NaN row has no largest
-    return found;
-  }
+  if (found.key < 0) return found;
   const float weight = exp2f(found.score - scratch.lse[row]);
   return {found.score, weight > 1 ? 1.0f : weight, found.key};  // rounding may pass 1
 }

@@ -8,25 +8,36 @@ namespace sightline {
 namespace {
 
 // Slopes and tables depend on j - i only: their values form a strip in which the lanes of one key (rows i,
-// i + 1, ...) are neighbours. strip[u] belongs to j - i = newest - u.
-inline void make_strip(const Block& block, const Terms& terms, const Place& place, int length, int64_t newest,
+// i + 1, ...) are neighbours. strip[u] belongs to j - i = newest - u. Returns whether one of them hides.
+inline bool make_strip(const Block& block, const Terms& terms, const Place& place, int length, int64_t newest,
                        float* strip) {
   const int64_t d0 = newest - (block.first + place.row) - terms.offset + place.key;
   for (int u = 0; u < length; u++) {
     const int64_t d = d0 - u;
     strip[u] = -terms.slope * (float)(d < 0 ? -d : d);
   }
-  if (!terms.table) return;
-  for (int u = 0; u < length; u++) {
+  for (int u = 0; terms.table && u < length; u++) {
     const int64_t d = larger(-terms.radius, smaller(terms.radius, d0 - u));
-    strip[u] += terms.table[d + terms.radius] * kLog2e;
+    strip[u] += to_log2(terms.table[d + terms.radius]);
   }
+  bool hides = false;
+  for (int u = 0; u < length; u++) hides |= strip[u] == -kInfinity;
+  return hides;
+}
+
+// s + bias, where a bias of -infinity hides even NaN.
+SL_INLINE Vec plus_or_hidden(Vec s, Vec bias) {
+  return select(equal(bias, splat(-kInfinity)), bias, s + bias);
 }
 
 inline void add_positions(const Block& block, const Terms& terms, const Patch& patch, const Place& place,
                           float* strip, float* scores) {
   const int last = patch.keys - 1;
-  make_strip(block, terms, place, patch.keys + patch.vectors * kLanes, last, strip);
+  if (make_strip(block, terms, place, patch.keys + patch.vectors * kLanes, last, strip)) {
+    return for_vectors(patch, scores, [&](int k, int v, Vec s) {
+      return plus_or_hidden(s, load(strip + (last - k) + v * kLanes));
+    });
+  }
   for_vectors(patch, scores, [&](int k, int v, Vec s) { return s + load(strip + (last - k) + v * kLanes); });
 }
 
@@ -69,10 +80,9 @@ template <class Element>
 void add_plane(const Plane<Element>& plane, const Patch& patch, const Place& place, float* scores) {
   const Element* from = plane.data + place.row * plane.row_stride + place.key * plane.key_stride;
   if (plane.row_stride == 0) {
-    for_vectors(patch, scores, [&](int k, int, Vec s) {
-      return s + bias_to_log2(splat(to_float(from + k * plane.key_stride)));
+    return for_vectors(patch, scores, [&](int k, int, Vec s) {
+      return plus_or_hidden(s, bias_to_log2(splat(to_float(from + k * plane.key_stride))));
     });
-    return;
   }
   if (plane.key_stride == 1) {
     for (int v = 0; v < patch.vectors; v++) {

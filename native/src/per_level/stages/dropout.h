@@ -69,16 +69,20 @@ SL_INLINE Vec kept(const Dropout& dropout, int row, int64_t key) {
   return select(greater_int(dropout.threshold, (IntVec)(top >> 8)), dropout.scale, Vec{});
 }
 
-// What becomes of a patch's weights, as a template argument: body(keep), with keep(weight, key, vector).
+// What becomes of a patch's weights, as a template argument: body(keep), with keep(weight, key, vector),
+// which is keep.factor(key, vector) * weight.
 struct KeepAll {
+  struct One {  // times which everything is what it was
+    SL_INLINE Vec operator*(Vec x) const { return x; }
+  };
+  SL_INLINE One factor(int, int) const { return {}; }
   SL_INLINE Vec operator()(Vec weight, int, int) const { return weight; }
 };
 struct KeepSome {
   const Dropout& dropout;
   const Place& place;
-  SL_INLINE Vec operator()(Vec weight, int k, int v) const {
-    return weight * kept(dropout, place.row + v * kLanes, place.key + k);
-  }
+  SL_INLINE Vec factor(int k, int v) const { return kept(dropout, place.row + v * kLanes, place.key + k); }
+  SL_INLINE Vec operator()(Vec weight, int k, int v) const { return factor(k, v) * weight; }
 };
 
 template <class Body>

@@ -47,6 +47,16 @@ inline Terms make_terms(const Block& block) {
   return terms;
 }
 
+// Whether a problem may hide anything.
+SL_INLINE bool may_hide(const sightline_problem& p) {
+  return p.ranges || p.visible || p.bias || p.slopes || p.table;
+}
+// Whether some lane of a patch may not see an element of the words that it reads.
+template <class Products>
+SL_INLINE bool may_hide(const Terms& terms, const Patch& patch) {
+  return patch.edge || terms.any || patch.keys % Products::kElements != 0;
+}
+
 struct StageScratch {
   float* strip;      // bias by distance
   uint8_t* visible;  // [key][slab row]

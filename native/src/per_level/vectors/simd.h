@@ -103,6 +103,7 @@ typedef __mmask16 Mask;
 SL_INLINE Mask greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 SL_INLINE Mask not_greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_NGT_UQ); }
 SL_INLINE Mask equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+SL_INLINE Mask is_nan(Vec a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
 SL_INLINE Mask greater_int(IntVec a, IntVec b) { return _mm512_cmpgt_epi32_mask((__m512i)a, (__m512i)b); }
 SL_INLINE Vec select(Mask m, Vec yes, Vec no) { return _mm512_mask_mov_ps(no, m, yes); }
 SL_INLINE IntVec select_int(Mask m, IntVec yes, IntVec no) {
@@ -118,6 +119,7 @@ typedef IntVec Mask;  // all bits or none
 SL_INLINE Mask greater(Vec a, Vec b) { return a > b; }
 SL_INLINE Mask not_greater(Vec a, Vec b) { return ~(a > b); }
 SL_INLINE Mask equal(Vec a, Vec b) { return a == b; }
+SL_INLINE Mask is_nan(Vec a) { return a != a; }
 SL_INLINE Mask greater_int(IntVec a, IntVec b) { return a > b; }
 #if defined(__AVX2__)
 SL_INLINE Vec select(Mask m, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, (__m256)m); }
@@ -158,6 +160,10 @@ SL_INLINE Vec fma(Vec a, Vec b, Vec c) {
   return a * b + c;
 #endif
 }
+
+// Lanes that are ones throughout, as bits, or zeros; and what such lanes leave of others.
+SL_INLINE Vec bits_unless(Mask m) { return select(m, Vec{}, (Vec)splat_int(-1)); }
+SL_INLINE Vec keep_bits(Vec a, Vec bits) { return (Vec)((IntVec)a & (IntVec)bits); }
 
 SL_INLINE Vec absolute(Vec a) { return (Vec)((IntVec)a & splat_int(0x7fffffff)); }
 

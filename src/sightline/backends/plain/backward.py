@@ -6,7 +6,10 @@ By recomputation, block by block: ``weights = exp(masked - lse)``,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
+from functools import partial
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -16,6 +19,7 @@ from sightline.backends.grouped import grouped_product, product_to_keys
 from sightline.backends.plain.forward import blocks
 from sightline.backends.problem import Problem, compute_dtype, empty_gradient
 from sightline.backends.schedule import Place
+from sightline.backends.seen import finite, may_hide, over_seen
 from sightline.backends.select import part
 from sightline.common.zones import zone
 
@@ -32,45 +36,107 @@ def backward(
     wanted: Collection[str],
 ) -> dict[str, Tensor]:
     """The wanted ones of the problem's GRADIENTS, by name; float32 or float64."""
-    grads = _empty_gradients(problem, wanted)
-    delta = (grad_context.to(lse.dtype) * context.to(lse.dtype)).sum(-1)
-    if grad_lse is not None:
-        delta = delta - grad_lse
-    if "sinks" in grads and problem.sinks is not None:
-        sink = problem.sinks.to(lse.dtype)[:, None].expand_as(lse)
-        grads["sinks"] -= (weights_of(sink[..., None], lse)[..., 0] * delta).sum((0, 2))
-    for block in blocks(problem, lse=lse):
-        _through_block(block, grads, delta, grad_context)
+    rows = _Rows(context, lse, grad_context, grad_lse)
+    grads = _backward(problem, rows, wanted, careful=False)
+    if may_hide(problem) and not finite(grads.values()):
+        grads = _backward(problem, rows, wanted, careful=True)
     return {name: grads[name] for name in wanted}
 
 
-def _through_block(block: MatrixBlock, grads: Gradients, delta: Tensor, grad_context: Tensor) -> None:
+class _Rows(NamedTuple):
+    """What is known of all rows: [B,H,N,E] or [B,H,N]."""
+
+    context: Tensor
+    lse: Tensor
+    grad_context: Tensor
+    grad_lse: Tensor | None
+
+
+def _backward(problem: Problem, rows: _Rows, wanted: Collection[str], careful: bool) -> Gradients:
+    """``careful``: what is hidden is left out of the sums (see ``seen.py``)."""
+    grads = _empty_gradients(problem, wanted)
+    if "sinks" in grads:
+        grads["sinks"] -= _sink_gradients(problem, rows, careful)
+    for block in blocks(problem, lse=rows.lse):
+        _through_block(block, grads, rows, careful)
+    return grads
+
+
+def _sink_gradients(problem: Problem, rows: _Rows, careful: bool) -> Tensor:
+    """Σ weight · δ of the sinks, which have no value: [H]."""
+    assert problem.sinks is not None
+    lse = rows.lse
+    delta = (rows.grad_context.to(lse.dtype) * rows.context.to(lse.dtype)).sum(-1)
+    if careful:  # what a row that sees nothing is sent reaches nobody
+        delta = delta.masked_fill((rows.context == 0).all(-1), 0)
+    if rows.grad_lse is not None:
+        delta = delta - rows.grad_lse
+    sink = problem.sinks.to(lse.dtype)[:, None].expand_as(lse)
+    return (weights_of(sink[..., None], lse)[..., 0] * delta).sum((0, 2))
+
+
+def _through_block(block: MatrixBlock, grads: Gradients, rows: _Rows, careful: bool) -> None:
     problem = block.problem
     assert problem.value is not None
     dtype = compute_dtype(problem)
-    batch, rows, cols = block.place
+    batch, queries, cols = block.place
     if problem.softcap is not None:
         block.stage("capped")  # needed again below
     applied = weights = block.weights
-    upstream = grad_context[batch, :, rows].to(dtype)
+    hidden = block.masked == -math.inf if careful else None
+    seen = None if hidden is None else ~hidden
+    to_keys = partial(product_to_keys, groups=problem.key.shape[1])
+    upstream = rows.grad_context[batch, :, queries].to(dtype)
+    pattern = kept(problem, block.place) if problem.dropout > 0 else None
     with zone("grad_context"):
         value = problem.value[batch, :, cols].to(dtype)
         grad_weights = grouped_product(upstream, value.transpose(-1, -2))
-        if problem.dropout > 0:
-            pattern = kept(problem, block.place)
+        if pattern is not None:
             applied, grad_weights = weights * pattern, grad_weights * pattern
-        grads["value"][batch, :, cols] += product_to_keys(applied, upstream, value.shape[1])
+        grads["value"][batch, :, cols] += over_seen(to_keys, applied, upstream, seen)
     with zone("grad_weights"):
-        grad_masked = weights * (grad_weights - delta[batch, :, rows, None])
+        delta = _delta(block, value, upstream, grad_weights, rows, pattern)
+        grad_masked = _hide(grad_weights.sub_(delta[..., None]).mul_(weights), hidden)
     with zone("grad_biased"):
         _bias_gradients(problem, block.place, grads, grad_masked)
     with zone("grad_scores"):
         if problem.softcap is not None:
-            grad_masked = grad_masked * (1 - (block.capped / problem.softcap) ** 2)
+            grad_masked = _hide(grad_masked * (1 - (block.capped / problem.softcap) ** 2), hidden)
         grad_scores = grad_masked * problem.scale
-        key, query = problem.key[batch, :, cols].to(dtype), problem.query[batch, :, rows].to(dtype)
-        grads["query"][batch, :, rows] = grouped_product(grad_scores, key)
-        grads["key"][batch, :, cols] += product_to_keys(grad_scores, query, key.shape[1])
+        key, query = problem.key[batch, :, cols].to(dtype), problem.query[batch, :, queries].to(dtype)
+        grads["query"][batch, :, queries] = over_seen(grouped_product, grad_scores, key, seen)
+        grads["key"][batch, :, cols] += over_seen(to_keys, grad_scores, query, seen)
+
+
+def _delta(
+    block: MatrixBlock,
+    value: Tensor,
+    upstream: Tensor,
+    grad_weights: Tensor,
+    rows: _Rows,
+    pattern: Tensor | None,
+) -> Tensor:
+    """δ of a block's rows, [b,H,n], counted from the gradient of each row's largest weight.
+
+    Where that weight is 1, the context is its value: δ is that very gradient, and the two cancel to the last
+    bit, as two sums of the same numbers in another order would not.
+    """
+    batch, queries, _ = block.place
+    top = block.weights.argmax(-1, keepdim=True)
+    b, h, n, _ = top.shape
+    groups, width = value.shape[1], value.shape[3]
+    index = top.reshape(b, groups, h // groups * n, 1).expand(-1, -1, -1, width)
+    nearest = value.gather(2, index).reshape(b, h, n, width)
+    if pattern is not None:
+        nearest = nearest * pattern.gather(-1, top)
+    rest = rows.context[batch, :, queries].to(value.dtype) - nearest
+    delta = grad_weights.gather(-1, top)[..., 0] + (upstream * rest).sum(-1)
+    return delta if rows.grad_lse is None else delta - rows.grad_lse[batch, :, queries]
+
+
+def _hide(gradient: Tensor, hidden: Tensor | None) -> Tensor:
+    """0 where hidden: in a row of NaN it is not yet."""
+    return gradient if hidden is None else gradient.masked_fill(hidden, 0)
 
 
 def _bias_gradients(problem: Problem, place: Place, grads: Gradients, grad: Tensor) -> None:

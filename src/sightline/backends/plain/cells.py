@@ -69,7 +69,7 @@ class _CellRows:
 
     def _join(self, to: Tensor, field: str, at: slice, block: MatrixBlock) -> None:
         assert self.of_key is not None
-        cell, visible = self.of_key[at], block.masked > -math.inf
+        cell, visible = self.of_key[at], block.masked != -math.inf
         if field == "cell_max":
             first, last = int(cell[0]), int(cell[-1]) + 1
             seen = block.weights.masked_fill(~visible, -1)

@@ -18,11 +18,20 @@ from sightline.backends.dropout import kept
 from sightline.backends.grouped import grouped_product
 from sightline.backends.problem import Problem, compute_dtype, empty_context
 from sightline.backends.schedule import schedule
+from sightline.backends.seen import finite, may_hide, over_seen
 from sightline.common.zones import zone
 
 
 def forward(problem: Problem) -> tuple[Tensor, Tensor]:
     """(context [B,H,N,E] in the query's dtype, lse [B,H,N] in float32 or better)."""
+    context, lse = _forward(problem, careful=False)
+    if may_hide(problem) and not finite([context]):
+        context, lse = _forward(problem, careful=True)
+    return context, lse
+
+
+def _forward(problem: Problem, careful: bool) -> tuple[Tensor, Tensor]:
+    """``careful``: hidden values are left out of the sums."""
     assert problem.value is not None
     context = empty_context(problem.query, problem.value.shape[3]).zero_()
     lse = _empty_lse(problem)
@@ -34,7 +43,8 @@ def forward(problem: Problem) -> tuple[Tensor, Tensor]:
                 exponentials = exponentials * kept(problem, block.place)
         with zone("context"):
             value = problem.value[block.batch, :, block.cols].to(exponentials.dtype)
-            summed = grouped_product(exponentials, value) / total[..., None]
+            seen = block.stage("masked") != -math.inf if careful else None
+            summed = over_seen(grouped_product, exponentials, value, seen) / total[..., None]
             summed = summed.masked_fill(total[..., None] == 0, 0)
             context[block.batch, :, block.rows] = summed.to(context.dtype)
     return context, lse

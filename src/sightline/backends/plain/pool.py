@@ -58,7 +58,7 @@ class Pool:
             rows_in, cols_in = (row - first).bincount(), (col - left).bincount()
             self.seen[cells] += rows_in[:, None] * cols_in
         else:
-            visible = block.masked > -math.inf
+            visible = block.masked != -math.inf
             self.seen[cells] += _sum_cells(visible.to(torch.int32), row - first, col - left, shape)
             weights = weights.masked_fill(~visible, -math.inf) if self.reduce == "max" else weights
         if self.reduce == "max":

@@ -19,6 +19,7 @@ from sightline.backends.block import MatrixBlock
 from sightline.backends.contract import ALL, Answer, Request, Values
 from sightline.backends.plain.forward import blocks
 from sightline.backends.problem import Problem, compute_dtype
+from sightline.backends.seen import finite, may_hide, over_seen
 from sightline.backends.select import part
 from sightline.positions.align import Align, offsets
 
@@ -97,21 +98,21 @@ class Max:
         index = block.masked.argmax(-1)
         best = block.masked.gather(-1, index[..., None])[..., 0]
         self.values[batch, :, rows] = block.weights.gather(-1, index[..., None])[..., 0]
-        self.indices[batch, :, rows] = torch.where(best > -math.inf, index + cols.start, -1)
+        self.indices[batch, :, rows] = torch.where(best != -math.inf, index + cols.start, -1)
 
     def result(self) -> Values:
         return Values(self.values, self.indices)
 
 
 class MaxScore:
-    """Each row's largest masked logit: [B,H,N]; -inf where nothing is visible."""
+    """Each row's largest masked logit: [B,H,N]; -inf where nothing is visible, NaN in a row of NaN."""
 
     def __init__(self, problem: Problem) -> None:
         self.out = torch.full_like(_zeros(problem, *problem.shape[:3]), -math.inf)
 
     def take(self, block: MatrixBlock) -> None:
         batch, rows, _ = block.place
-        self.out[batch, :, rows] = block.masked.amax(-1)
+        self.out[batch, :, rows] = block.masked.amax(-1).masked_fill(block.lse.isnan(), math.nan)
 
     def result(self) -> Tensor:
         return self.out
@@ -130,7 +131,7 @@ class TopK:
         k = min(self.k, block.masked.shape[-1])
         best, index = block.masked.topk(k, dim=-1)
         self.values[batch, :, rows, :k] = block.weights.gather(-1, index)
-        self.indices[batch, :, rows, :k] = torch.where(best > -math.inf, index + cols.start, -1)
+        self.indices[batch, :, rows, :k] = torch.where(best != -math.inf, index + cols.start, -1)
 
     def result(self) -> Values:
         return Values(self.values, self.indices)
@@ -180,35 +181,48 @@ class Mass:
 
 
 class Product:
-    """The matrix times x [B|1, H|1, M, F]: [B,H,N,F]."""
+    """The matrix times x [B|1, H|1, M, F]: [B,H,N,F]; ``careful``: hidden rows of x are left out."""
 
-    def __init__(self, problem: Problem, x: Tensor) -> None:
-        self.x = x.to(compute_dtype(problem))
+    def __init__(self, problem: Problem, x: Tensor, careful: bool = False) -> None:
+        self.x, self.careful = x.to(compute_dtype(problem)), careful
         self.out = _zeros(problem, *problem.shape[:3], x.shape[-1])
 
     def take(self, block: MatrixBlock) -> None:
         batch, rows, cols = block.place
-        self.out[batch, :, rows] = block.weights @ part(self.x, 0, batch)[:, :, cols]
+        rows_of_x = part(self.x, 0, batch)[:, :, cols]
+        seen = block.masked != -math.inf if self.careful else None
+        self.out[batch, :, rows] = over_seen(torch.matmul, block.weights, rows_of_x, seen)
 
     def result(self) -> Tensor:
         return self.out
 
 
 class TransposedProduct:
-    """The transposed matrix times x [B|1, H|1, N, F]: [B,H,M,F]."""
+    """The transposed matrix times x [B|1, H|1, N, F]: [B,H,M,F]; ``careful`` as in Product."""
 
-    def __init__(self, problem: Problem, x: Tensor) -> None:
+    def __init__(self, problem: Problem, x: Tensor, careful: bool = False) -> None:
         b, h, _, m = problem.shape
-        self.x = x.to(compute_dtype(problem))
+        self.x, self.careful = x.to(compute_dtype(problem)), careful
         self.out = _zeros(problem, b, h, m, x.shape[-1])
 
     def take(self, block: MatrixBlock) -> None:
         batch, rows, cols = block.place
         rows_of_x = part(self.x, 0, batch)[:, :, rows]
-        self.out[batch, :, cols] += block.weights.transpose(-1, -2) @ rows_of_x
+        seen = (block.masked != -math.inf).mT if self.careful else None
+        self.out[batch, :, cols] += over_seen(torch.matmul, block.weights.mT, rows_of_x, seen)
 
     def result(self) -> Tensor:
         return self.out
+
+
+def multiplied(
+    problem: Problem, lse: Tensor, x: Tensor, kind: type[Product] | type[TransposedProduct]
+) -> Tensor:
+    """A product with the matrix, once more where it is not finite and something may be hidden."""
+    product: Tensor = run(problem, lse, [kind(problem, x)])[0]
+    if may_hide(problem) and not finite([product]):
+        product = run(problem, lse, [kind(problem, x, careful=True)])[0]
+    return product
 
 
 _NAMED: dict[str, Callable[[Problem, Request], Readout]] = {

@@ -22,7 +22,7 @@ from sightline.backends.plain.cells import cell_rows
 from sightline.backends.plain.forward import forward, row_lse
 from sightline.backends.plain.plan import plan as plan_of
 from sightline.backends.plain.pool import pool
-from sightline.backends.plain.readouts import Product, TransposedProduct, named, run
+from sightline.backends.plain.readouts import Product, TransposedProduct, multiplied, named
 from sightline.backends.plain.tangent import tangent
 from sightline.backends.problem import Problem
 
@@ -95,10 +95,8 @@ class Plain(Backend):
 
     def product(self, problem: Problem, lse: Callable[[], Tensor], x: Tensor) -> Tensor:
         """Block by block."""
-        product: Tensor = run(problem, lse(), [Product(problem, x)])[0]
-        return product
+        return multiplied(problem, lse(), x, Product)
 
     def transposed_product(self, problem: Problem, lse: Tensor, x: Tensor) -> Tensor:
         """Block by block."""
-        product: Tensor = run(problem, lse, [TransposedProduct(problem, x)])[0]
-        return product
+        return multiplied(problem, lse, x, TransposedProduct)
