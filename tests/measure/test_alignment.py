@@ -153,13 +153,13 @@ def test_a_table_that_is_too_large(monkeypatch):
 
 
 ERRORS = {
-    "method": (lambda A, w: measure.word_alignment(A, w, w, method="best"), "method: must be 'argmax'"),
+    "method": (lambda A, w: measure.word_alignment(A, w, w, method="best"), "method: there is no 'best'; known: argmax"),
     "no reverse": (lambda A, w: measure.word_alignment(A, w, w, method="union"), "reverse: missing with method='union'"),
     "reverse": (lambda A, w: measure.word_alignment(A, w, w, reverse=A), "reverse: not used with method='mutual'"),
     "words": (lambda A, w: measure.merge_words(A, w[:2]), r"query_words: shape \[2\] does not fit \[B=1, N=3\]"),
     "word -2": (lambda A, w: measure.merge_words(A, w - 2), "query_words: words count from 0, with -1 for none, got -2"),
     "key words": (lambda A, w: measure.merge_words(cross(), w), "key_words: missing, and N=3 queries differ from M=5"),
-    "frames": (lambda A, w: measure.frame_alignment(A, frames=9), "frames: must lie between 1 and M=3"),
+    "frames": (lambda A, w: measure.frame_alignment(A, frames=9), "frames: must lie between 1 and 3, got 9. M is"),
     "rows": (lambda A, w: measure.frame_alignment(A, rows=slice(3, None)), "rows: must be a slice of step 1"),
     "layers": (lambda A, w: measure.frame_alignment([A, cross()]), "layer 1 has B=1, N=3, M=5"),
     "infinite": (lambda A, w: measure.dtw(torch.full((2, 2), math.inf)), "dtw: costs must be finite"),

@@ -207,8 +207,8 @@ def test_nothing_n_by_m_is_made(name, monkeypatch):
 
 
 KEYS = {
-    "negative": (-1, ValueError, "keys: must be 0 or more first keys, got -1"),
-    "bool": (True, TypeError, "keys: expected a number of keys, positions or a bool tensor, got True"),
+    "negative": (-1, ValueError, "keys: must be 0 or more, got -1. It counts first keys"),
+    "bool": (True, TypeError, "keys: must be an integer, got True. It counts first keys"),
     "position": ([12], ValueError, r"keys: positions from 12 to 12 do not fit M=12 keys \(axis M\)"),
     "axes": (torch.zeros(1, 1, 1).long(), ValueError, r"keys: shape \[1, 1, 1\] fits neither \[K\] nor \[B,K\]"),
     "mask": (torch.zeros(7).bool(), ValueError, r"keys: shape \[7\] does not broadcast to \[B=1, M=12\]"),
@@ -231,7 +231,7 @@ def test_other_errors():
         measure.received(A, queries=torch.ones(7).bool())
     with pytest.raises(ValueError, match="threshold: must lie between 0 and 1, got 2"):
         measure.entropy_collapse(A, 2)
-    with pytest.raises(ValueError, match="stage: must be 'masked' or 'scaled', got 'capped'"):
+    with pytest.raises(ValueError, match="stage: there is no 'capped'; known: masked, scaled"):
         measure.max_logit(A, stage="capped")
     with pytest.raises(ValueError, match="radius: must be 0 or more, got -1"):
         measure.local_mass(A, -1)

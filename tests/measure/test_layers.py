@@ -208,7 +208,7 @@ ERRORS = {
     "cross": (lambda A, C: measure.rollout([A, C], 0), r"layer 1 has N=5 queries and M=7 keys.*N = M"),
     "lengths": (lambda A, C: measure.rollout([A, A[:, :, :].to(torch.float32), short()], 0), "layer 2 has B=1, N=3, but layer 0"),
     "residual": (lambda A, C: measure.rollout(A, 0, residual=1.5), "residual: must lie between 0 and 1, got 1.5"),
-    "fusion": (lambda A, C: measure.rollout(A, 0, fusion="sum"), "fusion: must be one of mean, max, min, got 'sum'"),
+    "fusion": (lambda A, C: measure.rollout(A, 0, fusion="sum"), "fusion: there is no 'sum'; known: mean, max, min"),
     "target": (lambda A, C: measure.rollout(A, [0, 5]), "targets: positions from 0 to 5 do not fit N=5"),
     "no target": (lambda A, C: measure.rollout(A, torch.zeros(0).long()), "targets: expected a position"),
     "no layers": (lambda A, C: measure.rollout([], 0), "layers: expected at least one layer"),

@@ -106,7 +106,10 @@ def lengths(kv_lengths: Tensor | Sequence[int]) -> Mask:
         >>> sightline.lengths([1, 3]).visible((2, 1, 1, 3), torch.device("cpu"))[:, 0, 0].int().tolist()
         [[1, 0, 0], [1, 1, 1]]
     """
-    return Span(0, integers_tensor("lengths", kv_lengths), name="lengths")
+    tensor = integers_tensor("lengths", kv_lengths)
+    if tensor.dim() != 1:
+        raise ValueError(f"lengths: expected one per batch entry, [B], got shape {list(tensor.shape)}.")
+    return Span(0, tensor, name="lengths")
 
 
 def ranges(lo: Tensor | int, hi: Tensor | int) -> Mask:

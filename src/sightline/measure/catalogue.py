@@ -89,7 +89,7 @@ def about(name: str) -> Measure:
         >>> sightline.measure.about("sink_mass").range
         (0, 1)
     """
-    if name not in _MEASURES:
+    if not isinstance(name, str) or name not in _MEASURES:
         raise ValueError(f"about: there is no measure {name!r}; known: {', '.join(all())}.")
     return _MEASURES[name]
 

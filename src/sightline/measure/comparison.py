@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from sightline.common.check import integer
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.docstrings import documented
@@ -165,6 +166,7 @@ def compare(
         >>> sightline.measure.compare([A, A], [A, A]).total_variation.shape
         torch.Size([2, 1, 2])
     """
+    k = integer("k", k, 1)
     if is_one(left) and is_one(right):
         return _Two.of(left, right, queries, unverified).comparison(k)
     lefts, rights = matrices(left, unverified), matrices(right, unverified)

@@ -7,6 +7,8 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from sightline.common.check import flag
+from sightline.common.check import share as share_of_one
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rows import visible
@@ -38,7 +40,7 @@ def entropy(A: Measurable, *, normalized: bool = False, **options: Unpack[RowOpt
         True
     """
     rows = measured_rows(A, **options)
-    if not normalized:
+    if not flag("normalized", normalized):
         return rows.result(rows.matrix.entropy())
     return rows.result(*_normalized(rows.matrix))
 
@@ -71,8 +73,7 @@ def entropy_collapse(
         >>> sightline.measure.entropy_collapse(sightline.AttentionMatrix(query, key, scale=50.0))
         tensor([[1.]])
     """
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold: must lie between 0 and 1, got {threshold}.")
+    threshold = share_of_one("threshold", threshold)
     rows = measured_rows(A, queries=queries, unverified=unverified)
     share, possible = _normalized(rows.matrix)
     return rows.result((share < threshold).to(share.dtype), possible)

@@ -7,6 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from sightline.common.check import integer
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.keys import at
@@ -73,8 +74,7 @@ def local_mass(
         >>> sightline.measure.local_mass(A, radius=1, per_query=True)[0, 0, :3]
         tensor([0.2000, 0.3000, 0.3000])
     """
-    if radius < 0:
-        raise ValueError(f"radius: must be 0 or more, got {radius}.")
+    radius = integer("radius", radius, 0)
     rows = measured_rows(A, **options)
     return rows.result(near(rows.matrix, radius, align))
 
@@ -82,7 +82,11 @@ def local_mass(
 def near(matrix: AttentionMatrix, radius: int, align: Align) -> Tensor:
     """The weight within ``radius`` of each query's position, [B,H,N]: 2·radius + 1 keys a row, no pass."""
     total = torch.zeros_like(matrix.lse)
-    for offset in range(-radius, radius + 1):
+    b, _, n, m = matrix.sizes
+    position = positions(align, b, n, m, matrix.device)
+    # Steps that lead from no query to any key need no look.
+    first, last = (int(position.min()), int(position.max())) if position.numel() else (0, 0)
+    for offset in range(max(-radius, -last), min(radius, m - 1 - first) + 1):
         total = total + at_offset(matrix, offset, align)[0]
     return total
 

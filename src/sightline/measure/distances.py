@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Unpack
 
 import torch
 from torch import Tensor
 
+from sightline.common.check import integer, number, shown
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.sources import DOSOVITSKIY_2020
@@ -79,6 +81,7 @@ def grid_distance(
         >>> sightline.measure.grid_distance(A, (2, 2), special=1)           # (0 + 1 + 1 + √2) / 4
         tensor([[0.8536]])
     """
+    patch = number("patch", patch, above=0)
     rows = measured_rows(A, **options)
     distance, weight = _grid_distance(rows.matrix, grid, special)
     mean = torch.where(weight > 0, distance / weight.masked_fill(weight == 0, 1), 0) * patch
@@ -101,8 +104,11 @@ def _grid_distance(matrix: AttentionMatrix, grid: tuple[int, int], special: int)
 def _patches(matrix: AttentionMatrix, grid: tuple[int, int], special: int) -> tuple[Tensor, Tensor]:
     """The row and the column of each token's patch, [N] each; of special tokens they mean nothing."""
     _, _, n, m = matrix.sizes
-    height, width = grid
-    if n != m or special < 0 or special + height * width != m:
+    if not isinstance(grid, Sequence) or len(grid) != 2:
+        raise TypeError(f"grid: must be (height, width) in patches, got {shown(grid)}.")
+    height, width = (integer("grid", side, 0) for side in grid)
+    special = integer("special", special, 0)
+    if n != m or special + height * width != m:
         raise ValueError(
             f"grid: {special} special tokens and {height} x {width} patches make "
             f"{special + height * width} tokens, but the matrix has N={n} queries and M={m} keys. "

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sightline.common.check import shown
 from sightline.measure.catalogue import catalogued
 from sightline.measure.graded import (
     GradedLayer,
@@ -87,6 +88,11 @@ def encoder_decoder_relevance(
         (torch.Size([1, 5]), tensor([[0., 0., 1.]]))
     """
     source = graded_all(encoder, unverified)
+    if not isinstance(decoder, Sequence) or not all(isinstance(p, tuple) and len(p) == 2 for p in decoder):
+        raise TypeError(
+            "decoder: expected (self-attention or None, cross-attention) for each layer, got "
+            f"{shown(decoder)}."
+        )
     selfs = [None if own is None else graded(own, unverified) for own, _ in decoder]
     crosses = graded_all((cross for _, cross in decoder), unverified)
     _check_lengths(source, [own for own in selfs if own is not None], crosses)

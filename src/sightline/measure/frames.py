@@ -8,8 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sightline.common.check import integer, integers_tensor, kind, number
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
+from sightline.measure.keys import chosen_heads
 from sightline.measure.layers import alike
 from sightline.measure.side_by_side import row_blocks
 from sightline.measure.subject import Layers, matrices
@@ -81,14 +83,23 @@ def frame_alignment(
     """
     layers = alike(matrices(A, unverified))
     b, _, n, m = layers[0].sizes
-    if frames is not None and not 1 <= frames <= m:
-        raise ValueError(f"frames: must lie between 1 and M={m} (axis M), got {frames}.")
-    start, stop, step = rows.indices(n)
+    if frames is not None:
+        frames = integer("frames", frames, 1, m, remedy="M is the last axis.")
+    start, stop, step = _bounds(rows, n)
     if step != 1 or start >= stop:
         raise ValueError(f"rows: must be a slice of step 1 that holds a token of N={n}, got {rows}.")
-    chosen = slice(None) if heads is None else list(heads)
+    least = min(layer.sizes[1] for layer in layers)
+    chosen = slice(None) if heads is None else chosen_heads(heads, least)
     entries = ([layer[entry : entry + 1] for layer in layers] for entry in range(b))
     return [dtw(_costs(alone, chosen, slice(start, stop), frames)) for alone in entries]
+
+
+def _bounds(rows: slice, n: int) -> tuple[int, int, int]:
+    kind("rows", rows, slice, "a slice")
+    try:
+        return rows.indices(n)
+    except TypeError:
+        raise TypeError(f"rows: must be a slice of integers, got {rows}.") from None
 
 
 def _costs(
@@ -128,8 +139,9 @@ def word_times(path: Path, words: Tensor, hop: float = 0.02, offset: float = 0.0
         >>> sightline.measure.word_times(path, torch.tensor([0, 1, 1]), hop=0.5)
         [WordTime(word=0, start=0.0, end=1.0), WordTime(word=1, start=1.0, end=2.0)]
     """
-    if not hop > 0:
-        raise ValueError(f"hop: must be above 0 seconds, got {hop}.")
+    kind("path", path, Path, "a Path, as frame_alignment() finds one")
+    hop, offset = number("hop", hop, above=0), number("offset", offset)
+    words = integers_tensor("words", words, "[N]")
     if len(path.tokens) and int(path.tokens.max()) >= len(words):
         raise ValueError(
             f"words: {len(words)} words for a path over {int(path.tokens.max()) + 1} tokens. Give the "

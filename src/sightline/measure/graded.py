@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from sightline.common.check import kind
 from sightline.matrix import AttentionMatrix, MatrixBlock, grouped_product
 from sightline.measure.layers import whole
 from sightline.measure.subject import HasMatrix, Measurable, measured
@@ -55,6 +56,7 @@ class GradedMatrix(NamedTuple):
 
 def graded_all(layers: Iterable[GradedLayer], unverified: bool) -> list[GradedMatrix]:
     """Every layer as a checked pair."""
+    kind("layers", layers, Iterable, "a sequence of layers")
     return [graded(layer, unverified) for layer in layers]
 
 

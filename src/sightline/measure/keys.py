@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sightline.common.check import check_device, check_integers, fits
+from sightline.common.check import check_device, check_integers, fits, integer, integers_tensor
 from sightline.matrix import AttentionMatrix
 from sightline.measure.rows import visible
 
@@ -30,21 +31,14 @@ def chosen(matrix: AttentionMatrix, keys: Keys, name: str = "keys") -> Tensor:
     """
     b, _, _, m = matrix.sizes
     place = torch.arange(m, device=matrix.device)
-    if isinstance(keys, bool):
-        raise TypeError(f"{name}: expected a number of keys, positions or a bool tensor, got {keys}.")
-    if isinstance(keys, int):
-        if keys < 0:
-            raise ValueError(f"{name}: must be 0 or more first keys, got {keys}. Positions go in a list.")
-        start = _first_visible(matrix)[:, None]
-        return (place >= start) & (place < start + keys)
     if isinstance(keys, slice):
-        inside = torch.zeros(m, dtype=torch.bool, device=matrix.device)
-        inside[keys] = True
-        return inside[None]
+        return _of_slice(keys, place, name)
+    if not isinstance(keys, Sequence) and not getattr(keys, "ndim", 0):
+        keys = integer(name, keys, 0, remedy="It counts first keys; positions go in a list.")
+        start = _first_visible(matrix)[:, None]
+        return (place >= start) & (place < start + min(keys, m))
     positions = (
-        keys
-        if isinstance(keys, Tensor)
-        else torch.tensor(list(keys) or [0], device=matrix.device)[: len(keys)]
+        keys if isinstance(keys, Tensor) else integers_tensor(name, keys, "[K] or [B,K]", matrix.device)
     )
     check_device(name, positions, matrix.device)
     if positions.dim() not in (1, 2) or (positions.dim() == 2 and positions.shape[0] not in (1, b)):
@@ -52,6 +46,19 @@ def chosen(matrix: AttentionMatrix, keys: Keys, name: str = "keys") -> Tensor:
     if positions.dtype == torch.bool:
         return fits(name, positions, ("B", "M"), (b, m)).expand(-1, m)
     return _from_positions(positions, m, name)
+
+
+def chosen_heads(heads: Any, count: int) -> list[int]:
+    """The chosen of ``count`` heads, as a list.
+
+    Raises:
+        TypeError: for what is no sequence of integers; ValueError: for none, or one that there is not.
+    """
+    tensor = integers_tensor("heads", heads, "[...]")
+    listed: list[int] = [] if tensor.is_meta else tensor.reshape(-1).tolist()
+    if not listed or not -count <= min(listed) <= max(listed) < count:
+        raise ValueError(f"heads: {listed} do not lie among the H={count} heads (axis H).")
+    return listed
 
 
 def mass(matrix: AttentionMatrix, keys: Tensor) -> Tensor:
@@ -77,6 +84,15 @@ def one_by_one(matrix: AttentionMatrix, keys: Tensor) -> Iterator[Tensor]:
     positions = positions.masked_fill(positions == m, -1)
     for k in range(int(keys.sum(-1).max()) if keys.numel() else 0):
         yield positions[:, k, None, None].expand(-1, 1, n)
+
+
+def _of_slice(keys: slice, place: Tensor, name: str) -> Tensor:
+    inside = torch.zeros_like(place, dtype=torch.bool)
+    try:
+        inside[range(len(place))[keys]] = True
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: {keys} is no slice of positions ({error}).") from None
+    return inside[None]
 
 
 def _first_visible(matrix: AttentionMatrix) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sightline.common.check import integer, kind, share
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.diagonal import at_offset
@@ -36,6 +37,9 @@ class Thresholds:
         offsets: "positional" looks at steps of up to so many positions.
         rows: how many queries a pattern must have been possible for.
 
+    Raises:
+        ValueError: for shares outside [0, 1], or negative numbers; TypeError: for what is no number.
+
     Example:
         >>> import sightline.measure
         >>> sightline.measure.Thresholds(broad=0.5).sink
@@ -49,6 +53,12 @@ class Thresholds:
     radius: int = 5
     offsets: int = 8
     rows: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("sink", "pattern", "broad", "local"):
+            object.__setattr__(self, name, share(name, getattr(self, name)))
+        for name, least in (("radius", 0), ("offsets", 0), ("rows", 1)):
+            object.__setattr__(self, name, integer(name, getattr(self, name), least))
 
 
 @dataclass(frozen=True)
@@ -124,10 +134,12 @@ def head_labels(
         >>> sightline.measure.head_labels(A)[0].label
         'previous token'
     """
-    limits = thresholds or Thresholds()
+    limits = Thresholds() if thresholds is None else thresholds
+    kind("thresholds", limits, Thresholds, "Thresholds")
     matrix = measured(A, unverified).matrix
     rest = _Rest(matrix, sinks, queries, limits.rows)
-    reach = max(limits.radius, limits.offsets, 1)
+    farthest = sum(matrix.sizes[2:])  # no step leads beyond
+    reach = min(max(limits.radius, limits.offsets, 1), max(farthest, 1))
     steps = {offset: rest.at(offset, align) for offset in range(-reach, reach + 1)}
     shares = {o: rest.share(*step) for o, step in steps.items() if abs(o) <= max(limits.offsets, 1)}
     scores = {"sink": rest.sink_share()} | _by_offset(shares)

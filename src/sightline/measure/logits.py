@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from sightline.common.check import choice, flag
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.subject import Measurable, measured
@@ -43,9 +44,8 @@ def max_logit(
         >>> sightline.measure.max_logit(A)
         tensor([[8.]])
     """
-    if stage not in ("masked", "scaled"):
-        raise ValueError(f"stage: must be 'masked' or 'scaled', got {stage!r}.")
-    one = measured(A, unverified)
+    choice("stage", stage, ("masked", "scaled"))
+    per_query, one = flag("per_query", per_query), measured(A, unverified)
     bare = not {"capped", "biased"} & set(one.matrix.stages)
     largest = one.matrix.max_score() if stage == "masked" or bare else _max_scaled(one.matrix)
     if per_query:

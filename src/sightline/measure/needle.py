@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sightline.common.check import check_device, check_integers, fits
+from sightline.common.check import check_device, check_integers, fits, kind
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.keys import Keys, chosen
@@ -99,6 +99,7 @@ def _following(matrix: AttentionMatrix, ids: Tensor, align: Align) -> tuple[Tens
 def _generated(matrix: AttentionMatrix, generated: Tensor) -> tuple[Tensor, Tensor]:
     """(the token that is generated at each query, whether there is one), both [B,N]."""
     b, _, n, _ = matrix.sizes
+    kind("generated", generated, Tensor, "an integer tensor [N] or [B,N]")
     check_integers("generated", generated)
     check_device("generated", generated, matrix.device)
     if generated.dim() == 0 or generated.shape[-1] != n:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sightline.common.check import check_device, check_tensor
 from sightline.matrix import AttentionMatrix, Values
 from sightline.matrix.indexing import as_slice
 from sightline.measure.catalogue import catalogued
@@ -133,6 +134,8 @@ def _norms(matrix: AttentionMatrix, value: Tensor, output: Tensor | None) -> Ten
         of_groups: Tensor = torch.linalg.vector_norm(value.to(dtype), dim=-1)
         return of_groups.repeat_interleave(group, dim=1)
     width = value.shape[3]
+    check_tensor("output", output, "[F,H·E]")
+    check_device("output", output, matrix.device)
     if output.dim() != 2 or output.shape[1] != h * width:
         raise ValueError(
             f"output: expected the projection's weight [F, H·E] with H={h} and E={width}, got shape "

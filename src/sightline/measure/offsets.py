@@ -6,6 +6,7 @@ from typing import Unpack
 
 from torch import Tensor
 
+from sightline.common.check import integer
 from sightline.measure.catalogue import catalogued
 from sightline.measure.diagonal import at_offset
 from sightline.measure.rows import visible
@@ -41,7 +42,7 @@ def offset_score(
         tensor([[0.3333]])
     """
     rows = measured_rows(A, **options)
-    weight, key = at_offset(rows.matrix, offset, align)
+    weight, key = at_offset(rows.matrix, integer("offset", offset), align)
     return rows.result(weight, (key >= 0) & (visible(rows.matrix).counts > 0))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sightline.common.check import flag
 from sightline.measure.catalogue import catalogued
 from sightline.measure.rows import counted, viewers
 from sightline.measure.subject import Measurable, measured
@@ -36,7 +37,7 @@ def received(
         >>> sightline.measure.received(A), sightline.measure.received(A, normalized=True)
         (tensor([[[1.5000, 0.5000]]]), tensor([[[0.7500, 0.5000]]]))
     """
-    one = measured(A, unverified)
+    normalized, one = flag("normalized", normalized), measured(A, unverified)
     matrix = one.matrix
     if queries is None:
         weight = matrix.received()

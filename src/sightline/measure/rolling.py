@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sightline.common.check import choice, flag, share
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.layers import square, uncut
@@ -70,10 +71,8 @@ def rollout(
         tensor([[0.2500, 0.7500, 0.0000]])
     """
     layers = square(matrices(uncut(A), unverified))
-    if not 0 <= residual <= 1:
-        raise ValueError(f"residual: must lie between 0 and 1, got {residual}.")
-    if fusion not in _FUSIONS:
-        raise ValueError(f"fusion: must be one of {', '.join(_FUSIONS)}, got {fusion!r}.")
+    residual, normalize = share("residual", residual), flag("normalize", normalize)
+    choice("fusion", fusion, _FUSIONS)
     rows = one_hot(layers[0], targets)
     for matrix in reversed(layers):
         rows = _through(matrix, rows.to(matrix.lse.dtype), residual, _FUSIONS[fusion], normalize)

@@ -7,6 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from sightline.common.check import share
 from sightline.matrix import AttentionMatrix
 from sightline.measure.catalogue import catalogued
 from sightline.measure.keys import Keys, chosen, mass
@@ -96,6 +97,7 @@ def sink_rate(
         >>> sightline.measure.sink_rate([A, A])
         tensor([1.])
     """
+    threshold = share("threshold", threshold)
     shares = []
     for matrix in matrices(A, unverified):
         rows = counted(matrix, visible(matrix).counts > 0, queries)

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypedDict, TypeGuard
 import torch
 from torch import Tensor
 
+from sightline.common.check import flag
 from sightline.matrix import AttentionMatrix
 from sightline.measure.rows import counted, head_mean, visible
 
@@ -112,7 +113,7 @@ def measured(A: Measurable, unverified: bool = False) -> Measured:
     Raises:
         TypeError: for anything else; UnverifiedError: for an unverified call.
     """
-    if not unverified:
+    if not flag("unverified", unverified):
         _refuse_unverified(A)
     matrix = A if isinstance(A, AttentionMatrix) else getattr(A, "matrix", None)
     if not isinstance(matrix, AttentionMatrix):
@@ -145,7 +146,7 @@ def measured_rows(
             "takes per_query, queries and unverified."
         )
     one = measured(A, unverified)
-    return MeasuredRows(one.matrix, one.lead, per_query, queries)
+    return MeasuredRows(one.matrix, one.lead, flag("per_query", per_query), queries)
 
 
 def matrices(layers: Layers, unverified: bool = False) -> list[AttentionMatrix]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sightline.common.check import check_device, check_integers
+from sightline.common.check import check_device, integer, integers_tensor
 from sightline.matrix import AttentionMatrix
 
 Targets = int | Sequence[int] | Tensor
@@ -16,8 +16,10 @@ Targets = int | Sequence[int] | Tensor
 def one_hot(matrix: AttentionMatrix, targets: Targets) -> Tensor:
     """[B,N,T]: a 1 at each target."""
     b, _, n, _ = matrix.sizes
-    positions = torch.as_tensor(targets, device=None if isinstance(targets, Tensor) else matrix.device)
-    check_integers("targets", positions)
+    if single(targets):
+        positions = torch.tensor(integer("targets", targets), device=matrix.device)
+    else:
+        positions = integers_tensor("targets", targets, "[T]", matrix.device)
     check_device("targets", positions, matrix.device)
     if positions.dim() > 1 or not positions.numel():
         raise ValueError(f"targets: expected a position or several [T], got shape {list(positions.shape)}.")
@@ -30,5 +32,9 @@ def one_hot(matrix: AttentionMatrix, targets: Targets) -> Tensor:
 
 def per_target(rows: Tensor, targets: Targets) -> Tensor:
     """[B,N,T] -> [B,T,N], or [B,N] where one target was given as a number."""
-    single = isinstance(targets, int) or (isinstance(targets, Tensor) and targets.dim() == 0)
-    return rows[..., 0] if single else rows.transpose(1, 2).contiguous()
+    return rows[..., 0] if single(targets) else rows.transpose(1, 2).contiguous()
+
+
+def single(targets: Targets) -> bool:
+    """Whether one target was given, and no list, array or tensor of them."""
+    return not isinstance(targets, (Sequence, set)) and not getattr(targets, "ndim", 0)

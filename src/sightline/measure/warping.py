@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sightline.common.check import check_tensor, shown
+
 #: Bytes past which the table of steps is refused: one byte per token and frame.
 STEPS_LIMIT = 1 << 30
 
@@ -55,8 +57,16 @@ def dtw(costs: Tensor | Iterable[Tensor]) -> Path:
     """
     steps: list[Tensor] = []
     reached: Tensor | None = None
-    size = 0
+    size, widths = 0, set[int]()
+    if not isinstance(costs, (Tensor, Iterable)) or isinstance(costs, (str, bytes)):
+        raise TypeError(f"costs: expected a tensor [N,M], or blocks of its rows, got {shown(costs)}.")
     for block in [costs] if isinstance(costs, Tensor) else costs:
+        check_tensor("costs", block, "[N,M]", floating=False)
+        if block.is_complex() or block.is_quantized or block.is_meta:
+            raise TypeError(f"costs: expected real numbers, got {block.dtype} on {block.device}.")
+        if widths and block.shape[1] not in widths:
+            raise ValueError(f"costs: blocks of {widths.pop()} and {block.shape[1]} columns make no table.")
+        widths.add(block.shape[1])
         if not bool(torch.isfinite(block).all()):
             raise ValueError("dtw: costs must be finite.")
         size += block.numel()

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.common.check import check_device, check_integers, fits
+from sightline.common.check import check_device, check_integers, choice, fits
 from sightline.matrix import AttentionMatrix, part_of
 from sightline.measure.catalogue import catalogued
+from sightline.measure.keys import chosen_heads
 from sightline.measure.rows import visible
 from sightline.measure.sources import CLARK_2019
 from sightline.measure.subject import Layers, Measurable, matrices, measured
@@ -116,8 +117,7 @@ def word_alignment(
         >>> [(pair.query, pair.key) for pair in sightline.measure.word_alignment(A, words, words)[0]]
         [(0, 2), (1, 1), (2, 0)]
     """
-    if method not in ("argmax", "mutual", "intersection", "union"):
-        raise ValueError(f"method: must be 'argmax', 'mutual', 'intersection' or 'union', got {method!r}.")
+    choice("method", method, ("argmax", "mutual", "intersection", "union"))
     if (reverse is not None) != (method in ("intersection", "union")):
         raise ValueError(
             f"reverse: {'missing' if reverse is None else 'not used'} with method={method!r}; 'intersection' "
@@ -153,7 +153,7 @@ def _fused(
 ) -> Tensor:
     """[B,V,W]: the mean over heads and layers of the weights by words."""
     layers = [_merged(matrix, query_words, key_words) for matrix in matrices(A, unverified)]
-    chosen = [layer if heads is None else layer[:, list(heads)] for layer in layers]
+    chosen = [layer if heads is None else layer[:, chosen_heads(heads, layer.shape[1])] for layer in layers]
     return torch.cat(chosen, dim=1).mean(1)
 
 

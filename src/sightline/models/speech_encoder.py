@@ -169,6 +169,8 @@ class SpeechEncoder(Model):
             TypeError: for lengths that are no integers.
         """
         left = integers_tensor("lengths", lengths)
+        if left.dim() != 1:
+            raise ValueError(f"lengths: expected [B] integers, got shape {list(left.shape)}.")
         for stride in self.strides:
             left = (left + stride - 1) // stride
         return left

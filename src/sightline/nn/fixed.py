@@ -65,6 +65,8 @@ def rows_at(start: int | Tensor, x: Tensor, axis: int) -> Tensor:
     if not isinstance(start, Tensor):
         return steps + integer("offset", start)
     check_integers("offset", start)
+    if start.is_meta and not x.is_meta:
+        raise ValueError(f"offset: on meta, where there are no numbers. Give it on {x.device}.")
     if start.dim() == 0:
         return steps + start.to(x.device)
     if start.dim() != 1 or start.shape[0] not in (1, x.shape[0]):

@@ -33,7 +33,7 @@ class Stack(nn.Module):
         **block: Unpack[BlockOptions],
     ) -> None:
         super().__init__()
-        layers = integer("layers", layers, 0)
+        layers, width = integer("layers", layers, 0), integer("width", width, 1)
         if window is not None:
             window = integer("window", window, 1, remedy="None shows everything.")
         if positions is not None:

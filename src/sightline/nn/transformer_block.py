@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, overload
 from torch import Tensor, nn
 
 from sightline.biases import Bias
-from sightline.common.check import flag, share
+from sightline.common.check import flag, integer, share
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
 from sightline.nn.cross_attention import CrossAttention
@@ -123,6 +123,7 @@ class TransformerBlock(nn.Module):
         memory_width: int | None = None,
     ) -> None:
         super().__init__()
+        width = integer("width", width, 1)
         self.norm_first, cross_attention = (
             flag("norm_first", norm_first),
             flag("cross_attention", cross_attention),

@@ -14,28 +14,29 @@ FARTHEST = 2**29
 
 
 def check_align(name: str, align: Align) -> Align:
-    """The align as it is, or a clear error."""
+    """The align as it is, or a clear error; ``name`` says whose it is."""
+    label = f"{name} align".lstrip()
     if isinstance(align, str):
         if align not in ("bottom-right", "top-left"):
-            raise ValueError(
-                f'{name}: align must be "bottom-right", "top-left", an integer offset or a [B] tensor of '
-                f"offsets, got {align!r}."
-            )
+            wanted = '"bottom-right", "top-left", an integer offset or a [B] tensor of offsets'
+            raise ValueError(f"{name}: align must be {wanted}, got {align!r}.".lstrip(": "))
     elif isinstance(align, Tensor):
-        check_integers(f"{name} align", align)
+        check_integers(label, align)
         if align.dim() != 1:
             raise ValueError(
-                f"{name} align: a tensor of offsets must be [B], got shape {list(align.shape)}. "
+                f"{label}: a tensor of offsets must be [B], got shape {list(align.shape)}. "
                 "A single offset is an integer."
             )
     else:
-        return integer(f"{name} align", align, -FARTHEST, FARTHEST)
+        # While compiling a number may be a symbol, which a bound would narrow.
+        return integer(label, align, *(() if torch.compiler.is_compiling() else (-FARTHEST, FARTHEST)))
     return align
 
 
 def offsets(align: Align, batch: int, queries: int, keys: int, device: torch.device) -> Tensor:
     """The position of query 0 for each batch entry: [1] or [B] int64."""
     if isinstance(align, Tensor):
+        check_align("", align)
         check_device("align", align, device)
         if align.shape[0] not in (1, batch):
             raise ValueError(
@@ -57,4 +58,8 @@ def first_position(align: str | int, queries: int, keys: int) -> int:
     """The position of query 0."""
     if align == "bottom-right":
         return keys - queries
-    return 0 if align == "top-left" else int(align)
+    if align == "top-left":
+        return 0
+    if type(align) is int and (torch.compiler.is_compiling() or -FARTHEST <= align <= FARTHEST):
+        return align
+    return check_align("", align)  # type: ignore[return-value]
