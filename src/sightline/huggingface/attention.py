@@ -154,8 +154,8 @@ def _protected(tensor: Any) -> Any:
 
 def _check_not_exporting() -> None:
     """Raises while a program is recorded that could not return what is computed when it is read."""
-    is_exporting = getattr(torch.compiler, "is_exporting", None)  # from PyTorch 2.7 on
-    if torch.jit.is_tracing() or (is_exporting is not None and is_exporting()):
+    asked = (getattr(torch.compiler, "is_exporting", None), getattr(torch.jit, "is_tracing", None))
+    if any(recording is not None and recording() for recording in asked):  # by PyTorch, as far as it has them
         raise NotImplementedError(
             "output_attentions: an exported program cannot return attentions of "
             'attn_implementation="sightline", which are computed when they are read. Export with '
