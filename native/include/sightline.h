@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Bumped whenever a struct or a signature changes; the Python side refuses a library of another number. */
-#define SIGHTLINE_ABI 4
+#define SIGHTLINE_ABI 5
 
 typedef enum {
   SIGHTLINE_OK = 0,
@@ -123,6 +123,25 @@ typedef struct {
   float* sinks;  /* contiguous [H] */
 } sightline_gradients;
 
+/* Tangents of query, key and value, in the problem's dtype with a contiguous last axis (null: stands still),
+ * and what the forward pass and its tangent write. Everything else of the problem stands still, and it has
+ * no dropout. */
+typedef struct {
+  const void* query;
+  int64_t query_stride[3];
+  const void* key;
+  int64_t key_stride[3];
+  const void* value;
+  int64_t value_stride[3];
+
+  void* context; /* [B,H,N,E], contiguous last axis */
+  int64_t context_stride[3];
+  void* tangent_context; /* the same */
+  int64_t tangent_context_stride[3];
+  float* lse;         /* contiguous [B,H,N] */
+  float* tangent_lse; /* the same; 0 where the lse is -inf */
+} sightline_tangents;
+
 /* What a readout pass writes, and what it needs to. All are contiguous; null pointers are not computed. */
 typedef struct {
   float* entropy;        /* [B,H,N] nats: -sum w ln w */
@@ -175,7 +194,8 @@ typedef enum {
   SIGHTLINE_LAYOUT_PROBLEM = 0,
   SIGHTLINE_LAYOUT_GRADIENTS = 1,
   SIGHTLINE_LAYOUT_READOUTS = 2,
-  SIGHTLINE_LAYOUT_PLAN = 3
+  SIGHTLINE_LAYOUT_PLAN = 3,
+  SIGHTLINE_LAYOUT_TANGENTS = 4
 } sightline_layout_struct;
 
 SIGHTLINE_API int32_t sightline_layout(int32_t struct_id, int32_t field, const char** name, int64_t* offset,
@@ -239,6 +259,16 @@ SIGHTLINE_API int32_t sightline_plan(int32_t level, int32_t threads, const sight
  * Same threads, same result. */
 SIGHTLINE_API int32_t sightline_backward(int32_t level, int32_t threads, const sightline_problem* problem,
                                          const sightline_gradients* gradients);
+
+/* The forward pass and, in the same sweep over the keys, its tangent:
+ *
+ *   d masked  = slope of the cap * scale * (d query . key + query . d key)
+ *   d lse     = sum weights * d masked
+ *   d context = sum weights * (d masked - d lse) * value + weights * d value
+ *
+ * All products are of float32. The result does not depend on the number of threads. */
+SIGHTLINE_API int32_t sightline_tangent(int32_t level, int32_t threads, const sightline_problem* problem,
+                                        const sightline_tangents* tangents);
 
 /* lse: contiguous [B,H,N], as sightline_forward gives it. Same threads, same result. */
 SIGHTLINE_API int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem,

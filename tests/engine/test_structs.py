@@ -9,7 +9,13 @@ from sightline.backends.problem import FIELDS
 
 pytestmark = pytest.mark.skipif(library.available() is not None, reason="no native core")
 
-_NAMES = ("sightline_problem", "sightline_gradients", "sightline_readouts", "sightline_plan_info")
+_NAMES = (
+    "sightline_problem",
+    "sightline_gradients",
+    "sightline_readouts",
+    "sightline_plan_info",
+    "sightline_tangents",
+)
 
 
 def told(struct, field):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.autograd import forward_ad
@@ -10,6 +12,10 @@ from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 import sightline
 from cases import close
 from sightline import reference
+from sightline.backends import Work, choose
+from sightline.backends.native import library
+from sightline.backends.problem import GRADIENTS
+from sightline.lowering import lower
 
 B, H, G, N, M, D, E = 2, 4, 2, 5, 7, 3, 2
 
@@ -347,6 +353,69 @@ def test_kernels_and_dtypes(dtype, options):
         for a, b in leaves:
             assert a.dtype == dtype
             close(a, b, tolerance * max(1, float(b.abs().max())))
+
+
+LEVELS = library.levels() if library.available() is None else []
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("which", [(0,), (1,), (2,), (0, 1), (0, 1, 2)])
+def test_native_tangents_of_many_shapes(level, which, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_ISA", level)
+    options = [
+        {}, {"mask": sightline.causal()}, {"mask": sightline.window(9, 3)}, {"softcap": 2.0, "scale": -0.5},
+        {"mask": torch.rand(2, 1, 1, 130) < 0.5, "sinks": torch.randn(4)},
+        {"bias": sightline.alibi(torch.rand(4))},
+    ]  # fmt: skip
+    for dtype in (torch.float32, torch.bfloat16):
+        for at, (n, d, e) in enumerate(
+            [(1, 3, 2), (70, 16, 24), (129, 33, 17), (200, 64, 64), (5, 8, 8), (64, 1, 1)]
+        ):
+            heads = 2, 4, n, d
+            inputs = [torch.randn(*heads), torch.randn(2, 2, 130, d), torch.randn(2, 2, 130, e)]
+            inputs = [x.to(dtype) for x in inputs]
+            tangents = {
+                name: torch.randn_like(inputs[i]) for i, name in enumerate(GRADIENTS[:3]) if i in which
+            }
+            problem = lower(*inputs, **options[at])
+            found = choose(problem, Work("tangent", moved=tuple(tangents))).tangent(problem, tangents)
+            wide = lower(*(x.double() for x in inputs), **options[at])
+            wanted = choose(wide, Work("tangent")).tangent(
+                wide, {name: x.double() for name, x in tangents.items()}
+            )
+            for a, b in zip(found, wanted, strict=True):
+                most = float(b.where(b.isfinite(), 0).abs().max())
+                close(a, b, 20 * torch.finfo(a.dtype).eps * max(1, most))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("hides", ["lengths", "causal", "dense", "bias"])
+@pytest.mark.parametrize("hidden", [math.nan, math.inf])
+def test_what_is_hidden_stays_hidden(dtype, hides, hidden):
+    """In tangents and second derivatives, too."""
+    options = {
+        "lengths": {"mask": sightline.lengths([6])},
+        "causal": {"mask": sightline.causal()},
+        "dense": {"mask": torch.tensor([[True] * 6 + [False]] * 5)},
+        "bias": {"bias": torch.tensor([0.0] * 6 + [-math.inf])},
+    }[hides]
+    inputs = [torch.randn(1, 2, length, 3).to(dtype) for length in (5, 7, 7)]
+    directions = [torch.randn_like(x) for x in inputs]
+    spoiled = [inputs[0], *(x.clone() for x in inputs[1:])]
+    for x in spoiled[1:]:
+        x[:, :, 6] = hidden
+
+    def results(x, t):
+        f = lambda *a: sightline.attention(*a, **options)[:, :, :4]  # noqa: E731
+        yield from jvp(f, tuple(x), tuple(t))
+        yield from jvp(lambda *a: grad(lambda *b: f(*b).square().sum(), (0, 1, 2))(*a), tuple(x), tuple(t))[1]
+
+    pairs = list(zip(results(spoiled, directions), results(inputs, directions), strict=True))
+    if hides == "causal":
+        # The last query sees the last key, and passes its NaN on to every key and value that it sees.
+        pairs = [(found[:, :, :4], wanted[:, :, :4]) for found, wanted in pairs if found.shape[2] < 7]
+    for found, wanted in pairs:
+        close(found, wanted, 1e-12 if dtype == torch.float64 else 0.02)
 
 
 def test_rows_that_see_nothing():

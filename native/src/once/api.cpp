@@ -6,6 +6,7 @@
 #include "once/runs/forward.h"
 #include "once/runs/peak.h"
 #include "once/runs/readouts.h"
+#include "once/runs/tangent.h"
 
 using namespace sightline;
 
@@ -35,6 +36,16 @@ int32_t sightline_forward(int32_t level, int32_t threads, const sightline_proble
   ForwardOut out = {context, {0, 0, 0}, lse};
   if (context) memcpy(out.context_stride, context_stride, sizeof out.context_stride);
   return forward(Call(*kernels, threads), *problem, out);
+}
+
+int32_t sightline_tangent(int32_t level, int32_t threads, const sightline_problem* problem,
+                          const sightline_tangents* tangents) {
+  const Kernels* kernels;
+  if (const auto status = find_kernels(level, &kernels)) return status;
+  if (const auto status = check_problem(problem, threads, true)) return status;
+  if (const auto status = check_tangents(*problem, tangents)) return status;
+  if (!has_rows(*problem)) return SIGHTLINE_OK;
+  return tangent(Call(*kernels, threads), *problem, *tangents);
 }
 
 int32_t sightline_plan(int32_t level, int32_t threads, const sightline_problem* problem, int32_t context,

@@ -55,6 +55,13 @@ inline sightline_status check_gradients(const sightline_problem& p, const sightl
   return missing ? SIGHTLINE_INVALID_ARGUMENT : SIGHTLINE_OK;
 }
 
+inline sightline_status check_tangents(const sightline_problem& p, const sightline_tangents* t) {
+  if (!t || p.keep_scale != 0) return SIGHTLINE_INVALID_ARGUMENT;
+  if (!has_rows(p)) return SIGHTLINE_OK;
+  const bool contexts = p.value_width == 0 || (t->context && t->tangent_context);
+  return contexts && t->lse && t->tangent_lse ? SIGHTLINE_OK : SIGHTLINE_INVALID_ARGUMENT;
+}
+
 // Cells are looked through, as a stray one would be written beside the sums.
 inline bool cells_valid(const sightline_problem& p, const sightline_readouts& out) {
   if (!out.cell_sum && !out.cell_max && !out.cell_seen) return true;

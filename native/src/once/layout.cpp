@@ -54,12 +54,22 @@ constexpr Field readout_fields[] = {
 #define PLAN(field) FIELD(sightline_plan_info, field)
 constexpr Field plan_fields[] = {PLAN(path), PLAN(workers), PLAN(parts), PLAN(pairs)};
 
+#define TANGENT_TENSOR(field) STRIDED(sightline_tangents, field)
+constexpr Field tangent_fields[] = {
+    TANGENT_TENSOR(query),
+    TANGENT_TENSOR(key),
+    TANGENT_TENSOR(value),
+    TANGENT_TENSOR(context),
+    TANGENT_TENSOR(tangent_context),
+    FIELD(sightline_tangents, lse),
+    FIELD(sightline_tangents, tangent_lse),
+};
+
 #define LAYOUT(type, fields) {#type, sizeof(type), fields, sizeof fields / sizeof fields[0]}
 constexpr Layout layouts[] = {
-    LAYOUT(sightline_problem, problem_fields),
-    LAYOUT(sightline_gradients, gradient_fields),
-    LAYOUT(sightline_readouts, readout_fields),
-    LAYOUT(sightline_plan_info, plan_fields),
+    LAYOUT(sightline_problem, problem_fields),  LAYOUT(sightline_gradients, gradient_fields),
+    LAYOUT(sightline_readouts, readout_fields), LAYOUT(sightline_plan_info, plan_fields),
+    LAYOUT(sightline_tangents, tangent_fields),
 };
 
 constexpr int64_t round_up(int64_t offset, int64_t alignment) {
@@ -77,14 +87,15 @@ constexpr bool complete(const Layout& layout) {
   return layout.size == round_up(end, alignof(int64_t));
 }
 static_assert(complete(layouts[SIGHTLINE_LAYOUT_PROBLEM]) && complete(layouts[SIGHTLINE_LAYOUT_GRADIENTS]) &&
-                  complete(layouts[SIGHTLINE_LAYOUT_READOUTS]) && complete(layouts[SIGHTLINE_LAYOUT_PLAN]),
+                  complete(layouts[SIGHTLINE_LAYOUT_READOUTS]) && complete(layouts[SIGHTLINE_LAYOUT_PLAN]) &&
+                  complete(layouts[SIGHTLINE_LAYOUT_TANGENTS]),
               "a table lists every field of its struct, in order");
 
 }  // namespace
 
 extern "C" int32_t sightline_layout(int32_t struct_id, int32_t field, const char** name, int64_t* offset,
                                     int64_t* size) {
-  if (struct_id < SIGHTLINE_LAYOUT_PROBLEM || struct_id > SIGHTLINE_LAYOUT_PLAN) {
+  if (struct_id < SIGHTLINE_LAYOUT_PROBLEM || struct_id > SIGHTLINE_LAYOUT_TANGENTS) {
     return SIGHTLINE_INVALID_ARGUMENT;
   }
   const Layout& layout = layouts[struct_id];

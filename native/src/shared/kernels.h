@@ -24,6 +24,14 @@ struct Kernels {
   void (*forward_block)(const sightline_problem&, const PackedHead&, int64_t b, int64_t h,
                         int64_t first_query, const Worker&, const ForwardOut&);
 
+  // The forward pass and its tangent together. pack_moving writes moving_floats floats for a key/value head,
+  // which spares each block from packing them again; blocks take null, too.
+  int64_t (*moving_floats)(const sightline_problem&, const sightline_tangents&);
+  void (*pack_moving)(const sightline_problem&, const sightline_tangents&, int64_t b, int64_t g, float* to);
+  size_t (*tangent_scratch)(const sightline_problem&, const sightline_tangents&);
+  void (*tangent_block)(const sightline_problem&, const sightline_tangents&, const float* packed, int64_t b,
+                        int64_t h, int64_t first_query, const Worker&);
+
   // Readouts per query go straight to `out`; what each key received is added to `received`, which holds
   // received_floats(M) floats, all 0 at first, and is folded into M sums in place at the end.
   size_t (*readout_scratch)(const sightline_problem&, const sightline_readouts&);
@@ -45,10 +53,9 @@ struct Kernels {
                        const ForwardOut& out);
 
   // The backward pass reads a head's keys and values where they lie as far as it can; pack_backward copies
-  // the rest, once per head, to backward_words floats, and head_moderate says whether nothing in them can spoil
-  // what must not see it. Gradients of a block's queries go straight to their
-  // place; all else is added to sums, whose rows of keys or values store_rows writes in the end, times a
-  // factor.
+  // the rest, once per head, to backward_words floats, and head_moderate says whether nothing in them can
+  // spoil what must not see it. Gradients of a block's queries go straight to their place; all else is added
+  // to sums, whose rows of keys or values store_rows writes in the end, times a factor.
   int64_t (*backward_words)(const sightline_problem&);
   void (*pack_backward)(const sightline_problem&, int64_t b, int64_t g, float* to);
   bool (*head_moderate)(const sightline_problem&, int64_t b, int64_t g);

@@ -83,16 +83,17 @@ class Work(NamedTuple):
         rows: which queries it is done for.
         k: how many weights of a row, for "topk".
         gradients: whether autograd has to follow the computation itself.
+        moved: the fields that have a tangent, for "tangent".
     """
 
     name: str
     rows: slice = ALL
     k: int = 0
     gradients: bool = False
+    moved: tuple[str, ...] = ()
 
 
 ATTENTION = Work("attention")
-TANGENT = Work("tangent")
 
 
 class Obstacle(NamedTuple):

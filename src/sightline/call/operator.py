@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sightline.backends import choose
-from sightline.backends.contract import TANGENT
+from sightline.backends.contract import Work
 from sightline.backends.problem import (
     FIELDS,
     GRADIENTS,
@@ -131,7 +131,7 @@ def _attention_tangent(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]
     problem = problem_of(arguments[count:])
     tangents = {name: one for name, one in zip(GRADIENTS, arguments[:count], strict=True) if one is not None}
     with zone("tangent"):
-        return choose(problem, TANGENT).tangent(problem, tangents)
+        return choose(problem, Work("tangent", moved=tuple(tangents))).tangent(problem, tangents)
 
 
 tangent_operator = torch.library.custom_op(

@@ -14,6 +14,7 @@ struct ScoreScratch {
   Operands operands;
   Ranges ranges;
   StageScratch stages;
+  float* cap_slope;  // [key][slab row]: 1 - tanh^2; null: not wanted
   Ahead* ahead;
 };
 
@@ -25,6 +26,7 @@ ScoreScratch take_scores(const sightline_problem& p, Scratch& scratch) {
   scores.scores = scratch.take<float>(kMaxChunkKeys * kSlabRows);
   scores.ranges = take_ranges(p, scratch);
   scores.stages = take_stages(p, scratch);
+  scores.cap_slope = nullptr;
   scores.ahead = nullptr;
   return scores;
 }
@@ -89,8 +91,9 @@ void score_patch(const Block& block, const Terms& terms, const ScoreScratch& scr
   multiply_patch<Products>(block, terms, scratch, key, slab, patch, staged ? unstaged : highest);
   if (!staged) return;
   float* scores = scores_of(scratch, patch);
+  float* cap_slope = scratch.cap_slope ? scratch.cap_slope + (scores - scratch.scores) : nullptr;
   apply_stages(PatchStages{block, terms, scratch.ranges, patch, place_of(block, patch, slab, chunk.begin),
-                           scratch.stages, scores, visible, nullptr},
+                           scratch.stages, scores, visible, cap_slope},
                block.zones);
   const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
   raise_highest(patch, scores, highest);

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from sightline.backends.block import MatrixBlock
+from sightline.backends.derivatives.attend import Pair, attend, attend_to_seen
 from sightline.backends.derivatives.order import Arrays, Function, Order, Slot
 from sightline.backends.dropout import kept
-from sightline.backends.grouped import grouped_product
 from sightline.backends.problem import FIELDS, Problem, compute_dtype, tensors_in_order, with_tensors
-from sightline.backends.schedule import Place, schedule
+from sightline.backends.schedule import BLOCK_ENTRIES, Place, schedule
+from sightline.backends.seen import may_hide
 from sightline.backends.select import select_batch, select_cols, select_rows
 
 _ALL = slice(None)
@@ -26,51 +26,47 @@ def evaluate(problem: Problem, order: Order, arrays: Arrays) -> tuple[Tensor, ..
         order: which derivative.
         arrays: its inputs, ``None`` for a term that is left out.
     """
+    found = _sum(problem, order, arrays, schedule(problem), attend)
+    if may_hide(problem) and any(bool(output.isnan().any()) for output in found):
+        found = _sum(problem, order, arrays, _few_rows(problem), attend_to_seen)
+    return found
+
+
+def _sum(
+    problem: Problem, order: Order, arrays: Arrays, places: Iterable[Place], rule: Callable[..., Pair]
+) -> tuple[Tensor, ...]:
     dtype = compute_dtype(problem)
     outputs = tuple(problem.query.new_zeros(shape, dtype=dtype) for shape in order.shapes(arrays))
-    for place in schedule(problem):
-        derivative = order.function(_attention_of(problem, place))
+    for place in places:
+        derivative = order.function(_attention_of(problem, place, rule))
         found = derivative(*_parts(problem, order, arrays, place, dtype))
         for slot, whole, block in zip(order.outputs, outputs, found, strict=True):
             _cut(slot, whole, place).add_(block)
     return outputs
 
 
-def _attention_of(problem: Problem, place: Place) -> Function:
+def _few_rows(problem: Problem) -> Iterator[Place]:
+    """So few rows at a time that each of their pairs may have a key and a value of its own."""
+    widest = max(problem.query.shape[3], 0 if problem.value is None else problem.value.shape[3])
+    for batch, rows, cols in schedule(problem):
+        of_row = len(range(problem.shape[0])[batch]) * problem.shape[1] * (cols.stop - cols.start) * widest
+        height = max(1, BLOCK_ENTRIES // max(1, of_row))
+        for start in range(rows.start, rows.stop, height):
+            yield Place(batch, slice(start, min(rows.stop, start + height), 1), cols)
+
+
+def _attention_of(problem: Problem, place: Place, rule: Callable[..., Pair]) -> Function:
     """(context, lse) of a block as a function of its part of the tensors, and of the softcap."""
     pattern = kept(problem, place) if problem.dropout > 0 else None
 
-    def attention(*arrays: Tensor | None) -> tuple[Tensor, Tensor]:
+    def attention(*arrays: Tensor | None) -> Pair:
         *tensors, softcap = arrays
         pairs = zip(FIELDS, tensors, strict=True)
         given = {field.name: tensor for field, tensor in pairs if tensor is not None}
         inside = with_tensors(problem, given, softcap=problem.softcap if softcap is None else softcap)
-        return _attend(inside, pattern)
+        return rule(inside, pattern)
 
     return attention
-
-
-def _attend(inside: Problem, pattern: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(context, lse) of a whole small problem, without writing in place, so that anything can follow it."""
-    keys, sinks, value = inside.shape[3], inside.sinks, inside.value
-    assert value is not None
-    masked = MatrixBlock(inside, Place(_ALL, _ALL, slice(0, keys))).masked
-    # What is subtracted before exp() cancels, so it is a constant to every derivative.
-    known = masked.detach()
-    top = known.amax(-1) if keys else known.new_full(known.shape[:-1], -math.inf)
-    if sinks is not None:
-        top = torch.maximum(top, sinks.detach()[:, None])
-    top = top.masked_fill(top == -math.inf, 0)
-    exponentials = torch.exp(masked - top[..., None])
-    total = exponentials.sum(-1)
-    if sinks is not None:
-        total = total + torch.exp(sinks[:, None] - top)
-    # A row with nothing to look at has a context of 0, and no derivative.
-    empty = total == 0
-    total = total.masked_fill(empty, 1)
-    lse = (top + total.log()).masked_fill(empty, -math.inf)
-    kept_ones = exponentials if pattern is None else exponentials * pattern
-    return grouped_product(kept_ones, value) / total[..., None], lse
 
 
 def _parts(problem: Problem, order: Order, arrays: Arrays, place: Place, dtype: torch.dtype) -> Arrays:

@@ -82,8 +82,26 @@ class PlanStruct(ctypes.Structure):
     _fields_ = [("path", _INT32), ("workers", _INT32), ("parts", _INT64), ("pairs", _INT32)]
 
 
+class TangentsStruct(ctypes.Structure):
+    """sightline_tangents; null pointers stand still."""
+
+    _fields_ = [
+        *(member for name in ("query", "key", "value") for member in _term(name, STRIDES[name])),
+        *_term("context", 3),
+        *_term("tangent_context", 3),
+        *_term("lse", 0),
+        *_term("tangent_lse", 0),
+    ]
+
+
 #: In the order in which the core numbers them.
-STRUCTS: tuple[type[ctypes.Structure], ...] = (ProblemStruct, GradientsStruct, ReadoutsStruct, PlanStruct)
+STRUCTS: tuple[type[ctypes.Structure], ...] = (
+    ProblemStruct,
+    GradientsStruct,
+    ReadoutsStruct,
+    PlanStruct,
+    TangentsStruct,
+)
 
 # What of a problem is written in one go: a short call would spend as long on ctypes members one by one as on
 # its attention. Sizes and the tensors that every problem has stand first; a term that is left out stays zero.

@@ -18,6 +18,7 @@ from sightline.backends.contract import (
     Work,
 )
 from sightline.backends.native import kernels, library
+from sightline.backends.native import tangent as tangents_of
 from sightline.backends.native.cells import cell_rows
 from sightline.backends.native.named import named
 from sightline.backends.native.pack import DTYPES
@@ -50,7 +51,7 @@ class Native(Backend):
         if missing is not None:
             return Obstacle(missing.rstrip("."), "sightline.info() says what is there")
         if work.name == "tangent":
-            return Obstacle("it has no tangents")
+            return tangents_of.why_not(problem, work)
         return None if work.name == "attention" else _why_not_read(problem, work)
 
     def facts(self) -> Mapping[str, str]:
@@ -89,8 +90,8 @@ class Native(Backend):
     def tangent(
         self, problem: Problem, tangents: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Not yet."""
-        raise NotImplementedError
+        """In one sweep over the keys."""
+        return tangents_of.tangent(problem, tangents)
 
     def lse(self, problem: Problem, rows: slice = ALL) -> Tensor:
         """In float32."""

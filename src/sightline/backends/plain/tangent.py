@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sightline.backends.block import MatrixBlock, hidden_of, steps, table_index, weights_of
+from sightline.backends.derivatives.tangent import Four, of_seen, only_seen
 from sightline.backends.dropout import kept
 from sightline.backends.grouped import grouped_product
 from sightline.backends.plain.forward import blocks, forward
@@ -22,8 +23,13 @@ from sightline.common.zones import zone
 Tangents = Mapping[str, Tensor]
 
 
-def tangent(problem: Problem, tangents: Tangents) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def tangent(problem: Problem, tangents: Tangents) -> Four:
     """(context, lse, their tangents), the lse and its tangent in float32 or better."""
+    found = _tangent(problem, tangents)
+    return found if only_seen(problem, found) else of_seen(problem, tangents)
+
+
+def _tangent(problem: Problem, tangents: Tangents) -> Four:
     assert problem.value is not None
     context, lse = forward(problem)
     of_context = empty_context(problem.query, problem.value.shape[3]).zero_()
