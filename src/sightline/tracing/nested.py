@@ -18,6 +18,8 @@ aten = torch.ops.aten
 
 _SOFTMAXES = (aten._softmax.default, aten._safe_softmax.default)
 _WHOLE = aten._scaled_dot_product_attention_math.default
+#: The operators that are looked at.
+RAGGED = {*_SOFTMAXES, _WHOLE, aten.matmul.default}
 
 
 def is_ragged(value: object) -> bool:

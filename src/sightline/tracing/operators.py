@@ -12,6 +12,7 @@ from sightline.tracing.eager.watched import BEGINS, WATCHED
 from sightline.tracing.eager.writes import kind_of
 from sightline.tracing.flex import flex_attention
 from sightline.tracing.fused import Reader
+from sightline.tracing.nested import RAGGED
 
 aten = torch.ops.aten
 
@@ -33,7 +34,7 @@ class Operator:
 
     __slots__ = (
         "composite", "dull", "eager", "features", "fused", "joins", "name", "op", "out", "projection",
-        "rewrites", "starts", "view", "written",
+        "ragged", "rewrites", "starts", "view", "written",
     )  # fmt: skip
 
     def __init__(self, op: Any) -> None:
@@ -54,6 +55,8 @@ class Operator:
         # What may begin something, whether or not anything is being followed.
         self.starts = self.projection is not None or self.eager in BEGINS
         self.composite = _is_composite(op)
+        # What makes attention of nested tensors; and in inference mode what must stay whole for them.
+        self.ragged = self.fused is None and (self.composite or op in RAGGED)
         mutable = schema is not None and schema.is_mutable
         self.view = not mutable and any(argument.alias_info is not None for argument in arguments)
         #: Whether there is nothing to see while nothing is being followed.

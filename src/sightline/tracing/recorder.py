@@ -134,7 +134,7 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if types:  # a subclass with operations of its own, which are not seen
             return func(*args, **kwargs)
-        if args and operator.fused is None and is_ragged(args[0]):
+        if operator.ragged and args and is_ragged(args[0]):
             return self._ragged(func, args, kwargs)
         if operator.composite and torch.is_inference_mode_enabled():
             # Views of parameters say that they require gradients even here, and matmul looks at that.
@@ -264,7 +264,7 @@ class Recorder(TorchDispatchMode):
                 self.origins.joined(tensors, out)
             elif self.tracking and out.is_floating_point():
                 self.origins.derived([t for t in tensors if not self._is_weight(t)], out)
-                if tensors:
+                if operator.eager is not None and tensors:
                     self._followed.features.derived(tensors[0], out)
             if operator.eager is None and not self._followed.idle:
                 self._followed.other(operator.name, tensors, out)
