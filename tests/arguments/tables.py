@@ -401,8 +401,50 @@ MEASURES = {
     ),
 }  # fmt: skip
 
+_LAYER_OF_ONE = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+_MODEL = torch.nn.Sequential(torch.nn.Embedding(50, 8), _LAYER_OF_ONE)
+
+
+def profiled(**given: Any) -> str:
+    """The rows of a profile of two documents."""
+    plain = {"model": _MODEL, "documents": [[1, 2, 3], [4, 5, 6]], "run": lambda ids, real: _MODEL(ids)}
+    return repr(sightline.profile(**{**plain, **given}).rows)
+
+
+def watched(**given: Any) -> str:
+    """A monitor, closed again, in words."""
+    monitor = sightline.monitor(**{"model": _LAYER_OF_ONE, **given})
+    monitor.close()
+    return repr(monitor)
+
+
+_FUNCTION = Kind((3, "x"))
+APPLICATIONS = {
+    "profile": Entry(
+        profiled, {},
+        {
+            "model": Kind((None, 3)), "measures": Kind((3, "entropy", ["nope"], [])), "max_tokens": OPTIONAL_SIZE,
+            "windows": FLAG, "batch": SIZE, "limit": OPTIONAL_SIZE, "unverified": FLAG, "labels": FLAG.without(type(None)),
+            "documents": Kind((None, 3, [3], [None], [[1.5]], [[True]], [["a"]], [torch.tensor([1.0])], [torch.ones(1, 2)])),
+            "run": _FUNCTION, "progress": _FUNCTION, "checkpoint": PATH.without(type(None)), "resume": Kind(("no", 3, 0.5)),
+        },
+    ),
+    "load_profile": Entry(sightline.load_profile, {}, {"path": PATH}),
+    "monitor": Entry(
+        watched, {},
+        {
+            "model": Kind((None, 3)), "every": SIZE, "start": NATURAL, "batch_entries": OPTIONAL_SIZE,
+            "limits": Kind((3, {}, "x")), "on_alarm": _FUNCTION, "to": Kind((3, True, object(), [3])),
+        },
+    ),
+    "pipeline": Entry(
+        sightline.pipeline, {"task": "sentiment"},
+        {"task": Kind((None, 3, "", "nope", ["sentiment"], "SENTIMENT")), "model": PATH.without(type(None))},
+    ),
+}  # fmt: skip
+
 TABLES = {
-    "sightline": MASKS | CALLS,
+    "sightline": MASKS | CALLS | APPLICATIONS,
     "nn": LAYERS | FORWARDS,
     "models": CONFIGS | MODELS,
     "measure": MEASURES,
@@ -415,8 +457,6 @@ ELSEWHERE = {
         "Explanation": "a result", "Readouts": "a result", "Picture": "a record", "Sound": "a record",
         "__version__": "a text", "backend": "tests/engine/test_errors.py", "info": "takes nothing",
         "sdpa_override": "takes nothing", "trace": "tests/trace", "load_trace": "tests/trace",
-        "profile": "tests/profiles", "load_profile": "tests/profiles", "monitor": "tests/monitor",
-        "pipeline": "tests/tasks",
     },
     "nn": {"BlockMatrices": "a result", "BlockOptions": "names only", "DecoderMatrices": "a result"},
     "models": {

@@ -136,5 +136,5 @@ def test_an_alarm_may_end_the_training() -> None:
     "changes", [{"max_logit": 0}, {"entropy": math.nan}, {"sink": "a"}, {"growth": True}]
 )
 def test_bad_limits(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"limits.{next(iter(changes))}: must be a number above 0"):
+    with pytest.raises((TypeError, ValueError), match=f"limits.{next(iter(changes))}: must be "):
         Limits(**changes)

@@ -229,10 +229,10 @@ def test_a_failure_of_its_own_does_not_end_the_training(monkeypatch: pytest.Monk
     ("changes", "message"),
     [
         ({"model": len}, "model: expected a torch.nn.Module, got builtin"),
-        ({"every": 0}, "every: must be an integer from 1 on, got 0"),
+        ({"every": 0}, "every: must be 1 or more, got 0"),
         ({"every": 2.0}, "every: must be an integer"),
-        ({"start": -1}, "start: must be an integer from 0 on"),
-        ({"batch_entries": 0}, "batch_entries: must be an integer from 1 on"),
+        ({"start": -1}, "start: must be 0 or more, got -1"),
+        ({"batch_entries": 0}, "batch_entries: must be 1 or more, got 0"),
         ({"limits": {"growth": 2}}, "limits: expected sightline.monitoring.Limits, got dict"),
         ({"layers": "decoder"}, "decoder"),
         ({"to": 5}, "to: expected the path of a CSV file, .* got int"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
+
+from sightline.common.check import number
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Limits:
             Ours.
 
     Raises:
-        ValueError: for anything but a number above 0.
+        ValueError: for a number that is not above 0; TypeError: for what is no number.
     """
 
     max_logit: float = 100.0
@@ -36,5 +39,5 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise ValueError(f"limits.{field.name}: must be a number above 0, got {value!r}.")
+            if value != math.inf:  # never warns
+                object.__setattr__(self, field.name, number(f"limits.{field.name}", value, above=0))

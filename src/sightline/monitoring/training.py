@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from sightline.common.check import integer, shown
 from sightline.monitoring.alarms import Alarm, Alarms
 from sightline.monitoring.attach import attach
 from sightline.monitoring.layer_attention import LayerAttention
@@ -53,10 +54,11 @@ class Monitor:
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}.")
-        _check_count("every", every, 1)
-        _check_count("start", start, 0)
+        every, start = integer("every", every, 1), integer("start", start, 0)
         if batch_entries is not None:
-            _check_count("batch_entries", batch_entries, 1)
+            batch_entries = integer("batch_entries", batch_entries, 1)
+        if on_alarm is not None and not callable(on_alarm):
+            raise TypeError(f"on_alarm: must be a function of an Alarm, got {shown(on_alarm)}.")
         if not isinstance(limits, Limits):
             raise TypeError(f"limits: expected sightline.monitoring.Limits, got {type(limits).__name__}.")
         Trace(model, layers)  # raises now for names that the model does not have
@@ -229,8 +231,3 @@ class _Pass:
 
 def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: must be an integer from {least} on, got {value!r}.")

@@ -62,4 +62,6 @@ def monitor(
     """
     from sightline.monitoring.training import Monitor
 
-    return Monitor(model, every, to, layers, batch_entries, limits or Limits(), on_alarm, start)
+    return Monitor(
+        model, every, to, layers, batch_entries, Limits() if limits is None else limits, on_alarm, start
+    )

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from sightline.common.check import shown
+from sightline.common.errors import CommandError
 from sightline.profiling.corpus import Document
 
 # A unit is what is tokenized at once: this many batches of documents, or fewer characters than these.
@@ -102,6 +104,8 @@ def units(documents: Iterable[Any], batch: int, limit: int | None) -> Iterator[U
 def _size(document: Any) -> int:
     if isinstance(document, Document):
         return len(document.text) + len(document.target or "")
+    if not hasattr(document, "__len__"):
+        raise CommandError(f"documents: each must be a text or token ids, got {shown(document)}.")
     return 4 * len(document)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sightline.common.check import integers_tensor
 from sightline.common.errors import CommandError
 from sightline.profiling.batches import EncodedDocument, Item
 from sightline.profiling.corpus import Document
@@ -88,7 +89,13 @@ class IdEncoder:
         return [self._cut(document) for document in documents]
 
     def _cut(self, ids: Sequence[int] | Tensor) -> EncodedDocument:
-        row = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+        try:
+            tensor = integers_tensor("documents", ids, "of token ids [N]")
+        except TypeError as error:
+            raise CommandError(f"{error} Texts need a tokenizer.") from None
+        if tensor.dim() != 1:
+            raise CommandError(f"documents: expected token ids [N], got shape {list(tensor.shape)}.")
+        row = tensor.tolist()
         limit = self.limit or max(1, len(row))
         pieces = [Item(row[first : first + limit]) for first in range(0, len(row), limit)]
         return EncodedDocument(pieces if self.windows else pieces[:1], len(pieces) > 1 and not self.windows)

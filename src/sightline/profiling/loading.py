@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from sightline.common.check import kind
 from sightline.profiling.profiled_model import ModelCall, ProfiledModel
 
 #: The model name that stands for the one that comes as a package.
@@ -28,12 +30,15 @@ def load_profiled_model(
     Raises:
         CommandError: if the name or folder gives no model.
     """
+    if isinstance(model, Path):
+        model = str(model)
     if isinstance(model, str):
         # Late: a model given as a module needs no Transformers.
         from sightline.huggingface.load import load_model
 
         loaded = load_model(None if model == DEFAULT else model, dtype, body=True)
         return ProfiledModel(loaded.model, loaded.name, tokenizer or loaded.tokenizer, loaded.limit, run)
+    kind("model", model, nn.Module, "a name, a folder as a string, or a torch.nn.Module")
     config = getattr(model, "config", None)
     limit = None
     if tokenizer is not None and config is not None:

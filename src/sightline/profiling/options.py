@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sightline.common.check import flag, integer, shown
 from sightline.common.errors import CommandError
 from sightline.profiling.statistics import check_measures
 from sightline.tracing.choice import Layers
@@ -26,7 +27,7 @@ class ProfileOptions:
         labels: say what each head does, judged by some of the documents; default: unless measures are chosen.
 
     Raises:
-        CommandError: for an unknown measure, or a number below 1.
+        CommandError: for an unknown measure, or a number below 1; TypeError: for what is no number or bool.
     """
 
     measures: Sequence[str] | None = None
@@ -40,7 +41,20 @@ class ProfileOptions:
 
     def __post_init__(self) -> None:
         for name, value in (("batch", self.batch), ("limit", self.limit), ("max_tokens", self.max_tokens)):
-            if value is not None and value < 1:
-                raise CommandError(f"{name}: must be 1 or more, got {value}")
+            if value is None and name != "batch":
+                continue
+            number = integer(name, value)
+            if number < 1:
+                raise CommandError(f"{name}: must be 1 or more, got {number}")
+            object.__setattr__(self, name, number)
+        for name, chosen in (
+            ("windows", self.windows),
+            ("unverified", self.unverified),
+            ("labels", self.labels),
+        ):
+            if chosen is not None or name != "labels":
+                object.__setattr__(self, name, flag(name, chosen))
         if self.measures is not None:
+            if isinstance(self.measures, str) or not isinstance(self.measures, Sequence):
+                raise TypeError(f"measures: must be a list of names, got {shown(self.measures)}.")
             check_measures(self.measures)

@@ -53,6 +53,7 @@ def profile(
 
     Raises:
         CommandError: for no documents, unknown measures, unverified calls, a checkpoint with other settings.
+        TypeError: for an argument of another kind.
         KeyboardInterrupt: after Ctrl-C; with a checkpoint only once the batch is finished and saved.
 
     Example:
@@ -64,15 +65,24 @@ def profile(
         >>> heads.values("entropy").shape, heads.rows[0].count
         (torch.Size([1, 2]), 3)
     """
+    from sightline.common.check import flag, path, shown
     from sightline.profiling.corpus import Corpus
     from sightline.profiling.job import ProfileJob
     from sightline.profiling.loading import load_profiled_model
     from sightline.profiling.options import ProfileOptions
 
+    checked = None if checkpoint is None else path("checkpoint", checkpoint)
+    if resume is not None:
+        flag("resume", resume)
+    for name, called in (("run", run), ("progress", progress)):
+        if called is not None and not callable(called):
+            raise TypeError(f"{name}: must be a function, got {shown(called)}.")
+    if not isinstance(documents, (str, Path, Iterable)) and not hasattr(documents, "__getitem__"):
+        raise TypeError(f"documents: must be a path, texts or token ids, got {shown(documents)}.")
     options = ProfileOptions(measures, layers, max_tokens, windows, batch, limit, unverified, labels)
-    corpus = Corpus(Path(documents)) if isinstance(documents, str | Path) else documents
+    corpus = Corpus(path("documents", documents)) if isinstance(documents, str | Path) else documents
     job = ProfileJob(load_profiled_model(model, tokenizer, run), corpus, options)
-    heads = job.run(None if checkpoint is None else Path(checkpoint), resume, progress)
+    heads = job.run(checked, resume, progress)
     job.done()
     return heads
 
@@ -90,6 +100,7 @@ def load_profile(path: str | Path) -> Profile:
             ...
         sightline.common.errors.CommandError: heads.txt: the name of a profile must end in .parquet or .csv
     """
+    from sightline.common.check import path as as_path
     from sightline.profiling.table import Profile
 
-    return Profile.load(Path(path))
+    return Profile.load(as_path("path", path))

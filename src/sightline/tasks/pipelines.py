@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sightline.common.check import path
 from sightline.common.errors import CommandError
 from sightline.tasks.box import box_folder, boxed
 from sightline.tasks.registry import TASKS, find_task, load_task
@@ -72,7 +73,7 @@ def pipeline(task: str, model: str | Path | None = None) -> Pipeline:
         ['label', 'score']
     """
     find_task(task)
-    return Pipeline(box_folder(task) if model is None else Path(model), task)
+    return Pipeline(box_folder(task) if model is None else path("model", model), task)
 
 
 def open_pipeline(name: str) -> Pipeline:

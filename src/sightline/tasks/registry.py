@@ -33,7 +33,7 @@ def find_task(name: str) -> type[Task]:
     Raises:
         CommandError: there is none.
     """
-    if name not in TASKS:
+    if not isinstance(name, str) or name not in TASKS:
         raise CommandError(f"there is no task {name!r}; known are {', '.join(TASKS)}")
     return TASKS[name]
 
@@ -68,7 +68,7 @@ def load_task(folder: Path, wanted: str | None = None) -> tuple[Task, Any, Recip
         recipe = type(kind.recipe)(**described["recipe"])
         labels = [str(label) for label in described["labels"]]
         settings = dict(described.get("settings", {}))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if (folder / UNFINISHED).exists():
             raise CommandError(
                 f"{folder}: the model is still being trained, or its run was stopped; the same "
