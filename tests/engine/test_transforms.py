@@ -280,6 +280,46 @@ def test_vmap_of_a_hessian_product(name):
     compare(vmap(product(ours), axes)(*inputs), tuple(torch.stack(x) for x in zip(*each, strict=True)), 1e-9)
 
 
+MASKS = {
+    "lengths": (sightline.lengths, lambda: torch.tensor([[3, 5], [1, 2], [0, 4]])),
+    "causal": (lambda x: sightline.causal(x), lambda: torch.tensor([[0, 1], [1, 2], [2, 3]])),
+    "documents": (sightline.documents, lambda: torch.randint(0, 2, (3, N)).sort().values),
+    "dense": (sightline.dense, lambda: torch.rand(3, B, 1, N, N) < 0.6),
+    "tensor": (lambda x: x, lambda: torch.rand(3, B, 1, N, N) < 0.6),
+    "ranges": (lambda x: sightline.ranges(x, x + 2), lambda: torch.randint(0, N, (3, B, 1, N))),
+    "both": (lambda x: sightline.lengths(x) & sightline.causal() | sightline.prefix(1), lambda: torch.tensor([[3, 5], [1, 2], [0, 4]])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_made_inside_vmap(name):
+    make, draw = MASKS[name]
+    of, (query, key, value) = draw(), double(3, 3, B, H, N, E).unbind()
+
+    def masked(q, k, v, x):
+        return sightline.attention(q, k, v, mask=make(x))
+
+    each = [masked(query[i], key[i], value[i], of[i]) for i in range(3)]
+    compare(vmap(masked)(query, key, value, of), torch.stack(each))
+    gradients = vmap(grad(lambda *x: masked(*x).sin().sum()))(query, key, value, of)
+    each = [grad(lambda *x: masked(*x).sin().sum())(query[i], key[i], value[i], of[i]) for i in range(3)]
+    compare(gradients, torch.stack(each))
+
+
+@pytest.mark.parametrize("transform", ["grad", "vmap", "jvp", "scale"])
+def test_transforms_inside_a_compiled_function(transform):
+    query, key, value = torch.randn(3, 1, 2, 5, 4)
+    attend = lambda q: sightline.attention(q, key, value)  # noqa: E731
+    functions = {
+        "grad": lambda q: grad(lambda x: attend(x).sin().sum())(q),
+        "vmap": lambda q: vmap(sightline.attention)(*[x[None] for x in (q, q, q)]),
+        "jvp": lambda q: jvp(attend, (q,), (q,))[1],
+        "scale": lambda q: sightline.attention(q, key, value, scale=q.mean()),
+    }
+    function = functions[transform]
+    close(torch.compile(function, backend="aot_eager")(query), function(query), 1e-6)
+
+
 def test_vmap_inside_vmap():
     query, key, value = double(3, 2, B, H, N, D), double(3, B, G, M, D), double(B, G, M, E)
     ours = vmap(vmap(lambda q, k: sightline.attention(q, k, value), (0, None)))(query, key)

@@ -30,6 +30,8 @@ def run(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]
             return choose(problem).forward(problem, want_lse)
         recorded: tuple[Tensor, Tensor] = _Recorded.apply(*tensors, problem)  # type: ignore[no-untyped-call]
         return recorded
+    if torch.compiler.is_compiling() and dispatcher.is_transformed_while_compiling():
+        torch._dynamo.graph_break()  # the operator alone would have a tangent of 0
     if learned or dispatcher.is_transformed():
         return transforms.attend(problem)
     result: tuple[Tensor, Tensor] = operator.attention_operator(*tensors, *numbers_in_order(problem))

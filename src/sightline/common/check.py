@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from sightline.common import dispatcher
+
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -120,8 +122,10 @@ def shown(value: Any) -> str:
 
 
 def is_eager(tensor: Tensor) -> bool:
-    """Whether values may be looked at: not while compiling or exporting, not on meta tensors."""
-    return not (torch.compiler.is_compiling() or isinstance(tensor, FakeTensor) or tensor.is_meta)
+    """Whether values may be looked at: not while compiling or exporting, on meta tensors, under vmap."""
+    if torch.compiler.is_compiling() or isinstance(tensor, FakeTensor) or tensor.is_meta:
+        return False
+    return not dispatcher.has_samples(tensor)
 
 
 def check_device(name: str, tensor: Tensor, device: torch.device) -> None:

@@ -26,6 +26,7 @@ try:
     from torch._C._functorch import (
         TransformType,
         get_unwrapped,
+        is_batchedtensor,
         is_functorch_wrapped_tensor,
         peek_interpreter_stack,
     )
@@ -71,6 +72,12 @@ def is_transformed() -> bool:
     return bool(innermost.key() != TransformType.Functionalize)
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def is_transformed_while_compiling() -> bool:
+    """The same for a function that is being compiled, at the time when it is."""
+    return _OFFERED and (forward_ad._current_level >= 0 or peek_interpreter_stack() is not None)
+
+
 def is_wrapped() -> bool:
     """Whether a transform of torch.func is under way."""
     return _OFFERED and peek_interpreter_stack() is not None
@@ -94,6 +101,15 @@ def unwrapped(tensor: Tensor) -> Tensor:
     while _OFFERED and is_functorch_wrapped_tensor(tensor):
         tensor = get_unwrapped(tensor)
     return tensor
+
+
+def has_samples(tensor: Tensor) -> bool:
+    """Whether a vmap stands for several tensors here, so that its values cannot be looked at."""
+    while _OFFERED and is_functorch_wrapped_tensor(tensor):
+        if is_batchedtensor(tensor):
+            return True
+        tensor = get_unwrapped(tensor)
+    return False
 
 
 def are_plain(tensors: Iterable[Tensor | None]) -> bool:
