@@ -297,3 +297,27 @@ def test_arrays_of_numpy(A):
     weights = A.dense().numpy()
     assert numpy.array_equal(numpy.asarray(A), weights) and numpy.array_equal(A.numpy(force=True), weights)
     assert numpy.array_equal(numpy.stack([A[0], A[1]]), weights)
+
+
+def test_safetensors_take_it(A):
+    file = pytest.importorskip("safetensors.torch")
+    read = file.load(file.save({"weights": A, "head": A[0, 1]}))
+    assert torch.equal(read["weights"], A.dense()) and torch.equal(read["head"], A[0, 1].dense())
+
+
+@pytest.mark.filterwarnings("ignore:.*(lru_cache|ctypes)")  # of readouts, which run as they are
+def test_what_a_compiled_function_returns():
+    def look(q, k, v):
+        context, A = sightline.attention(q, k, v, return_matrix=True)
+        return context * 2, A, A.entropy()
+
+    q, k, v = torch.randn(3, 1, 2, 16, 8)
+    torch._dynamo.reset()
+    _, A, entropy = torch.compile(look, backend="eager")(q, k, v)
+    assert isinstance(A, sightline.AttentionMatrix)
+    torch.testing.assert_close(A, sightline.AttentionMatrix(q, k).dense())
+    torch.testing.assert_close(entropy, A.entropy())
+    given = torch.compile(lambda A, x: (A.mean(1) + 1, A @ x), backend="eager")
+    mean, product = given(A, v)
+    torch.testing.assert_close(mean, A.mean(1) + 1)
+    torch.testing.assert_close(product, A @ v)

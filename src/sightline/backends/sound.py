@@ -28,7 +28,8 @@ def check_sound(tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> No
     _need(set(tensors) <= set(STORED), "has tensors of unknown names")
     _need({"query", "key"} <= set(tensors), "lacks its query or key")
     scale, softcap = numbers.get("scale"), numbers.get("softcap")
-    _need(isinstance(scale, int | float) and abs(scale) < 1e30, "has an invalid scale")
+    number = isinstance(scale, int | float) and not isinstance(scale, bool)
+    _need(number and abs(scale or 0.0) < 1e30, "has an invalid scale")
     capped = type(softcap) is float and 0 < softcap < 1e30
     _need(softcap is None or capped, "has an invalid softcap")
     for name, tensor in tensors.items():

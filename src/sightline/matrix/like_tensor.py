@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -27,13 +28,15 @@ class LikeTensor(Tensor):
     _shape: torch.Size
     _dtype: torch.dtype
     _device: torch.device
-    _kept: Tensor | None  # the dense weights, where somebody asked for a pointer to them
+    _kept: Tensor | None = None  # the dense weights, where somebody asked for a pointer to them
 
     @classmethod
     def _without_storage(cls, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Self:
+        if torch.compiler.is_compiling():
+            torch._dynamo.graph_break()  # a compiler cannot make one: this function runs as it is
         made: Self = Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=device)
         _forbid_pointer(made)
-        made._shape, made._dtype, made._device, made._kept = (torch.Size(shape), dtype, device, None)
+        made._shape, made._dtype, made._device = torch.Size(shape), dtype, device
         return made
 
     def __reduce_ex__(self, _: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -228,6 +231,14 @@ class LikeTensor(Tensor):
         if any(map(_is_matrix, written_arguments(func, args, kwargs))):
             raise read_only(str(func))
         return func(*_densified(args), **_densified(kwargs))
+
+
+with contextlib.suppress(AttributeError):  # private names, without which the compiler warns, once
+    _frames = torch._C._dynamo.eval_frame
+    _frames.set_code_exec_strategy(
+        LikeTensor._without_storage.__func__.__code__,  # type: ignore[attr-defined]
+        _frames._FrameExecStrategy(_frames._FrameAction.SKIP, _frames._FrameAction.DEFAULT),
+    )
 
 
 def _is_matrix(value: Any) -> bool:

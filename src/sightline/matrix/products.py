@@ -53,6 +53,8 @@ class Products(MatrixCore):
         if not isinstance(x, Tensor) or x.dim() < 3:
             return False
         lead, own = x.shape[:-2], self.shape[:-2]
+        if lead == own:
+            return False
         both = list(zip(reversed(lead), reversed(own), strict=False))
         repeats = len(lead) > len(own) or any(want == 1 < have for have, want in both)
         return repeats and all(have == want or 1 in (have, want) for have, want in both)
