@@ -7,6 +7,7 @@ is learnt and meets keys in a product of its own is another matter, and so is on
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from sightline.tracing.layout import NOTHING, ROW, Axis, Placement, all_of
@@ -20,7 +21,8 @@ class Features:
     """Which axes of which tensors are the features of a projection."""
 
     def __init__(self) -> None:
-        self._of: ByStorage[Placement] = ByStorage(_REMEMBERED)
+        #: Sizes, strides and the axis of features; little, since every layer is noted.
+        self._of: ByStorage[tuple[torch.Size, tuple[int, ...], int]] = ByStorage(_REMEMBERED)
 
     def clear(self) -> None:
         """Forgets everything."""
@@ -28,20 +30,21 @@ class Features:
 
     def projected(self, out: Tensor, axis: int) -> None:
         """``out`` came of a projection; its features lie along ``axis``."""
-        axes = [NOTHING] * out.dim()
-        axes[axis] = Axis(ROW, 1)
-        self._of.set(out, Placement.of(out, tuple(axes)))
+        self._of.set(out, (out.shape, out.stride(), axis))
 
     def derived(self, source: Tensor, out: Tensor) -> None:
         """``out`` was computed from ``source``, element by element."""
-        known = self._of.get(source)
-        if known is not None and source.shape == out.shape:
-            axes = known.axes_anywhere(source)
-            if axes is not None:
-                self._of.set(out, Placement.of(out, axes))
+        if self._of.get(source) is not None and source.shape == out.shape:
+            along = self.axes_of(source)
+            if len(along) == 1:
+                self.projected(out, along[0])
 
     def axes_of(self, tensor: Tensor) -> list[int]:
         """The axes that run over features."""
         known = self._of.get(tensor)
-        axes = None if known is None else known.axes_anywhere(tensor)
+        if known is None:
+            return []
+        sizes, strides, axis = known
+        named = tuple(Axis(ROW, 1) if d == axis % len(sizes) else NOTHING for d in range(len(sizes)))
+        axes = Placement(tuple(sizes), strides, 0, named).axes_anywhere(tensor)
         return [] if axes is None else all_of(axes, ROW)
