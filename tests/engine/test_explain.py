@@ -153,3 +153,11 @@ def test_readouts_of_a_matrix():
     assert "gradients are wanted" in wanted["entropy"]
     with sightline.backend("chunked"):
         assert "asked for" in A.explain("entropy")["entropy"]
+
+
+def test_a_learned_softcap_is_named():
+    query, key, value = torch.randn(3, 1, 2, 5, 4)
+    learned = sightline.explain(query, key, value, softcap=torch.tensor(2.0, requires_grad=True))
+    assert any("softcap is a tensor" in reason for reason in learned.reasons)
+    number = sightline.explain(query, key, value, softcap=torch.tensor(2.0))
+    assert not any("softcap" in reason for reason in number.reasons)

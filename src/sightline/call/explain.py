@@ -54,8 +54,8 @@ def explain(
     *,
     mask: Mask | Tensor | None = None,
     bias: Bias | Tensor | None = None,
-    scale: float | None = None,
-    softcap: float | None = None,
+    scale: float | Tensor | None = None,
+    softcap: float | Tensor | None = None,
     sinks: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Explanation:
@@ -88,11 +88,14 @@ def explain(
 
 def explain_problem(problem: Problem) -> Explanation:
     """The same for a lowered problem."""
+    learned = _learned(problem)
+    if isinstance(problem.softcap, Tensor):
+        problem = replace(problem, softcap=1.0)  # its number plays no part
     backend, first, reason = decide(problem)
     plan = backend.plan(problem)
     chosen = backend.kernels[0].upper() + backend.kernels[1:]
     slower = () if reason is None else (f"{chosen} instead of {first.kernels}: {reason}.",)
-    reasons = (*slower, *plan.reasons, *_dense(problem))
+    reasons = (*slower, *plan.reasons, *_dense(problem), *learned)
     return Explanation(plan.forward, plan.backward, _mask(problem), plan.computed, reasons)
 
 
@@ -111,4 +114,13 @@ def _dense(problem: Problem) -> list[str]:
     return [
         f"The mask is a dense tensor {shape}, of which every call reads {size:,} bytes. causal(), window(), "
         "prefix(), lengths(), documents() and ranges() are key ranges instead, linear in N."
+    ]
+
+
+def _learned(problem: Problem) -> list[str]:
+    if not isinstance(problem.softcap, Tensor):
+        return []
+    return [
+        "The softcap is a tensor that wants gradients: its backward pass runs in plain PyTorch, whatever is "
+        "said above. Give a number where it is not learned."
     ]
