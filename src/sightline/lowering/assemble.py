@@ -11,6 +11,7 @@ from sightline.backends import Problem
 from sightline.biases import Bias, LoweredBias, as_bias
 from sightline.lowering import learned
 from sightline.lowering.checks import (
+    check_has_numbers,
     check_shapes,
     check_tensors,
     checked_dropout,
@@ -41,8 +42,10 @@ def lower(
     weighed = LoweredBias() if bias is None else as_bias(bias).lower(shape, query.device)
     dropout = checked_dropout(dropout)
     if isinstance(scale, Tensor):
+        check_has_numbers("scale", scale, query)
         query, scale = learned.scaled(query, scale)
     if isinstance(softcap, Tensor):
+        check_has_numbers("softcap", softcap, query)
         softcap = learned.capped(softcap)
     elif softcap is not None:
         softcap = positive("softcap", softcap)

@@ -79,6 +79,15 @@ def checked_sinks(sinks: Tensor, query: Tensor) -> Tensor:
     return sinks
 
 
+def check_has_numbers(name: str, tensor: Tensor, query: Tensor) -> None:
+    """Raises for a tensor without numbers, on meta, where the query has some."""
+    if tensor.is_meta and not query.is_meta:
+        raise ValueError(
+            f"{name}: on meta, where there are no numbers, but the query is on {query.device}. "
+            f"Give it on {query.device}."
+        )
+
+
 def finite(name: str, number: float) -> float:
     """The number, or an error where it is infinite or NaN."""
     number = _number(name, number)
