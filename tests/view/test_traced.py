@@ -178,8 +178,8 @@ def test_tokens_of_strings(pieces, words, special):
 
 def test_a_line_end_is_seen():
     """As a character, or as byte-level vocabularies write it."""
-    assert [token.text for token in tokens_of_strings(["a", "\n", "b"])] == ["a", "\\n", "b"]
-    assert [token.text for token in tokens_of_strings(["a", "Ċ", "Ġb"])] == ["a", "\\n", "b"]
+    assert [token.text for token in tokens_of_strings(["a", "\n", "b"])] == ["a", "⏎", "b"]
+    assert [token.text for token in tokens_of_strings(["a", "Ċ", "Ġb"])] == ["a", "⏎", "b"]
 
 
 def test_tokens_are_found_across_pieces_and_accents():

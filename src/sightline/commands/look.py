@@ -66,6 +66,7 @@ def look(
             step(f"Writing {html}")
             written.append((html, write_atomically(html, report_parts(summary))))
     _show(summary)
+    _warn(summary)
     for path, size in written:
         print(f"wrote {path} ({size / 1e6:.1f} MB)", file=sys.stderr)
 
@@ -103,6 +104,16 @@ def _show(summary: Any) -> None:
 
         sys.stdout.write("\n".join(plain_lines(summary)) + "\n")
         sys.stdout.flush()
+
+
+def _warn(summary: Any) -> None:
+    """Of a text that the model does not know, where what is shown goes to a file or another program."""
+    from sightline.reading.unknown import UNKNOWN
+
+    if not sys.stdout.isatty():
+        for notice in summary.reading.notices:
+            if notice.startswith(UNKNOWN):
+                print(f"sightline: {notice}", file=sys.stderr)
 
 
 @contextmanager

@@ -115,11 +115,20 @@ def run(
     if temperature and pipe.task.name == "generation":
         options |= {"temperature": temperature, "generator": torch.Generator().manual_seed(seed)}
     given = [one for argument in inputs for one in pipe.task.inputs(argument)]
+    _warn_of_unknown(pipe, given)
     answers = passing(pipe.stream(given, **options), len(given))
     for one, answer in zip(given, answers, strict=True):
         print(_json_line(one, answer) if json else _line(one, answer), flush=True)
     if look is not None:
         _write_page(pipe, given[0], look)
+
+
+def _warn_of_unknown(pipe: Pipeline, given: list[Any]) -> None:
+    """A model answers any text, and what it says of one that it cannot read means nothing."""
+    from sightline.tasks.looking import unknown_in
+
+    if pipe.task.tokenized and (notice := unknown_in(pipe.task.tokenizer, given)):
+        print(f"sightline: {notice}", file=sys.stderr)
 
 
 def _write_page(pipe: Pipeline, given: Any, path: Path) -> None:
@@ -133,7 +142,8 @@ def _write_page(pipe: Pipeline, given: Any, path: Path) -> None:
 
     seen = pipe.task.look(pipe.model, given, pipe.recipe, LookOptions())
     check_page_size([call.matrix for call in seen.trace])
-    reading = reading_of_seen(seen, pipe.name)
+    vocabulary = pipe.task.tokenizer.get_vocab() if pipe.task.tokenized else ()
+    reading = reading_of_seen(seen, pipe.name, vocabulary)
     size = write_atomically(path, report_parts(summarize(reading, Selection())))
     print(f"wrote {path} ({size / 1e6:.1f} MB)", file=sys.stderr)
 

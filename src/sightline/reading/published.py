@@ -15,6 +15,7 @@ from sightline.matrix import AttentionMatrix
 from sightline.reading.errors import InputError
 from sightline.reading.reading import Reading, Section, sees_first_only
 from sightline.reading.tokens import EncodedText, Token, encode, tokens_of_ids
+from sightline.reading.unknown import unknown_notices
 
 _WRITTEN = 64  # tokens that an encoder-decoder writes at most when no target is given
 
@@ -43,9 +44,9 @@ def read(loaded: LoadedModel, text: str, pair: str | None = None, max_tokens: in
         "--max-tokens" if limit is not None and limit == max_tokens != loaded.limit else "the model's limit"
     )
     with quiet():
-        if loaded.encoder_decoder:
-            return _read_pair(loaded, text, pair, limit, reason)
-        return _read_one(loaded, text, pair, limit, reason)
+        read_all = _read_pair if loaded.encoder_decoder else _read_one
+        reading = read_all(loaded, text, pair, limit, reason)
+    return replace(reading, notices=(*_unknown(loaded, reading), *reading.notices))
 
 
 def _read_one(loaded: LoadedModel, text: str, pair: str | None, limit: int | None, reason: str) -> Reading:
@@ -152,6 +153,16 @@ def _is_causal(loaded: LoadedModel, layers: Sequence[AttentionMatrix]) -> bool:
 
 def _tensors(inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: torch.tensor(value) for name, value in inputs.items()}
+
+
+def _unknown(loaded: LoadedModel, reading: Reading) -> tuple[str, ...]:
+    last = reading.sections[-1]
+    sides = [("the text" if last.is_self else "the source", last.keys)]
+    if not last.is_self:
+        sides.append(("the target", last.queries))
+    if not any(token.unknown for _, tokens in sides for token in tokens):
+        return ()  # a vocabulary may be large
+    return unknown_notices(sides, loaded.tokenizer.get_vocab())
 
 
 def _dropped(encoded: EncodedText, limit: int | None, reason: str, what: str) -> tuple[str, ...]:

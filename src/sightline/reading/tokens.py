@@ -10,8 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from sightline.reading.errors import InputError
+from sightline.reading.pieces import (
+    are_byte_level,
+    is_fallback,
+    is_partial,
+    joined,
+    spells_bytes,
+    text_of,
+    visible,
+)
 
 _SPECIAL = re.compile(r"\[[A-Z]+\d*\]|</?[\w ]+>|<\|.*\|>")
+_UNKNOWN = {"<unk>", "<UNK>", "[UNK]", "<|unk|>", "<unknown>"}
+_LINE = ("\r", "\n", "\t")
 _SPACE_MARKS = ("Ġ", "▁", " ", "\u2581")
 
 
@@ -21,10 +32,12 @@ class Token:
 
     Attributes:
         index: its place, from 0.
-        text: the piece of the text that it stands for, without surrounding blanks; never empty.
+        text: the piece of the text that it stands for, without surrounding blanks; never empty. Line ends and
+            tabs are ⏎, ␍ and ⇥, bytes of a character that is cut ⟨e4 bd⟩, a blank alone ␣.
         special: True for tokens that the tokenizer adds, such as [CLS], [SEP] or </s>.
         word: the number of the word that it belongs to, from 0, rising.
         space: True where a blank (or the start of the text) precedes it.
+        unknown: True where the vocabulary has nothing for that piece of the text.
     """
 
     index: int
@@ -32,6 +45,7 @@ class Token:
     special: bool
     word: int
     space: bool
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,31 +86,36 @@ def encode(tokenizer: Any, text: str, pair: str | None, limit: int | None) -> En
 
 def tokens_of_ids(tokenizer: Any, ids: Sequence[int]) -> tuple[Token, ...]:
     """Tokens from ids alone, without a text to point into (for a text that a model wrote)."""
-    special = set(tokenizer.all_special_ids)
-    pieces = tokenizer.convert_ids_to_tokens(list(ids))
+    special, unknown = set(tokenizer.all_special_ids), _unknown_id(tokenizer)
+    pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(list(ids))]
+    byte_level = spells_bytes(tokenizer)
+    texts = [text_of(piece, byte_level) for piece in pieces]
     tokens: list[Token] = []
     word = -1
     for index, (number, piece) in enumerate(zip(ids, pieces, strict=True)):
-        space = index == 0 or str(piece).startswith(_SPACE_MARKS) or _begins_word_without_mark(pieces, index)
+        space = index == 0 or piece.startswith(_SPACE_MARKS) or _begins_word_without_mark(pieces, index)
         outside = number in special or (index > 0 and tokens[-1].special)
-        word += space or outside
-        text = _readable(tokenizer, number, str(piece))
-        tokens.append(Token(index, text, number in special, word, space or outside))
+        word += space or outside or _at_line_end(texts, index)
+        text = _readable(tokenizer, number, texts[index])
+        tokens.append(Token(index, text, number in special, word, space or outside, number == unknown))
     return tuple(tokens)
 
 
 def tokens_of_strings(pieces: Sequence[str]) -> tuple[Token, ...]:
     """Tokens from the strings of a vocabulary, without the tokenizer."""
     marked = any(piece.startswith(_SPACE_MARKS) for piece in pieces)
+    special = [_SPECIAL.fullmatch(piece) is not None and not is_fallback(piece) for piece in pieces]
+    byte_level = are_byte_level(piece for piece, outside in zip(pieces, special, strict=True) if not outside)
+    texts = [text_of(piece, byte_level) for piece in pieces]
     tokens: list[Token] = []
     word = -1
     for index, piece in enumerate(pieces):
-        special = _SPECIAL.fullmatch(piece) is not None
+        outside = special[index]
         glued = not piece.startswith(_SPACE_MARKS) if marked else piece.startswith("##")
-        begins = index == 0 or not glued or special or tokens[-1].special
-        word += begins
-        text = piece.strip("".join(_SPACE_MARKS)).replace("Ċ", "\\n").replace("\n", "\\n") or "␣"
-        tokens.append(Token(index, text, special, word, begins))
+        begins = index == 0 or not glued or outside or tokens[-1].special
+        word += begins or _at_line_end(texts, index)
+        text = piece if outside else visible(texts[index])
+        tokens.append(Token(index, text, outside, word, begins, piece in _UNKNOWN))
     return tuple(tokens)
 
 
@@ -112,7 +131,7 @@ def places_of(tokens: Sequence[Token], wanted: str) -> list[int]:
     for _, group in itertools.groupby(tokens, key=lambda token: token.word):
         word = tuple(group)
         inside = [token.index for token in word if folded in _folded(token.text)]
-        if not inside and folded in _folded("".join(token.text for token in word)):
+        if not inside and folded in _folded(joined([token.text for token in word])):
             inside = [word[0].index]
         places += inside
     return places
@@ -145,7 +164,8 @@ def _tokens(tokenizer: Any, encoding: Any, texts: tuple[str, str], fast: bool) -
         return tokens_of_ids(tokenizer, ids)
     added, known = encoding["special_tokens_mask"], set(tokenizer.all_special_ids)
     sides, words, spans = encoding.sequence_ids(0), encoding.word_ids(0), encoding["offset_mapping"]
-    pieces = tokenizer.convert_ids_to_tokens(ids)
+    pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(ids)]
+    byte_level, unknown = spells_bytes(tokenizer), _unknown_id(tokenizer)
     tokens: list[Token] = []
     word, before = -1, None  # what the token before was: (side, its word, where it ended)
     for index, number in enumerate(ids):
@@ -155,7 +175,7 @@ def _tokens(tokenizer: Any, encoding: Any, texts: tuple[str, str], fast: bool) -
         source = texts[side] if side is not None else ""
         piece = source[start:end]
         gap = before is None or before[0] != side or piece[:1].isspace() or start > before[2]
-        gap = gap or str(pieces[index]).startswith(_SPACE_MARKS)
+        gap = gap or pieces[index].startswith(_SPACE_MARKS)
         new = (
             gap
             or special
@@ -164,8 +184,13 @@ def _tokens(tokenizer: Any, encoding: Any, texts: tuple[str, str], fast: bool) -
             or (before is not None and inner != before[1])
         )
         word += new
-        text = piece.strip() or _readable(tokenizer, number, str(pieces[index]))
-        tokens.append(Token(index, text, special, word, gap))
+        spelt = text_of(pieces[index], byte_level)
+        if piece.strip() and not is_partial(spelt):
+            # Only a byte-level vocabulary has line ends of its own; elsewhere they are blanks.
+            text = visible(piece if byte_level else piece.strip())
+        else:
+            text = _readable(tokenizer, number, spelt)
+        tokens.append(Token(index, text, special, word, gap, number == unknown))
         before = (side, inner, end)
     return tuple(tokens)
 
@@ -175,7 +200,22 @@ def _begins_word_without_mark(pieces: Sequence[str], index: int) -> bool:
     return not pieces[index].startswith("##") and not any(piece.startswith(_SPACE_MARKS) for piece in pieces)
 
 
-def _readable(tokenizer: Any, number: int, piece: str) -> str:
-    """A piece of the vocabulary as a person would write it; a blank one by its name."""
-    text = piece if number in tokenizer.all_special_ids else str(tokenizer.decode([number])).strip()
-    return text or {"Ċ": "\\n", "ĉ": "\\t"}.get(piece, piece.strip("Ġ▁") or "␣")
+def _at_line_end(texts: Sequence[str], index: int) -> bool:
+    """Whether a line end or a tab stands on one side of a token's start only: it is no part of a word."""
+    return index > 0 and texts[index - 1].endswith(_LINE) != texts[index].startswith(_LINE)
+
+
+def _unknown_id(tokenizer: Any) -> int | None:
+    """The id of what is unknown; byte-level vocabularies know everything, and often reuse another token."""
+    number: int | None = getattr(tokenizer, "unk_token_id", None)
+    others = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad")]
+    return None if number in others else number
+
+
+def _readable(tokenizer: Any, number: int, text: str) -> str:
+    """A piece of the vocabulary, whose text is known with its blanks, as a person would write it."""
+    if number in tokenizer.all_special_ids:
+        return str(tokenizer.convert_ids_to_tokens(number))
+    if is_partial(text) or not text.strip():
+        return visible(text)
+    return visible(str(tokenizer.decode([number])).strip() or text)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from sightline.reading.errors import InputError
+from sightline.reading.pieces import joined
 from sightline.reading.reading import LayerFacts, Reading, Section, sees_first_only
 from sightline.reading.tokens import Token, tokens_of_places, tokens_of_strings
+from sightline.reading.unknown import unknown_notices
 from sightline.tracing.choice import LayerChoice, Layers
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def reading_of(
     tokens: Sequence[str] | Sequence[Sequence[str]] | None = None,
     batch: int = 0,
     unverified: bool = False,
+    vocabulary: Iterable[str] = (),
 ) -> Reading:
     """The reading of a trace, as views take it.
 
@@ -40,6 +43,7 @@ def reading_of(
         tokens: strings, one for each position; or two lists, of a source and of a target.
         batch: which batch entry.
         unverified: take calls that were not verified, too.
+        vocabulary: all pieces that the model knows, for the notice about unknown ones.
 
     Raises:
         InputError: nothing is left to show, or the tokens fit nothing.
@@ -64,6 +68,7 @@ def reading_of(
         raise InputError(f"tokens: there are {counts}, but the calls have {lengths}")
     if not known:
         notices.append("no tokens of these lengths are known: queries and keys are shown by their places")
+    notices = [*unknown_notices(_named(sections), vocabulary), *notices]
     texts = (title,) if title else tuple(_text(each) for each in given if id(each) in known)
     model = trace.model or "a traced model"
     return Reading(model, texts, sections, (*trace.notices, *notices), trace.medium)
@@ -192,6 +197,16 @@ def _given(tokens: Sequence[str] | Sequence[Sequence[str]] | None) -> list[tuple
     return [tokens_of_strings([str(t) for t in each]) for each in several]
 
 
+def _named(sections: Sequence[Section]) -> list[tuple[str, tuple[Token, ...]]]:
+    """Every token list once: the source and the target where one looks at the other, else the text."""
+    crossed = any(not section.is_self for section in sections)
+    named: dict[int, tuple[str, tuple[Token, ...]]] = {}
+    for section in sorted(sections, key=lambda section: section.is_self):
+        named.setdefault(id(section.queries), ("the target" if crossed else "the text", section.queries))
+        named.setdefault(id(section.keys), ("the source" if crossed else "the text", section.keys))
+    return list(named.values())
+
+
 def _of_length(given: Lists, length: int) -> tuple[Token, ...]:
     """The first token list of that length, else places."""
     for each in given:
@@ -201,5 +216,4 @@ def _of_length(given: Lists, length: int) -> tuple[Token, ...]:
 
 
 def _text(tokens: Sequence[Token]) -> str:
-    words = "".join((" " if token.space else "") + token.text.removeprefix("##") for token in tokens)
-    return words.strip()
+    return joined([(" " if token.space else "") + token.text.removeprefix("##") for token in tokens]).strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 
 from sightline.common.errors import CommandError
 from sightline.reading.reading import Reading
+from sightline.reading.tokens import tokens_of_strings
 from sightline.reading.traced import reading_of
+from sightline.reading.unknown import unknown_notices
 from sightline.tasks.task import LookOptions, Seen
 from sightline.tracing import trace
 
@@ -37,6 +40,21 @@ def shortened(ids: list[int], limit: int | None, what: str, whose: str) -> tuple
     )
 
 
+def unknown_in(tokenizer: Any, texts: Sequence[str]) -> str | None:
+    """What to tell, once, of texts that the model does not know."""
+    vocabulary = tokenizer.get_vocab()
+    notices: list[str] = []
+    for text in texts:
+        name = "the text" if len(texts) == 1 else f"{text[:40]!r}"
+        notices += unknown_notices([(name, tokens_of_strings(tokenizer.encode(text).tokens))], vocabulary)
+    if not notices:
+        return None
+    others = len(notices) - 1
+    return notices[0] + (
+        f" (nor much of {others} more {'text' if others == 1 else 'texts'})" if others else ""
+    )
+
+
 def limit_of(context: int, options: LookOptions) -> tuple[int, str]:
     """(how many tokens of a text count, whose limit that is)."""
     if options.limit is not None and options.limit < context:
@@ -44,11 +62,11 @@ def limit_of(context: int, options: LookOptions) -> tuple[int, str]:
     return context, "the model's limit"
 
 
-def reading_of_seen(seen: Seen, name: str) -> Reading:
-    """What a model attended to, as views take it; ``name`` is the model's.
+def reading_of_seen(seen: Seen, name: str, vocabulary: Iterable[str] = ()) -> Reading:
+    """What a model attended to, as views take it; ``name`` is the model's, ``vocabulary`` all that it knows.
 
     Raises:
         CommandError: there is nothing to show.
     """
-    reading = reading_of(seen.trace, tokens=seen.tokens)
+    reading = reading_of(seen.trace, tokens=seen.tokens, vocabulary=vocabulary)
     return replace(reading, model=name, texts=seen.texts, notices=(*seen.notices, *reading.notices))

@@ -28,4 +28,4 @@ class TaskModel:
     def read(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> Reading:
         """See :class:`OpenedModel`."""
         seen = self.task.look(self.model, text, self.recipe, LookOptions(pair, max_tokens))
-        return reading_of_seen(seen, self.name)
+        return reading_of_seen(seen, self.name, self.task.tokenizer.get_vocab())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sightline.reading.pieces import BLANK, joined
 from sightline.reading.reading import Section
 from sightline.reading.tokens import Token
 from sightline.view.layers import LayerReadouts, Units, part
@@ -25,9 +26,9 @@ def merge_tokens(tokens: Sequence[Token]) -> tuple[Token, ...]:
     for token in tokens:
         if words and token.word == words[-1].word:
             last = words[-1]
-            words[-1] = Token(
-                last.index, last.text + token.text.removeprefix("##"), last.special, last.word, last.space
-            )
+            # A blank that is a piece of its own is before the word.
+            text = joined([last.text.removeprefix(BLANK), token.text.removeprefix("##")])
+            words[-1] = Token(last.index, text, last.special, last.word, last.space)
         else:
             words.append(Token(len(words), token.text, token.special, token.word, token.space))
     return tuple(words)

@@ -4,6 +4,7 @@ import { largestPlaces, mergedWeight } from "../../../src/sightline/view/web/tex
 import { hoverOf, pinOf } from "../../../src/sightline/view/web/text/pointing.js";
 import { rankingCandidates, rankUnits } from "../../../src/sightline/view/web/text/ranking.js";
 import { canShade, shadingOf, shadingScale, shownOf } from "../../../src/sightline/view/web/text/shading.js";
+import { unitText } from "../../../src/sightline/view/web/text/unit.js";
 
 const close = (a, b) => assert.ok(Math.abs(a - b) < 1e-6, `${a} is not ${b}`);
 const single = (at) => ({ from: at, to: at + 1 });
@@ -46,6 +47,14 @@ test("in a long text the largest tokens make the words, wherever they stand", ()
   const { top, others } = rankUnits(values, candidates, pair, "sum", 2);
   assert.deepEqual(top.map(({ from, to }) => [from, to]), [[99_998, 100_000], [77_776, 77_778]]);
   assert.equal(others, 100_001 - 4);
+});
+
+test("tokens that share a character show it where they are one unit", () => {
+  const texts = ["␣", "⟨e4⟩", "⟨bd a0⟩", "好", "⟨f0 9f⟩", "⟨41⟩"];
+  const tokens = /** @type {any} */ ({ text: (at) => texts[at], glued: (at) => at > 0 });
+  assert.equal(unitText(tokens, { from: 0, to: 4 }), "你好");
+  assert.equal(unitText(tokens, { from: 1, to: 2 }), "⟨e4⟩");
+  assert.equal(unitText(tokens, { from: 3, to: 6 }), "好⟨f0 9f⟩⟨41⟩");
 });
 
 test("hovering is about the token alone without a pin, about the weight between with one", () => {
