@@ -51,7 +51,7 @@ void round_queries(float* rows, int keys) {
 
 // Which pairs are seen, while the scores still say so: those of lanes that look at nothing are not.
 template <int vectors>
-void note_patch(const BackwardScratch& s, const Patch& patch, const Place& place) {
+SL_OUTLINE void note_patch(const BackwardScratch& s, const Patch& patch, const Place& place) {
   for (int k = 0; k < patch.keys; k++) {
     SL_UNROLL for (int v = 0; v < vectors; v++) {
       const int at = k * kSlabRows + v * kLanes;
@@ -63,7 +63,7 @@ void note_patch(const BackwardScratch& s, const Patch& patch, const Place& place
 
 // Hidden pairs of a patch get weight 0 and gradients 0: in a row of NaN they have neither yet.
 template <class Products, int vectors>
-void hide_patch(const BackwardScratch& s, const Patch& patch) {
+SL_OUTLINE void hide_patch(const BackwardScratch& s, const Patch& patch) {
   const auto hide = [&](float* tile) {
     for (int k = 0; k < patch.keys; k++) {
       SL_UNROLL for (int v = 0; v < vectors; v++) {

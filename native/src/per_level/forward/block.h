@@ -15,9 +15,9 @@
 namespace sightline {
 namespace {
 
-template <class Products>
+template <class Products, bool careful>
 void forward_chunk(const Block& block, const Terms& terms, const Dropout& dropout,
-                   const ForwardScratch& scratch, Span chunk, bool last, bool want_context, bool careful) {
+                   const ForwardScratch& scratch, Span chunk, bool last, bool want_context) {
   const Operands& operands = scratch.scores.operands;
   const WordRows key = read_keys<Products>(block, operands.key, chunk);
   const WordRows value =
@@ -29,8 +29,23 @@ void forward_chunk(const Block& block, const Terms& terms, const Dropout& dropou
     if (careful) note_chunk<Products>(block, scratch, scores);
     Vec decay[kSlabVectors];
     weigh_chunk<Products>(block, dropout, scratch, scores, chunk.begin, slab, decay);
-    if (want_context) add_context<Products>(block, terms, scratch, scores, value, slab, decay, careful);
+    if (want_context) add_context<Products, careful>(block, terms, scratch, scores, value, slab, decay);
   }
+}
+
+// All chunks, from the start.
+template <class Products, bool careful>
+SL_INLINE void walk_chunks(const Block& block, const Terms& terms, const Dropout& dropout,
+                           const ForwardScratch& scratch, bool want_context) {
+  start_rows(block, scratch);
+  for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {
+    forward_chunk<Products, careful>(block, terms, dropout, scratch, chunk, last, want_context);
+  });
+}
+template <class Products>
+SL_OUTLINE void walk_carefully(const Block& block, const Terms& terms, const Dropout& dropout,
+                               const ForwardScratch& scratch) {
+  walk_chunks<Products, true>(block, terms, dropout, scratch, true);
 }
 
 template <class Products>
@@ -47,12 +62,9 @@ void forward_block_with(const sightline_problem& p, const PackedHead& packed, in
   scratch.scores.ahead = &ahead;
   pack_query<Products>(block, terms, scratch.scores.query_t);
   const Dropout dropout = make_dropout(block, scratch.streams);
-  for (bool careful = false;; careful = true) {
-    start_rows(block, scratch);
-    for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {
-      forward_chunk<Products>(block, terms, dropout, scratch, chunk, last, out.context != nullptr, careful);
-    });
-    if (careful || !scratch.seen || !out.context || !has_nan(block, scratch)) break;
+  walk_chunks<Products, false>(block, terms, dropout, scratch, out.context != nullptr);
+  if (scratch.seen && out.context && has_nan(block, scratch)) {
+    walk_carefully<Products>(block, terms, dropout, scratch);
   }
   if (out.context) {
     with_element(p.dtype, [&](auto element) {

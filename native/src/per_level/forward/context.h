@@ -23,15 +23,15 @@ void note_chunk(const Block& block, const ForwardScratch& scratch, const ChunkSc
 }
 
 // context = context * decay + weights . value; the first patch that touches a vector applies its decay.
-template <class Products>
+template <class Products, bool careful>
 void add_context(const Block& block, const Terms& terms, const ForwardScratch& scratch,
-                 const ChunkScores& chunk, const WordRows& value, int slab, Vec* decay, bool careful) {
+                 const ChunkScores& chunk, const WordRows& value, int slab, Vec* decay) {
   const Zone zone(block.zones, SIGHTLINE_STAGE_CONTEXT);
   float* context_t = scratch.context_t + slab * block.value_width * kSlabRows;
   for (int i = 0; i < chunk.count; i++) {
     const Patch& patch = chunk.patches[i];
-    const float *rows = value.row(patch.key / Products::kElements),
-                *weights = scores_of(scratch.scores, patch);
+    const float* rows = value.row(patch.key / Products::kElements);
+    const float* weights = scores_of(scratch.scores, patch);
     const int count = (int)words<Products>(patch.keys);
     float* to = context_t + patch.vector * kLanes;
     with_vectors(patch.vectors, [&](auto n) {
@@ -47,7 +47,7 @@ void add_context(const Block& block, const Terms& terms, const ForwardScratch& s
 }
 
 // Whether a sum is NaN, be it only that of a hidden value.
-inline bool has_nan(const Block& block, const ForwardScratch& scratch) {
+SL_OUTLINE bool has_nan(const Block& block, const ForwardScratch& scratch) {
   const Zone zone(block.zones, SIGHTLINE_STAGE_CONTEXT);
   Mask found = greater_int(IntVec{}, IntVec{});
   for (int slab = 0; slab < slabs(block); slab++) {

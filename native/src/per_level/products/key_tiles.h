@@ -72,7 +72,7 @@ void keys_product(const SumOverQueries& x, int keys) {
 
 // The same, carefully (products/seen.h); `bits` are those of the factors.
 template <class Products>
-void seen_keys_product(const SumOverQueries& x, int keys, const float* bits) {
+SL_OUTLINE void seen_keys_product(const SumOverQueries& x, int keys, const float* bits) {
   for (int64_t column = 0; column < x.stride; column += kLanes) {
     keys_tiles<Products, 1, 1>(x, 0, keys, column, SeenByQuery{bits});
   }

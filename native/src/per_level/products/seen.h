@@ -41,7 +41,7 @@ SL_INLINE Vec seen_bits(Vec masked) { return bits_unless(equal(masked, splat(-kI
 // masked [key][slab row] -> bits [word of keys][slab row]. bfloat16's of NaN with all bits is one with all
 // bits.
 template <class Products, int vectors>
-void note_seen(const float* masked, int keys, float* bits) {
+SL_OUTLINE void note_seen(const float* masked, int keys, float* bits) {
   constexpr int step = Products::kElements;
   for (int k = 0; k < keys; k += step, masked += step * kSlabRows, bits += kSlabRows) {
     SL_UNROLL for (int v = 0; v < vectors; v++) {
@@ -74,10 +74,10 @@ SL_INLINE void add_squares(const Element* row, int64_t width, Vec* sum) {
   }
 }
 
-// Whether the squares of rows sum up to a finite number: then all elements are finite, and so is every product
-// of two such rows. Two rows at a time, so that no sum waits for another.
+// Whether the squares of rows sum up to a finite number: then all elements are finite, and so is every
+// product of two such rows. Two rows at a time, so that no sum waits for another.
 template <class Element>
-bool all_moderate(const Element* rows, int64_t stride, int64_t count, int64_t width) {
+SL_OUTLINE bool all_moderate(const Element* rows, int64_t stride, int64_t count, int64_t width) {
   Vec sum[2 * kSquares] = {};
   int64_t j = 0;
   for (; j + 2 <= count; j += 2) {
@@ -88,6 +88,35 @@ bool all_moderate(const Element* rows, int64_t stride, int64_t count, int64_t wi
   Vec total = {};
   SL_UNROLL for (int i = 0; i < 2 * kSquares; i++) total += sum[i];
   return !any(not_greater(splat(kInfinity), total));
+}
+
+// The same of halves, by their bits: all below a limit that keeps sums of up to 8,192 products finite.
+template <class Half>
+SL_INLINE bool all_below(const Half* rows, int64_t stride, int64_t count, int64_t width, int16_t limit) {
+  typedef int16_t Bits __attribute__((vector_size(sizeof(Vec))));
+  constexpr int64_t kBits = sizeof(Vec) / sizeof(int16_t);
+  Bits above = {};
+  for (int64_t j = 0; j < count; j++) {
+    for (int64_t c = 0; c < width; c += kBits) {
+      Bits bits = {};
+      if (c + kBits <= width) {
+        memcpy(&bits, rows + j * stride + c, sizeof bits);
+      } else {
+        memcpy(&bits, rows + j * stride + c, sizeof(Half) * (width - c));
+      }
+      above |= (Bits)((bits & (int16_t)0x7fff) > limit);
+    }
+  }
+  uint64_t words[sizeof(Vec) / sizeof(uint64_t)], found = 0;
+  memcpy(words, &above, sizeof words);
+  for (const uint64_t word : words) found |= word;
+  return found == 0;
+}
+inline bool all_moderate(const Bfloat16* rows, int64_t stride, int64_t count, int64_t width) {
+  return all_below(rows, stride, count, width, (127 + 57) << 7);
+}
+inline bool all_moderate(const Float16* rows, int64_t stride, int64_t count, int64_t width) {
+  return all_below(rows, stride, count, width, 0x7bff);
 }
 
 }  // namespace

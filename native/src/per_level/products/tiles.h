@@ -132,8 +132,9 @@ void context_product(const float* value, int64_t value_stride, int64_t columns, 
 
 // The same, carefully (products/seen.h); `bits` are those of `weights`.
 template <int vectors, class Products>
-void seen_context_product(const float* value, int64_t value_stride, int64_t columns, const float* weights,
-                          int keys, float* context_t, const Vec* decay, const float* bits) {
+SL_OUTLINE void seen_context_product(const float* value, int64_t value_stride, int64_t columns,
+                                     const float* weights, int keys, float* context_t, const Vec* decay,
+                                     const float* bits) {
   context_tiles<Products, 1, vectors>(value, value_stride, columns, weights, keys, context_t, decay,
                                       SeenByLane{bits});
 }
