@@ -9,7 +9,8 @@ from torch import Tensor
 from sightline.biases import Bias
 from sightline.call import nested
 from sightline.call.run import run
-from sightline.lowering import autocast, lower
+from sightline.common.check import flag
+from sightline.lowering import autocast, check_value, lower
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
 
@@ -108,6 +109,9 @@ def attention(
             attention, query, key, value, mask=mask, bias=bias, return_matrix=return_matrix,
             scale=scale, softcap=softcap, sinks=sinks, dropout=dropout,
         )  # fmt: skip
+    check_value(value)
+    if return_matrix is not False:
+        return_matrix = flag("return_matrix", return_matrix)
     query, key, value = autocast(query, key, value)
     problem = lower(
         query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks, dropout=dropout

@@ -10,7 +10,7 @@ from torch import Tensor
 from sightline.backends import Problem, decide
 from sightline.backends.contract import Pass
 from sightline.biases import Bias
-from sightline.lowering import autocast, checked_dropout, lower
+from sightline.lowering import autocast, check_value, checked_dropout, lower
 from sightline.masks import Mask
 
 
@@ -78,6 +78,7 @@ def explain(
         >>> print(sightline.explain(query, key, value).reasons[0])
         Plain PyTorch instead of the native kernels: the dtype is torch.float64, and ... Use .float() ...
     """
+    check_value(value)
     query, key, value = autocast(query, key, value)
     dropout = checked_dropout(dropout)
     problem = lower(query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks)

@@ -2,6 +2,6 @@
 
 from sightline.lowering.assemble import lower
 from sightline.lowering.casting import autocast
-from sightline.lowering.checks import DTYPES, checked_dropout
+from sightline.lowering.checks import DTYPES, check_value, checked_dropout
 
-__all__ = ["DTYPES", "autocast", "checked_dropout", "lower"]
+__all__ = ["DTYPES", "autocast", "check_value", "checked_dropout", "lower"]

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from sightline.common.check import check_device, check_strided, is_eager, share
+from sightline.common.check import check_device, check_strided, number, share
 
 #: The dtypes that attention is computed for.
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -35,6 +35,15 @@ def check_tensors(query: Tensor, key: Tensor, value: Tensor | None) -> None:
         if tensor.dtype != query.dtype:
             raise TypeError(f"{name}: dtype {tensor.dtype} differs from the query's {query.dtype}.")
         check_device(name, tensor, query.device)
+
+
+def check_value(value: Tensor | None) -> None:
+    """Raises where there is no value, which only a matrix can do without."""
+    if value is None:
+        raise TypeError(
+            "value: expected a tensor [B,G,M,E], got None. "
+            "For the weights alone make an AttentionMatrix(query, key)."
+        )
 
 
 def check_shapes(query: Tensor, key: Tensor, value: Tensor | None) -> None:
@@ -88,29 +97,14 @@ def check_has_numbers(name: str, tensor: Tensor, query: Tensor) -> None:
         )
 
 
-def finite(name: str, number: float) -> float:
-    """The number, or an error where it is infinite or NaN."""
-    number = _number(name, number)
-    if not math.isfinite(number):
-        raise ValueError(f"{name}: must be finite, got {number}.")
-    return number
+def finite(name: str, value: float) -> float:
+    """The number as a float, or an error where it is none, infinite or NaN."""
+    return value if type(value) is float and math.isfinite(value) else number(name, value)
 
 
-def positive(name: str, number: float) -> float:
-    """The number, or an error where it is not above 0."""
-    number = finite(name, number)
-    if number <= 0:
-        raise ValueError(f"{name}: must be above 0, got {number}. None leaves it out.")
-    return number
-
-
-def _number(name: str, number: float) -> float:
-    if isinstance(number, Tensor) and (number.numel() != 1 or not is_eager(number)):
-        raise TypeError(f"{name}: expected a number, got a tensor of shape {list(number.shape)}.")
-    try:
-        return float(number)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number, got {type(number).__name__}.") from None
+def positive(name: str, value: float) -> float:
+    """The number as a float, or an error where it is not above 0."""
+    return number(name, value, above=0, remedy="None leaves it out.")
 
 
 def checked_dropout(dropout: float) -> float:
