@@ -329,3 +329,15 @@ def test_what_sees_no_dirt_is_the_same(wing):
         check_neighbours(case, seed, dropout, exact=wing[0] == "cpu")
 
     check()
+
+
+@pytest.mark.parametrize("cols", [slice(None), slice(1, None, 2)])
+def test_what_keys_add_to_contexts(cols):
+    query, key, value = torch.randn(3, 1, 2, 6, 4)
+    clean = sightline.AttentionMatrix(query, key, value, mask=sightline.causal())
+    value = value.index_fill(2, torch.tensor([5]), math.nan)
+    dirty = sightline.AttentionMatrix(query, key, value, mask=sightline.causal())
+    rows = slice(0, 5)
+    found, wanted = (A.scores(rows, cols, stage="context") for A in (dirty, clean))
+    torch.testing.assert_close(found, wanted)
+    assert dirty.scores(5, cols, stage="context").isnan().all()

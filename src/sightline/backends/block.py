@@ -116,21 +116,30 @@ class MatrixBlock:
         if name == "context":
             weights = self.stage("weights")
             with zone(name):
-                return self._context(weights)
+                return self.context(weights)
         earlier = STAGES[at - 1]
         before = self._known[earlier] if earlier in self._known else self._computed(earlier)
         with zone(name):
             return _RULES[name](self.problem, self.place, before)
 
-    def _context(self, weights: Tensor) -> Tensor:
+    def context(self, weights: Tensor, step: int = 1) -> Tensor:
+        """The weighted sum of every ``step``-th key's value, [b,H,n,E]; what is hidden takes no part."""
         problem = self.problem
         if problem.value is None:
             raise ValueError("value: the matrix holds none, and a context needs it. Make it with a value.")
-        value = problem.value[self.batch, :, self.cols].to(weights.dtype)
-        context = grouped_product(weights, value)
+        chosen = weights[..., ::step]
+        value = problem.value[self.batch, :, self.cols][:, :, ::step].to(weights.dtype)
+        context = grouped_product(chosen, value)
         if may_hide(problem) and not finite([context]):
-            context = over_seen(grouped_product, weights, value, self.masked != -math.inf)
+            seen = self.masked[..., ::step] != -math.inf
+            context = over_seen(grouped_product, chosen, value, seen)
         return context
+
+    def only_seen(self, pairs: Tensor) -> Tensor:
+        """Something made of weights for each pair, [b,H,n,m], with 0 where a NaN is that of a hidden pair."""
+        if not may_hide(self.problem) or finite([pairs]):
+            return pairs
+        return pairs.masked_fill(self.masked == -math.inf, 0)
 
 
 def _scores(problem: Problem, place: Place) -> Tensor:

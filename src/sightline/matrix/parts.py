@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sightline.backends.block import weights_of
-from sightline.backends.grouped import grouped_product
 from sightline.backends.pairs import pair_logits
 from sightline.backends.problem import compute_dtype
 from sightline.common.check import check_device, choice, fits, integer, integers_tensor, number
@@ -107,8 +106,7 @@ class Parts(Blocks):
         block = self.block(row_slice, col_slice)
         check_size("scores of this part", 4 * math.prod(block.shape))
         if stage == "context" and col_slice.step != 1 and self.value is not None:
-            chosen = block.weights[..., :: col_slice.step]
-            return self._squeeze(grouped_product(chosen, self.value[:, :, col_slice].to(chosen.dtype)))
+            return self._squeeze(block.context(block.weights, col_slice.step))
         whole = block.stage(stage)
         return self._squeeze(whole if stage == "context" else whole[..., :: col_slice.step])
 

@@ -153,7 +153,7 @@ def _relevant(layer: GradedMatrix, block: MatrixBlock) -> Tensor:
     assert layer.matrix.value is not None
     value = layer.matrix.value[block.batch, :, block.cols].to(weights.dtype)
     gradient = layer.gradient[block.batch, :, block.rows].to(weights.dtype)
-    relevance = weights * grouped_product(gradient, value.mT)
+    relevance = block.only_seen(weights * grouped_product(gradient, value.mT))
     return relevance.clamp(min=0).mean(1)
 
 

@@ -8,7 +8,7 @@ import statistics
 import torch
 from torch import Tensor
 
-from sightline.matrix import AttentionMatrix, grouped_product
+from sightline.matrix import AttentionMatrix
 from sightline.measure import max_logit
 from sightline.measure.keys import chosen, mass
 from sightline.measure.rows import visible
@@ -84,8 +84,6 @@ def _context_length(matrix: AttentionMatrix, rows: Tensor) -> Tensor:
     assert problem.value is not None
     b, h, n, m = problem.shape
     step = math.ceil(n / min(n, _ROWS, max(4, _ENTRIES // (b * h * m))))
-    weights = matrix[:, :, ::step] if step > 1 else matrix.dense()
-    dtype = torch.promote_types(problem.value.dtype, torch.float32)
-    context = grouped_product(weights.to(dtype), problem.value.to(dtype))
+    context = matrix.scores(slice(None, None, step), stage="context")
     squares = context.double().square().sum(-1)
     return _row_mean(squares, rows[:, :, ::step]).sqrt()
