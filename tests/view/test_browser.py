@@ -17,6 +17,8 @@ from .test_page import graded_by  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.browser
 
+NARROW = {"width": 390, "height": 844}
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -264,6 +266,37 @@ def test_export(open_page, dense):
     assert saved["Map as PNG"].startswith(b"\x89PNG")
 
 
+def test_facts_follow_a_zoom(open_page, dense):
+    tab = open_page(TEXT, "--layer", 1, "--head", 2, "--query", "cat")
+    settled(tab)
+    wait_facts(tab, "what “cat” #2 looks at")
+    # The last rows alone: “cat” is on the map no more.
+    tab.evaluate("document.getElementById('map').main.setView({ x: 4, y: 8, per: 0.01 })")
+    line = wait_facts(tab, "in view: queries", "what is pinned lies outside")
+    assert "cat" not in line
+    named = [int(at) for at in re.findall(r"#(\d+)", line)]
+    seen = tab.evaluate("document.getElementById('map').main.seen")
+    shown = [seen[side][end] - (end == "to") for side in ("queries", "keys") for end in ("from", "to")]
+    assert named == shown and named[0] > 2
+    tab.click("#zoom-all")
+    wait_facts(tab, "what “cat” #2 looks at")
+
+
+def test_facts_follow_a_zoom_under_the_pointer(open_page, dense):
+    tab = open_page(TEXT, "--layer", 1, "--head", 2, hash="#v=0_0_0.02")
+    settled(tab)
+    hover_cell(tab, 1, 1)
+    wait_facts(tab, "“The” #1 → “The” #1", "weight")
+    # The matrix moves under a pointer that rests.
+    tab.evaluate("document.getElementById('map').move(1 / 0.02, 1 / 0.02)")
+    where = "document.getElementById('map').main"
+    at = tab.evaluate(f"{where}.cellAt({where}.pointer)")
+    assert at["query"] > 1
+    line = wait_facts(tab, f"#{at['query']} → ", f"#{at['key']} ·", "weight")
+    expected = float(dense[1][2, at["query"], at["key"]])
+    assert weight_in(line) == pytest.approx(expected, abs=1e-3)
+
+
 # --- atlas --------------------------------------------------------------------------------------------
 
 
@@ -284,6 +317,17 @@ def test_atlas_numbers_sort_and_choice(open_page, dense):
     layer, head = names[0].split(".")
     tab.wait_for_function("(h) => location.hash.includes(h)", arg=f"h={head}" if head != "0" else "o=entropy")
     assert tab.inner_text("#map h2") == f"Map · layer {layer} head {head}"
+
+
+def test_atlas_is_drawn_before_it_is_scrolled_to(open_page):
+    tab = open_page(TEXT)
+    tab.set_viewport_size(NARROW)
+    tab.reload()
+    tab.wait_for_selector("html[data-ready]")
+    tab.wait_for_function("() => document.querySelectorAll('#atlas .atlas-picture canvas').length === 12")
+    assert tab.evaluate("scrollY") == 0
+    assert tab.evaluate("document.getElementById('atlas').getBoundingClientRect().top > innerHeight")
+    assert "" not in tab.locator("#atlas .atlas-number").all_text_contents()
 
 
 def test_atlas_compares_with_shift(open_page):
@@ -453,7 +497,7 @@ def test_the_keyboard_reaches_everything(open_page):
 
 def test_phone_width(open_page):
     tab = open_page(TEXT)
-    tab.set_viewport_size({"width": 390, "height": 844})
+    tab.set_viewport_size(NARROW)
     assert tab.evaluate("document.documentElement.scrollWidth") == 390
     tab.click("#tabs button[data-view=map]")
     tab.wait_for_selector("#text", state="hidden")
@@ -462,6 +506,36 @@ def test_phone_width(open_page):
     tab.click("#tabs button[data-view='']")
     tab.wait_for_selector("#text", state="visible")
     shoot(tab, "phone")
+
+
+def test_a_long_title_is_one_line(open_page):
+    for size in (NARROW, {"width": 1280, "height": 900}):
+        tab = open_page(" ".join(["the cat sat on the mat"] * 6))
+        tab.set_viewport_size(size)
+        about = tab.locator("#about")
+        line = tab.evaluate("parseFloat(getComputedStyle(document.getElementById('about')).lineHeight)")
+        assert about.bounding_box()["height"] < 1.5 * line
+        assert tab.evaluate(
+            "(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth)(document.getElementById('about'))"
+        )
+        assert about.get_attribute("title").endswith("on the mat")
+        assert tab.evaluate("document.documentElement.scrollWidth") == size["width"]
+
+
+def test_the_line_of_facts_covers_nothing_that_is_gone_to(open_page):
+    tab = open_page(TEXT, "--layer", 1, "--head", 2, "--query", "cat")
+    tab.set_viewport_size({"width": 390, "height": 420})
+    free = "document.getElementById('facts').getBoundingClientRect().top"
+    tab.click("#atlas-table")
+    for where in ("#atlas .atlas-table", "#text .scroll, #text table", "#steps"):
+        tab.evaluate("(where) => document.querySelector(where).scrollIntoView({ block: 'end' })", where)
+        bottom = tab.evaluate(
+            "(where) => document.querySelector(where).getBoundingClientRect().bottom", where
+        )
+        assert bottom <= tab.evaluate(free), where
+    tab.locator("#atlas .atlas-table tbody button").last.focus()
+    box = tab.evaluate("document.activeElement.getBoundingClientRect().bottom")
+    assert box <= tab.evaluate(free)
 
 
 def test_hints_come_once(browser, look, tmp_path):

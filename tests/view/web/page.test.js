@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { colourMap, differenceMap } from "../../../src/sightline/view/web/common/colour.js";
 import { niceStep, showWeight } from "../../../src/sightline/view/web/common/format.js";
+import { cellMeant } from "../../../src/sightline/view/web/page/facts.js";
 import { csvOf, xmlText } from "../../../src/sightline/view/web/common/save.js";
 import { scaleOf } from "../../../src/sightline/view/web/common/scale.js";
 import { TokenCache } from "../../../src/sightline/view/web/source/tokens.js";
@@ -34,6 +35,17 @@ test("a store tells what changed, and nothing when nothing did", () => {
   store.set({ view: { x: 1, y: 1, per: 1 } });
   store.set({ view: { x: 1.001, y: 1, per: 1 } }); // the same in the address
   assert.deepEqual(told, [["layer"], ["view"]]);
+});
+
+test("the facts are about what is under the pointer, else about what is pinned in view", () => {
+  const pinned = { query: 2, key: 40 };
+  const seen = { queries: { from: 0, to: 9 }, keys: { from: 30, to: 40 } };
+  assert.deepEqual(cellMeant(null, pinned, null), pinned);
+  assert.deepEqual(cellMeant(null, pinned, seen), { query: 2, key: null });
+  assert.deepEqual(cellMeant(null, { query: 9, key: 39 }, seen), { query: null, key: 39 });
+  assert.deepEqual(cellMeant({ query: 1, key: 0 }, pinned, seen), { query: 1, key: 0 });
+  assert.deepEqual(cellMeant({ query: 20, key: null }, pinned, null), { query: 20, key: 40 });
+  assert.deepEqual(cellMeant(null, { query: null, key: null }, seen), { query: null, key: null });
 });
 
 test("scales end where they say", () => {

@@ -38,7 +38,7 @@ async function main() {
     const tabs = new Tabs(byId("tabs"), VIEWS.map(byId), explorer);
     const help = new HelpDialog(byId("keys"));
     const exporter = new ExportDialog(byId("export"), explorer, byId("map"));
-    explorer.views.push(notices, controls, tabs, new Facts(byId("facts"), explorer));
+    explorer.views.push(notices, controls, tabs, new Facts(byId("facts"), explorer, () => byId("map").main.seen));
     new Hints().show();
     explorer.views.push({ update: () => writeAddress(toAddress(explorer.state)) });
     actions(explorer, opener, exporter, help);

@@ -196,11 +196,13 @@ class SightlineAtlas extends View {
     }
   }
 
-  /** What is in sight is fetched and painted. */
+  /** What is in sight is fetched and painted; then the rest, where the page carries it. */
   see() {
-    const { layerAt } = this.explorer.subject;
+    const { source, subject } = this.explorer;
+    const { layerAt, section } = subject;
     const layers = this.grid.inSight.sort((a, b) => Number(b === layerAt) - Number(a === layerAt) || a - b);
-    this.loader.want(layers.flatMap((layer) => [this.job(layer, "thumbnails"), this.job(layer, "numbers")]));
+    const rest = source.can.carry ? section.layers.map((_, layer) => layer).filter((layer) => !layers.includes(layer)) : [];
+    this.loader.want([...layers, ...rest].flatMap((layer) => [this.job(layer, "thumbnails"), this.job(layer, "numbers")]));
     this.paint();
   }
 
@@ -209,9 +211,10 @@ class SightlineAtlas extends View {
     const { scale, ceiling } = explorer.state;
     const name = `${scale} ${ceiling} ${explorer.most} ${explorer.subject.layer.m} ${explorer.dark}`;
     const look = { rgb: explorer.colours.rgb, shade: explorer.scale.of, name };
-    const inSight = new Map(this.grid.inSight.map((layer) => [layer, this.loader.get(this.job(layer, "thumbnails"))]));
+    const inSight = new Set(this.grid.inSight);
     for (const cell of this.grid.cells) {
-      const thumbnails = inSight.get(cell.layer);
+      // A cell out of sight is painted once; new colours come when it is seen.
+      const thumbnails = inSight.has(cell.layer) || !cell.painted ? this.loader.get(this.job(cell.layer, "thumbnails")) : null;
       if (thumbnails) cell.paint(thumbnails, look);
     }
   }

@@ -20,7 +20,7 @@ export class HeadGrid {
     this.ofButton = new Map();
     /** @type {Map<Element, number>} layers in sight, by their element */
     this.sight = new Map();
-    this.observer = new IntersectionObserver((entries) => this.seen(entries), { rootMargin: "80px" });
+    this.observer = new IntersectionObserver((entries) => this.seen(entries), { rootMargin: "100% 0px" });
     this.box.addEventListener("click", (event) => this.clicked(event));
     this.box.addEventListener("keydown", (event) => this.pressed(event));
   }

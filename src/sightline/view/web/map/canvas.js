@@ -31,6 +31,8 @@ export class MapCanvas {
     this.host = host;
     this.pictures = new WeakMap();
     this.frame = 0;
+    /** @type {{clientX: number, clientY: number} | null} */
+    this.pointer = null;
     this.listen();
   }
 
@@ -52,6 +54,14 @@ export class MapCanvas {
     const { n, m } = this.size;
     const { view } = this.host;
     return view ? insideView(view, width, height, n, m) : wholeView(width, height, n, m);
+  }
+
+  /** The queries and keys in view; null where the whole matrix is, or the map is hidden. */
+  get seen() {
+    const { plot, shown } = this;
+    const { n, m } = this.size;
+    if (!this.host.view || plot.width < 8 || plot.height < 8) return null;
+    return { queries: named(shown.y, plot.height * shown.per, n), keys: named(shown.x, plot.width * shown.per, m) };
   }
 
   /** The tiles in view, those in the middle first. */
@@ -154,21 +164,20 @@ export class MapCanvas {
     const per = 1 / view.per;
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "middle";
-    const inside = (start, pixels, all) => [Math.max(0, Math.floor(start)), Math.min(all, Math.ceil(start + pixels * view.per))];
     const ink = (at, range, under) => {
       const strong = under === at || (range !== null && at >= range.from && at < range.to);
       context.fillStyle = colour(strong ? "--accent" : "--quiet");
     };
-    const [y0, y1] = inside(view.y, plot.height, n);
+    const rows = inSight(view.y, plot.height * view.per, n);
     context.textAlign = "right";
-    for (const { at, text } of axisLabels(subject.queries, y0, y1, per)) {
+    for (const { at, text } of axisLabels(subject.queries, rows.from, rows.to, per)) {
       ink(at, pinned.query, hovered?.query);
       const y = plot.top + (at + 0.5 - view.y) * per;
       if (y >= plot.top && y <= plot.top + plot.height) context.fillText(text, plot.left - 5 + Math.max(0, -view.x * per), y);
     }
-    const [x0, x1] = inside(view.x, plot.width, m);
+    const columns = inSight(view.x, plot.width * view.per, m);
     context.textAlign = "left";
-    for (const { at, text } of axisLabels(subject.keys, x0, x1, per)) {
+    for (const { at, text } of axisLabels(subject.keys, columns.from, columns.to, per)) {
       const x = plot.left + (at + 0.5 - view.x) * per;
       if (x < plot.left || x > plot.left + plot.width) continue;
       ink(at, pinned.key, hovered?.key);
@@ -188,6 +197,11 @@ export class MapCanvas {
     const [query, key] = [Math.floor(shown.y + py * shown.per), Math.floor(shown.x + px * shown.per)];
     const { n, m } = this.size;
     return query >= 0 && key >= 0 && query < n && key < m ? { query, key } : null;
+  }
+
+  /** What is under a pointer that rests, where the view moved under it. */
+  pointAgain() {
+    if (this.pointer) this.host.onPoint(this.cellAt(this.pointer));
   }
 
   setView(view) {
@@ -230,6 +244,7 @@ export class MapCanvas {
       canvas.setPointerCapture(event.pointerId);
     });
     canvas.addEventListener("pointermove", (event) => {
+      this.pointer = event;
       if (!drag || !event.buttons) return this.host.onPoint(this.cellAt(event));
       const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
       if (!drag.far && Math.abs(dx) + Math.abs(dy) < 5) return;
@@ -241,7 +256,10 @@ export class MapCanvas {
       if (drag && !drag.far && cell) this.host.onPin(cell, event.shiftKey);
       drag = null;
     });
-    canvas.addEventListener("pointerleave", () => this.host.onPoint(null));
+    canvas.addEventListener("pointerleave", () => {
+      this.pointer = null;
+      this.host.onPoint(null);
+    });
     canvas.addEventListener("dblclick", () => this.setView(null));
     canvas.addEventListener(
       "wheel",
@@ -257,6 +275,17 @@ export class MapCanvas {
       { passive: false },
     );
   }
+}
+
+/** The places that a stretch of an axis touches. @param {number} start @param {number} span @param {number} all @returns {Range} */
+function inSight(start, span, all) {
+  return { from: Math.max(0, Math.floor(start)), to: Math.min(all, Math.ceil(start + span)) };
+}
+
+/** The places whose middle is there, as labels are; all that are touched, where no middle is. @param {number} start @param {number} span @param {number} all @returns {Range} */
+function named(start, span, all) {
+  const [from, to] = [Math.max(0, Math.ceil(start - 0.5)), Math.min(all, Math.floor(start + span + 0.5))];
+  return from < to ? { from, to } : inSight(start, span, all);
 }
 
 function colour(name) {

@@ -124,6 +124,7 @@ class SightlineMap extends View {
     if (has("subject", "compared", "compare", "reduce", "scale", "ceiling", "colours")) this.describe();
     if (has("subject", "compared", "compare", "reduce", "view", "full")) this.request();
     if (has("ceiling")) this.fit();
+    if (has("view")) for (const canvas of [this.main, this.other]) canvas.pointAgain();
     // An address that names a view and a query means both.
     if (has("query", "key") && !has("view")) this.main.reveal(explorer.state);
     this.redraw();

@@ -46,7 +46,7 @@ export class PlaceControls {
     const size = `${showCount(layer.n)} × ${showCount(layer.m)}`;
     const line = [about.model, size, layer.name, about.texts.join(" ⁄ ")].filter(Boolean).join(" · ");
     const box = document.getElementById("about");
-    box.textContent = clip(line, 110);
+    box.textContent = clip(line, 400);
     box.title = line.slice(0, 2000);
     document.getElementById("caveat").textContent = about.caveat;
     document.getElementById("made").textContent = `Sightline ${about.version} · exact weights, computed from queries and keys when they are looked at`;

@@ -9,7 +9,7 @@ export class CarriedSource {
    * @param {(onMessage: (message: any) => void) => (request: any) => void} openAnswerer
    */
   constructor(meta, textOf, openAnswerer) {
-    this.can = { read: false, upload: false };
+    this.can = { read: false, upload: false, carry: true };
     this.meta = meta;
     this.textOf = textOf;
     this.last = 0;
