@@ -71,7 +71,7 @@ def labels(tokens):
 def test_windows_line_ends(way):
     tokens = three_ways(byte_level("the cat sat " * 9), WINDOWS)[way]
     whole = "".join((" " if token.space and token.index else "") + token.text for token in tokens)
-    assert whole.replace(" ", "") == "thecat␍⏎⇥sat␍⏎"
+    assert whole.replace(" ", "") == "thecat⇤⏎⇥sat⇤⏎"
     assert not any(token.unknown or token.special for token in tokens)
     words = [word.text for word in merge_tokens(tokens)]
     assert "cat" in words and "sat" in words, words
@@ -90,7 +90,7 @@ def test_scripts_beyond_the_vocabulary(way):
 def test_byte_fallback(way):
     tokens = three_ways(with_fallback(), "a\r\n你 b")[way]
     whole = [each for each in labels(tokens) if each != "␣"]
-    assert whole == ["a", "␍", "⏎", "⟨e4⟩", "⟨bd⟩", "⟨a0⟩", "b"]
+    assert whole == ["a", "⇤", "⏎", "⟨e4⟩", "⟨bd⟩", "⟨a0⟩", "b"]
     assert not any(token.special or token.unknown for token in tokens)
     assert "你" in _text(tokens)
 

@@ -24,7 +24,8 @@ _LEFT_OVER = re.compile("[\udc80-\udcff]+")  # what surrogateescape makes of byt
 _PARTS = re.compile(r"(?:⟨[89a-f][0-9a-f](?: [89a-f][0-9a-f])*⟩)+")
 _MARKS = re.compile("▁|^Ġ|Ġ$")  # the second is a letter of Maltese elsewhere
 _BLANKS = re.compile(r"^[^\S\r\n\t\v\f]+|[^\S\r\n\t\v\f]+$")
-_SYMBOLS = {code: chr(0x2400 + code) for code in range(32)} | {0x7F: "␡", 10: "⏎", 9: "⇥"}
+# Symbols that common fonts have; those that Unicode has for controls are in few.
+_SYMBOLS = {code: f"⟨u+{code:04x}⟩" for code in (*range(32), 127)} | {9: "⇥", 10: "⏎", 13: "⇤"}
 _UNSEEN = {"Cc", "Cf", "Cn", "Co", "Zl", "Zp", "Zs"}
 
 

@@ -33,7 +33,7 @@ class Token:
     Attributes:
         index: its place, from 0.
         text: the piece of the text that it stands for, without surrounding blanks; never empty. Line ends and
-            tabs are ⏎, ␍ and ⇥, bytes of a character that is cut ⟨e4 bd⟩, a blank alone ␣.
+            tabs are ⏎, ⇤ and ⇥, bytes of a character that is cut ⟨e4 bd⟩, a blank alone ␣.
         special: True for tokens that the tokenizer adds, such as [CLS], [SEP] or </s>.
         word: the number of the word that it belongs to, from 0, rising.
         space: True where a blank (or the start of the text) precedes it.
