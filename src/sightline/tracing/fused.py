@@ -28,7 +28,8 @@ def _sdpa(tensors: Any, context: Tensor, **terms: Any) -> CaughtCall | None:
     query, key, value = tensors
     if any(t.is_nested for t in tensors):
         return None
-    lead = torch.broadcast_shapes(query.shape[:-3], key.shape[:-3], value.shape[:-3])
+    leads = {tensor.shape[:-3] for tensor in tensors}
+    lead = leads.pop() if len(leads) == 1 else torch.broadcast_shapes(*leads)
 
     def four(tensor: Tensor) -> Tensor:
         return _four(tensor, lead)

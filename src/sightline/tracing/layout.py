@@ -57,13 +57,13 @@ class Placement:
 
     def axes_of(self, view: Tensor) -> Axes | None:
         """What the axes of another view of the same storage run over; ``None`` where that has no name."""
-        return self.axes_anywhere(view) if view.storage_offset() == self.offset else None
+        return self.axes_along(view.shape, view.stride()) if view.storage_offset() == self.offset else None
 
-    def axes_anywhere(self, view: Tensor) -> Axes | None:
-        """The same, wherever in the storage the view begins."""
-        if view.shape == self.sizes and view.stride() == self.strides:
+    def axes_along(self, sizes: tuple[int, ...], strides: tuple[int, ...]) -> Axes | None:
+        """The same of a view with these sizes and strides, wherever in the storage it begins."""
+        if sizes == self.sizes and strides == self.strides:
             return self.axes
-        axes = [self._axis(size, stride) for size, stride in zip(view.shape, view.stride(), strict=True)]
+        axes = [self._axis(size, stride) for size, stride in zip(sizes, strides, strict=True)]
         return None if None in axes else tuple(axis for axis in axes if axis is not None)
 
     def _axis(self, size: int, stride: int) -> Axis | None:

@@ -22,12 +22,18 @@ class RunningModule(NamedTuple):
     Attributes:
         module: the module itself.
         name: its qualified name; ``None`` if it belongs to another model.
-        shape: of its first argument, if that is a tensor; else ().
+        args: what it was called with; whoever called it holds them as long.
     """
 
     module: nn.Module
     name: str | None
-    shape: tuple[int, ...] = ()
+    args: tuple[Any, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of its first argument, if that is a tensor; else ()."""
+        first = self.args[0] if self.args else None
+        return tuple(first.shape) if isinstance(first, Tensor) and not first.is_nested else ()
 
 
 class ModuleStack:
@@ -37,22 +43,26 @@ class ModuleStack:
         self.names: dict[int, str] = {}
         self.classes: set[type] = set()
         self._model = model if isinstance(model, nn.Module) else None
+        #: All modules of the model, by their qualified names.
+        self.modules: dict[str, nn.Module] = {}
         if self._model is not None:
-            for name, module in self._model.named_modules():
-                self.names.setdefault(id(module), _without_wrappers(name))
-                self.classes.add(type(module))
+            self.modules = dict(self._model.named_modules())
+            self.names = {id(module): _without_wrappers(name) for name, module in self.modules.items()}
+            self.classes = set(map(type, self.modules.values()))
         self.running: list[RunningModule] = []
 
     def enter(self, module: nn.Module, args: tuple[Any, ...] = ()) -> RunningModule:
         """A module begins."""
-        shape = tuple(args[0].shape) if args and isinstance(args[0], Tensor) and not args[0].is_nested else ()
-        running = RunningModule(module, self.names.get(id(module)), shape)
+        running = RunningModule(module, self.names.get(id(module)), args)
         self.running.append(running)
         return running
 
     def leave(self, module: nn.Module) -> None:
         """A module ends; with it what it called and what did not end by itself."""
-        for place in range(len(self.running) - 1, -1, -1):
+        if self.running and self.running[-1].module is module:
+            self.running.pop()
+            return
+        for place in range(len(self.running) - 2, -1, -1):
             if self.running[place].module is module:
                 del self.running[place:]
                 return
@@ -83,7 +93,8 @@ class ModuleStack:
 
     def batch(self) -> int | None:
         """How many entries the innermost input has."""
-        return next((r.shape[0] for r in reversed(self.running) if len(r.shape) > 2), None)
+        shapes = (running.shape for running in reversed(self.running))
+        return next((shape[0] for shape in shapes if len(shape) > 2), None)
 
     def cut(self, query: Tensor) -> tuple[int, str]:
         """Into how many windows attention with this query [B,H,N,D] cuts a layer's input; what its rows are.
@@ -91,12 +102,23 @@ class ModuleStack:
         A layer is the innermost numbered module, or what holds it if that is attention itself. What holds all
         layers may hand them windows as they are, and then these are its batch.
         """
-        named = [r for r in self.running if r.name is not None]
-        numbered = [at for at, r in enumerate(named) if (r.name or "").rpartition(".")[2].isdigit()]
-        first = min(max(numbered, default=0), max(0, len(named) - 2))
-        shapes = [r.shape for r in named[first:] if len(r.shape) > 2 and 0 not in r.shape]
-        windows = [1, *(query.shape[0] // s[0] for s in shapes if _is_cut(query, s))]
-        return max(windows), "channels" if any(_over_channels(query, s) for s in shapes) else "positions"
+        shapes = [s for s in self._shapes_of_layer() if len(s) > 2 and 0 not in s]
+        windows = [query.shape[0] // s[0] for s in shapes if _is_cut(query, s)]
+        over_channels = any(_over_channels(query, s) for s in shapes)
+        return max(windows, default=1) or 1, "channels" if over_channels else "positions"
+
+    def _shapes_of_layer(self) -> list[tuple[int, ...]]:
+        """The shapes of what went into the layer that runs, and into what runs within it."""
+        shapes: list[tuple[int, ...]] = []
+        numbered = False
+        for running in reversed(self.running):
+            if running.name is None:
+                continue
+            shapes.append(running.shape)
+            numbered = numbered or running.name.rpartition(".")[2].isdigit()
+            if numbered and len(shapes) > 1:
+                break
+        return shapes
 
 
 def _is_cut(query: Tensor, shape: tuple[int, ...]) -> bool:
@@ -156,7 +178,10 @@ _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 def _without_wrappers(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+    for wrapper in _WRAPPERS:
+        if wrapper in name:
+            name = ".".join(part for part in name.split(".") if part != wrapper)
+    return name
 
 
 _COMPILED = r"Using `torch.compile\(module\)` when there are global hooks"

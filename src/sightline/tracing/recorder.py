@@ -110,13 +110,14 @@ class Recorder(TorchDispatchMode):
         """Sees operations again. What it missed made ``out`` of ``source``, if it came to an end."""
         self._resting = False
         _push_mode(self)
-        if projection and is_plain(out):
-            self._followed.features.projected(out, out.dim() - 1)
-        if self.tracking and is_plain(out):
-            if projection:
+        if not (projection or self.tracking) or not is_plain(out):
+            return
+        if projection:
+            self._followed.features.projected(out, -1)
+            if self.tracking:
                 self.origins.projected(source, out)
-            else:
-                self.origins.derived([source], out)
+        else:
+            self.origins.derived([source], out)
 
     def follows(self, tensor: Tensor) -> bool:
         """Whether the tensor may be scores or weights."""

@@ -60,7 +60,6 @@ class Trace(Calls):
             raise TypeError(f"dtype: must be a floating torch.dtype, got {dtype!r}.")
         if gradients and on_call is not None:
             raise ValueError("gradients: come after the calls are gone with on_call. Give one of the two.")
-        self._traced = model
         self._stack = modules.ModuleStack(model)
         self._choice = LayerChoice(layers, self._stack.names.values())
         self._keeper = Keeper(dtype, offload)
@@ -127,11 +126,9 @@ class Trace(Calls):
             )
 
     def _weights(self) -> set[int]:
-        if not isinstance(self._traced, nn.Module):
-            return set()
         tensors = [
             tensor
-            for module in self._traced.modules()
+            for module in self._stack.modules.values()
             for held in (module._parameters, module._buffers)
             for tensor in held.values()
         ]

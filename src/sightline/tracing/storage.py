@@ -54,9 +54,10 @@ class ByStorage(Generic[Value]):
         """Remembers a value for the storage that the tensor lies in."""
         if len(self._entries) >= self._limit:
             self._make_room()
-        key = address(tensor)
-        self._entries.pop(key, None)
-        self._entries[key] = (StorageWeakRef(tensor.untyped_storage()), value)
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        known = self._entries.pop(key, None)
+        self._entries[key] = (StorageWeakRef(storage) if known is None else known[0], value)
 
     def drop(self, tensor: Tensor) -> None:
         """Forgets the storage that the tensor lies in."""
