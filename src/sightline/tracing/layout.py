@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 LEAD, ROW, KEY = range(3)
 
+#: Answers that are remembered: every layer of a model asks the same.
+_LAYOUTS = 256
 
-@dataclass(frozen=True)
-class Axis:
+
+class Axis(NamedTuple):
     """What an axis runs over; axes of size 1 run over nothing."""
 
     role: int
@@ -37,8 +40,7 @@ def of_product(shape: Sequence[int]) -> Axes:
     return tuple(NOTHING if size == 1 else Axis(role, 1) for role, size in zip(roles, shape, strict=True))
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(NamedTuple):
     """A tensor in its storage, and what its axes run over."""
 
     sizes: tuple[int, ...]
@@ -59,6 +61,7 @@ class Placement:
         """What the axes of another view of the same storage run over; ``None`` where that has no name."""
         return self.axes_along(view.shape, view.stride()) if view.storage_offset() == self.offset else None
 
+    @lru_cache(_LAYOUTS)  # noqa: B019  (a placement is nothing but numbers)
     def axes_along(self, sizes: tuple[int, ...], strides: tuple[int, ...]) -> Axes | None:
         """The same of a view with these sizes and strides, wherever in the storage it begins."""
         if sizes == self.sizes and strides == self.strides:
@@ -97,9 +100,12 @@ class Placement:
         Returns:
             for each axis of the view its pieces, outermost first; ``None`` where that has no name.
         """
-        start = int(view.storage_offset()) - self.offset
-        pieces = [self._pieces(size, stride) for size, stride in zip(view.shape, view.stride(), strict=True)]
-        return None if start or None in pieces else tuple(piece for piece in pieces if piece is not None)
+        return self._apart(view.shape, view.stride()) if view.storage_offset() == self.offset else None
+
+    @lru_cache(_LAYOUTS)  # noqa: B019
+    def _apart(self, sizes: tuple[int, ...], strides: tuple[int, ...]) -> tuple[Pieces, ...] | None:
+        pieces = [self._pieces(size, stride) for size, stride in zip(sizes, strides, strict=True)]
+        return None if None in pieces else tuple(piece for piece in pieces if piece is not None)
 
     def _pieces(self, size: int, stride: int) -> Pieces | None:
         one = self._axis(size, stride)
@@ -141,8 +147,7 @@ def exchanged(axes: Axes) -> Axes:
     return tuple(Axis(other[axis.role], axis.step) for axis in axes)
 
 
-@dataclass(frozen=True)
-class Heads:
+class Heads(NamedTuple):
     """How the L heads of all batch entries lie: sizes and steps of the axes that lead to them."""
 
     sizes: tuple[int, ...]

@@ -8,7 +8,7 @@ then taken as they are, densely.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,8 +23,7 @@ HIDDEN = -1e4
 PROJECTED = "the scores are a projection of one tensor: no query met a key"
 
 
-@dataclass(frozen=True)
-class Term:
+class Term(NamedTuple):
     """A tensor that was combined with the scores, and what the scores' axes ran over then.
 
     Attributes:
@@ -44,8 +43,7 @@ class Term:
     inverted: bool = False
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """``softmax(cap · tanh(scale · q·kᵀ / cap) + terms)`` so far.
 
     Attributes:
@@ -97,54 +95,53 @@ class Scores:
             return self.altered("multiplied")
         if self.cap is not None and factor <= 0:
             return self.unknown("a negative soft cap")
-        return replace(
-            self,
+        return self._replace(
             scale=self.scale * factor,
             cap=None if self.cap is None else self.cap * factor,
-            terms=tuple(replace(t, factor=t.factor * factor) for t in self.terms),
-            sinks=None if self.sinks is None else replace(self.sinks, factor=self.sinks.factor * factor),
+            terms=tuple(t._replace(factor=t.factor * factor) for t in self.terms),
+            sinks=None if self.sinks is None else self.sinks._replace(factor=self.sinks.factor * factor),
         )
 
     def tanh(self) -> Scores:
         """Under tanh: the middle of a soft cap."""
         if self.terms or self.cap is not None or self.stage != "scores":
             return self.unknown("tanh of biased scores")
-        return replace(self, cap=1.0)
+        return self._replace(cap=1.0)
 
     def plus(self, term: Term) -> Scores:
         """With a bias or a mask."""
         if self.stage != "scores":
             return self.altered("added to")
-        return replace(self, terms=(*self.terms, term), sources=self.sources | {address(term.tensor)})
+        return self._replace(terms=(*self.terms, term), sources=self.sources | {address(term.tensor)})
 
     def zeros(self, term: Term) -> Scores:
         """With weights set to 0: of whole rows, or where nothing was seen; the comparison will tell."""
-        return replace(replace(self, stage="scores").plus(term), stage=self.stage, zeroed=True)
+        hidden = self._replace(stage="scores").plus(term)
+        return hidden._replace(stage=self.stage, zeroed=True)
 
     def unknown(self, why: str) -> Scores:
         """Without an expression for the scores; what they were made of is let go."""
         opaque = self.opaque or why
-        return replace(self, query=None, key=None, terms=(), opaque=opaque, sources=frozenset())
+        return self._replace(query=None, key=None, terms=(), opaque=opaque, sources=frozenset())
 
     def altered(self, how: str) -> Scores:
         """Changed in a way that the expression cannot say, at whatever stage."""
         if self.stage == "weights":
-            return replace(self, changed=self.changed or how)
+            return self._replace(changed=self.changed or how)
         return self.unknown(f"scores that were {how}")
 
     def rounded(self, to: Tensor) -> Scores:
         """As numbers of another tensor's dtype."""
         eps = torch.finfo(to.dtype).eps if to.is_floating_point() else 0.0
-        return replace(self, eps=eps) if eps > self.eps else self
+        return self._replace(eps=eps) if eps > self.eps else self
 
     def exchanged(self) -> Scores:
         """With queries and keys exchanged, for a softmax along the other axis."""
-        return replace(
-            self,
+        return self._replace(
             query=self.key,
             key=self.query,
             made_of=self.made_of[::-1],
-            terms=tuple(replace(t, axes=exchanged(t.axes)) for t in self.terms),
+            terms=tuple(t._replace(axes=exchanged(t.axes)) for t in self.terms),
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from sightline.tracing.eager.followed import FollowedScores
@@ -24,5 +23,5 @@ def dropped(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
     if scores.stage != "weights":
         scores = scores.altered("dropped")
     elif len(args) < 3 or args[2] is not False:
-        scores = replace(scores, dropout=True)
+        scores = scores._replace(dropout=True)
     followed.pass_on(out[0], args[0], axes, scores)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
@@ -127,7 +126,7 @@ class FollowedScores:
             return known.scores.altered("cut up"), plain_axes(tensor.dim())
         scores = known.scores
         if tensor.dim() == 4 and scores.given is None and scores.stage == "scores":
-            scores = replace(scores, given=(tensor.shape[0], tensor.shape[1]))
+            scores = scores._replace(given=(tensor.shape[0], tensor.shape[1]))
         return scores, axes
 
     def operand(self, tensor: Any) -> tuple[Scores, tuple[Pieces, ...]] | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from sightline.tracing.layout import LEAD, NOTHING, ROW, Axes, Axis, Pieces, all_of, chained
 from sightline.tracing.scores import Scores, Term
@@ -62,11 +61,10 @@ def grouped(scores: Scores, sizes: Sequence[int], axes: Axes, among: list[int]) 
     names = _NewNames(pieces, inside, outside)
 
     def named(term: Term) -> Term:
-        return replace(term, axes=names.of(term.sizes, term.axes))
+        return term._replace(axes=names.of(term.sizes, term.axes))
 
     try:
-        return replace(
-            scores,
+        return scores._replace(
             query=apart.reshape(len(query) * number, -1, query.shape[2]),
             key=key[:, None].expand(-1, number, -1, -1).flatten(0, 1),
             terms=tuple(map(named, scores.terms)),

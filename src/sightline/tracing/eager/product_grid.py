@@ -6,7 +6,8 @@ Values that all heads share are multiplied with the weights of all heads at once
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +15,7 @@ from torch import Tensor
 from sightline.tracing.layout import KEY, LEAD, NOTHING, ROW, Axis, Pieces, chained
 
 
-@dataclass(frozen=True)
-class ProductGrid:
+class ProductGrid(NamedTuple):
     """The axes of a product [P,Q,...] as pieces, and their order as [L,N,...].
 
     Attributes:
@@ -29,6 +29,7 @@ class ProductGrid:
     queries: tuple[int, ...]
 
     @classmethod
+    @lru_cache(64)
     def of(cls, pieces: tuple[Pieces, ...], shape: torch.Size) -> ProductGrid | None:
         """The grid of weights [P,Q,M] or [Q,M] with these pieces; ``None`` where they stand otherwise."""
         if len(pieces) != len(shape):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -47,7 +46,7 @@ def exponential(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> N
     tensor = args[0]
     known = followed.get(tensor)
     if known is not None and known[0].stage == "log":
-        followed.pass_on(out, tensor, known[1], replace(known[0], stage="weights"))
+        followed.pass_on(out, tensor, known[1], known[0]._replace(stage="weights"))
     elif known is not None and known[0].stage == "scores" and tensor.dim() >= 2:
         column = find(known[1], KEY)
         _weights(followed, tensor, tensor.dim() - 1 if column is None else column, out, "exp")
@@ -78,7 +77,7 @@ def _weights(followed: FollowedScores, tensor: Tensor, dim: int, out: Tensor, st
     if scores.query is None:
         axes = _canonical(tensor.shape)
         heads = heads_of(tensor.shape, axes, [tensor.dim() - 2], tensor.dim() - 1)
-    followed.pass_on(out, tensor, axes, replace(scores, stage=stage, heads=heads).rounded(out))
+    followed.pass_on(out, tensor, axes, scores._replace(stage=stage, heads=heads).rounded(out))
 
 
 def _whole(scores: Scores, axes: Axes, tensor: Tensor, rows: list[int], dim: int, heads: Heads) -> bool:
@@ -98,14 +97,14 @@ def normalised(scores: Scores, axes: Axes, shares: Tensor, divisor: Any, out: Te
     """exp(scores) divided: by their sum, or by more, which then went to a sink."""
     column = find(axes, KEY)
     column = shares.dim() - 1 if column is None else column
-    weights = replace(scores, stage="weights")
+    weights = scores._replace(stage="weights")
     if sum_to_one(out, column):
         return weights
     if is_plain(divisor) and out.data_ptr() != shares.data_ptr() and scores.sinks is None:
         extra = divisor - shares.sum(column, keepdim=True)
         if extra.shape[column] == 1 and extra.dim() == shares.dim() and bool((extra >= 0).all()):
             sizes = tuple(1 if d == column else n for d, n in enumerate(shares.shape))
-            return replace(weights, sinks=Term(extra.log(), sizes, axes))
+            return weights._replace(sinks=Term(extra.log(), sizes, axes))
     return weights.altered("not divided by their sums")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,7 +59,7 @@ def _times_tensor(
 ) -> Scores:
     if scores.stage == "weights":
         if is_plain(factor) and followed.random.get(factor):
-            return replace(scores, dropout=True)
+            return scores._replace(dropout=True)
         return scores.altered("multiplied with a tensor (a mask of heads?)")
     query, key = scores.query, scores.key
     row, column = find(axes, ROW), find(axes, KEY)
@@ -77,7 +76,7 @@ def _times_tensor(
     if not lead.complete(count):
         return scores.altered("multiplied with a tensor")
     per_row = placed(term, Heads((count,), (1,)), count, 1)[:, 0]
-    return replace(scores, query=query * per_row.to(query.dtype))
+    return scores._replace(query=query * per_row.to(query.dtype))
 
 
 def summed(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
@@ -192,7 +191,7 @@ def _beside(
     if scores.stage != "scores" or scores.sinks is not None or axes[dim].role != KEY or dim != out.dim() - 1:
         return
     term = Term(sinks, (*tensor.shape[:-1], sinks.shape[-1]), axes)
-    followed.set(out, replace(scores, sinks=term, sinks_first=first), axes)
+    followed.set(out, scores._replace(sinks=term, sinks_first=first), axes)
 
 
 def beside_sinks(
