@@ -430,6 +430,15 @@ APPLICATIONS = {
         },
     ),
     "load_profile": Entry(sightline.load_profile, {}, {"path": PATH}),
+    "trace": Entry(
+        sightline.trace, {"model": torch.nn.Linear(2, 2)},
+        {
+            "model": Kind((3, "x", True, [1], torch.nn.Linear)), "offload": Kind((3, "", "CPU", ["cpu"], True)),
+            "layers": Kind((1.5, True, b"x", {1: 2}, [1.5], [True], [], -1, "nope")), "dtype": Kind((3, "float16", torch.int8)),
+            "gradients": FLAG, "stitch": FLAG, "on_call": _FUNCTION,
+        },
+    ),
+    "load_trace": Entry(sightline.load_trace, {}, {"path": PATH}),
     "monitor": Entry(
         watched, {},
         {
@@ -456,7 +465,7 @@ ELSEWHERE = {
         "AttentionMatrix": "as attention(); tests/engine", "Align": "a type", "Bias": "a base", "Mask": "a base",
         "Explanation": "a result", "Readouts": "a result", "Picture": "a record", "Sound": "a record",
         "__version__": "a text", "backend": "tests/engine/test_errors.py", "info": "takes nothing",
-        "sdpa_override": "takes nothing", "trace": "tests/trace", "load_trace": "tests/trace",
+        "sdpa_override": "takes nothing",
     },
     "nn": {"BlockMatrices": "a result", "BlockOptions": "names only", "DecoderMatrices": "a result"},
     "models": {

@@ -220,6 +220,11 @@ def test_random_damage_gives_an_error_or_a_trace(good: bytes, tmp_path: Path) ->
             pass
 
 
+def test_a_folder_is_no_trace(tmp_path):
+    with pytest.raises(ValueError, match="it is a folder"):
+        sightline.load_trace(tmp_path)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         sightline.load_trace(tmp_path / "x.safetensors")

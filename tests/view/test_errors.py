@@ -8,6 +8,8 @@ import shutil
 
 import pytest
 
+from sightline.reading.source import read_source
+
 TEXT = "the cat sat"
 
 
@@ -33,6 +35,16 @@ def test_empty_file(look, tmp_path):
 
 def test_missing_file(look, tmp_path):
     check_error(look(tmp_path / "missing.txt"), "no such file", "missing.txt")
+
+
+@pytest.mark.parametrize("name", ["missing", "missing.csv", "/missing/path", "./missing", "~/missing"])
+def test_what_looks_like_a_path_is_no_text(look, tmp_path, name):
+    check_error(look(tmp_path / name if name[0] == "m" else name), "no such file", name)
+
+
+@pytest.mark.parametrize("text", ["and/or", "10/10", "see /missing/path there", "/ and ./", "U.S."])
+def test_a_text_with_a_slash_is_a_text(text):
+    assert read_source(text) == text
 
 
 def test_folder_for_a_text(look, tmp_path):

@@ -7,6 +7,21 @@ from pathlib import Path
 
 from sightline.reading.errors import InputError
 
+_SUFFIXES = {
+    ".txt",
+    ".md",
+    ".rst",
+    ".tex",
+    ".html",
+    ".htm",
+    ".csv",
+    ".tsv",
+    ".json",
+    ".jsonl",
+    ".log",
+    ".pdf",
+}
+
 
 def read_source(argument: str) -> str:
     """The text that a command-line argument means: ``-`` is standard input, a file's path its text.
@@ -38,10 +53,20 @@ def _as_path(argument: str) -> Path | None:
         exists = path.exists()
     except (OSError, ValueError):  # too long for a name, or a character that no name has: a text
         return None
-    # Nobody means the text "notes.txt": a mistyped path deserves an error, not an analysis.
-    if not exists and len(argument.split()) == 1 and path.suffix.lower() in {".txt", ".md"}:
-        raise InputError(f"no such file: {argument}")
+    if not exists and _looks_like_a_path(argument, path):
+        raise InputError(
+            f"no such file: {argument} (a text that looks like a path is read from standard input, -)"
+        )
     return path if exists and not path.is_dir() else None
+
+
+def _looks_like_a_path(argument: str, path: Path) -> bool:
+    """Whether nobody means this as a text, as "notes.txt": a mistyped path deserves no analysis."""
+    if len(argument.split()) != 1:
+        return False
+    named = path.suffix.lower() in _SUFFIXES
+    begins = argument.startswith(("/", "./", "../", "~/", "\\")) or path.is_absolute()
+    return named or begins or (len(path.parts) > 1 and path.parent.is_dir())  # not "and/or"
 
 
 def _read_file(path: Path) -> str:

@@ -9,10 +9,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import nn
 
@@ -88,8 +89,8 @@ def load_trace(path: str | Path) -> SavedTrace:
         The calls, as in the trace itself, with ``tokens``, ``model`` and ``versions``.
 
     Raises:
-        ValueError: for a file that is truncated, corrupt, of an unknown version, or no trace at all. Nothing
-            in a file is executed.
+        ValueError: for a file that is truncated, corrupt, of an unknown version, or no trace at all, and for
+            a folder; FileNotFoundError for no file; TypeError for no path. Nothing in a file is executed.
 
     Example:
         >>> import sightline, tempfile, torch
@@ -102,6 +103,7 @@ def load_trace(path: str | Path) -> SavedTrace:
         ...     saved[0].name, saved[0].matrix.dense().equal(trace[0].matrix.dense())
         ('self_attn', True)
     """
+    from sightline.common import check
     from sightline.tracing.loading import load
 
-    return load(Path(path))
+    return load(check.path("path", path))

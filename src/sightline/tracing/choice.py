@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
+from sightline.common.check import shown
+
 Layers = str | int | Callable[[str], bool] | Iterable["str | int"]
+
+_KINDS = "layers: takes names, globs, integers, a list of these, or one function of the name; got {}."
 
 
 class LayerChoice:
@@ -33,11 +37,11 @@ class LayerChoice:
             self._read([layers] if isinstance(layers, (str, int)) else layers, list(names))
 
     def _read(self, layers: Iterable[str | int], names: list[str]) -> None:
+        if isinstance(layers, (bytes, Mapping)) or not isinstance(layers, Iterable):
+            raise TypeError(_KINDS.format(shown(layers)))
         for one in layers:
             if isinstance(one, bool) or not isinstance(one, (str, int)):
-                raise TypeError(
-                    f"layers: takes names, globs, integers, or one function of the name; got {one!r}."
-                )
+                raise TypeError(_KINDS.format(shown(one)))
             if isinstance(one, int):
                 if one < 0:
                     raise ValueError(

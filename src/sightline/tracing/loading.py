@@ -29,6 +29,7 @@ class SavedTrace(Calls):
 def load(path: Path) -> SavedTrace:
     """Reads a saved trace; see :func:`sightline.load_trace`."""
     try:
+        need(not path.is_dir(), "it is a folder; name a file that trace.save(path) wrote")
         mapped, metadata = map_file(path)
         if "sightline_trace" not in metadata:
             raise TensorFileError("it is a safetensors file, but no trace")

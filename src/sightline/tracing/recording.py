@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.backends import Problem
+from sightline.common.check import flag, shown
 from sightline.tracing import modules
 from sightline.tracing.aside import observing
 from sightline.tracing.call import AttentionCall
@@ -53,7 +54,11 @@ class Trace(Calls):
         stitch: bool = True,
         on_call: Callable[[AttentionCall], object] | None = None,
     ) -> None:
+        _check_model(model)
         super().__init__(model=_name_of(model))
+        if on_call is not None and not callable(on_call):
+            raise TypeError(f"on_call: must be a function that takes a call, or None, got {shown(on_call)}.")
+        gradients, stitch = flag("gradients", gradients), flag("stitch", stitch)
         if offload not in OFFLOADS:
             raise ValueError(f'offload: must be None, "cpu" or "disk", got {offload!r}.')
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
@@ -307,6 +312,14 @@ class _Receiver:
         share = self._view(gradient.detach())
         before = self._call.gradient
         self._call.gradient = share.clone() if before is None else before + share
+
+
+def _check_model(model: Any) -> None:
+    if isinstance(model, type) or not (model is None or callable(model)):
+        got = f"the class {model.__name__}" if isinstance(model, type) else shown(model)
+        raise TypeError(
+            f"model: must be a module, a function, or None for every call of the block, got {got}."
+        )
 
 
 def _name_of(model: Any) -> str:
