@@ -109,7 +109,8 @@ def attention(
             attention, query, key, value, mask=mask, bias=bias, return_matrix=return_matrix,
             scale=scale, softcap=softcap, sinks=sinks, dropout=dropout,
         )  # fmt: skip
-    check_value(value)
+    if value is None:
+        check_value(value)
     if return_matrix is not False:
         return_matrix = flag("return_matrix", return_matrix)
     query, key, value = autocast(query, key, value)
