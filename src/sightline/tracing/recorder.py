@@ -200,7 +200,8 @@ class Recorder(TorchDispatchMode):
         if self._projects(operator, args, out):
             return
         if operator.eager is not None:
-            operator.eager(self._followed, args, kwargs, out)
+            if operator.starts or not self._followed.quiet:
+                operator.eager(self._followed, args, kwargs, out)
             if func is aten.where.self and is_plain(args[0]) and is_plain(out) and _hides(*args):
                 self.masks.remember(args[0], out)
         elif operator.rewrites and not self._followed.idle:

@@ -223,7 +223,8 @@ class Trace(Calls):
         with observing():
             kind = kind_of(caught, name, self._recorder.origins)
             unpack(caught, self._stack.module)
-            heads_apart(caught, self._stack.heads())
+            if caught.lead:
+                heads_apart(caught, self._stack.heads())
             if not self._choice.takes(name, kind):
                 return
             call = self._call(caught, name, kind)

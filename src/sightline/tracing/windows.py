@@ -11,7 +11,7 @@ from sightline.tracing.layout import heads_among
 def heads_apart(caught: CaughtCall, number: int | None) -> None:
     """Brings the heads behind the windows, in place, where the module says which axis they are."""
     lead = caught.lead
-    chosen = heads_among(lead, number) if lead else None
+    chosen = heads_among(lead, number)
     if not chosen or chosen == [len(lead) - 1] or len({t.shape[1] for t in (caught.query, caught.key)}) > 1:
         return
     order = [axis for axis in range(len(lead)) if axis not in chosen] + chosen

@@ -68,6 +68,11 @@ class FollowedScores:
         """Whether nothing is being followed."""
         return not len(self._known)
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is being followed, and no random mask is known either."""
+        return not (len(self._known) or len(self.random))
+
     def follows(self, tensor: Tensor) -> bool:
         """Whether anything is known about the tensor."""
         return self._known.get(tensor) is not None
