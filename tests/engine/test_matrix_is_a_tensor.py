@@ -305,7 +305,7 @@ def test_safetensors_take_it(A):
     assert torch.equal(read["weights"], A.dense()) and torch.equal(read["head"], A[0, 1].dense())
 
 
-@pytest.mark.filterwarnings("ignore:.*(lru_cache|ctypes)")  # of readouts, which run as they are
+@pytest.mark.filterwarnings("ignore:.*(lru_cache|ctypes|builtin)")  # of readouts, which run as they are
 def test_what_a_compiled_function_returns():
     def look(q, k, v):
         context, A = sightline.attention(q, k, v, return_matrix=True)

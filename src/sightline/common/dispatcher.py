@@ -72,10 +72,13 @@ def is_transformed() -> bool:
     return bool(innermost.key() != TransformType.Functionalize)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def is_transformed_while_compiling() -> bool:
     """The same for a function that is being compiled, at the time when it is."""
     return _OFFERED and (forward_ad._current_level >= 0 or peek_interpreter_stack() is not None)
+
+
+# What torch.compiler.assume_constant_result does, without loading the compiler for all who never compile.
+is_transformed_while_compiling._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def is_wrapped() -> bool:
