@@ -1,5 +1,7 @@
 """A call skips the dispatcher only where nobody else takes part: everybody who does still sees the operator."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -213,3 +215,9 @@ def test_an_older_or_newer_pytorch_goes_through_the_operator(operator_calls, mon
     monkeypatch.setattr(direct, "_OFFERED", False)
     sightline.attention(*tensors())
     assert operator_calls
+
+
+def test_importing_loads_no_compiler():
+    """Which takes a second, and most programs never compile."""
+    code = "import sys, torch, sightline; sightline.attention; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,6 @@ from typing import Literal, overload
 from torch import Tensor
 
 from sightline.biases import Bias
-from sightline.call import nested
 from sightline.call.run import run
 from sightline.common.check import flag
 from sightline.lowering import autocast, check_value, lower
@@ -105,6 +104,8 @@ def attention(
         (torch.Size([1, 8, 100, 64]), torch.Size([1, 8, 100, 100]))
     """
     if getattr(query, "is_nested", False):
+        from sightline.call import nested  # late: few programs need it
+
         return nested.attention(
             attention, query, key, value, mask=mask, bias=bias, return_matrix=return_matrix,
             scale=scale, softcap=softcap, sinks=sinks, dropout=dropout,

@@ -1,4 +1,4 @@
-"""The PyTorch operators ``sightline::attention``, its backward and its tangent, with their fake kernels.
+"""The PyTorch operators ``sightline::attention`` and its backward, with their fake kernels.
 
 An operator takes tensors and numbers only, so a Problem travels as its fields, in the order in which they are
 described. With fake kernels the operators work under torch.compile, torch.export and inference_mode. The
@@ -10,7 +10,7 @@ Where nobody takes part in a call, the same functions run without PyTorch's disp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from operator import itemgetter
 from typing import Any
@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from sightline.backends import choose
-from sightline.backends.contract import Work
 from sightline.backends.problem import (
     FIELDS,
     GRADIENTS,
@@ -50,7 +49,7 @@ def problem_of(arguments: tuple[Any, ...]) -> Problem:
     return Problem(*_by_field(arguments))
 
 
-def _arguments() -> str:
+def arguments() -> str:
     """The problem as the arguments of an operator's schema."""
     tensors = [f"Tensor{'' if field.required else '?'} {field.name}" for field in FIELDS]
     numbers = [f"float{'?' if name == 'softcap' else ''} {name}" for name in NUMBERS]
@@ -66,14 +65,14 @@ def _attention(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 
 attention_operator = torch.library.custom_op(
-    "sightline::attention", _attention, mutates_args=(), schema=f"({_arguments()}) -> (Tensor, Tensor)"
+    "sightline::attention", _attention, mutates_args=(), schema=f"({arguments()}) -> (Tensor, Tensor)"
 )
 
 
 @attention_operator.register_fake
 def _(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     b, h, n, _ = query.shape
-    return empty_context(query, value.shape[3]), query.new_empty((b, h, n), dtype=_lse_dtype(query))
+    return empty_context(query, value.shape[3]), query.new_empty((b, h, n), dtype=lse_dtype(query))
 
 
 def _gradients(
@@ -105,7 +104,7 @@ backward_operator = torch.library.custom_op(
     _attention_backward,
     mutates_args=(),
     schema="(bool[] wanted, Tensor grad_context, Tensor? grad_lse, Tensor context, Tensor lse, "
-    f"{_arguments()}) -> ({', '.join(['Tensor'] * len(GRADIENTS))})",
+    f"{arguments()}) -> ({', '.join(['Tensor'] * len(GRADIENTS))})",
 )
 
 
@@ -125,33 +124,8 @@ def _(
     )
 
 
-def _attention_tangent(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(context, lse, their tangents), given the tangents of the fields that gradients reach, in order."""
-    count = len(GRADIENTS)
-    problem = problem_of(arguments[count:])
-    tangents = {name: one for name, one in zip(GRADIENTS, arguments[:count], strict=True) if one is not None}
-    with zone("tangent"):
-        return choose(problem, Work("tangent", moved=tuple(tangents))).tangent(problem, tangents)
-
-
-tangent_operator = torch.library.custom_op(
-    "sightline::attention_tangent",
-    _attention_tangent,
-    mutates_args=(),
-    schema=f"({', '.join(f'Tensor? tangent_{name}' for name in GRADIENTS)}, {_arguments()}) -> "
-    "(Tensor, Tensor, Tensor, Tensor)",
-)
-
-
-@tangent_operator.register_fake
-def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    query, _, value, *_ = arguments[len(GRADIENTS) :]
-    context = empty_context(query, value.shape[3])
-    lse = query.new_empty(query.shape[:3], dtype=_lse_dtype(query))
-    return context, lse, torch.empty_like(context), torch.empty_like(lse)
-
-
-def _lse_dtype(query: Tensor) -> torch.dtype:
+def lse_dtype(query: Tensor) -> torch.dtype:
+    """What an lse comes in."""
     return torch.float64 if query.dtype == torch.float64 else torch.float32
 
 
@@ -182,11 +156,3 @@ def backward(
     run = _gradients if skips_dispatcher((*given, *tensors)) else backward_operator
     found = run(wanted, *given, *tensors, *numbers)
     return [gradient if want else None for gradient, want in zip(found, wanted, strict=True)]
-
-
-def tangent(problem: Problem, tangents: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(context, lse, their tangents); autograd does not see it."""
-    given = (*(tangents.get(name) for name in GRADIENTS), *tensors_in_order(problem))
-    run = _attention_tangent if skips_dispatcher(given) else tangent_operator
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = run(*given, *numbers_in_order(problem))
-    return result

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sightline.backends import choose
 from sightline.backends.problem import NUMBERS, Problem, numbers_in_order, tensors_in_order
-from sightline.call import operator, transforms
+from sightline.call import operator
 from sightline.common import dispatcher
 
 
@@ -33,6 +33,8 @@ def run(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]
     if torch.compiler.is_compiling() and dispatcher.is_transformed_while_compiling():
         torch._dynamo.graph_break()  # the operator alone would have a tangent of 0
     if learned or dispatcher.is_transformed():
+        from sightline.call import transforms  # late: few programs need it
+
         return transforms.attend(problem)
     result: tuple[Tensor, Tensor] = operator.attention_operator(*tensors, *numbers_in_order(problem))
     return result
@@ -53,6 +55,8 @@ def _gradients(ctx: Any, grad_context: Tensor | None, grad_lse: Tensor | None) -
     of_inputs: list[Tensor | None] = [None] * len(operator.TENSORS)
     recorded = dispatcher.are_recorded((grad_context, grad_lse, context, lse, *tensors))
     if recorded and not torch.compiler.is_compiling():
+        from sightline.call import transforms
+
         problem = operator.problem_of((*tensors, *ctx.numbers))
         of_inputs = transforms.gradients(problem, (context, lse), (grad_context, grad_lse), wanted)
         return *of_inputs, *_NO_NUMBERS

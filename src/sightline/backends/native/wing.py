@@ -18,7 +18,6 @@ from sightline.backends.contract import (
     Work,
 )
 from sightline.backends.native import kernels, library
-from sightline.backends.native import tangent as tangents_of
 from sightline.backends.native.cells import cell_rows
 from sightline.backends.native.named import named
 from sightline.backends.native.pack import DTYPES
@@ -51,7 +50,9 @@ class Native(Backend):
         if missing is not None:
             return Obstacle(missing.rstrip("."), "sightline.info() says what is there")
         if work.name == "tangent":
-            return tangents_of.why_not(problem, work)
+            from sightline.backends.native import tangent as in_forward_mode  # late: few programs need it
+
+            return in_forward_mode.why_not(problem, work)
         return None if work.name == "attention" else _why_not_read(problem, work)
 
     def facts(self) -> Mapping[str, str]:
@@ -91,7 +92,9 @@ class Native(Backend):
         self, problem: Problem, tangents: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """In one sweep over the keys."""
-        return tangents_of.tangent(problem, tangents)
+        from sightline.backends.native import tangent as in_forward_mode
+
+        return in_forward_mode.tangent(problem, tangents)
 
     def lse(self, problem: Problem, rows: slice = ALL) -> Tensor:
         """In float32."""

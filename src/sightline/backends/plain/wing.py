@@ -23,7 +23,6 @@ from sightline.backends.plain.forward import forward, row_lse
 from sightline.backends.plain.plan import plan as plan_of
 from sightline.backends.plain.pool import pool
 from sightline.backends.plain.readouts import Product, TransposedProduct, multiplied, named
-from sightline.backends.plain.tangent import tangent
 from sightline.backends.problem import Problem
 
 
@@ -67,6 +66,8 @@ class Plain(Backend):
         self, problem: Problem, tangents: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Each block differentiated by PyTorch."""
+        from sightline.backends.plain.tangent import tangent  # late: few programs need it
+
         return tangent(problem, tangents)
 
     def lse(self, problem: Problem, rows: slice = ALL) -> Tensor:

@@ -17,6 +17,7 @@ from sightline.backends.derivatives import ATTENTION, Order, evaluate
 from sightline.backends.derivatives.order import Arrays
 from sightline.backends.problem import FIELDS, Problem, compute_dtype, numbers_in_order, tensors_in_order
 from sightline.call import operator
+from sightline.call.tangent import tangent
 from sightline.call.transforms import duals
 from sightline.call.transforms.folding import one_by_one, together
 from sightline.lowering.checks import positive
@@ -168,7 +169,7 @@ def _first_order(order: Order, problem: Problem, arrays: Arrays) -> tuple[Tensor
     if step.kind == "forward":
         names = (ATTENTION.inputs[at].name for at in step.of)
         tangents = {name: one for name, one in zip(names, others, strict=True) if one is not None}
-        return operator.tangent(problem, tangents)
+        return tangent(problem, tangents)
     by_output = dict(zip(step.given, others, strict=False))
     context, lse = others[-2:]
     assert context is not None
