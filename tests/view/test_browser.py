@@ -528,12 +528,14 @@ def test_the_line_of_facts_covers_nothing_that_is_gone_to(open_page):
     tab.set_viewport_size({"width": 390, "height": 420})
     free = "document.getElementById('facts').getBoundingClientRect().top"
     tab.click("#atlas-table")
+    # The line may still grow while the page settles, so one goes there until it has.
+    goes_clear = f"""(where) => {{
+        const found = document.querySelector(where);
+        found.scrollIntoView({{ block: "end" }});
+        return found.getBoundingClientRect().bottom <= {free};
+    }}"""
     for where in ("#atlas .atlas-table", "#text .scroll, #text table", "#steps"):
-        tab.evaluate("(where) => document.querySelector(where).scrollIntoView({ block: 'end' })", where)
-        bottom = tab.evaluate(
-            "(where) => document.querySelector(where).getBoundingClientRect().bottom", where
-        )
-        assert bottom <= tab.evaluate(free), where
+        tab.wait_for_function(goes_clear, arg=where)
     tab.locator("#atlas .atlas-table tbody button").last.focus()
     box = tab.evaluate("document.activeElement.getBoundingClientRect().bottom")
     assert box <= tab.evaluate(free)
