@@ -66,12 +66,16 @@ $(SANITIZED): $(INSTALLED) $(SOURCES)
 	  -DCMAKE_CXX_FLAGS_RELEASE="-O1 -g1" >/dev/null
 	$(BIN)/cmake --build build/sanitize --parallel 2 >/dev/null
 
+# Large tests of what runs in PyTorch alone: they would take minutes and look through nothing native.
+PLAIN_TESTS := test_matrix_operations.py test_matrix_arguments.py \
+  $(addprefix test_transforms.py::test_,second_order vmap_is_a_loop_over_samples jacobians gradgradcheck double_backward)
+
 sanitize: $(SANITIZED)
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	SIGHTLINE_NATIVE=$(abspath $(SANITIZED)) SIGHTLINE_HYPOTHESIS=short \
 	$(BIN)/python -m pytest -n auto -m "not slow" -p no:cacheprovider tests/engine \
-	  --deselect tests/engine/test_allocation.py
+	  --deselect tests/engine/test_allocation.py $(addprefix --deselect tests/engine/,$(PLAIN_TESTS))
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
