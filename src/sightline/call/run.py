@@ -52,16 +52,16 @@ def _gradients(ctx: Any, grad_context: Tensor | None, grad_lse: Tensor | None) -
     """One gradient for each of the operator's inputs."""
     context, lse, *tensors = ctx.saved_tensors
     wanted = [ctx.needs_input_grad[at] for at in operator.SMOOTH]
-    of_inputs: list[Tensor | None] = [None] * len(operator.TENSORS)
     recorded = dispatcher.are_recorded((grad_context, grad_lse, context, lse, *tensors))
     if recorded and not torch.compiler.is_compiling():
         from sightline.call import transforms
 
         problem = operator.problem_of((*tensors, *ctx.numbers))
-        of_inputs = transforms.gradients(problem, (context, lse), (grad_context, grad_lse), wanted)
-        return *of_inputs, *_NO_NUMBERS
+        given = (grad_context, grad_lse)
+        return *transforms.gradients(problem, (context, lse), given, wanted), *_NO_NUMBERS
     grad_context = torch.zeros_like(context) if grad_context is None else grad_context
     found = operator.backward(wanted, (grad_context, grad_lse, context, lse), tensors, ctx.numbers)
+    of_inputs: list[Tensor | None] = [None] * len(operator.TENSORS)
     for at, gradient in zip(operator.SMOOTH, found, strict=True):
         of_inputs[at] = gradient
     return *of_inputs, *_NO_NUMBERS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sightline.common.dispatcher import is_transformed, unwrapped
+from sightline.common.dispatcher import has_samples, unwrapped
 
 
 def left_behind(tensor: Tensor) -> Tensor:
@@ -19,18 +19,8 @@ def left_behind(tensor: Tensor) -> Tensor:
 
 def refuse_vmap(*given: Tensor) -> None:
     """Raises where ``torch.func.vmap`` hides an axis of the samples: a matrix could not say whose it is."""
-    if is_transformed() and any(map(_is_batched, given)):
+    if any(map(has_samples, given)):
         raise NotImplementedError(
             "AttentionMatrix: torch.func.vmap hides the samples' axis, which a matrix keeps. Make the matrix "
             "outside of vmap, of query and key with the samples along the batch axis B."
         )
-
-
-def _is_batched(tensor: Tensor) -> bool:
-    from torch._C import _functorch
-
-    while _functorch.is_functorch_wrapped_tensor(tensor):
-        if _functorch.is_batchedtensor(tensor):
-            return True
-        tensor = _functorch.get_unwrapped(tensor)
-    return False
