@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Bumped whenever a struct or a signature changes; the Python side refuses a library of another number. */
-#define SIGHTLINE_ABI 5
+#define SIGHTLINE_ABI 6
 
 typedef enum {
   SIGHTLINE_OK = 0,
@@ -35,7 +35,8 @@ typedef enum {
 } sightline_status;
 
 /* What query, key, value, context and their gradients are made of; all of one problem agree. Everything is
- * summed in float32, and lse, readouts and the gradients of sinks and bias terms are float32 throughout. */
+ * summed in float32, and readouts and the gradients of sinks and bias terms are float32 throughout. An lse is
+ * float64: the float32 next to one of 200 is up to 8e-6 away, and so would be every weight made with it. */
 typedef enum { SIGHTLINE_FLOAT32 = 0, SIGHTLINE_BFLOAT16 = 1, SIGHTLINE_FLOAT16 = 2 } sightline_dtype;
 
 /* One attention problem, already checked and lowered by the caller.
@@ -105,7 +106,7 @@ typedef struct {
 typedef struct {
   const void* context; /* as sightline_forward gave it */
   int64_t context_stride[3];
-  const float* lse;         /* contiguous [B,H,N] */
+  const double* lse;        /* contiguous [B,H,N] */
   const void* grad_context; /* [B,H,N,E], contiguous last axis */
   int64_t grad_context_stride[3];
   const float* grad_lse; /* contiguous [B,H,N]; null: 0 */
@@ -138,7 +139,7 @@ typedef struct {
   int64_t context_stride[3];
   void* tangent_context; /* the same */
   int64_t tangent_context_stride[3];
-  float* lse;         /* contiguous [B,H,N] */
+  double* lse;        /* contiguous [B,H,N] */
   float* tangent_lse; /* the same; 0 where the lse is -inf */
 } sightline_tangents;
 
@@ -243,7 +244,7 @@ SIGHTLINE_API int32_t sightline_watch(sightline_zone enter, sightline_zone leave
  * sinks included, -inf for a row with nothing to look at (null: not wanted). A row with nothing to look at
  * has context 0. The result does not depend on the number of threads. */
 SIGHTLINE_API int32_t sightline_forward(int32_t level, int32_t threads, const sightline_problem* problem,
-                                        void* context, const int64_t context_stride[3], float* lse);
+                                        void* context, const int64_t context_stride[3], double* lse);
 
 /* What sightline_forward does with the same arguments; `context` other than 0: the context is wanted. Reads
  * none of the arrays. A problem without rows has no parts. */
@@ -272,7 +273,7 @@ SIGHTLINE_API int32_t sightline_tangent(int32_t level, int32_t threads, const si
 
 /* lse: contiguous [B,H,N], as sightline_forward gives it. Same threads, same result. */
 SIGHTLINE_API int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem,
-                                        const float* lse, const sightline_readouts* out);
+                                        const double* lse, const sightline_readouts* out);
 
 /* GFLOP/s of one core doing nothing but fused multiply-adds (multiply, then add, where the level has no
  * FMA): the peak that benchmarks quote shares of. Takes about `seconds`. 0 for a level that cannot run. */

@@ -27,7 +27,7 @@ int32_t sightline_level_supported(int32_t level) {
 }
 
 int32_t sightline_forward(int32_t level, int32_t threads, const sightline_problem* problem, void* context,
-                          const int64_t context_stride[3], float* lse) {
+                          const int64_t context_stride[3], double* lse) {
   const Kernels* kernels;
   if (const auto status = find_kernels(level, &kernels)) return status;
   if (const auto status = check_problem(problem, threads, context != nullptr)) return status;
@@ -72,7 +72,7 @@ int32_t sightline_backward(int32_t level, int32_t threads, const sightline_probl
   return Backward(call, map.problem(), *gradients).run();
 }
 
-int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem, const float* lse,
+int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem, const double* lse,
                           const sightline_readouts* out) {
   const Kernels* kernels;
   if (const auto status = find_kernels(level, &kernels)) return status;

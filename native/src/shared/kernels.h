@@ -36,7 +36,7 @@ struct Kernels {
   // received_floats(M) floats, all 0 at first, and is folded into M sums in place at the end.
   size_t (*readout_scratch)(const sightline_problem&, const sightline_readouts&);
   void (*readout_block)(const sightline_problem&, const PackedHead&, int64_t b, int64_t h,
-                        int64_t first_query, const Worker&, const float* lse, const sightline_readouts& out,
+                        int64_t first_query, const Worker&, const double* lse, const sightline_readouts& out,
                         float* received);
   size_t (*received_floats)(int64_t keys);
   void (*fold_received)(float* received, int64_t keys);

@@ -16,7 +16,7 @@ struct Worker {
 struct ForwardOut {
   void* context;
   int64_t context_stride[3];
-  float* lse;
+  double* lse;
 };
 
 // Rows [first, first + rows) of those that read key/value head g, counted head by head, and keys [begin,

@@ -18,6 +18,7 @@ from sightline.backends.problem import Problem, compute_dtype
 from sightline.backends.schedule import Place
 from sightline.backends.seen import finite, may_hide, over_seen
 from sightline.backends.select import part
+from sightline.backends.softmax import RowSums, Sums, log_weights_of, sums_of, weights_of
 from sightline.common.vocabulary import STAGES
 from sightline.common.zones import zone
 from sightline.positions import key_ranges
@@ -29,15 +30,15 @@ class MatrixBlock:
     Args:
         problem: whose matrix.
         place: which part; its rows may have a step, its columns have none.
-        lse: [B,H,N] of the whole matrix, for the weights, or what gives it when it is asked for; ``None``
+        sums: of all rows, [B,H,N], for the weights, or what gives them when they are asked for; ``None``
             where only logits are.
     """
 
     def __init__(
-        self, problem: Problem, place: Place, lse: Tensor | Callable[[], Tensor] | None = None
+        self, problem: Problem, place: Place, sums: Sums | Callable[[], Sums] | None = None
     ) -> None:
         self.problem, self.place = problem, place
-        self._lse = lse
+        self._sums = sums
         self._known: dict[str, Tensor] = {}
 
     @property
@@ -64,11 +65,17 @@ class MatrixBlock:
 
     @property
     def lse(self) -> Tensor:
-        """The lse of its rows, [b,H,n]."""
-        if self._lse is None:
+        """The lse of its rows, [b,H,n], float32 or better."""
+        sums = self._row_sums()
+        lse = sums.top + sums.log_sum if isinstance(sums, RowSums) else sums
+        return lse.to(compute_dtype(self.problem))
+
+    def _row_sums(self) -> Sums:
+        """The sums of its rows."""
+        if self._sums is None:
             raise ValueError("lse: this block was made without one, and weights need it.")
-        whole = self._lse if isinstance(self._lse, Tensor) else self._lse()
-        return whole[self.batch, :, self.rows]
+        whole = self._sums() if callable(self._sums) else self._sums
+        return sums_of(whole, self.batch, self.rows)
 
     @property
     def scaled(self) -> Tensor:
@@ -89,6 +96,11 @@ class MatrixBlock:
     def weights(self) -> Tensor:
         """exp(masked - lse), [b,H,n,m]; 0 throughout a row with nothing to look at."""
         return self.stage("weights")
+
+    @property
+    def log_weights(self) -> Tensor:
+        """masked - lse, [b,H,n,m]."""
+        return log_weights_of(self.masked, self._row_sums())
 
     @property
     def visible(self) -> Tensor:
@@ -112,7 +124,7 @@ class MatrixBlock:
         if name == "weights":
             masked = self.stage("masked")  # kept, as most who want weights want them both
             with zone(name):
-                return weights_of(masked, self.lse)
+                return weights_of(masked, self._row_sums())
         if name == "context":
             weights = self.stage("weights")
             with zone(name):
@@ -251,13 +263,3 @@ def _hidden_by_bias(problem: Problem, place: Place) -> Tensor | None:
 def _part_of_term(term: Tensor, place: Place) -> Tensor:
     """The block's part of a [1|B, 1|H, 1|N, 1|M] tensor."""
     return part(part(part(term, 0, place.batch), 2, place.rows), 3, place.cols)
-
-
-def weights_of(masked: Tensor, lse: Tensor) -> Tensor:
-    """exp(masked - lse); 0 where hidden, and throughout a row with nothing to look at, whose lse is -inf."""
-    weights = torch.exp(masked - lse.masked_fill(lse == -math.inf, 0)[..., None])
-    # In a row of NaN, what is hidden is 0 as well. Elsewhere exp() has seen to it; other devices than the CPU
-    # would take longer to say so.
-    if lse.device.type == "cpu" and not lse.isnan().any():
-        return weights
-    return weights.masked_fill(masked == -math.inf, 0)

@@ -143,6 +143,15 @@ def compute_dtype(problem: Problem) -> torch.dtype:
     return torch.float64 if problem.query.dtype == torch.float64 else torch.float32
 
 
+def lse_dtype(query: Tensor) -> torch.dtype:
+    """What an lse comes in: float64, where the device has it.
+
+    Every weight of a row is made with its lse. The float32 next to an lse of 200 is up to 8e-6 away, and so
+    would be all of them.
+    """
+    return torch.float32 if query.device.type == "mps" else torch.float64
+
+
 def empty_context(query: Tensor, value_width: int, dtype: torch.dtype | None = None) -> Tensor:
     """Room for the context [B,H,N,E], laid out like the query.
 

@@ -26,6 +26,7 @@ from sightline.backends.problem import (
     Problem,
     empty_context,
     empty_gradient,
+    lse_dtype,
     numbers_in_order,
     tensors_in_order,
 )
@@ -122,11 +123,6 @@ def _(
         empty_gradient(name, like, like.dtype) if want else context.new_empty(0)
         for name, like, want in inputs
     )
-
-
-def lse_dtype(query: Tensor) -> torch.dtype:
-    """What an lse comes in."""
-    return torch.float64 if query.dtype == torch.float64 else torch.float32
 
 
 # --- the same with a Problem in hand ---------------------------------------------------------------------

@@ -13,8 +13,15 @@ from torch import Tensor
 
 from sightline.backends import choose
 from sightline.backends.contract import Work
-from sightline.backends.problem import GRADIENTS, Problem, empty_context, numbers_in_order, tensors_in_order
-from sightline.call.operator import arguments, lse_dtype, problem_of, skips_dispatcher
+from sightline.backends.problem import (
+    GRADIENTS,
+    Problem,
+    empty_context,
+    lse_dtype,
+    numbers_in_order,
+    tensors_in_order,
+)
+from sightline.call.operator import arguments, problem_of, skips_dispatcher
 from sightline.common.zones import zone
 
 

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from sightline.backends import FIELDS, Problem, Work, choose, tensors, with_tensors
-from sightline.backends.problem import tensors_in_order
+from sightline.backends.problem import compute_dtype, lse_dtype, tensors_in_order
+from sightline.backends.row_sums import settled
 from sightline.backends.select import select_batch, select_heads
+from sightline.backends.softmax import Sums
 from sightline.backends.sound import check_sound
 from sightline.common.dispatcher import is_transformed
 from sightline.common.vocabulary import STAGES, Stage
@@ -125,7 +127,8 @@ class MatrixCore(LikeTensor):
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """The matrix on another device or in another dtype, still lazy; arguments as ``Tensor.to``."""
         moved = {name: _moved(tensor, *args, **kwargs) for name, tensor in tensors(self._problem).items()}
-        lse = None if self._lse is None else self._lse.to(moved["query"].device)
+        query = moved["query"]
+        lse = None if self._lse is None else self._lse.to(query.device, lse_dtype(query))
         return self._derive(with_tensors(self._problem, moved), lse)
 
     def cpu(self) -> Self:  # type: ignore[override]
@@ -206,13 +209,19 @@ class MatrixCore(LikeTensor):
     @property
     def lse(self) -> Tensor:
         """ln Σ exp(masked) of each row, sinks included, float32 or better: [B,H,N]; -inf for an empty row."""
+        return self.exact_lse.to(compute_dtype(self._problem))
+
+    @property
+    def exact_lse(self) -> Tensor:
+        """The same in float64, where the device has it: what weights are made with."""
         self._unchanged()
         return self._squeeze(self._full_lse())
 
     def lse_of(self, rows: slice) -> Tensor:
         """The lse of some rows, computed for no others and then kept: [B,H,n]; see :attr:`lse`."""
         self._unchanged()
-        return self._squeeze(self._lse_of(as_slice(rows, self.sizes[2], "N")))
+        lse = self._lse_of(as_slice(rows, self.sizes[2], "N"))
+        return self._squeeze(lse).to(compute_dtype(self._problem))
 
     def unknown_lse(self, rows: slice) -> int:
         """How many rows' lse :meth:`lse_of` would have to compute, over all batch entries and heads."""
@@ -237,6 +246,10 @@ class MatrixCore(LikeTensor):
             return whole
         self._known_rows().fill(self._problem, rows)
         return self._known_rows().values
+
+    def _sums_for(self, rows: slice) -> Sums:
+        """What blocks of some rows make their weights with."""
+        return settled(self._problem, self._lse_right_for(rows), rows)
 
     def _full_lse(self) -> Tensor:
         if self._lse is None and self._followed:

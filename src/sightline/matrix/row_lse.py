@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sightline.backends import Problem, Work, choose
-from sightline.backends.problem import compute_dtype
+from sightline.backends.problem import lse_dtype
 
 
 def cut(tensor: Tensor, batch: slice | list[int], heads: slice | list[int]) -> Tensor:
@@ -35,7 +35,7 @@ class RowLse(NamedTuple):
         """Nothing known yet. Pages that nobody asks for are never touched."""
         shape, device = problem.query.shape[:3], problem.query.device
         with torch.inference_mode(False):  # else it could not be written to outside of that mode
-            values = torch.empty(shape, dtype=compute_dtype(problem), device=device)
+            values = torch.empty(shape, dtype=lse_dtype(problem.query), device=device)
             return cls(values, torch.zeros(shape, dtype=torch.bool, device=device))
 
     def select(self, batch: slice | list[int], heads: slice | list[int]) -> RowLse:

@@ -112,4 +112,5 @@ def learned(matrix: AttentionMatrix) -> Tensor:
     sinks = matrix.problem.sinks
     if sinks is None:
         return torch.zeros_like(matrix.lse)
-    return torch.exp(sinks.to(matrix.lse.dtype)[:, None] - matrix.lse)
+    lse = matrix.exact_lse
+    return torch.exp(sinks.to(lse.dtype)[:, None] - lse).to(matrix.lse.dtype)

@@ -30,7 +30,7 @@ class Reads:
         self, matrix: AttentionMatrix, real: Tensor | None, tokens: Tensor | None, needs: Sequence[str]
     ) -> None:
         # A matrix of its own: whether to accept an unverified one was decided before.
-        bare = AttentionMatrix.of_problem(matrix.problem, matrix.lse)
+        bare = AttentionMatrix.of_problem(matrix.problem, matrix.exact_lse)
         self.matrix = bare if real is None else without_padding(bare, real)
         self.tokens, self._needs = tokens, tuple(needs)
 
@@ -95,5 +95,6 @@ def without_padding(matrix: AttentionMatrix, real: Tensor) -> AttentionMatrix:
     ranges = keys.expand(1, 1, 1, 1, 2) if problem.ranges is None else problem.ranges
     ranges = torch.where(real[:, None, :, None, None], ranges, 0)
     empty = torch.tensor(-math.inf) if problem.sinks is None else problem.sinks[None, :, None]
-    lse = torch.where(real[:, None], matrix.lse, empty.to(matrix.lse.dtype))
+    lse = matrix.exact_lse
+    lse = torch.where(real[:, None], lse, empty.to(lse.dtype))
     return AttentionMatrix.of_problem(replace(problem, ranges=ranges), lse)

@@ -89,7 +89,7 @@ def _described(call: AttentionCall, stored: dict[str, Tensor], names: _Names) ->
     if call.shape is None:
         return about
     problem = call.matrix.problem
-    whole = tensors(problem) | {"lse": call.matrix.lse}
+    whole = tensors(problem) | {"lse": call.matrix.exact_lse}
     if call.gradient is not None:
         whole["gradient"] = call.gradient
     about["shape"] = list(problem.shape)

@@ -25,7 +25,7 @@ inline void merge_parts(const Call& call, const Schedule& schedule, const float*
   }
 }
 
-inline sightline_status readout(const Call& call, const sightline_problem& given, const float* lse,
+inline sightline_status readout(const Call& call, const sightline_problem& given, const double* lse,
                                 const sightline_readouts& out) {
   const Kernels& kernels = call.kernels;
   const MaskMap map(call, given);

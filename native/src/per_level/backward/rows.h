@@ -111,7 +111,7 @@ inline bool rows_moderate(const Block& block, const sightline_gradients& g, cons
   const Zone zone(block.zones, gradient_of(SIGHTLINE_STAGE_WEIGHTS));
   bool numbers = true;
   for (int row = 0; row < block.count; row++) {
-    const float sum = g.lse[block.out_row() + row] + (g.grad_lse ? g.grad_lse[block.out_row() + row] : 0);
+    const double sum = g.lse[block.out_row() + row] + (g.grad_lse ? g.grad_lse[block.out_row() + row] : 0);
     numbers &= sum < kInfinity;  // -infinity is the lse of a row that sees nothing
   }
   with_element(block.problem->dtype, [&](auto element) {
@@ -124,13 +124,11 @@ inline bool rows_moderate(const Block& block, const sightline_gradients& g, cons
   return numbers;
 }
 
-// A row with nothing to look at has lse -infinity; +infinity makes all its weights 0, as it does for the
-// lanes past the last query.
+// The lanes past the last query weigh nothing, as a row with nothing to look at.
 inline void start_lse(const Block& block, const sightline_gradients& g, const BackwardScratch& s) {
   for (int row = 0; row < kBlockRows; row++) {
     const bool real = row < block.count;
-    const float lse = real ? g.lse[block.out_row() + row] : -kInfinity;
-    s.lse[row] = lse == -kInfinity ? kInfinity : to_log2(lse);
+    s.lse.set(row, real ? split_lse(g.lse[block.out_row() + row]) : kNoWeights);
     if (!real) s.delta[row] = 0;
     if (real && g.grad_lse) s.delta[row] -= g.grad_lse[block.out_row() + row];
   }
@@ -141,7 +139,8 @@ inline void add_sink_gradient(const Block& block, const BackwardScratch& s, doub
   const sightline_problem& p = *block.problem;
   const float sink = to_log2(p.sinks[block.h * p.sinks_stride[0]]);
   for (int row = 0; row < block.count; row++) {
-    if (s.lse[row] != kInfinity) sinks[block.h] -= (double)exp2f(sink - s.lse[row]) * s.delta[row];
+    if (s.lse.high[row] == kInfinity) continue;
+    sinks[block.h] -= (double)exp2f(s.lse.log_weight(sink, row)) * s.delta[row];
   }
 }
 

@@ -4,6 +4,7 @@
 #include "per_level/backward/operands.h"
 #include "per_level/memory/ahead.h"
 #include "per_level/stages/dropout.h"
+#include "per_level/stages/lse.h"
 #include "per_level/stages/patch.h"
 
 namespace sightline {
@@ -16,7 +17,8 @@ struct BackwardScratch {
   float *query_rows, *grad_context_rows;  // [word of block rows][padded width]
   float* grad_query_t;                    // [slab][d][slab row]
   float* grad_query;                      // [kBlockRows][padded width]
-  float *lse, *delta;                     // [kBlockRows]; lse in units of log 2
+  LseRows lse;                            // [kBlockRows]
+  float* delta;                           // [kBlockRows]
   float* weights;                         // [key][slab row]: scores, then weights, then rows of words
   float* grad_scores;                     // the same: grad_weights, then grad_masked, grad_scores
   float* key_words;                       // [word of keys][slab row]: grad_scores
@@ -38,7 +40,7 @@ BackwardScratch take_backward(const sightline_problem& p, Scratch& scratch) {
   backward.grad_context_rows = scratch.take<float>(value_width * words<Products>(kBlockRows));
   backward.grad_query_t = scratch.take<float>(p.width * kBlockRows);
   backward.grad_query = scratch.take<float>(width * kBlockRows);
-  backward.lse = scratch.take<float>(kBlockRows);
+  backward.lse = take_lse(scratch);
   backward.delta = scratch.take<float>(kBlockRows);
   backward.weights = scratch.take<float>(kTile);
   backward.grad_scores = scratch.take<float>(kTile + 2 * kLanes);

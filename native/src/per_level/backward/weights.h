@@ -10,16 +10,14 @@ namespace {
 // the row's sum sends back to them. The difference comes first: where one weight is 1, it is exactly 0.
 template <int vectors, bool scores, class Keep>
 void weigh_gradients(const BackwardScratch& s, const Patch& patch, const Place& place, const Keep& keep) {
-  Vec lse[vectors], delta[vectors];
-  SL_UNROLL for (int v = 0; v < vectors; v++) {
-    lse[v] = load(s.lse + place.row + v * kLanes);
-    delta[v] = load(s.delta + place.row + v * kLanes);
-  }
+  const LseVectors<vectors> lse(s.lse.from(place.row));
+  Vec delta[vectors];
+  SL_UNROLL for (int v = 0; v < vectors; v++) delta[v] = load(s.delta + place.row + v * kLanes);
 #pragma GCC unroll 1
   for (int k = 0; k < patch.keys; k++) {
     SL_UNROLL for (int v = 0; v < vectors; v++) {
       float *w = s.weights + k * kSlabRows + v * kLanes, *g = s.grad_scores + k * kSlabRows + v * kLanes;
-      const Vec weight = exp2(load(w) - lse[v]);
+      const Vec weight = exp2(lse.log_weight(load(w), v));
       const auto kept = keep.factor(k, v);
       if (scores) store(g, weight * (kept * load(g) - delta[v]));
       store(w, kept * weight);
@@ -55,7 +53,7 @@ SL_OUTLINE void note_patch(const BackwardScratch& s, const Patch& patch, const P
   for (int k = 0; k < patch.keys; k++) {
     SL_UNROLL for (int v = 0; v < vectors; v++) {
       const int at = k * kSlabRows + v * kLanes;
-      const Vec looks = bits_unless(equal(load(s.lse + place.row + v * kLanes), splat(kInfinity)));
+      const Vec looks = bits_unless(equal(load(s.lse.high + place.row + v * kLanes), splat(kInfinity)));
       store(s.seen + at, keep_bits(seen_bits(load(s.weights + at)), looks));
     }
   }
@@ -94,6 +92,7 @@ void round_patch(const BackwardBlock& x, const Patch& patch) {
 }
 
 // Both at once, where nothing stands between: masked and grad_weights straight to words. `keys` is 1 or 2.
+// What a float32 lse is off by is lost in the rounding to words.
 template <class Products, int vectors, class Keep>
 SL_INLINE void weigh_words(const BackwardScratch& s, int key, int keys, const Vec* lse, const Vec* delta,
                            const Keep& keep) {
@@ -124,7 +123,7 @@ template <class Products, int vectors, class Keep>
 void weigh_to_words(const BackwardScratch& s, const Patch& patch, const Place& place, const Keep& keep) {
   Vec lse[vectors], delta[vectors];
   SL_UNROLL for (int v = 0; v < vectors; v++) {
-    lse[v] = load(s.lse + place.row + v * kLanes);
+    lse[v] = load(s.lse.high + place.row + v * kLanes);
     delta[v] = load(s.delta + place.row + v * kLanes);
   }
   int k = 0;

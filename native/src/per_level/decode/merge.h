@@ -5,6 +5,7 @@
 
 #include "per_level/decode/products.h"
 #include "per_level/decode/scratch.h"
+#include "per_level/stages/lse.h"
 #include "per_level/vectors/functions.h"
 #include "shared/work.h"
 
@@ -45,8 +46,7 @@ inline void merge_row(const sightline_problem& p, float* partial, int64_t parts,
     }
   }
   if (out.lse) {
-    out.lse[(b * p.heads + row.h) * p.queries + row.i] =
-        sum == 0 ? -kInfinity : from_log2(highest + log2f(sum));
+    out.lse[(b * p.heads + row.h) * p.queries + row.i] = natural_lse(highest, sum);
   }
   if (!out.context) return;
   const float inverse = sum == 0 ? 0.0f : 1.0f / sum;

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "per_level/stages/dropout.h"
+#include "per_level/stages/lse.h"
 #include "per_level/stages/scores.h"
 
 namespace sightline {
@@ -124,11 +125,10 @@ void weigh_chunk(const Block& block, const Dropout& dropout, const ForwardScratc
   }
 }
 
-inline void write_lse(const Block& block, const ForwardScratch& scratch, float* lse) {
+inline void write_lse(const Block& block, const ForwardScratch& scratch, double* lse) {
   const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
   for (int row = 0; row < block.count; row++) {
-    const float sum = scratch.sum[row];
-    lse[block.out_row() + row] = sum == 0 ? -kInfinity : from_log2(scratch.highest[row] + log2f(sum));
+    lse[block.out_row() + row] = natural_lse(scratch.highest[row], scratch.sum[row]);
   }
 }
 

@@ -20,7 +20,7 @@ inline void gather_chunk(const Block& block, const ReadoutScratch& scratch, cons
     const Place place = place_of(block, patch, slab, chunk_begin);
     with_vectors(patch.vectors, [&](auto n) {
       gather_cells<n.value>(scratch.cells, scores_of(scratch.scores, patch), patch.keys, place.key,
-                            scratch.lse + place.row, place.row);
+                            scratch.lse.from(place.row), place.row);
     });
   }
 }
@@ -29,7 +29,7 @@ inline void gather_chunk(const Block& block, const ReadoutScratch& scratch, cons
 
 inline void write_row(const ReadoutScratch& scratch, const sightline_readouts& out, int row, int64_t at) {
   if (out.entropy) {
-    // Large logits round the lse, and weights may then pass 1: no entropy is below 0. NaN stays NaN.
+    // A weight of 1 may round to more, and no entropy is below 0. NaN stays NaN.
     const float entropy = -kLn2 * scratch.information[row];
     out.entropy[at] = entropy < 0 ? 0.0f : entropy;
   }
@@ -76,7 +76,7 @@ void readout_chunk(const Block& block, const Terms& terms, const ReadoutScratch&
 
 template <class Products>
 void readout_block_with(const sightline_problem& p, const PackedHead& packed, int64_t b, int64_t h,
-                        int64_t first, const Worker& worker, const float* lse, const sightline_readouts& out,
+                        int64_t first, const Worker& worker, const double* lse, const sightline_readouts& out,
                         float* received) {
   Scratch carver(worker.scratch);
   ReadoutScratch scratch = take_readout<Products>(p, out, carver);
@@ -104,7 +104,7 @@ size_t readout_scratch(const sightline_problem& p, const sightline_readouts& out
 }
 
 void readout_block(const sightline_problem& p, const PackedHead& packed, int64_t b, int64_t h, int64_t first,
-                   const Worker& worker, const float* lse, const sightline_readouts& out, float* received) {
+                   const Worker& worker, const double* lse, const sightline_readouts& out, float* received) {
   with_products(p.dtype, [&](auto products) {
     readout_block_with<decltype(products)>(p, packed, b, h, first, worker, lse, out, received);
   });

@@ -9,6 +9,7 @@
 #include "per_level/memory/scratch.h"
 #include "per_level/products/tiles.h"
 #include "per_level/products/transpose.h"
+#include "per_level/stages/lse.h"
 #include "per_level/vectors/functions.h"
 
 namespace sightline {
@@ -42,12 +43,12 @@ inline void clear_cells(const CellScratch& cells) {
 
 // `keys` rows of scores that share a cell, joined to it: `to` is its place among the block's rows.
 template <int vectors>
-SL_INLINE void sum_run(const float* scores, int keys, const Vec* lse, float* to) {
+SL_INLINE void sum_run(const float* scores, int keys, const LseVectors<vectors>& lse, float* to) {
   Vec sum[vectors] = {};
 #pragma GCC unroll 1
   for (int k = 0; k < keys; k++) {
     SL_UNROLL for (int v = 0; v < vectors; v++) {
-      sum[v] += exp2(load(scores + k * kSlabRows + v * kLanes) - lse[v]);
+      sum[v] += exp2(lse.log_weight(load(scores + k * kSlabRows + v * kLanes), v));
     }
   }
   SL_UNROLL for (int v = 0; v < vectors; v++) store(to + v * kLanes, load(to + v * kLanes) + sum[v]);
@@ -81,11 +82,10 @@ SL_INLINE void count_run(const float* scores, int keys, float* to) {
 
 // The scores of one patch, `row` its first row within the block and `key` its first key.
 template <int vectors>
-void gather_cells(const CellScratch& cells, const float* scores, int keys, int64_t key,
-                  const float* lse_of_rows, int row) {
+void gather_cells(const CellScratch& cells, const float* scores, int keys, int64_t key, const LseRows& rows,
+                  int row) {
   const int32_t* cell = cells.of_key + key;
-  Vec lse[vectors];
-  SL_UNROLL for (int v = 0; v < vectors; v++) lse[v] = load(lse_of_rows + v * kLanes);
+  const LseVectors<vectors> lse(rows);
   for (int k = 0; k < keys;) {
     int run = 1;
     while (k + run < keys && cell[k + run] == cell[k]) run++;
@@ -99,12 +99,12 @@ void gather_cells(const CellScratch& cells, const float* scores, int keys, int64
 }
 
 // masked -> weight; -1 where nothing is visible. Of a row whose every key is hidden that is all.
-inline void weigh_highest(const CellScratch& cells, const float* lse) {
+inline void weigh_highest(const CellScratch& cells, const LseRows& rows) {
   for (int64_t cell = 0; cell < cells.count; cell++) {
     for (int row = 0; row < kBlockRows; row += kLanes) {
       float* at = cells.highest + cell * kBlockRows + row;
       const Vec highest = load(at);
-      const Vec weight = exp2(highest - load(lse + row));
+      const Vec weight = exp2(LseVectors<1>(rows.from(row)).log_weight(highest, 0));
       const Vec at_most_1 = select(greater(weight, splat(1.0f)), splat(1.0f), weight);  // rounding may pass 1
       store(at, select(equal(highest, splat(-kInfinity)), splat(-1.0f), at_most_1));
     }
@@ -121,7 +121,7 @@ inline void write_cell_rows(const Block& block, const float* from, int64_t count
   }
 }
 
-inline void write_cells(const Block& block, const CellScratch& cells, const float* lse,
+inline void write_cells(const Block& block, const CellScratch& cells, const LseRows& lse,
                         const sightline_readouts& out) {
   if (cells.highest) weigh_highest(cells, lse);
   write_cell_rows(block, cells.sum, cells.count, out.cell_sum);

@@ -34,7 +34,7 @@ inline Entry list_entry(const ReadoutScratch& scratch, int row, int rank) {
   const int at = (row / kLanes * top.capacity + rank) * kLanes + row % kLanes;
   Entry found = {top.scores[at], 0.0f, top.keys[at]};
   if (found.key < 0) return found;
-  const float weight = exp2f(found.score - scratch.lse[row]);
+  const float weight = exp2f(scratch.lse.log_weight(found.score, row));
   return {found.score, weight > 1 ? 1.0f : weight, found.key};  // rounding may pass 1
 }
 

@@ -3,6 +3,7 @@
 
 #include "per_level/readouts/cells.h"
 #include "per_level/readouts/topk.h"
+#include "per_level/stages/lse.h"
 #include "per_level/stages/scores.h"
 
 namespace sightline {
@@ -10,7 +11,7 @@ namespace {
 
 struct ReadoutScratch {
   ScoreScratch scores;
-  float* lse;          // [kBlockRows], in units of log 2
+  LseRows lse;         // [kBlockRows]
   float* spoiled;      // [kBlockRows], bits: rows that see NaN, whose lse is NaN
   bool careful;        // there are some
   float* information;  // [kBlockRows]: sum of w log2 w
@@ -28,7 +29,7 @@ template <class Products>
 ReadoutScratch take_readout(const sightline_problem& p, const sightline_readouts& out, Scratch& scratch) {
   ReadoutScratch readout;
   readout.scores = take_scores<Products>(p, scratch);
-  readout.lse = scratch.take<float>(kBlockRows);
+  readout.lse = take_lse(scratch);
   readout.spoiled = scratch.take<float>(kBlockRows);
   readout.careful = false;
   readout.information = scratch.take<float>(kBlockRows);
@@ -43,14 +44,14 @@ ReadoutScratch take_readout(const sightline_problem& p, const sightline_readouts
 // A row with nothing to look at has lse -infinity; +infinity makes all its weights 0, as it does for the
 // lanes past the last query. A spoiled row gets +infinity, too, and scores of +infinity where it sees a key:
 // 2^(inf - inf) is NaN, a maximum of scores is one, and what is hidden keeps weight 0.
-inline void start_readout(const Block& block, const float* lse, ReadoutScratch& scratch) {
+inline void start_readout(const Block& block, const double* lse, ReadoutScratch& scratch) {
   const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
   for (int row = 0; row < kBlockRows; row++) {
-    const float x = row < block.count ? lse[block.out_row() + row] : -kInfinity;
+    const double x = row < block.count ? lse[block.out_row() + row] : -(double)kInfinity;
     const int32_t bits = x == x ? 0 : -1;
     memcpy(scratch.spoiled + row, &bits, sizeof bits);
     scratch.careful |= bits != 0;
-    scratch.lse[row] = x == -kInfinity || bits ? kInfinity : to_log2(x);
+    scratch.lse.set(row, bits ? kNoWeights : split_lse(x));
     scratch.information[row] = scratch.distance[row] = 0;
   }
   clear_lists(scratch.top);

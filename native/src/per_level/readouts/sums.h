@@ -14,7 +14,7 @@ struct Sums {
 
 // What a slab's rows sum up, lane by lane.
 struct RowSums {
-  Vec lse[kSlabVectors];
+  LseRows lse;
   Vec information[kSlabVectors];
   Vec distance[kSlabVectors];
 };
@@ -24,9 +24,10 @@ struct RowSums {
 // `guarded`: scores may be -infinity, whose share of the entropy is 0 and not 0 * infinity.
 template <int vectors, bool entropy, bool distance, bool received, bool guarded>
 void sum_weights(const float* scores, int keys, RowSums& rows, int first, Vec steps, float* to) {
-  Vec subtract[vectors], information[vectors], far[vectors], step[vectors];
+  const LseVectors<vectors> lse(rows.lse.from(first * kLanes));
+  Vec information[vectors], far[vectors], step[vectors];
   SL_UNROLL for (int v = 0; v < vectors; v++) {
-    subtract[v] = rows.lse[first + v], information[v] = far[v] = Vec{};
+    information[v] = far[v] = Vec{};
     step[v] = steps + splat((float)(v * kLanes));
   }
   Vec key = {};
@@ -34,7 +35,7 @@ void sum_weights(const float* scores, int keys, RowSums& rows, int first, Vec st
   for (int k = 0; k < keys; k++) {
     Vec total = {};
     SL_UNROLL for (int v = 0; v < vectors; v++) {
-      const Vec log_weight = load(scores + k * kSlabRows + v * kLanes) - subtract[v];
+      const Vec log_weight = lse.log_weight(load(scores + k * kSlabRows + v * kLanes), v);
       const Vec weight = exp2(log_weight);
       if (entropy) {
         const Vec log = guarded ? max_of(log_weight, splat(-1000.0f)) : log_weight;
@@ -86,10 +87,10 @@ inline void sum_chunk(const Block& block, const sightline_readouts& out, const R
                       float* received) {
   const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
   RowSums rows;
+  rows.lse = scratch.lse.from(slab * kSlabRows);
   float *information = scratch.information + slab * kSlabRows,
         *distance = scratch.distance + slab * kSlabRows;
   for (int v = 0; v < kSlabVectors; v++) {
-    rows.lse[v] = load(scratch.lse + slab * kSlabRows + v * kLanes);
     rows.information[v] = load(information + v * kLanes);
     rows.distance[v] = load(distance + v * kLanes);
   }

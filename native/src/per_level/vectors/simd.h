@@ -44,7 +44,8 @@ constexpr float kInfinity = __builtin_inff();
 constexpr float kFloatMax = 3.402823466e+38f;
 constexpr double kLog2eExact = 1.4426950408889634;
 constexpr float kLog2e = (float)kLog2eExact;
-constexpr float kLn2 = 0.6931471805599453f;
+constexpr double kLn2Exact = 0.6931471805599453;
+constexpr float kLn2 = (float)kLn2Exact;
 
 // Logits in units of log 2 and back. A large finite one (torch.finfo.min is a common way to hide a key) stays
 // finite: only -infinity means hidden.

@@ -93,15 +93,15 @@ class Order(NamedTuple):
             return self.before.shapes(arrays) * 2
         return tuple(tuple(arrays[at].shape) for at in step.of)  # type: ignore[union-attr]  # given, so there
 
-    def dtypes(self, of_arrays: tuple[torch.dtype | None, ...], sums: torch.dtype) -> tuple[torch.dtype, ...]:
-        """The dtypes of its outputs, each that of what it is a derivative of; the lse has that of sums."""
+    def dtypes(self, of_arrays: tuple[torch.dtype | None, ...], lse: torch.dtype) -> tuple[torch.dtype, ...]:
+        """The dtypes of its outputs, each that of what it is a derivative of, given the lse's."""
         if self.before is None:
             query = of_arrays[_QUERY]
             assert query is not None
-            return query, sums
+            return query, lse
         step = self.steps[-1]
         if step.kind == "forward":
-            return self.before.dtypes(of_arrays, sums) * 2
+            return self.before.dtypes(of_arrays, lse) * 2
         return tuple(of_arrays[at] for at in step.of)  # type: ignore[misc]  # given, so there
 
     def function(self, attention: Function) -> Function:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sightline.backends.derivatives.blockwise import evaluate
 from sightline.backends.derivatives.order import ATTENTION
-from sightline.backends.problem import Problem, tensors_in_order
+from sightline.backends.problem import Problem, lse_dtype, tensors_in_order
 from sightline.backends.seen import may_hide
 
 #: Context, lse and their tangents.
@@ -26,5 +26,5 @@ def of_seen(problem: Problem, tangents: Mapping[str, Tensor]) -> Four:
     of = tuple(at for at, slot in enumerate(ATTENTION.inputs) if slot.name in tangents)
     arrays = (*tensors_in_order(problem), None, *(tangents[ATTENTION.inputs[at].name] for at in of))
     context, lse, of_context, of_lse = evaluate(problem, ATTENTION.forward(of), arrays)
-    dtype = problem.query.dtype
-    return context.to(dtype), lse, of_context.to(dtype), of_lse
+    dtype, of_rows = problem.query.dtype, lse_dtype(problem.query)
+    return context.to(dtype), lse.to(of_rows), of_context.to(dtype), of_lse.to(of_rows)

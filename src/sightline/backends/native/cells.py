@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sightline.backends.contract import Cells
 from sightline.backends.native import kernels
-from sightline.backends.problem import Problem
+from sightline.backends.problem import Problem, compute_dtype
 from sightline.backends.select import select_cols, select_rows
 
 
@@ -22,6 +22,6 @@ def cell_rows(
     region = select_cols(select_rows(problem, rows), cols)
     by_name = kernels.readouts(region, lse, wanted, cells=cells)
     if counted is not None:
-        sizes = counted.of_key[0].bincount(minlength=counted.size).to(lse.dtype)
+        sizes = counted.of_key[0].bincount(minlength=counted.size).to(compute_dtype(problem))
         by_name["cell_seen"] = sizes.expand(*lse.shape, counted.size)
     return by_name

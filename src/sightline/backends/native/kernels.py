@@ -25,17 +25,17 @@ _THREE_STRIDES = ctypes.c_int64 * 3
 
 
 def forward(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
-    """(context [B,H,N,E] in the query's dtype, lse [B,H,N] in float32 where wanted)."""
+    """(context [B,H,N,E] in the query's dtype, lse [B,H,N] in float64 where wanted)."""
     assert problem.value is not None
     context = _room(problem.query, problem.value)
-    lse = torch.empty(problem.query.shape[:3], dtype=torch.float32) if want_lse else None
+    lse = torch.empty(problem.query.shape[:3], dtype=torch.float64) if want_lse else None
     _forward(problem, context, lse)
     return context, lse
 
 
 def row_lse(problem: Problem) -> Tensor:
     """lse [B,H,N], without the weighted sum."""
-    lse = torch.empty(problem.query.shape[:3], dtype=torch.float32)
+    lse = torch.empty(problem.query.shape[:3], dtype=torch.float64)
     _forward(problem, None, lse)
     return lse
 
@@ -75,7 +75,7 @@ def backward(
     Those of query, key and value have their dtype and layout, the others are contiguous float32.
     """
     packed, alive = pack(problem)
-    context, grad_context, lse = rows_of(context), rows_of(grad_context), lse.contiguous()
+    context, grad_context, lse = rows_of(context), rows_of(grad_context), lse.double().contiguous()
     gradients = {name: _room_for_gradient(name, getattr(problem, name)) for name in wanted}
     grad_lse = None if grad_lse is None else grad_lse.float().contiguous()
     outputs: list[int] = []
@@ -123,7 +123,7 @@ def readouts(
     outputs = {field: _room_for_readout(field, problem, k, cells) for field in fields}
     packed, alive = pack(problem)
     of_key = None if cells is None else cells.of_key.to(torch.int32).contiguous()
-    lse = lse.float().contiguous()
+    lse = lse.double().contiguous()
     struct = ReadoutsStruct(
         **{field: tensor.data_ptr() for field, tensor in outputs.items()},
         k=k,

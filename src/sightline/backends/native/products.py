@@ -44,9 +44,8 @@ def transposed_product(problem: Problem, lse: Tensor, x: Tensor) -> Tensor:
         # Their gradient needs neither the values nor the context: any will do.
         values = torch.zeros(upstream.shape[3]).expand(*piece.key.shape[:3], -1)
         problem_of_piece = replace(piece, value=values)
-        return kernels.backward(problem_of_piece, upstream, lse[place].float(), upstream, None, ("value",))[
-            "value"
-        ]
+        gradients = kernels.backward(problem_of_piece, upstream, lse[place], upstream, None, ("value",))
+        return gradients["value"]
 
     # Values that heads share would have the sum of their gradients.
     return _by_pieces(problem, x, True, problem.shape[3], sum_queries)

@@ -30,7 +30,7 @@ def why_not(problem: Problem, work: Work) -> Obstacle | None:
 
 
 def tangent(problem: Problem, tangents: Mapping[str, Tensor]) -> Four:
-    """(context, lse, their tangents); the lse and its tangent in float32."""
+    """(context, lse, their tangents); the lse and its tangent in float64."""
     found = _tangent(problem, tangents)
     return found if only_seen(problem, found) else of_seen(problem, tangents)
 
@@ -39,7 +39,8 @@ def _tangent(problem: Problem, tangents: Mapping[str, Tensor]) -> Four:
     assert problem.value is not None
     packed, alive = pack(problem)
     contexts = [empty_context(problem.query, problem.value.shape[3]) for _ in range(2)]
-    lses = [torch.empty(problem.query.shape[:3], dtype=torch.float32) for _ in range(2)]
+    rows = problem.query.shape[:3]
+    lses = torch.empty(rows, dtype=torch.float64), torch.empty(rows, dtype=torch.float32)
     layout = TangentsStruct()
     for name in _MOVED:
         moved = tangents.get(name)
@@ -53,7 +54,7 @@ def _tangent(problem: Problem, tangents: Mapping[str, Tensor]) -> Four:
         )
     core.check(status, "attention tangent")
     del alive
-    return contexts[0], lses[0], contexts[1], lses[1]
+    return contexts[0], lses[0], contexts[1], lses[1].double()
 
 
 def _point(layout: TangentsStruct, name: str, tensor: Tensor | None, alive: list[Tensor]) -> None:

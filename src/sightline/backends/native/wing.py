@@ -73,7 +73,7 @@ class Native(Backend):
         return plan(problem)
 
     def forward(self, problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
-        """The lse in float32."""
+        """The lse in float64."""
         return kernels.forward(problem, want_lse)
 
     def backward(
@@ -97,7 +97,7 @@ class Native(Backend):
         return in_forward_mode.tangent(problem, tangents)
 
     def lse(self, problem: Problem, rows: slice = ALL) -> Tensor:
-        """In float32."""
+        """In float64."""
         return kernels.row_lse(problem if rows == ALL else select_rows(problem, rows))
 
     def readouts(self, problem: Problem, lse: Tensor, requests: Sequence[Request]) -> dict[str, Answer]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sightline.backends.block import MatrixBlock, steps, table_index, weights_of
+from sightline.backends.block import MatrixBlock, steps, table_index
 from sightline.backends.dropout import kept
 from sightline.backends.grouped import grouped_product, product_to_keys
 from sightline.backends.plain.forward import blocks
@@ -21,6 +21,7 @@ from sightline.backends.problem import Problem, compute_dtype, empty_gradient
 from sightline.backends.schedule import Place
 from sightline.backends.seen import finite, may_hide, over_seen
 from sightline.backends.select import part
+from sightline.backends.softmax import weights_of
 from sightline.common.zones import zone
 
 #: By name of the field; those of query, key and value are always there, others where they are wanted.

@@ -62,7 +62,7 @@ class _CellRows:
             if field == "received":
                 out[batch, :, at] += block.weights.sum(2)
             elif field == "entropy":
-                logs = torch.where(block.weights > 0, block.masked - block.lse[..., None], 0)
+                logs = torch.where(block.weights > 0, block.log_weights, 0)
                 out[batch, :, place] = -(block.weights * logs).sum(3)
             else:
                 self._join(out[batch, :, place], field, at, block)

@@ -62,8 +62,8 @@ class Entropy:
 
     def take(self, block: MatrixBlock) -> None:
         batch, rows, _ = block.place
-        # ln w = masked - lse, read as 0 where w is 0: 0 · ln 0 counts as 0.
-        logs = torch.where(block.weights > 0, block.masked - block.lse[..., None], 0)
+        # 0 · ln 0 counts as 0.
+        logs = torch.where(block.weights > 0, block.log_weights, 0)
         self.out[batch, :, rows] = -(block.weights * logs).sum(-1)
 
     def result(self) -> Tensor:

@@ -11,20 +11,21 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from sightline.backends.block import MatrixBlock, hidden_of, steps, table_index, weights_of
+from sightline.backends.block import MatrixBlock, hidden_of, steps, table_index
 from sightline.backends.derivatives.tangent import Four, of_seen, only_seen
 from sightline.backends.dropout import kept
 from sightline.backends.grouped import grouped_product
 from sightline.backends.plain.forward import blocks, forward
 from sightline.backends.problem import Problem, compute_dtype, empty_context
 from sightline.backends.select import part
+from sightline.backends.softmax import weights_of
 from sightline.common.zones import zone
 
 Tangents = Mapping[str, Tensor]
 
 
 def tangent(problem: Problem, tangents: Tangents) -> Four:
-    """(context, lse, their tangents), the lse and its tangent in float32 or better."""
+    """(context, lse, their tangents), the lse and its tangent in float64 where the device has it."""
     found = _tangent(problem, tangents)
     return found if only_seen(problem, found) else of_seen(problem, tangents)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sightline.backends.derivatives import ATTENTION, Order, evaluate
 from sightline.backends.derivatives.order import Arrays
-from sightline.backends.problem import FIELDS, Problem, compute_dtype, numbers_in_order, tensors_in_order
+from sightline.backends.problem import FIELDS, Problem, lse_dtype, numbers_in_order, tensors_in_order
 from sightline.call import operator
 from sightline.call.tangent import tangent
 from sightline.call.transforms import duals
@@ -159,7 +159,8 @@ def _computed(derivative: _Derivative, arrays: Arrays) -> tuple[Tensor, ...]:
     step, *more = order.steps
     if not more and _SOFTCAP not in step.of:
         return _first_order(order, problem, arrays)
-    dtypes = order.dtypes(tuple(None if one is None else one.dtype for one in arrays), compute_dtype(problem))
+    given = tuple(None if one is None else one.dtype for one in arrays)
+    dtypes = order.dtypes(given, lse_dtype(problem.query))
     return tuple(out.to(dtype) for out, dtype in zip(evaluate(problem, order, arrays), dtypes, strict=True))
 
 

@@ -69,7 +69,7 @@ def _through(matrix: AttentionMatrix, vector: Tensor, transposed: bool, cancel: 
 
 def _row_sums(matrix: AttentionMatrix) -> Tensor:
     """[N]: the row sums of the mean over heads: 1 minus the sinks' share, 0 for an empty row."""
-    lse = matrix.lse[0].double()
+    lse = matrix.exact_lse[0].double()
     sums = torch.isfinite(lse).double()
     if matrix.problem.sinks is not None:
         sums = 1 - (matrix.problem.sinks.double()[:, None] - lse).exp()
