@@ -69,7 +69,7 @@ def results(inputs: list[Tensor], arguments: dict[str, Any], upstream: Tensor) -
 
 
 def test_gradients_on_pytorchs_own_samples_are_as_exact_as_its_own(wing):
-    """But for what is left of a weight by an lse that was rounded to float32 twice: of logits of 60, 1e-5."""
+    """Twice its own error, but for half of what rounding a single logit of 60 does to a weight."""
     for inputs, arguments in samples():
         upstream = torch.randn((*torch.broadcast_shapes(*(x.shape[:-2] for x in inputs)), 3, 8))
         precise = {name: x.double() if isinstance(x, Tensor) else x for name, x in arguments.items()}
@@ -79,5 +79,5 @@ def test_gradients_on_pytorchs_own_samples_are_as_exact_as_its_own(wing):
             ours = results(inputs, arguments, upstream)
         for name, mine, other, exact in zip(NAMES, ours, theirs, wanted, strict=True):
             error, allowed = ((x.double() - exact).abs().max() for x in (mine, other))
-            known = 1.5e-5 * exact.abs().max()
+            known = 2e-6 * exact.abs().max()
             assert error <= 2 * allowed + known, (name, float(error), float(allowed), arguments)

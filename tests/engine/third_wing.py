@@ -100,7 +100,7 @@ class Definition:
     def forward(self, problem, want_lse=True):
         stages = stages_of(problem, pattern_of(problem))
         context = empty_context(problem.query, problem.value.shape[3]).copy_(stages.context)
-        return context, self._kept(problem, stages.lse)
+        return context, stages.lse
 
     def backward(self, problem, context, lse, grad_context, grad_lse, wanted):
         p, pattern = problem, pattern_of(problem)
@@ -152,7 +152,7 @@ class Definition:
         }
 
     def lse(self, problem, rows=ALL):
-        return self._kept(problem, stages_of(problem).lse)[:, :, rows]
+        return stages_of(problem).lse[:, :, rows]
 
     def readouts(self, problem, lse, requests):
         return {request.name: self._readout(problem, request) for request in requests}

@@ -3,6 +3,7 @@
 
 #include "once/arguments.h"
 #include "once/runs/backward.h"
+#include "once/runs/blocks_again.h"
 #include "once/runs/forward.h"
 #include "once/runs/peak.h"
 #include "once/runs/readouts.h"
@@ -67,9 +68,16 @@ int32_t sightline_backward(int32_t level, int32_t threads, const sightline_probl
   if (const auto status = check_gradients(*problem, gradients)) return status;
   if (problem->kv_heads == 0) return SIGHTLINE_OK;
   const Call call(*kernels, threads);
+  const BlocksAgain again(call, *problem, gradients->lse, true);
+  if (const auto status = again.status()) return status;
+  sightline_gradients given = *gradients;
+  if (again.needed()) {
+    given.lse = again.out().lse, given.context = again.out().context;
+    memcpy(given.context_stride, again.out().context_stride, sizeof given.context_stride);
+  }
   const MaskMap map(call, *problem);
   if (!map.ok()) return SIGHTLINE_OUT_OF_MEMORY;
-  return Backward(call, map.problem(), *gradients).run();
+  return Backward(call, map.problem(), given).run();
 }
 
 int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem, const double* lse,
@@ -84,7 +92,10 @@ int32_t sightline_readout(int32_t level, int32_t threads, const sightline_proble
     return SIGHTLINE_OK;
   }
   if (!lse) return SIGHTLINE_INVALID_ARGUMENT;
-  return readout(Call(*kernels, threads), *problem, lse, *out);
+  const Call call(*kernels, threads);
+  const BlocksAgain again(call, *problem, lse, false);
+  if (const auto status = again.status()) return status;
+  return readout(call, *problem, again.needed() ? again.out().lse : lse, *out);
 }
 
 double sightline_peak_gflops(int32_t level, double seconds) {

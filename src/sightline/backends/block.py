@@ -18,7 +18,15 @@ from sightline.backends.problem import Problem, compute_dtype
 from sightline.backends.schedule import Place
 from sightline.backends.seen import finite, may_hide, over_seen
 from sightline.backends.select import part
-from sightline.backends.softmax import RowSums, Sums, log_weights_of, sums_of, weights_of
+from sightline.backends.softmax import (
+    RowSums,
+    Sums,
+    SumsForBlock,
+    log_weights_of,
+    own_sums,
+    sums_of,
+    weights_of,
+)
 from sightline.common.vocabulary import STAGES
 from sightline.common.zones import zone
 from sightline.positions import key_ranges
@@ -30,12 +38,12 @@ class MatrixBlock:
     Args:
         problem: whose matrix.
         place: which part; its rows may have a step, its columns have none.
-        sums: of all rows, [B,H,N], for the weights, or what gives them when they are asked for; ``None``
-            where only logits are.
+        sums: of all rows, [B,H,N], for the weights, or what gives them when they are asked for; "own" if it
+            holds all that its rows may see; ``None`` where only logits are asked for.
     """
 
     def __init__(
-        self, problem: Problem, place: Place, sums: Sums | Callable[[], Sums] | None = None
+        self, problem: Problem, place: Place, sums: SumsForBlock | Callable[[], SumsForBlock] | None = None
     ) -> None:
         self.problem, self.place = problem, place
         self._sums = sums
@@ -75,6 +83,8 @@ class MatrixBlock:
         if self._sums is None:
             raise ValueError("lse: this block was made without one, and weights need it.")
         whole = self._sums() if callable(self._sums) else self._sums
+        if whole == "own":
+            return own_sums(self.masked, self.problem.sinks)
         return sums_of(whole, self.batch, self.rows)
 
     @property

@@ -178,7 +178,7 @@ class Backend(Protocol):
         """How it would run attention; computes none."""
 
     def forward(self, problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
-        """(context [B,H,N,E], lse [B,H,N] of ``lse_dtype``); without ``want_lse`` the second may be ``None``."""
+        """(context [B,H,N,E], lse [B,H,N] in ``lse_dtype``); without ``want_lse`` the second may be None."""
 
     def backward(
         self,

@@ -16,11 +16,11 @@ from sightline.backends.block import MatrixBlock
 from sightline.backends.contract import ALL
 from sightline.backends.problem import Problem, compute_dtype
 from sightline.backends.schedule import schedule
-from sightline.backends.softmax import RowSums, Sums, exponentials
+from sightline.backends.softmax import RowSums, Sums, SumsForBlock, own_sums
 from sightline.common.zones import zone
 
-#: An ulp of float32 is 3e-5 there.
-_FAR = 256
+#: An ulp of float32 is 4e-6 there.
+_FAR = 32
 
 
 def row_sums(problem: Problem, rows: slice = ALL) -> RowSums:
@@ -35,15 +35,23 @@ def row_sums(problem: Problem, rows: slice = ALL) -> RowSums:
             continue
         masked = MatrixBlock(problem, place).stage("masked")
         with zone("weights"):
-            highest, _, total = exponentials(masked, problem.sinks)
-            nothing = total == 0
-            top[place.batch, :, place.rows] = highest.masked_fill(nothing, -math.inf)
-            log_sum[place.batch, :, place.rows] = total.masked_fill(nothing, 1).log()
+            own = own_sums(masked, problem.sinks)
+            top[place.batch, :, place.rows], log_sum[place.batch, :, place.rows] = own
     return RowSums(top, log_sum)
 
 
 def settled(problem: Problem, lse: Tensor, rows: slice = ALL) -> Sums:
-    """What blocks of some rows make their weights with: the lse, or sums of their own where it is far."""
+    """What weights of some rows are made with: the lse, or the sums of blocks where it is far from 0."""
+    return row_sums(problem, rows) if _far(lse, rows) else lse
+
+
+def settled_for_blocks(problem: Problem, lse: Tensor, rows: slice, cols: slice) -> SumsForBlock:
+    """The same for blocks of the schedule, which hold all that their rows may see if ``cols`` are all."""
+    if not _far(lse, rows):
+        return lse
+    return "own" if len(range(problem.shape[3])[cols]) == problem.shape[3] else row_sums(problem, rows)
+
+
+def _far(lse: Tensor, rows: slice) -> bool:
     some = lse.detach()[:, :, rows]
-    far = (some.abs() > _FAR) & some.isfinite()
-    return row_sums(problem, rows) if bool(far.any()) else lse
+    return bool(((some.abs() > _FAR) & some.isfinite()).any())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,8 +21,10 @@ class RowSums(NamedTuple):
     log_sum: Tensor
 
 
-#: Either says what the weights of rows are made with; both are [B,H,N].
+#: What the weights of rows are made with: their lse [B,H,N], or
 Sums: TypeAlias = Tensor | RowSums
+#: the same for a block, which may have to make its own: it holds all that its rows may see.
+SumsForBlock: TypeAlias = Sums | Literal["own"]
 
 
 def sums_of(sums: Sums, batch: slice, rows: slice | Tensor) -> Sums:
@@ -46,6 +48,13 @@ def exponentials(masked: Tensor, sinks: Tensor | None) -> tuple[Tensor, Tensor, 
     if sinks is not None:
         total = total + torch.exp(sinks.to(top.dtype)[:, None] - top)
     return top, of_keys, total
+
+
+def own_sums(masked: Tensor, sinks: Tensor | None) -> RowSums:
+    """The sums of rows that are seen whole."""
+    top, _, total = exponentials(masked, sinks)
+    nothing = total == 0
+    return RowSums(top.masked_fill(nothing, -math.inf), total.masked_fill(nothing, 1).log())
 
 
 def log_weights_of(masked: Tensor, sums: Sums) -> Tensor:

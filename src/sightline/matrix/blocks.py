@@ -46,14 +46,14 @@ class Blocks(MatrixCore):
         chosen, cover = as_slice(rows, n, "N"), covering(as_slice(cols, m, "M"), m)
         for place in schedule(self._problem, chosen, cover):
             if place.cols.start < place.cols.stop:
-                yield MatrixBlock(self._problem, place, lambda: self._sums_for(chosen))
+                yield MatrixBlock(self._problem, place, lambda: self._sums_for(chosen, cover))
 
     def block(self, rows: slice = ALL, cols: slice = ALL) -> MatrixBlock:
         """Some rows and columns as one block, however large; ``cols`` has a step of 1. See :meth:`blocks`."""
         self._unchanged()
         _, _, n, m = self.sizes
         chosen, cover = as_slice(rows, n, "N"), covering(as_slice(cols, m, "M"), m)
-        return MatrixBlock(self._problem, Place(ALL, chosen, cover), lambda: self._sums_for(chosen))
+        return MatrixBlock(self._problem, Place(ALL, chosen, cover), lambda: self._sums_for(chosen, cover))
 
     def part(self, rows: slice = ALL, cols: slice = ALL) -> Tensor:
         """The weights of some rows and columns, [B,H,n,m] in float32 or better, whatever their size."""

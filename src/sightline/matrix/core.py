@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sightline.backends import FIELDS, Problem, Work, choose, tensors, with_tensors
 from sightline.backends.problem import compute_dtype, lse_dtype, tensors_in_order
-from sightline.backends.row_sums import settled
+from sightline.backends.row_sums import settled_for_blocks
 from sightline.backends.select import select_batch, select_heads
-from sightline.backends.softmax import Sums
+from sightline.backends.softmax import SumsForBlock
 from sightline.backends.sound import check_sound
 from sightline.common.dispatcher import is_transformed
 from sightline.common.vocabulary import STAGES, Stage
@@ -247,9 +247,9 @@ class MatrixCore(LikeTensor):
         self._known_rows().fill(self._problem, rows)
         return self._known_rows().values
 
-    def _sums_for(self, rows: slice) -> Sums:
-        """What blocks of some rows make their weights with."""
-        return settled(self._problem, self._lse_right_for(rows), rows)
+    def _sums_for(self, rows: slice, cols: slice) -> SumsForBlock:
+        """What blocks of some rows and columns make their weights with."""
+        return settled_for_blocks(self._problem, self._lse_right_for(rows), rows, cols)
 
     def _full_lse(self) -> Tensor:
         if self._lse is None and self._followed:

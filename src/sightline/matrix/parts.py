@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sightline.backends.pairs import pair_logits
 from sightline.backends.problem import compute_dtype
+from sightline.backends.row_sums import settled
 from sightline.backends.softmax import sums_of, weights_of
 from sightline.common.check import check_device, choice, fits, integer, integers_tensor, number
 from sightline.common.vocabulary import STAGES
@@ -171,7 +172,9 @@ class Parts(Blocks):
         if not keys.numel():
             return keys.new_zeros(keys.shape, dtype=compute_dtype(self._problem))
         masked = pair_logits(self._problem, rows, keys)
-        return weights_of(masked[..., None], sums_of(self._sums_for(ALL), ALL, rows))[..., 0]
+        return weights_of(masked[..., None], sums_of(settled(self._problem, self._full_lse()), ALL, rows))[
+            ..., 0
+        ]
 
 
 def _joined(parts: list[Tensor], axis: int) -> Tensor:

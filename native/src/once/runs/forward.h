@@ -7,9 +7,9 @@
 
 namespace sightline {
 
-inline sightline_status forward(const Call& call, const sightline_problem& given, const ForwardOut& out) {
+inline sightline_status forward_blocks(const Call& call, const sightline_problem& given,
+                                       const ForwardOut& out) {
   const Kernels& kernels = call.kernels;
-  if (decodes(kernels, given)) return decode(call, given, out);
   const MaskMap map(call, given);
   if (!map.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   const sightline_problem& p = map.problem();
@@ -26,6 +26,10 @@ inline sightline_status forward(const Call& call, const sightline_problem& given
     }
   });
   return SIGHTLINE_OK;
+}
+
+inline sightline_status forward(const Call& call, const sightline_problem& given, const ForwardOut& out) {
+  return decodes(call.kernels, given) ? decode(call, given, out) : forward_blocks(call, given, out);
 }
 
 inline sightline_plan_info plan_forward(const Kernels& kernels, int32_t threads, const sightline_problem& p,

@@ -31,9 +31,8 @@ inline void add_table(const DecodeRow& row, int64_t radius, Span keys, int count
     }
     from = entries;
   }
-  for_row(count, scores, [&](int k, Vec s) {
-    return plus_or_hidden(s, bias_to_log2(load_part(from + k, smaller(kLanes, count - k))));
-  });
+  for_row(count, scores,
+          [&](int k, Vec s) { return plus_bias(s, load_part(from + k, smaller(kLanes, count - k))); });
 }
 
 template <class Element>
@@ -45,7 +44,7 @@ inline void add_bias_row(const Element* bias, int64_t stride, int count, float* 
   for_row(count, scores, [&](int k, Vec s) {
     const int there = smaller(kLanes, count - k);
     const Vec entry = stride == 1 ? load_part(bias + k, there) : load_part(entries + k, there);
-    return plus_or_hidden(s, bias_to_log2(entry));
+    return plus_bias(s, entry);
   });
 }
 

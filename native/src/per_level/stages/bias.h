@@ -41,15 +41,10 @@ inline void add_positions(const Block& block, const Terms& terms, const Patch& p
   for_vectors(patch, scores, [&](int k, int v, Vec s) { return s + load(strip + (last - k) + v * kLanes); });
 }
 
-// Changing units must not turn a large finite bias (torch.finfo.min, a common way to hide) into -infinity.
-SL_INLINE Vec bias_to_log2(Vec bias) {
-  const Vec product = max_of(splat(-kFloatMax), bias * splat(kLog2e));
-  return select(equal(bias, splat(-kInfinity)), bias, product);
-}
-
-// s + bias_to_log2(bias), with an operation or two less.
+// s + bias in units of log 2. Changing units must not turn a large finite bias (torch.finfo.min, a common way
+// to hide) into -infinity. It is rounded before s is added: one bias of -1e9 moves all scores of a row alike.
 SL_INLINE Vec plus_bias(Vec s, Vec bias) {
-  const Vec sum = max_of(splat(-kFloatMax), fma(bias, splat(kLog2e), s));
+  const Vec sum = s + max_of(splat(-kFloatMax), bias * splat(kLog2e));
   return select(equal(bias, splat(-kInfinity)), bias, sum);
 }
 
@@ -81,7 +76,7 @@ void add_plane(const Plane<Element>& plane, const Patch& patch, const Place& pla
   const Element* from = plane.data + place.row * plane.row_stride + place.key * plane.key_stride;
   if (plane.row_stride == 0) {
     return for_vectors(patch, scores, [&](int k, int, Vec s) {
-      return plus_or_hidden(s, bias_to_log2(splat(to_float(from + k * plane.key_stride))));
+      return plus_bias(s, splat(to_float(from + k * plane.key_stride)));
     });
   }
   if (plane.key_stride == 1) {

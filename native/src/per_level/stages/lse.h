@@ -12,7 +12,8 @@ namespace sightline {
 namespace {
 
 // Below this, in units of log 2, an lse is m (1 + 2^-31 log2 l): float64 has no place for both in their sum,
-// and a row that sees nothing but keys with a bias of -1e30, say, needs both. As a float32 it is m either way.
+// and a row that sees nothing but keys with a bias of -1e30, say, needs both. As a float32 it is m either
+// way.
 constexpr double kFar = -0x1p24, kFarShare = 0x1p-31;
 
 // An m of -kFloatMax stands for all that is too low to be told in units of log 2.

@@ -17,7 +17,7 @@ from sightline.backends.contract import ALL
 from sightline.backends.dropout import kept
 from sightline.backends.grouped import grouped_product
 from sightline.backends.problem import Problem, empty_context, lse_dtype
-from sightline.backends.row_sums import row_sums, settled
+from sightline.backends.row_sums import row_sums, settled_for_blocks
 from sightline.backends.schedule import schedule
 from sightline.backends.seen import finite, may_hide, over_seen
 from sightline.backends.softmax import exponentials
@@ -65,7 +65,7 @@ def blocks(
     problem: Problem, rows: slice = ALL, cols: slice = ALL, lse: Tensor | None = None
 ) -> Iterator[MatrixBlock]:
     """The blocks of some rows and columns in which something may be seen, for their weights with the lse."""
-    sums = None if lse is None else settled(problem, lse, rows)
+    sums = None if lse is None else settled_for_blocks(problem, lse, rows, cols)
     for place in schedule(problem, rows, cols):
         if place.cols.start < place.cols.stop:
             yield MatrixBlock(problem, place, sums)
