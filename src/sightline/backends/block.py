@@ -83,7 +83,7 @@ class MatrixBlock:
         if self._sums is None:
             raise ValueError("lse: this block was made without one, and weights need it.")
         whole = self._sums() if callable(self._sums) else self._sums
-        if whole == "own":
+        if isinstance(whole, str):
             return own_sums(self.masked, self.problem.sinks)
         return sums_of(whole, self.batch, self.rows)
 

@@ -53,5 +53,5 @@ def settled_for_blocks(problem: Problem, lse: Tensor, rows: slice, cols: slice) 
 
 
 def _far(lse: Tensor, rows: slice) -> bool:
-    some = lse.detach()[:, :, rows]
-    return bool(((some.abs() > _FAR) & some.isfinite()).any())
+    size = lse.detach()[:, :, rows].abs()
+    return bool(((size > _FAR) & (size < math.inf)).any())

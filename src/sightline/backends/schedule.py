@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sightline.backends.problem import Problem
+from sightline.backends.select import part
 
 # Entries of one block: 8 MB in float32. A handful of such blocks is alive at a time.
 BLOCK_ENTRIES = 1 << 21
@@ -92,13 +93,14 @@ def _granules(problem: Problem, rows: range, low: int, high: int) -> list[_Rows]
     starts = range(rows.start, rows.stop, height)
     if problem.ranges is None or high <= low or not len(starts):
         return [_Rows(s, min(rows.stop, s + height), low, max(low, high)) for s in starts]
-    lows, highs = problem.ranges[..., 0], problem.ranges[..., 1]
+    ranges = part(problem.ranges, 2, slice(rows.start, rows.stop))
+    lows, highs = ranges[..., 0], ranges[..., 1]
     empty = lows >= highs
     lows = lows.masked_fill(empty, high).amin(dim=(0, 1, 3))
     highs = highs.masked_fill(empty, low).amax(dim=(0, 1, 3))
     if lows.shape[0] == 1:
-        lows, highs = lows.expand(rows.stop), highs.expand(rows.stop)
-    hulls = zip(_per_granule(lows, rows, height, high), _per_granule(-highs, rows, height, -low), strict=True)
+        lows, highs = lows.expand(len(rows) * rows.step), highs.expand(len(rows) * rows.step)
+    hulls = zip(_per_granule(lows, height, high), _per_granule(-highs, height, -low), strict=True)
     granules = []
     for start, (lo, negative_hi) in zip(starts, hulls, strict=True):
         lo, hi = max(low, lo), min(high, -negative_hi)
@@ -106,9 +108,10 @@ def _granules(problem: Problem, rows: range, low: int, high: int) -> list[_Rows]
     return granules
 
 
-def _per_granule(bound: Tensor, rows: range, height: int, fill: int) -> list[int]:
+def _per_granule(bound: Tensor, height: int, fill: int) -> list[int]:
     """The least bound of each granule."""
-    chosen = bound[rows.start : rows.stop]
-    padded = torch.nn.functional.pad(chosen, (0, -len(chosen) % height), value=fill)
+    if len(bound) <= height:
+        return [int(bound.amin())]
+    padded = torch.nn.functional.pad(bound, (0, -len(bound) % height), value=fill)
     least: list[int] = padded.reshape(-1, height).amin(-1).tolist()
     return least
