@@ -18,7 +18,7 @@ import sightline
 LEVELS: tuple[dict[str, str], ...] = (
     {"_version": "the version"},
     {"common": "checks, errors, names and slots that every room may use"},
-    {"positions": "where queries stand among the keys"},
+    {"positions": "where queries stand among the keys", "products": "products with a matrix of weights"},
     {"backends": "the numbers: native and plain kernels behind one contract"},
     {"masks": "who may look at whom", "biases": "what is added to a score"},
     {"lowering": "arguments checked and turned into a problem for a backend"},

@@ -38,6 +38,7 @@ __all__ = [
     "monitor",
     "pipeline",
     "prefix",
+    "product",
     "profile",
     "ranges",
     "relative",
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from sightline.call.info import info
     from sightline.call.sdpa import sdpa_override
     from sightline.monitoring import monitor
+    from sightline.products import product
     from sightline.profiling import load_profile, profile
     from sightline.tasks import pipeline
     from sightline.tracing import load_trace, trace
@@ -100,6 +102,7 @@ _LATER = {
     "monitor": "monitoring",
     "nn": "nn",
     "pipeline": "tasks",
+    "product": "products",
     "profile": "profiling",
     "sdpa_override": "call.sdpa",
     "trace": "tracing",

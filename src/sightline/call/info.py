@@ -9,10 +9,11 @@ import torch
 
 from sightline._version import __version__
 from sightline.backends.wings import WINGS
+from sightline.products import facts as facts_of_products
 
 
 def info() -> dict[str, str]:
-    """Versions, the native core's instruction-set levels and which one is active, and threads.
+    """Versions, the native core's instruction-set levels and which one is active, threads, and linear layers.
 
     Raises:
         ValueError: if SIGHTLINE_ISA names a level that does not exist or that this machine lacks.
@@ -31,4 +32,4 @@ def info() -> dict[str, str]:
     }
     for wing in WINGS:
         facts |= wing.facts()
-    return facts
+    return facts | facts_of_products()

@@ -45,13 +45,17 @@ except ImportError:  # private names, which a later PyTorch may drop
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 
-def is_quiet() -> bool:
-    """Whether nothing listens in this thread: no tracing, transform, mode or profiler."""
+def is_quiet(profiled: bool = False) -> bool:
+    """Whether nothing listens in this thread: no tracing, transform, mode or profiler.
+
+    Args:
+        profiled: whether a profiler may listen, as it may where PyTorch's operators do the work.
+    """
     return (
         not torch.compiler.is_compiling()
         and _OFFERED
         and _len_torch_function_stack() == 0
-        and not _profiler_enabled()
+        and (profiled or not _profiler_enabled())
         and forward_ad._current_level < 0
         and _harmless(
             _dispatch_tls_local_include_set().raw_repr(), _dispatch_tls_local_exclude_set().raw_repr()

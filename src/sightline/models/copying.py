@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from sightline.nn.linear import Linear
+
 _TINY = 1e-9
 
 
@@ -25,9 +27,9 @@ class CopyHead(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.gate = nn.Linear(2 * width, 1)
+        self.query = Linear(width, width)
+        self.key = Linear(width, width)
+        self.gate = Linear(2 * width, 1)
 
     def weights(self, states: Tensor, memory: Tensor, lengths: Tensor | None) -> Tensor:
         """states [B,N,C], memory [B,M,C] → w [B,N,M], which the mixture needs whole; rows sum to 1."""

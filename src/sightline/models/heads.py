@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.models.config import ClassifierConfig, Pooling, TextConfig
 from sightline.models.padding import mean_rows
 from sightline.nn.feed_forward import ACTIVATIONS
+from sightline.nn.linear import Linear
 from sightline.nn.norm import make_norm
+from sightline.products import linear
 
 
 class TokenHead(nn.Module):
@@ -24,7 +25,7 @@ class TokenHead(nn.Module):
 
     def forward(self, x: Tensor, vectors: Tensor) -> Tensor:
         """x [..., C] → [..., V]; ``vectors`` [V,C] are the embedding's."""
-        return F.linear(x, vectors if self.weight is None else self.weight, self.bias)
+        return linear(x, vectors if self.weight is None else self.weight, self.bias)
 
 
 class MaskedTokenHead(nn.Module):
@@ -32,7 +33,7 @@ class MaskedTokenHead(nn.Module):
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        self.transform = nn.Linear(config.width, config.width)
+        self.transform = Linear(config.width, config.width)
         self.activation = config.activation
         self.norm = make_norm(config.norm, config.width, config.norm_eps)
         self.tokens = TokenHead(config, bias=True)
@@ -49,9 +50,9 @@ class ClassificationHead(nn.Module):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.pooling: Pooling = config.pooling
-        self.pooler = nn.Linear(config.width, config.width) if config.pooler else None
+        self.pooler = Linear(config.width, config.width) if config.pooler else None
         self.dropout = nn.Dropout(config.dropout)
-        self.classes = nn.Linear(config.width, config.classes)
+        self.classes = Linear(config.width, config.classes)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """x [B,N,C] → [B,K]."""
@@ -68,7 +69,7 @@ class PositionHead(nn.Module):
     def __init__(self, width: int, outputs: int, *, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.classes = nn.Linear(width, outputs)
+        self.classes = Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B,N,C] → [B,N,K]."""

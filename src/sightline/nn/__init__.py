@@ -6,6 +6,7 @@ from sightline.nn.cross_attention import CrossAttention
 from sightline.nn.decoder_cache import DecoderCache
 from sightline.nn.feed_forward import FeedForward
 from sightline.nn.kv_cache import KVCache
+from sightline.nn.linear import Linear
 from sightline.nn.mean_over_heads import MeanOverHeads
 from sightline.nn.multihead_attention import MultiheadAttention
 from sightline.nn.positions import LearnedPositions, SinusoidalPositions, sinusoidal
@@ -27,6 +28,7 @@ __all__ = [
     "FeedForward",
     "KVCache",
     "LearnedPositions",
+    "Linear",
     "MeanOverHeads",
     "MultiheadAttention",
     "RelativePositions",

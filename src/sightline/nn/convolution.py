@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sightline.common.check import check_tensor, integer, share, shown
 from sightline.nn.given import check_rows
+from sightline.nn.linear import Linear
 
 
 class ConvolutionModule(nn.Module):
@@ -41,10 +42,10 @@ class ConvolutionModule(nn.Module):
             raise ValueError(f"kernel: must be odd and 1 or more, got {kernel}. It has a middle.")
         self.width = width
         self.norm = nn.LayerNorm(width)
-        self.input = nn.Linear(width, 2 * width)
+        self.input = Linear(width, 2 * width)
         self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
         self.depthwise_norm = nn.LayerNorm(width)
-        self.output = nn.Linear(width, width)
+        self.output = Linear(width, width)
         self.dropout = nn.Dropout(share("dropout", dropout))
 
     def forward(self, x: Tensor, own: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sightline.common.check import choice, flag, integer, kind, shown
 from sightline.nn.given import check_projection
+from sightline.nn.linear import Linear
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "swiglu", "geglu"]
 
@@ -60,9 +61,9 @@ class FeedForward(nn.Module):
         self.width, bias = integer("width", width, 1), flag("bias", bias)
         inner = 4 * width if hidden is None else integer("hidden", hidden, 1)
         self.activation = activation
-        self.gate = nn.Linear(width, inner, bias=bias) if activation in _GATED else None
-        self.input = nn.Linear(width, inner, bias=bias)
-        self.output = nn.Linear(inner, width, bias=bias)
+        self.gate = Linear(width, inner, bias=bias) if activation in _GATED else None
+        self.input = Linear(width, inner, bias=bias)
+        self.output = Linear(inner, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., C] → [..., C].

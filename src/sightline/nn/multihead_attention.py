@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.call.attention import attention
@@ -16,6 +15,7 @@ from sightline.matrix import AttentionMatrix
 from sightline.nn.given import check_weight
 from sightline.nn.mean_over_heads import MeanOverHeads
 from sightline.nn.torch_masks import torch_masks
+from sightline.products import linear
 
 
 class MultiheadAttention(nn.MultiheadAttention):
@@ -278,7 +278,7 @@ class MultiheadAttention(nn.MultiheadAttention):
             check_weight(name, tensor, self.out_proj.weight)
         bias = self.in_proj_bias
         if self._qkv_same_embed_dim and all(same):
-            projected = F.linear(query, self.in_proj_weight, bias).chunk(3, dim=-1)
+            projected = linear(query, self.in_proj_weight, bias).chunk(3, dim=-1)
         else:
             weights = (
                 self.in_proj_weight.chunk(3)
@@ -286,7 +286,7 @@ class MultiheadAttention(nn.MultiheadAttention):
                 else (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
             )
             biases = (None, None, None) if bias is None else bias.chunk(3)
-            projected = tuple(map(F.linear, (query, key, value), weights, biases))
+            projected = tuple(map(linear, (query, key, value), weights, biases))
         q, k, v = (t.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for t in projected)
         return q, k, v
 

@@ -10,6 +10,7 @@ from sightline.common.check import flag, integer, share
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
 from sightline.nn.given import check_rows
+from sightline.nn.linear import Linear
 
 
 class Projections(nn.Module):
@@ -46,10 +47,10 @@ class Projections(nn.Module):
         self.heads, self.kv_heads, self.dropout = heads, groups, share("dropout", dropout)
         self.width, self.memory_width = width, memory_width
         self.head_width = width // heads
-        self.query = nn.Linear(width, width, bias=bias)
-        self.key = nn.Linear(memory_width, groups * self.head_width, bias=bias)
-        self.value = nn.Linear(memory_width, groups * self.head_width, bias=bias)
-        self.output = nn.Linear(width, width, bias=bias)
+        self.query = Linear(width, width, bias=bias)
+        self.key = Linear(memory_width, groups * self.head_width, bias=bias)
+        self.value = Linear(memory_width, groups * self.head_width, bias=bias)
+        self.output = Linear(width, width, bias=bias)
         for layer in (self.query, self.key, self.value, self.output):
             nn.init.xavier_uniform_(layer.weight)
             if bias:

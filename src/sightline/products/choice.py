@@ -1,0 +1,119 @@
+"""Which way a product is made: forced, known, or measured now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Lock
+from typing import TypeAlias
+
+import torch
+
+from sightline.common.check import SettingError
+from sightline.products import memory
+from sightline.products.measurement import fastest
+from sightline.products.shapes import FORMS, ProductClass, rows_class, size_class
+from sightline.products.ways import DTYPES, WAYS
+
+#: Names of the ways of a layer's products, by form; the first alone where no gradients are asked for.
+Ways: TypeAlias = tuple[str, ...]
+
+
+def _known(name: str, source: str) -> str:
+    if name != "auto" and name not in WAYS:
+        raise SettingError(f"{source}: there is no way {name!r} to multiply; known: auto, {', '.join(WAYS)}.")
+    return name
+
+
+_EVERYWHERE = _known(os.environ.get("SIGHTLINE_PRODUCT") or "auto", "SIGHTLINE_PRODUCT")
+_forced: ContextVar[str | None] = ContextVar("sightline_product", default=None)
+_ways: dict[tuple[torch.dtype, str, str, bool, int], Ways] = {}  # by what choose() finds them by
+_recalled: dict[int, dict[str, str]] = {}  # by threads
+_measuring = Lock()
+
+
+@contextmanager
+def product(name: str) -> Iterator[None]:
+    """Forces one way to multiply in linear layers inside the block; SIGHTLINE_PRODUCT does so everywhere.
+
+    Args:
+        name: ``"pytorch"`` (what ``torch.nn.functional.linear`` does), ``"onednn"`` (oneDNN's inner product),
+            ``"float32"`` (bfloat16 and float16 converted to float32, multiplied, and rounded once; float32
+            stays with PyTorch), or ``"auto"``: the fastest, measured once for each class of products on each
+            machine and remembered in ``~/.cache/sightline/products.json``.
+
+    Raises:
+        ValueError: for an unknown name. A forced way that cannot take a dtype raises in the call.
+
+    Example:
+        >>> import sightline, torch
+        >>> layer = sightline.nn.Linear(8, 4)
+        >>> with sightline.product("pytorch"):
+        ...     same = torch.equal(layer(torch.ones(2, 8)), torch.nn.Linear.forward(layer, torch.ones(2, 8)))
+        >>> same
+        True
+    """
+    token = _forced.set(_known(name, "product"))
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def choose(dtype: torch.dtype, rows: int, weights: int, recorded: bool) -> Ways:
+    """The ways of a layer with so many rows and weights; ``recorded``: gradients will be asked for."""
+    asked = _forced.get() or _EVERYWHERE
+    if asked != "auto":
+        return (_able(asked, dtype),) * (3 if recorded else 1)
+    key = dtype, rows_class(rows), size_class(weights), recorded, torch.get_num_threads()
+    return _ways.get(key) or _found(*key)
+
+
+def facts() -> dict[str, str]:
+    """What is known of each dtype on this machine, for ``sightline info``."""
+    asked = _forced.get() or _EVERYWHERE
+    threads = torch.get_num_threads()
+    found = {
+        "linear layers": f"{asked}, from {memory.path()}" if asked == "auto" else f"{asked}, as asked for"
+    }
+    for dtype in DTYPES if asked == "auto" else ():
+        name = str(dtype).removeprefix("torch.")
+        known = [_recall(threads, ProductClass(form, dtype, "many", "large")) or "?" for form in FORMS]
+        found[f"linear {name}"] = f"{known[0]} forward, {known[1]} and {known[2]} for gradients"
+    return found
+
+
+def _found(dtype: torch.dtype, rows: str, size: str, recorded: bool, threads: int) -> Ways:
+    """Recalled or measured, by one thread at a time."""
+    with _measuring:
+        forms = FORMS if recorded else FORMS[:1]
+        ways = tuple(_fastest(threads, ProductClass(form, dtype, rows, size)) for form in forms)
+        _ways[dtype, rows, size, recorded, threads] = ways
+    return ways
+
+
+def _fastest(threads: int, of: ProductClass) -> str:
+    known = _recall(threads, of)
+    if known is None:
+        known = fastest(of)
+        _recalled[threads][str(of)] = known
+        memory.remember(threads, str(of), known)
+    return known
+
+
+def _recall(threads: int, of: ProductClass) -> str | None:
+    if threads not in _recalled:
+        _recalled[threads] = memory.recall(threads)
+    name = _recalled[threads].get(str(of))
+    return name if name in WAYS and WAYS[name].why_not(of.dtype) is None else None
+
+
+def _able(name: str, dtype: torch.dtype) -> str:
+    if name == "float32" and dtype == torch.float32:
+        return "pytorch"
+    reason = WAYS[name].why_not(dtype)
+    if reason is not None:
+        raise ValueError(f"product: {name!r} was asked for, but {reason}. Use product('auto').")
+    return name

@@ -1,0 +1,118 @@
+"""A linear layer's product and its gradients, each by the way that is fastest here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.common import dispatcher
+from sightline.products.choice import Ways, choose
+from sightline.products.ways import DTYPES, WAYS
+
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+_PYTORCH = (("pytorch",), ("pytorch",) * 3)
+#: Multiplications that take a few µs by any way; without instructions for a half they take longer.
+_NO_MATTER = {torch.float32: 1 << 18, torch.bfloat16: 1 << 10, torch.float16: 1 << 10}
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x · weightᵀ + bias``, as ``torch.nn.functional.linear``, by whichever way is fastest on this machine.
+
+    Exact to rounding, with gradients of any order. Other devices, other dtypes and whoever takes part in a
+    call (compilation, torch.func, modes, tensor subclasses) get PyTorch's own.
+
+    Args:
+        x: [..., C]; weight: [F,C]; bias: [F] or ``None``.
+
+    Returns:
+        [..., F].
+
+    Raises:
+        RuntimeError: for shapes or dtypes that do not fit, as PyTorch's.
+
+    Example:
+        >>> import torch
+        >>> from sightline.products import linear
+        >>> linear(torch.ones(2, 3), torch.ones(4, 3)).shape
+        torch.Size([2, 4])
+    """
+    if torch.compiler.is_compiling() or type(x) is not Tensor:
+        return F.linear(x, weight, bias)
+    if torch.is_autocast_enabled("cpu"):
+        return _under_autocast(x, weight, bias)
+    return _linear(x, weight, bias)
+
+
+def _under_autocast(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """In the dtype that autocast wants; inside of it, operands of our own would be turned back."""
+    if not all(given is None or given.dtype in DTYPES for given in (x, weight, bias)):
+        return F.linear(x, weight, bias)
+    dtype = torch.get_autocast_dtype("cpu")
+    with torch.autocast("cpu", enabled=False):
+        return _linear(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    # What is asked first is cheap: a small layer takes no longer than the questions.
+    if x.dtype not in DTYPES or not x.dim() or x.numel() * len(weight) < _NO_MATTER[x.dtype]:
+        return F.linear(x, weight, bias)
+    recorded = dispatcher.are_recorded((x, weight, bias))
+    ways = choose(x.dtype, x.numel() // x.shape[-1], weight.numel(), recorded)
+    if ways in _PYTORCH or not _fit(x, weight, bias):
+        return F.linear(x, weight, bias)
+    if not (dispatcher.is_quiet(profiled=True) and dispatcher.are_plain((x, weight, bias))):
+        return F.linear(x, weight, bias)
+    if not recorded:
+        return _product(ways[0], x, weight, bias)
+    result: Tensor = _Linear.apply(x, weight, bias, ways)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _fit(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether the arguments are those of a product; PyTorch says what is wrong with others."""
+    return (
+        weight.dim() == 2
+        and weight.dtype == x.dtype
+        and weight.shape[1] == x.shape[-1]
+        and (bias is None or (bias.dtype == x.dtype and bias.shape == weight.shape[:1]))
+    )
+
+
+def _product(way: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    found = WAYS[way].multiply(x.reshape(-1, x.shape[-1]), weight, bias)
+    return found.view(*x.shape[:-1], weight.shape[0])
+
+
+class _Linear(torch.autograd.Function):
+    """The product with the rule for its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, ways: Ways) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.ways = ways
+        return _product(ways[0], x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:3]
+        plain = dispatcher.is_quiet(profiled=True) and dispatcher.are_plain((grad, x, weight))
+        # Second derivatives go through PyTorch's products, which it can differentiate.
+        ways = ctx.ways if plain and not torch.is_grad_enabled() else ("pytorch",) * 3
+        return (*_gradients(ways, wanted, grad, x, weight), None)
+
+
+def _gradients(ways: Ways, wanted: tuple[bool, ...], grad: Tensor, x: Tensor, weight: Tensor) -> Gradients:
+    of_rows, rows = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
+    of_x = of_weight = of_bias = None
+    if wanted[0]:
+        of_x = WAYS[ways[1]].multiply(of_rows, weight.t(), None).view(x.shape)
+    if wanted[1]:
+        of_weight = WAYS[ways[2]].multiply(of_rows.t(), rows.t(), None)
+    if wanted[2]:
+        of_bias = of_rows.sum(0)
+    return of_x, of_weight, of_bias

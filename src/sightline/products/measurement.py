@@ -1,0 +1,75 @@
+"""Which way is fastest for a class of products: measured in a few milliseconds."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from sightline.products.shapes import Layer, ProductClass, example, sketch
+from sightline.products.ways import WAYS
+
+#: Another way has to take this share of PyTorch's time at most: measurements are noisy.
+_CLEARLY = 0.9
+#: A way that takes so many times as long as another is out after one look.
+_HOPELESS = 3.0
+_ROUNDS = 5
+_SECONDS = 2.5e-3  # for all rounds, if they do not finish before
+
+
+def fastest(of: ProductClass) -> str:
+    """The name of the way to take."""
+    able = [name for name, way in WAYS.items() if way.why_not(of.dtype) is None]
+    if len(able) == 1:
+        return able[0]
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        if of.dtype != torch.float32:
+            # Without instructions for a half, PyTorch takes up to 80 times as long: too long for an example.
+            seconds = _measured(able, of, sketch(of))
+            able = [name for name in able if seconds[name] <= _HOPELESS * min(seconds.values())]
+            if len(able) == 1:
+                return able[0]
+        best = _best(able, of)
+        # A second look, as the first may have been disturbed.
+        return best if best == "pytorch" else _best(able, of)
+
+
+def _best(able: list[str], of: ProductClass) -> str:
+    """PyTorch's own, unless another is clearly faster."""
+    seconds = _measured(able, of, example(of))
+    best = min(able, key=lambda name: seconds[name])
+    own = seconds.get("pytorch", float("inf"))
+    return best if seconds[best] <= _CLEARLY * own else "pytorch"
+
+
+def _measured(able: list[str], of: ProductClass, layer: Layer) -> dict[str, float]:
+    """The least time of each way over several rounds; ways take turns, as other programs come and go."""
+    a, b, bias = _operands(of, layer)
+    for name in able:  # makes plans and touches memory
+        WAYS[name].multiply(a, b, bias)
+    # Of one thread what it has worked counts, and not what others did meanwhile.
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    least, started = dict.fromkeys(able, float("inf")), time.perf_counter()
+    for _ in range(_ROUNDS):
+        for name in able:
+            start = clock()
+            WAYS[name].multiply(a, b, bias)
+            least[name] = min(least[name], clock() - start)
+        if time.perf_counter() - started > _SECONDS:
+            break
+    return least
+
+
+def _operands(of: ProductClass, layer: Layer) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Constant numbers: a measurement must not draw from the user's generator."""
+    rows, inputs, outputs = layer
+
+    def full(*shape: int) -> Tensor:
+        return torch.full(shape, 0.5, dtype=of.dtype)
+
+    if of.form == "forward":
+        return full(rows, inputs), full(outputs, inputs), full(outputs)
+    if of.form == "grad_input":
+        return full(rows, outputs), full(outputs, inputs).t(), None
+    return full(rows, outputs).t(), full(rows, inputs).t(), None

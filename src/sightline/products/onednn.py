@@ -1,0 +1,32 @@
+"""The one door to oneDNN's products, which PyTorch's CPU builds carry behind private names."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@functools.cache
+def why_not(dtype: torch.dtype) -> str | None:
+    """Why it cannot multiply this dtype here; ``None`` if it can. Asked by multiplying something small."""
+    if not torch.backends.mkldnn.is_available():
+        return "this PyTorch was built without oneDNN"
+    a, b = (torch.ones(rows, 16, dtype=dtype) for rows in (4, 8))
+    try:
+        with torch.no_grad():
+            found = multiply(a, b, torch.ones(8, dtype=dtype))
+    except (AttributeError, RuntimeError, TypeError) as error:
+        return f"oneDNN refuses {str(dtype).removeprefix('torch.')} here: {str(error).partition('. ')[0]}"
+    if found.shape != (4, 8) or found.dtype != dtype or not bool((found == 17).all()):
+        return "oneDNN multiplies wrongly here"
+    return None
+
+
+def multiply(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    """a [N,K] · bᵀ [M,K] + bias [M]: [N,M]; autograd does not see it."""
+    operator: Any = torch.ops.mkldnn._linear_pointwise
+    product: Tensor = operator(a, b, bias, "none", [], "")
+    return product

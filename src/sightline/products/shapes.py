@@ -1,0 +1,65 @@
+"""Classes of products: what decides which way is fastest, and layers that stand for each class."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+
+#: The product of a layer, and those of its two gradients.
+Form = Literal["forward", "grad_input", "grad_weight"]
+FORMS: tuple[Form, ...] = ("forward", "grad_input", "grad_weight")
+
+_FEW, _SOME = 16, 128  # rows, at most
+_SMALL = 128 * 128  # weights of a layer, at most
+
+
+class ProductClass(NamedTuple):
+    """Products that are alike.
+
+    Attributes:
+        form: which product of a layer.
+        dtype: of its operands.
+        rows: "few", "some" or "many": how many rows the layer is given.
+        size: "small" or "large": its matrix of weights.
+    """
+
+    form: Form
+    dtype: torch.dtype
+    rows: str
+    size: str
+
+    def __str__(self) -> str:
+        return f"{self.form} {str(self.dtype).removeprefix('torch.')} {self.rows} {self.size}"
+
+
+def rows_class(rows: int) -> str:
+    """ "few", "some" or "many"."""
+    return "few" if rows <= _FEW else "some" if rows <= _SOME else "many"
+
+
+def size_class(weights: int) -> str:
+    """ "small" or "large"."""
+    return "small" if weights <= _SMALL else "large"
+
+
+class Layer(NamedTuple):
+    """The sizes of a layer's products."""
+
+    rows: int
+    inputs: int
+    outputs: int
+
+
+def example(of: ProductClass) -> Layer:
+    """A layer that stands for the class."""
+    if of.size == "small":
+        return Layer({"few": 4, "some": 32, "many": 512}[of.rows], 64, 64)
+    # Few rows read a matrix of weights from memory, which a small one does not show.
+    return {"few": Layer(4, 768, 768), "some": Layer(32, 512, 512), "many": Layer(256, 384, 384)}[of.rows]
+
+
+def sketch(of: ProductClass) -> Layer:
+    """A smaller one, by which a way that is many times as slow as another gives itself away."""
+    rows, inputs, outputs = example(of)
+    return Layer(min(rows, 32), min(inputs, 128), min(outputs, 128))

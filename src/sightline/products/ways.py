@@ -1,0 +1,77 @@
+"""The ways to multiply: ``a [N,K] · bᵀ [M,K] + bias [M]``, in the dtype of ``a``, rounded once.
+
+Operands may be transposed views. Autograd sees none of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.products import onednn
+
+#: What may be multiplied otherwise than by PyTorch.
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+#: Bytes that one operand takes in float32, at most, while a product is made of parts of it.
+CONVERTED = 1 << 26
+
+
+class Way(NamedTuple):
+    """One way.
+
+    Attributes:
+        title: what it is, in a few words.
+        why_not: why it cannot take a dtype on this machine; ``None`` if it can.
+        multiply: (a, b, bias) -> the product.
+    """
+
+    title: str
+    why_not: Callable[[torch.dtype], str | None]
+    multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def _by_pytorch(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    # Without a bias, what PyTorch's own gradients of a linear layer do.
+    return torch.mm(a, b.t()) if bias is None else F.linear(a, b, bias)
+
+
+def _in_float32(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    if max(a.numel(), b.numel()) * 4 <= CONVERTED:
+        return _multiplied_in_float32(a, b, bias).to(a.dtype)
+    product = a.new_empty(a.shape[0], b.shape[0])
+    for rows in _parts(a):
+        for cols in _parts(b):
+            part = None if bias is None else bias[cols]
+            product[rows, cols] = _multiplied_in_float32(a[rows], b[cols], part)
+    return product
+
+
+def _multiplied_in_float32(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    a, b = a.float(), b.float()
+    return torch.mm(a, b.t()) if bias is None else torch.addmm(bias.float(), a, b.t())
+
+
+def _parts(operand: Tensor) -> list[slice]:
+    """Rows of an operand that are converted together."""
+    height = max(1, CONVERTED // (4 * max(1, operand.shape[1])))
+    return [slice(first, first + height) for first in range(0, operand.shape[0], height)]
+
+
+#: By name; the first serves where nothing is known.
+WAYS: Mapping[str, Way] = MappingProxyType(
+    {
+        "pytorch": Way("PyTorch's own", lambda dtype: None, _by_pytorch),
+        "onednn": Way("oneDNN's inner product", onednn.why_not, onednn.multiply),
+        "float32": Way(
+            "converted to float32 and back",
+            lambda dtype: "it is float32 already" if dtype == torch.float32 else None,
+            _in_float32,
+        ),
+    }
+)
