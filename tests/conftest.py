@@ -2,6 +2,9 @@
 
 import os
 
+# Before anything of ours is imported: which way is fastest is a matter of the moment, and tests compare bits.
+os.environ.setdefault("SIGHTLINE_PRODUCT", "pytorch")
+
 import hypothesis
 import pytest
 import torch

@@ -24,6 +24,7 @@ __all__ = [
     "Readouts",
     "Sound",
     "__version__",
+    "accelerate",
     "alibi",
     "attention",
     "backend",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from sightline.call.info import info
     from sightline.call.sdpa import sdpa_override
     from sightline.monitoring import monitor
+    from sightline.nn.acceleration import accelerate
     from sightline.products import product
     from sightline.profiling import load_profile, profile
     from sightline.tasks import pipeline
@@ -83,16 +85,24 @@ def _write_report(trace: Calls, path: Path, **options: Any) -> int:
     return write_report(trace, path, **options)
 
 
+def _pretrained(model: Any) -> Any:
+    from sightline.huggingface.acceleration import pretrained
+
+    return pretrained(model)
+
+
 # The view stands above the rooms that call it here; it is loaded when something is shown.
 slots.matrix_html.fill(_html_of_matrix)
 slots.trace_html.fill(_html_of_trace)
 slots.trace_report.fill(_write_report)
+slots.pretrained.fill(_pretrained)
 
 # Loaded when first asked for, so that importing sightline stays quick: the name, and the room that has it.
 _LATER = {
     "Explanation": "call.explain",
     "Picture": "tracing.media",
     "Sound": "tracing.media",
+    "accelerate": "nn.acceleration",
     "explain": "call.explain",
     "info": "call.info",
     "load_profile": "profiling",

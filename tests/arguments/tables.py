@@ -465,9 +465,12 @@ ELSEWHERE = {
         "AttentionMatrix": "as attention(); tests/engine", "Align": "a type", "Bias": "a base", "Mask": "a base",
         "Explanation": "a result", "Readouts": "a result", "Picture": "a record", "Sound": "a record",
         "__version__": "a text", "backend": "tests/engine/test_errors.py", "info": "takes nothing",
+        "accelerate": "tests/nn/test_acceleration.py", "product": "tests/products/test_choice.py",
         "sdpa_override": "takes nothing",
     },
-    "nn": {"BlockMatrices": "a result", "BlockOptions": "names only", "DecoderMatrices": "a result"},
+    "nn": {
+        "Linear": "as PyTorch's; tests/products", "BlockMatrices": "a result", "BlockOptions": "names only", "DecoderMatrices": "a result",
+    },
     "models": {
         "CheckpointError": "an error", "Generated": "a result", "Matrices": "a result", "Model": "a base",
         "TransformerConfig": "a base",

@@ -45,21 +45,32 @@ except ImportError:  # private names, which a later PyTorch may drop
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 
-def is_quiet(profiled: bool = False) -> bool:
-    """Whether nothing listens in this thread: no tracing, transform, mode or profiler.
-
-    Args:
-        profiled: whether a profiler may listen, as it may where PyTorch's operators do the work.
-    """
+def is_quiet() -> bool:
+    """Whether nothing listens in this thread: no tracing, transform, mode or profiler."""
     return (
         not torch.compiler.is_compiling()
         and _OFFERED
         and _len_torch_function_stack() == 0
-        and (profiled or not _profiler_enabled())
+        and not _profiler_enabled()
         and forward_ad._current_level < 0
         and _harmless(
             _dispatch_tls_local_include_set().raw_repr(), _dispatch_tls_local_exclude_set().raw_repr()
         )
+    )
+
+
+def are_chosen_for(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether operators may be chosen by what is fastest: ordinary tensors on the CPU, and no transform.
+
+    Modes and profilers may listen, as it is PyTorch's operators that they hear of.
+    """
+    if torch.compiler.is_compiling() or not _OFFERED:
+        return False
+    if forward_ad._current_level >= 0 or peek_interpreter_stack() is not None:
+        return False
+    return all(
+        t is None or (type(t) in _PLAIN_TYPES and t.device.type == "cpu" and t.layout is torch.strided)
+        for t in tensors
     )
 
 

@@ -30,5 +30,10 @@ class Slot(Generic[P, R]):
 matrix_html: Slot[[Any], str] = Slot("matrix_html")
 #: What a notebook shows of the calls of a trace: (trace) -> HTML.
 trace_html: Slot[[Any], str] = Slot("trace_html")
+#: What of models of Transformers is accelerated besides layers of PyTorch: (model) -> (classes of layers and
+#: ours instead, names of models whose attention was changed, why others were not, what takes that back).
+pretrained: Slot[[Any], tuple[dict[type, type], list[str], dict[str, str], list[Callable[[], None]]]] = Slot(
+    "pretrained"
+)
 #: Writes the calls of a trace as a page: (trace, path, title=, layers=, ...) -> its size in bytes.
 trace_report: Slot[..., int] = Slot("trace_report")

@@ -22,7 +22,8 @@ check_transformers()
 from sightline.huggingface.attention import sightline_attention  # noqa: E402  (the check comes first)
 from sightline.huggingface.mask import sightline_mask  # noqa: E402
 from sightline.huggingface.registry import NAME, register  # noqa: E402
+from sightline.nn.acceleration import accelerate  # noqa: E402
 
-__all__ = ["NAME", "register", "sightline_attention", "sightline_mask"]
+__all__ = ["NAME", "accelerate", "register", "sightline_attention", "sightline_mask"]
 
 register()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.common.check import check_tensor
+from sightline.nn.linear import Linear
 
 
 def check_rows(name: str, x: Tensor, width: int, projection: nn.Module | None = None) -> None:
@@ -34,7 +35,7 @@ def check_projection(name: str, x: Tensor, projection: nn.Module) -> None:
     A layer that stands in for one (quantised, sharded, hooked, offloaded) takes what it takes.
     """
     hooked = projection._forward_pre_hooks or "forward" in vars(projection)
-    if type(projection) is nn.Linear and not hooked:
+    if isinstance(projection, nn.Linear) and type(projection) in (nn.Linear, Linear) and not hooked:
         check_weight(name, x, projection.weight)
 
 

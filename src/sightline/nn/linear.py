@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from sightline.products import linear
 
@@ -11,14 +12,18 @@ from sightline.products import linear
 class Linear(torch.nn.Linear):
     """``x · weightᵀ + bias``: PyTorch's layer, multiplied in the way that is fastest on this machine.
 
-    Parameters, initial weights and ``state_dict`` are those of ``torch.nn.Linear``, and results equal its own
-    to rounding. Which way that is was measured, see :func:`sightline.product`.
+    x is [..., C] and the output [..., F]. Parameters, initial weights and ``state_dict`` are those of
+    ``torch.nn.Linear``, and results equal its own to rounding. Which way is fastest was measured, see
+    :func:`sightline.product`.
 
     Args:
         in_features: C.
         out_features: F.
         bias: whether a bias is added. Default: True.
         device, dtype: of the parameters.
+
+    Raises:
+        RuntimeError: in the forward, for an x of another width or dtype, as PyTorch's layer.
 
     Example:
         >>> import torch
@@ -30,3 +35,7 @@ class Linear(torch.nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """input [..., C] → [..., F]."""
         return linear(input, self.weight, self.bias)
+
+
+class OutputLinear(Linear, NonDynamicallyQuantizableLinear):
+    """The same where ``torch.nn.MultiheadAttention`` has a class of its own."""

@@ -13,6 +13,7 @@ from sightline.common.check import check_strided, flag, integer, kind, share
 from sightline.masks import Mask, causal
 from sightline.matrix import AttentionMatrix
 from sightline.nn.given import check_weight
+from sightline.nn.linear import OutputLinear
 from sightline.nn.mean_over_heads import MeanOverHeads
 from sightline.nn.torch_masks import torch_masks
 from sightline.products import linear
@@ -90,6 +91,7 @@ class MultiheadAttention(nn.MultiheadAttention):
             device=device,
             dtype=dtype,
         )
+        self.out_proj.__class__ = OutputLinear  # the same parameters, drawn as PyTorch draws them
 
     @overload
     def forward(

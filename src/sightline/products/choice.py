@@ -107,7 +107,9 @@ def _recall(threads: int, of: ProductClass) -> str | None:
     if threads not in _recalled:
         _recalled[threads] = memory.recall(threads)
     name = _recalled[threads].get(str(of))
-    return name if name in WAYS and WAYS[name].why_not(of.dtype) is None else None
+    if name is None or name not in WAYS:
+        return None
+    return name if WAYS[name].why_not(of.dtype) is None else None
 
 
 def _able(name: str, dtype: torch.dtype) -> str:

@@ -22,8 +22,8 @@ _NO_MATTER = {torch.float32: 1 << 18, torch.bfloat16: 1 << 10, torch.float16: 1 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x · weightᵀ + bias``, as ``torch.nn.functional.linear``, by whichever way is fastest on this machine.
 
-    Exact to rounding, with gradients of any order. Other devices, other dtypes and whoever takes part in a
-    call (compilation, torch.func, modes, tensor subclasses) get PyTorch's own.
+    Exact to rounding, with gradients of any order. Other devices, other dtypes, compilation, torch.func and
+    tensor subclasses get PyTorch's own, and so do products that take a few µs.
 
     Args:
         x: [..., C]; weight: [F,C]; bias: [F] or ``None``.
@@ -64,7 +64,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     ways = choose(x.dtype, x.numel() // x.shape[-1], weight.numel(), recorded)
     if ways in _PYTORCH or not _fit(x, weight, bias):
         return F.linear(x, weight, bias)
-    if not (dispatcher.is_quiet(profiled=True) and dispatcher.are_plain((x, weight, bias))):
+    if not dispatcher.are_chosen_for((x, weight, bias)):
         return F.linear(x, weight, bias)
     if not recorded:
         return _product(ways[0], x, weight, bias)
@@ -100,7 +100,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
-        plain = dispatcher.is_quiet(profiled=True) and dispatcher.are_plain((grad, x, weight))
+        plain = dispatcher.are_chosen_for((grad, x, weight))
         # Second derivatives go through PyTorch's products, which it can differentiate.
         ways = ctx.ways if plain and not torch.is_grad_enabled() else ("pytorch",) * 3
         return (*_gradients(ways, wanted, grad, x, weight), None)

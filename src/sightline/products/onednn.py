@@ -27,6 +27,13 @@ def why_not(dtype: torch.dtype) -> str | None:
 
 def multiply(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     """a [N,K] · bᵀ [M,K] + bias [M]: [N,M]; autograd does not see it."""
-    operator: Any = torch.ops.mkldnn._linear_pointwise
-    product: Tensor = operator(a, b, bias, "none", [], "")
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
     return product
+
+
+def operator() -> Any:
+    """PyTorch's operator, as modes see it; ``None`` where there is none."""
+    try:
+        return torch.ops.mkldnn._linear_pointwise.default
+    except AttributeError:
+        return None

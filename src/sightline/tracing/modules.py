@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
 
+from sightline.nn.linear import Linear, OutputLinear
+
 
 class RunningModule(NamedTuple):
     """A module that runs.
@@ -136,9 +138,11 @@ def _over_channels(query: Tensor, shape: tuple[int, ...]) -> bool:
     return False
 
 
-#: PyTorch's own modules of one tensor in which no attention can run, and whether they are projections.
+#: Modules of one tensor in which no attention can run, PyTorch's and ours, and whether they are projections.
 _SIMPLE: dict[type, bool | None] = {
     nn.Linear: True,
+    Linear: True,
+    OutputLinear: True,
     nn.LayerNorm: False,
     nn.RMSNorm: False,
     nn.GELU: False,
@@ -167,12 +171,16 @@ def is_projection(module: nn.Module) -> bool | None:
 
 def _of_transformers(file: str, name: str) -> bool | None:
     """The same for classes of Transformers: its Conv1D, its activations, and the RMSNorm of each model."""
-    if file == "transformers.pytorch_utils" and name == "Conv1D":
+    if (file, name) in _CONV1D:
         return True
     norm = file.startswith("transformers.models.") and name.endswith("RMSNorm")
     return False if norm or file == "transformers.activations" else None
 
 
+_CONV1D = (
+    ("transformers.pytorch_utils", "Conv1D"),
+    ("sightline.huggingface.acceleration", "LinearConv1D"),  # which is not loaded where nobody asks for it
+)
 _HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads", "attention_heads")
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 

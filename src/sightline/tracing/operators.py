@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from sightline.products import onednn
 from sightline.tracing import fused
 from sightline.tracing.eager.watched import BEGINS, WATCHED
 from sightline.tracing.eager.writes import kind_of
@@ -24,6 +25,8 @@ _PROJECTIONS = {
     aten.convolution.default: (0, 1),
     aten.bmm.default: (0, 1),
 }
+if onednn.operator() is not None:
+    _PROJECTIONS[onednn.operator()] = (0, 1)
 # Where a layer that projects puts its features. A product alone may be one of queries that are learnt.
 _FEATURES = {aten.addmm.default: 1, aten.linear.default: -1, aten.convolution.default: 1}
 _JOINS = {aten.cat.default, aten.stack.default}
