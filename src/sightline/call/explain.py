@@ -12,6 +12,7 @@ from sightline.backends.contract import Pass
 from sightline.biases import Bias
 from sightline.lowering import autocast, check_value, checked_dropout, lower
 from sightline.masks import Mask
+from sightline.products import titles
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Explanation:
         forward, backward: how each pass runs.
         mask: "none", "ranges", "dense" or "ranges and dense": what the mask was lowered to.
         computed: the share of the matrix that is computed; the rest is skipped.
+        linear: how linear layers multiply as many rows of this dtype, see :func:`sightline.product`: forward,
+            and the gradients of input and weight.
         reasons: why a slower path was taken, with the remedy, a sentence or two each; empty where none was.
 
     Example:
@@ -36,6 +39,7 @@ class Explanation:
     backward: Pass
     mask: str
     computed: float
+    linear: tuple[str, str, str]
     reasons: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -43,6 +47,7 @@ class Explanation:
             f"forward:  {self.forward}",
             f"backward: {self.backward}",
             f"mask:     {self.mask}; {self.computed:.0%} of the matrix is computed",
+            f"linear:   {self.linear[0]} (gradients: {self.linear[1]} and {self.linear[2]})",
         ]
         return "\n".join(lines + [f"- {reason}" for reason in self.reasons])
 
@@ -97,7 +102,16 @@ def explain_problem(problem: Problem) -> Explanation:
     chosen = backend.kernels[0].upper() + backend.kernels[1:]
     slower = () if reason is None else (f"{chosen} instead of {first.kernels}: {reason}.",)
     reasons = (*slower, *plan.reasons, *_dense(problem), *learned)
-    return Explanation(plan.forward, plan.backward, _mask(problem), plan.computed, reasons)
+    return Explanation(plan.forward, plan.backward, _mask(problem), plan.computed, _linear(problem), reasons)
+
+
+def _linear(problem: Problem) -> tuple[str, str, str]:
+    """How a projection of the model's width to itself would be multiplied, and its gradients."""
+    b, h, n, _ = problem.shape
+    width, query = h * problem.query.shape[3], problem.query
+    if query.device.type != "cpu":
+        return ("PyTorch's own",) * 3
+    return titles(query.dtype, b * n, width * width)
 
 
 def _mask(problem: Problem) -> str:

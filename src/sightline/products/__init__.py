@@ -4,7 +4,7 @@ A layer asks :func:`linear` (``layer.py``); ``ways.py`` has the ways to multiply
 ``measurement.py`` measures them.
 """
 
-from sightline.products.choice import facts, product
+from sightline.products.choice import facts, product, titles
 from sightline.products.layer import linear
 
-__all__ = ["facts", "linear", "product"]
+__all__ = ["facts", "linear", "product", "titles"]

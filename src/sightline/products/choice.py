@@ -29,8 +29,8 @@ def _known(name: str, source: str) -> str:
 
 _EVERYWHERE = _known(os.environ.get("SIGHTLINE_PRODUCT") or "auto", "SIGHTLINE_PRODUCT")
 _forced: ContextVar[str | None] = ContextVar("sightline_product", default=None)
-_ways: dict[tuple[torch.dtype, str, str, bool, int], Ways] = {}  # by what choose() finds them by
-_recalled: dict[int, dict[str, str]] = {}  # by threads
+_ways: dict[tuple[torch.dtype, str, str, bool], Ways] = {}  # by what choose() finds them by
+_recalled: dict[str, str] | None = None  # by class
 _measuring = Lock()
 
 
@@ -67,46 +67,58 @@ def choose(dtype: torch.dtype, rows: int, weights: int, recorded: bool) -> Ways:
     asked = _forced.get() or _EVERYWHERE
     if asked != "auto":
         return (_able(asked, dtype),) * (3 if recorded else 1)
-    key = dtype, rows_class(rows), size_class(weights), recorded, torch.get_num_threads()
+    key = dtype, rows_class(rows), size_class(weights), recorded
     return _ways.get(key) or _found(*key)
+
+
+def titles(dtype: torch.dtype, rows: int, weights: int) -> tuple[str, str, str]:
+    """What the ways of a layer's three products are, in words."""
+    names = choose(dtype, rows, weights, recorded=True) if dtype in DTYPES else ("pytorch",) * 3
+    forward, grad_input, grad_weight = (WAYS[name].title for name in names)
+    return forward, grad_input, grad_weight
 
 
 def facts() -> dict[str, str]:
     """What is known of each dtype on this machine, for ``sightline info``."""
     asked = _forced.get() or _EVERYWHERE
-    threads = torch.get_num_threads()
     found = {
         "linear layers": f"{asked}, from {memory.path()}" if asked == "auto" else f"{asked}, as asked for"
     }
     for dtype in DTYPES if asked == "auto" else ():
         name = str(dtype).removeprefix("torch.")
-        known = [_recall(threads, ProductClass(form, dtype, "many", "large")) or "?" for form in FORMS]
+        known = [_recall(ProductClass(form, dtype, "many", "large")) or "?" for form in FORMS]
         found[f"linear {name}"] = f"{known[0]} forward, {known[1]} and {known[2]} for gradients"
     return found
 
 
-def _found(dtype: torch.dtype, rows: str, size: str, recorded: bool, threads: int) -> Ways:
+def _found(dtype: torch.dtype, rows: str, size: str, recorded: bool) -> Ways:
     """Recalled or measured, by one thread at a time."""
     with _measuring:
         forms = FORMS if recorded else FORMS[:1]
-        ways = tuple(_fastest(threads, ProductClass(form, dtype, rows, size)) for form in forms)
-        _ways[dtype, rows, size, recorded, threads] = ways
+        ways = tuple(_fastest(ProductClass(form, dtype, rows, size)) for form in forms)
+        _ways[dtype, rows, size, recorded] = ways
     return ways
 
 
-def _fastest(threads: int, of: ProductClass) -> str:
-    known = _recall(threads, of)
+def _fastest(of: ProductClass) -> str:
+    known = _recall(of)
     if known is None:
         known = fastest(of)
-        _recalled[threads][str(of)] = known
-        memory.remember(threads, str(of), known)
+        _known_here()[str(of)] = known
+        memory.remember(str(of), known)
     return known
 
 
-def _recall(threads: int, of: ProductClass) -> str | None:
-    if threads not in _recalled:
-        _recalled[threads] = memory.recall(threads)
-    name = _recalled[threads].get(str(of))
+def _known_here() -> dict[str, str]:
+    """What is known of this machine, read once."""
+    global _recalled
+    if _recalled is None:
+        _recalled = memory.recall()
+    return _recalled
+
+
+def _recall(of: ProductClass) -> str | None:
+    name = _known_here().get(str(of))
     if name is None or name not in WAYS:
         return None
     return name if WAYS[name].why_not(of.dtype) is None else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -23,7 +25,7 @@ def fastest(of: ProductClass) -> str:
     able = [name for name, way in WAYS.items() if way.why_not(of.dtype) is None]
     if len(able) == 1:
         return able[0]
-    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+    with torch.no_grad(), torch.autocast("cpu", enabled=False), _one_thread():
         if of.dtype != torch.float32:
             # Without instructions for a half, PyTorch takes up to 80 times as long: too long for an example.
             seconds = _measured(able, of, sketch(of))
@@ -33,6 +35,17 @@ def fastest(of: ProductClass) -> str:
         best = _best(able, of)
         # A second look, as the first may have been disturbed.
         return best if best == "pytorch" else _best(able, of)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """What one thread has worked can be told; several wait for one another while other programs run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _best(able: list[str], of: ProductClass) -> str:
@@ -48,14 +61,12 @@ def _measured(able: list[str], of: ProductClass, layer: Layer) -> dict[str, floa
     a, b, bias = _operands(of, layer)
     for name in able:  # makes plans and touches memory
         WAYS[name].multiply(a, b, bias)
-    # Of one thread what it has worked counts, and not what others did meanwhile.
-    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     least, started = dict.fromkeys(able, float("inf")), time.perf_counter()
     for _ in range(_ROUNDS):
         for name in able:
-            start = clock()
+            start = time.thread_time()
             WAYS[name].multiply(a, b, bias)
-            least[name] = min(least[name], clock() - start)
+            least[name] = min(least[name], time.thread_time() - start)
         if time.perf_counter() - started > _SECONDS:
             break
     return least

@@ -20,17 +20,17 @@ def path() -> Path:
     return Path(folder) / "sightline" / "products.json"
 
 
-def recall(threads: int) -> dict[str, str]:
-    """What is known of this machine with so many threads, by class; nothing if the file cannot be read."""
-    known = _read().get(_machine(threads), {})
+def recall() -> dict[str, str]:
+    """What is known of this machine, by class; nothing if the file cannot be read."""
+    known = _read().get(_machine(), {})
     return {str(of): str(name) for of, name in known.items()} if isinstance(known, dict) else {}
 
 
-def remember(threads: int, of: str, name: str) -> None:
+def remember(of: str, name: str) -> None:
     """Adds one class. Where nothing can be written, the next process measures again."""
     everything = _read()
-    known = everything.get(_machine(threads))
-    everything[_machine(threads)] = {**(known if isinstance(known, dict) else {}), of: name}
+    known = everything.get(_machine())
+    everything[_machine()] = {**(known if isinstance(known, dict) else {}), of: name}
     try:
         path().parent.mkdir(parents=True, exist_ok=True)
         with replacing(path()) as file:
@@ -47,9 +47,9 @@ def _read() -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _machine(threads: int) -> str:
+def _machine() -> str:
     """What a measurement holds for."""
-    return f"{_processor()}, {threads} threads, torch {torch.__version__}, sightline {__version__}"
+    return f"{_processor()}, torch {torch.__version__}, sightline {__version__}"
 
 
 @cache
