@@ -47,7 +47,7 @@ def test_a_class_is_measured_once_and_remembered(measured):
     assert measured == [ProductClass("forward", torch.bfloat16, "many", "large")]
     layer(gradients=True)
     assert [of.form for of in measured] == list(FORMS)
-    layer(4)
+    layer(4), layer(7)
     assert len(measured) == 4
     (machine,) = json.loads(memory.path().read_text()).values()
     assert machine["forward bfloat16 many large"] == "float32"
@@ -143,7 +143,7 @@ def test_a_second_look_decides(monkeypatch):
 
 
 def test_a_sketch_is_small():
-    for rows in ("few", "some", "many"):
+    for rows in ("one", "few", "some", "many"):
         for size in ("small", "large"):
             of = ProductClass("forward", torch.bfloat16, rows, size)
             for one in zip(sketch(of), example(of), strict=True):

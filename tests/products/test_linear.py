@@ -78,6 +78,7 @@ def test_what_is_large_is_converted_by_parts(monkeypatch):
     with sightline.product("float32"):
         whole = results(linear, given, torch.ones(130, 90))
         monkeypatch.setattr(ways, "CONVERTED", 4 * 64 * 7)
+        monkeypatch.setattr(ways, "CONVERTED_FOR_FEW", 4 * 64 * 5)
         parts = results(linear, given, torch.ones(130, 90))
     for one, other in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, other, rtol=0.01, atol=0.01)

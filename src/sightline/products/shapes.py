@@ -10,7 +10,7 @@ import torch
 Form = Literal["forward", "grad_input", "grad_weight"]
 FORMS: tuple[Form, ...] = ("forward", "grad_input", "grad_weight")
 
-_FEW, _SOME = 16, 128  # rows, at most
+_ONE, _FEW, _SOME = 2, 16, 128  # rows, at most
 _SMALL = 128 * 128  # weights of a layer, at most
 
 
@@ -20,7 +20,7 @@ class ProductClass(NamedTuple):
     Attributes:
         form: which product of a layer.
         dtype: of its operands.
-        rows: "few", "some" or "many": how many rows the layer is given.
+        rows: "one", "few", "some" or "many": how many rows the layer is given.
         size: "small" or "large": its matrix of weights.
     """
 
@@ -34,8 +34,10 @@ class ProductClass(NamedTuple):
 
 
 def rows_class(rows: int) -> str:
-    """ "few", "some" or "many"."""
-    return "few" if rows <= _FEW else "some" if rows <= _SOME else "many"
+    """What many rows are called; two are "one", too."""
+    if rows <= _FEW:
+        return "one" if rows <= _ONE else "few"
+    return "some" if rows <= _SOME else "many"
 
 
 def size_class(weights: int) -> str:
@@ -54,9 +56,10 @@ class Layer(NamedTuple):
 def example(of: ProductClass) -> Layer:
     """A layer that stands for the class."""
     if of.size == "small":
-        return Layer({"few": 4, "some": 32, "many": 512}[of.rows], 64, 64)
-    # Few rows read a matrix of weights from memory, which a small one does not show.
-    return {"few": Layer(4, 768, 768), "some": Layer(32, 512, 512), "many": Layer(256, 384, 384)}[of.rows]
+        return Layer({"one": 1, "few": 6, "some": 32, "many": 512}[of.rows], 64, 64)
+    # Few rows take as long as reading the weights does, which a small matrix does not show.
+    rows, width = {"one": (1, 1536), "few": (6, 768), "some": (32, 512), "many": (256, 384)}[of.rows]
+    return Layer(rows, width, width)
 
 
 def sketch(of: ProductClass) -> Layer:

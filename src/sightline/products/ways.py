@@ -18,8 +18,10 @@ from sightline.products import onednn
 #: What may be multiplied otherwise than by PyTorch.
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
-#: Bytes that one operand takes in float32, at most, while a product is made of parts of it.
-CONVERTED = 1 << 26
+#: Bytes of an operand that are converted together. What fits into the caches is read from there at once; new
+#: memory for all of a large matrix would take ten times as long as its product with a few rows.
+CONVERTED, CONVERTED_FOR_FEW = 1 << 24, 1 << 22
+_FEW = 64  # rows
 
 
 class Way(NamedTuple):
@@ -42,25 +44,29 @@ def _by_pytorch(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _in_float32(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
-    if max(a.numel(), b.numel()) * 4 <= CONVERTED:
-        return _multiplied_in_float32(a, b, bias).to(a.dtype)
-    product = a.new_empty(a.shape[0], b.shape[0])
-    for rows in _parts(a):
-        for cols in _parts(b):
-            part = None if bias is None else bias[cols]
-            product[rows, cols] = _multiplied_in_float32(a[rows], b[cols], part)
+    height, width = a.shape[0], b.shape[0]
+    few = height <= _FEW
+    parts = list(_parts(a, CONVERTED)), list(_parts(b, CONVERTED_FOR_FEW if few else CONVERTED))
+    if len(parts[0]) == len(parts[1]) == 1:
+        return _multiplied_in_float32(a.float(), b, bias).to(a.dtype)
+    product = a.new_empty(height, width)
+    for rows in parts[0]:
+        converted = a[rows].float()
+        for cols in parts[1]:
+            of_cols = None if bias is None else bias[cols]
+            product[rows, cols] = _multiplied_in_float32(converted, b[cols], of_cols)
     return product
 
 
 def _multiplied_in_float32(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
-    a, b = a.float(), b.float()
+    b = b.float()
     return torch.mm(a, b.t()) if bias is None else torch.addmm(bias.float(), a, b.t())
 
 
-def _parts(operand: Tensor) -> list[slice]:
+def _parts(operand: Tensor, converted: int) -> list[slice]:
     """Rows of an operand that are converted together."""
-    height = max(1, CONVERTED // (4 * max(1, operand.shape[1])))
-    return [slice(first, first + height) for first in range(0, operand.shape[0], height)]
+    height = max(1, converted // (4 * max(1, operand.shape[1])))
+    return [slice(first, first + height) for first in range(0, max(1, operand.shape[0]), height)]
 
 
 #: By name; the first serves where nothing is known.
