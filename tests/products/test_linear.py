@@ -9,7 +9,7 @@ from torch import Tensor
 
 import sightline
 from sightline.nn import Linear
-from sightline.products import layer, linear, ways
+from sightline.products import layer, linear, operator, ways
 from sightline.products.ways import DTYPES, WAYS
 
 ABLE = [(name, dtype) for name, way in WAYS.items() for dtype in DTYPES if way.why_not(dtype) is None]
@@ -194,3 +194,61 @@ def test_empty(way, shape):
     assert output.shape == (*shape[:-1], 4)
     output.sum().backward()
     assert own.weight.grad is not None
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_compiled_layers_choose_when_they_run(way, autocast):
+    """With gradients, for any number of rows."""
+    name, dtype = way
+    if autocast and (dtype == torch.float32 or name == "onednn"):
+        pytest.skip("autocast is for halves, which oneDNN may refuse")
+    torch._dynamo.reset()
+    own = Linear(48, 40).to(torch.float32 if autocast else dtype)
+    compiled = torch.compile(own, backend="aot_eager", fullgraph=True, dynamic=True)
+    for rows in (4, 70, 0):
+        x = torch.randn(2, rows, 48).to(own.weight.dtype).requires_grad_()
+        given = (x, own.weight, own.bias)
+        with torch.autocast("cpu", dtype=dtype if autocast else torch.bfloat16, enabled=autocast):
+            found, wanted = compiled(x), F.linear(*given)
+        assert found.dtype == wanted.dtype == dtype
+        upstream = torch.randn_like(wanted)
+        tolerance = 1e-4 if dtype == torch.float32 else 0.05
+        pairs = zip(
+            (found, *torch.autograd.grad(found, given, upstream)),
+            (wanted, *torch.autograd.grad(wanted, given, upstream)),
+            strict=True,
+        )
+        for ours, theirs in pairs:
+            atol = tolerance * float(theirs.detach().abs().max()) if rows else 0
+            torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=atol)
+
+
+def test_compiled_layers_are_an_operator_only_where_it_pays():
+    own = Linear(8, 4).bfloat16()
+    seen = []
+
+    def backend(graph, inputs):
+        seen.append([str(node.target) for node in graph.graph.nodes if node.op == "call_function"])
+        return graph
+
+    for name in ("pytorch", "float32"):
+        torch._dynamo.reset()
+        with sightline.product(name):
+            torch.compile(own, backend=backend, fullgraph=True)(torch.ones(2, 8).bfloat16())
+    assert not any("sightline" in target for target in seen[0])
+    assert any("sightline.linear" in target for target in seen[1])
+
+
+def test_exported_layers_run_without_sightline(way):
+    _, dtype = way
+    program = torch.export.export(Linear(8, 4).to(dtype), (torch.ones(2, 8, dtype=dtype),))
+    assert "sightline" not in str(program.graph)
+
+
+def test_the_operators_keep_their_word():
+    x, weight, bias = (one.detach().requires_grad_() for one in operands((5, 8), 4, torch.float32))
+    torch.library.opcheck(operator.linear_operator, (x, weight, bias))
+    torch.library.opcheck(operator.linear_operator, (x, weight, None))
+    torch.library.opcheck(
+        operator.gradients_operator, (torch.ones(5, 4), x.detach(), weight.detach(), [True, False, True])
+    )

@@ -51,9 +51,17 @@ def _(*given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return context, lse, torch.empty_like(context), torch.empty_like(lse)
 
 
-def tangent(problem: Problem, tangents: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(context, lse, their tangents); autograd does not see it."""
+def tangent(
+    problem: Problem, tangents: Mapping[str, Tensor], bare: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(context, lse, their tangents); autograd does not see it.
+
+    Args:
+        problem: what is differentiated.
+        tangents: by name of the field.
+        bare: the caller has seen to it that nobody takes part.
+    """
     given = (*(tangents.get(name) for name in GRADIENTS), *tensors_in_order(problem))
-    run = _attention_tangent if skips_dispatcher(given) else tangent_operator
+    run = _attention_tangent if bare or skips_dispatcher(given) else tangent_operator
     result: tuple[Tensor, Tensor, Tensor, Tensor] = run(*given, *numbers_in_order(problem))
     return result

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,16 +23,19 @@ try:
         _dispatch_keys,
         _dispatch_tls_local_exclude_set,
         _dispatch_tls_local_include_set,
+        _len_torch_dispatch_stack,
         _len_torch_function_stack,
     )
     from torch._C._functorch import (
         TransformType,
+        get_interpreter_stack,
         get_unwrapped,
         is_batchedtensor,
         is_functorch_wrapped_tensor,
         peek_interpreter_stack,
     )
     from torch._functorch import eager_transforms
+    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
     from torch.autograd import _profiler_enabled, forward_ad  # type: ignore[attr-defined]
 
     _OFFERED = (
@@ -107,6 +112,31 @@ def innermost_is_forward_mode() -> bool:
     if innermost is None:
         return _OFFERED and forward_ad._current_level >= 0
     return bool(innermost.key() == TransformType.Jvp)
+
+
+def out_of_forward_mode(tensors: Iterable[Tensor | None]) -> list[Tensor | None] | None:
+    """Primals or tangents of forward mode without its wrappers, to be computed with :func:`outside` of it.
+
+    ``None`` where another transform, a mode or a profiler takes part, or one is no ordinary tensor in the
+    CPU's memory.
+    """
+    if not _OFFERED or torch.compiler.is_compiling() or _len_torch_function_stack() or _profiler_enabled():
+        return None
+    stack = get_interpreter_stack()
+    if stack is not None and [one.key() for one in stack] != [TransformType.Jvp]:
+        return None
+    bare = [None if t is None else unwrapped(t) for t in tensors]
+    return bare if _len_torch_dispatch_stack() == 0 and all(t is None or _is_bare(t) for t in bare) else None
+
+
+def _is_bare(tensor: Tensor) -> bool:
+    ordinary = tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.is_neg()
+    return type(tensor) in _PLAIN_TYPES and ordinary
+
+
+def outside() -> AbstractContextManager[Any]:
+    """Outside of the transforms of torch.func that are under way."""
+    return nullcontext() if peek_interpreter_stack() is None else temporarily_clear_interpreter_stack()
 
 
 def forward_mode_is_taken() -> bool:

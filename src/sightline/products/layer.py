@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.common import dispatcher
+from sightline.common.dispatcher import is_transformed_while_compiling as _is_transformed
+from sightline.products import operator
 from sightline.products.choice import Ways, choose
 from sightline.products.ways import DTYPES, WAYS
 
@@ -22,8 +24,8 @@ _NO_MATTER = {torch.float32: 1 << 18, torch.bfloat16: 1 << 10, torch.float16: 1 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x · weightᵀ + bias``, as ``torch.nn.functional.linear``, by whichever way is fastest on this machine.
 
-    Exact to rounding, with gradients of any order. Other devices, other dtypes, compilation, torch.func and
-    tensor subclasses get PyTorch's own, and so do products that take a few µs.
+    Exact to rounding, with gradients of any order. Other devices, other dtypes, torch.func, exported
+    programs and tensor subclasses get PyTorch's own, and so do products that take a few µs.
 
     Args:
         x: [..., C]; weight: [F,C]; bias: [F] or ``None``.
@@ -40,11 +42,25 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         >>> linear(torch.ones(2, 3), torch.ones(4, 3)).shape
         torch.Size([2, 4])
     """
-    if torch.compiler.is_compiling() or type(x) is not Tensor:
+    if torch.compiler.is_compiling():
+        return _compiled(x, weight, bias)
+    if type(x) is not Tensor:
         return F.linear(x, weight, bias)
     if torch.is_autocast_enabled("cpu"):
         return _under_autocast(x, weight, bias)
     return _linear(x, weight, bias)
+
+
+def _compiled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """In a program that is compiled: an operator, where that pays; exported ones keep PyTorch's."""
+    if torch.compiler.is_exporting() or x.device.type != "cpu":
+        return F.linear(x, weight, bias)
+    if torch.is_autocast_enabled("cpu") and x.dtype in DTYPES and weight.dtype in DTYPES:
+        dtype = torch.get_autocast_dtype("cpu")
+        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    if not x.dim() or not x.shape[-1] or not _fit(x, weight, bias) or _is_transformed():
+        return F.linear(x, weight, bias)
+    return operator.linear_operator(x, weight, bias) if operator.pays(x.dtype) else F.linear(x, weight, bias)
 
 
 def _under_autocast(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

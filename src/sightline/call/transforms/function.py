@@ -20,6 +20,7 @@ from sightline.call import operator
 from sightline.call.tangent import tangent
 from sightline.call.transforms import duals
 from sightline.call.transforms.folding import one_by_one, together
+from sightline.common import dispatcher
 from sightline.lowering.checks import positive
 
 _SOFTCAP = len(FIELDS)
@@ -55,8 +56,16 @@ def attend(problem: Problem) -> tuple[Tensor, Tensor]:
     if not of:
         return cast(tuple[Tensor, Tensor], _apply(derivative, *arrays))
     # Both at once: a forward pass that already knows the tangents shares the weights with them.
+    given = (*primals, *(tangents[at] for at in of))
     forward = derivative.at(ATTENTION.forward(of))
-    context, lse, *rest = _apply(forward, *primals, *(tangents[at] for at in of))
+    bare = None if softcap is not None else dispatcher.out_of_forward_mode(given)
+    if bare is None:
+        context, lse, *rest = _apply(forward, *given)
+    else:  # PyTorch's rules for a function take longer than attention of 200 tokens
+        with dispatcher.outside():
+            context, lse, *rest = _first_order(
+                forward.order, derivative.problem(tuple(bare)), tuple(bare), True
+            )
     return duals.joined(context, rest[0]), duals.joined(lse, rest[1])
 
 
@@ -164,13 +173,13 @@ def _computed(derivative: _Derivative, arrays: Arrays) -> tuple[Tensor, ...]:
     return tuple(out.to(dtype) for out, dtype in zip(evaluate(problem, order, arrays), dtypes, strict=True))
 
 
-def _first_order(order: Order, problem: Problem, arrays: Arrays) -> tuple[Tensor, ...]:
-    """Gradients or tangents by a backend's kernels."""
+def _first_order(order: Order, problem: Problem, arrays: Arrays, bare: bool = False) -> tuple[Tensor, ...]:
+    """Gradients or tangents by a backend's kernels; ``bare``: nobody takes part, and tangents are wanted."""
     step, others = order.steps[0], arrays[_BASE:]
     if step.kind == "forward":
         names = (ATTENTION.inputs[at].name for at in step.of)
         tangents = {name: one for name, one in zip(names, others, strict=True) if one is not None}
-        return tangent(problem, tangents)
+        return tangent(problem, tangents, bare)
     by_output = dict(zip(step.given, others, strict=False))
     context, lse = others[-2:]
     assert context is not None
