@@ -252,3 +252,12 @@ def test_the_operators_keep_their_word():
     torch.library.opcheck(
         operator.gradients_operator, (torch.ones(5, 4), x.detach(), weight.detach(), [True, False, True])
     )
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_traced_by_jit_as_pytorchs(way):
+    _, dtype = way
+    own, x = Linear(64, 40).to(dtype), torch.randn(30, 64).to(dtype)
+    traced = torch.jit.trace(own, (x,))
+    assert "aten::linear" in str(traced.graph) and "PythonOp" not in str(traced.graph)
+    torch.testing.assert_close(traced(x), own(x), rtol=0.02, atol=0.02)
