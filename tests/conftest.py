@@ -4,6 +4,9 @@ import os
 
 # Before anything of ours is imported: which way is fastest is a matter of the moment, and tests compare bits.
 os.environ.setdefault("SIGHTLINE_PRODUCT", "pytorch")
+# Before PyTorch loads OpenMP, whose threads otherwise wait in a loop: workers side by side would take each
+# other's cores, and the many small products of the tests several times as long. Nothing is computed otherwise.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import hypothesis
 import pytest

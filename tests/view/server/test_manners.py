@@ -282,7 +282,9 @@ def test_port_in_use(capsys, saved):
         (["x", "--host", "203.0.113.7"], "--host 203.0.113.7"),
     ],
 )
-def test_what_cannot_be_served(capsys, tmp_path, arguments, told):
+def test_what_cannot_be_served(capsys, tmp_path, monkeypatch, arguments, told):
+    # Without a network, Hugging Face's library would try again and again for half a minute.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(b"\x10\0\0\0\0\0\0\0{ nonsense")
     given = [str(bad) if each == "{bad}" else each for each in arguments]
