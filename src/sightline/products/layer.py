@@ -44,7 +44,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if torch.compiler.is_compiling():
         return _compiled(x, weight, bias)
-    if type(x) is not Tensor or torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+    if type(x) is not Tensor or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return F.linear(x, weight, bias)
     if torch.is_autocast_enabled("cpu"):
         return _under_autocast(x, weight, bias)
