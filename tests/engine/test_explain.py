@@ -44,6 +44,16 @@ def test_it_agrees_with_the_plan_of_the_call():
         assert (found.forward.threads, found.forward.arithmetic) == (plan.workers, plan.products)
 
 
+def test_linear_layers_are_explained():
+    for way, title in (("pytorch", "PyTorch's own"), ("float32", "converted to float32 and back")):
+        with sightline.product(way):
+            found = sightline.explain(*tensors(dtype=torch.bfloat16))
+        assert found.linear == (title,) * 3 and f"linear:   {title} (gradients: " in str(found)
+    with sightline.product("float32"):  # float64 and other devices are PyTorch's in any case
+        assert sightline.explain(*tensors(dtype=torch.float64)).linear == ("PyTorch's own",) * 3
+        assert sightline.explain(*(x.to("meta") for x in tensors())).linear == ("PyTorch's own",) * 3
+
+
 def test_float64_runs_in_plain_pytorch():
     found = sightline.explain(*tensors(dtype=torch.float64))
     assert (found.forward.backend, found.forward.path, found.forward.level) == ("chunked", "rows", None)
