@@ -14,10 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.bench.case import Case, inputs
-from sightline.bench.judge import rows_of
-from sightline.bench.peers import load_peer
-from sightline.bench.peers.peer import Peer, PreparedCase
+from sightline.bench.peers import PEERS, load_contender
+from sightline.bench.peers.peer import Contender, PreparedCase
 from sightline.bench.timing import Spent, clock
 
 
@@ -28,18 +26,15 @@ class PeerError(Exception):
 class Host:
     """One peer in this process."""
 
-    def __init__(self, peer: Peer, threads: int) -> None:
+    def __init__(self, peer: Contender, threads: int) -> None:
         self.peer = peer
         self.threads = threads
         self._runs: Iterator[PreparedCase] = iter(())
 
-    def load(self, case: Case) -> list[Tensor]:
+    def load(self, case: Any) -> list[Tensor]:
         """Prepares a case, runs it once and returns what is compared with float64, as float32."""
         torch.set_num_threads(self.threads)
-        runs = [self.peer.prepare(case, inputs(case, copy), self.threads) for copy in range(case.copies)]
-        outputs = [t.detach().float() for t in runs[0].outputs(runs[0].call())]
-        if case.direction == "forward":
-            outputs = [outputs[0][:, :, rows_of(case)].clone()]
+        runs, outputs = self.peer.load(case, self.threads)
         self._runs = itertools.cycle(runs)
         return outputs
 
@@ -60,7 +55,13 @@ class Host:
 
 
 class RemoteHost:
-    """One peer in a process of its own, with its own thread pools and settings."""
+    """One peer in a process of its own, with its own thread pools and settings.
+
+    Args:
+        name: from PEERS, or ``module:class`` of another contender.
+        threads: how many may compute.
+        environment: changes to the environment variables of the process.
+    """
 
     def __init__(self, name: str, threads: int, environment: Mapping[str, str]) -> None:
         context = multiprocessing.get_context("spawn")
@@ -81,7 +82,7 @@ class RemoteHost:
             raise PeerError(answer)
         return answer
 
-    def load(self, case: Case) -> list[Tensor]:
+    def load(self, case: Any) -> list[Tensor]:
         return [torch.from_numpy(array) for array in self._ask("load", case)]
 
     def time(self, number: int) -> Spent:
@@ -102,7 +103,7 @@ def serve(connection: Connection, name: str, threads: int) -> None:
     """In the other process: answers until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        host = Host(load_peer(name), threads)
+        host = Host(load_contender(PEERS.get(name, name)), threads)
         failed = ""
     except Exception as error:
         failed = describe(error)

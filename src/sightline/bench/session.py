@@ -12,7 +12,7 @@ from sightline.bench.host import Host, PeerError, RemoteHost, describe
 from sightline.bench.judge import verdict
 from sightline.bench.machine import Peak
 from sightline.bench.peers import HIDDEN, PEERS, load_peer
-from sightline.bench.peers.peer import Peer
+from sightline.bench.peers.peer import Contender, Peer
 from sightline.bench.timing import Budget, Samples, Timed, take_turns
 
 Row = dict[str, Any]
@@ -85,7 +85,12 @@ class Session:
 
     def host(self, name: str, environment: Mapping[str, str] | None = None) -> Host | RemoteHost:
         """The peer, ready to load a case; with an ``environment``, always in a process of its own."""
-        peer = self._peers.get(name) or load_peer(name)
+        return self.seat(self._peers.get(name) or load_peer(name), name, environment)
+
+    def seat(
+        self, peer: Contender, name: str, environment: Mapping[str, str] | None = None
+    ) -> Host | RemoteHost:
+        """A contender, ready to load a case; ``name`` as RemoteHost knows it."""
         threads = self.settings.threads
         if not peer.own_process and environment is None:
             return Host(peer, threads)
@@ -118,7 +123,7 @@ class Session:
             return self._measured(case, entries, hosts)
         finally:
             for host in hosts.values():
-                self._leave(host)
+                self.leave(host)
 
     def _admit(
         self, label: str, name: str, case: Case, hosts: dict[str, Host | RemoteHost]
@@ -137,17 +142,18 @@ class Session:
             reason = describe(error)
             self.note(name, f"failed on {case} {case.dtype}: {reason}")
             if host is not None:
-                self._leave(host)
+                self.leave(host)
             return {"status": "failed", "why": reason}
         wrong = "" if name in HIDDEN else verdict(case, outputs)
         if wrong:
             self.note(name, f"wrong on {case} {case.dtype}: {wrong}")
-            self._leave(host)
+            self.leave(host)
             return {"status": "wrong", "why": wrong}
         hosts[label] = host
         return {"status": "ok"}
 
-    def _leave(self, host: Host | RemoteHost) -> None:
+    def leave(self, host: Host | RemoteHost) -> None:
+        """Drops what a host has loaded."""
         try:
             host.drop()
         except PeerError:

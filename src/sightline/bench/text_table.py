@@ -32,7 +32,8 @@ def section_table(section: BenchSection, rows: Sequence[Row], peers: Sequence[st
         peers: names in the order of their columns.
     """
     columns = [c for c in section.columns if any(row.get(c.key) is not None for row in rows)]
-    shown = [p for p in peers if section.peers and p != OURS and any(_took_part(row, p) for row in rows)]
+    others = section.contenders or (peers if section.peers else ())
+    shown = [p for p in others if p != OURS and any(_took_part(row, p) for row in rows)]
     return TextTable(
         title=section.title,
         note=section.note,

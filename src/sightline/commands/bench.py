@@ -28,14 +28,15 @@ _QUICK = Budget(seconds=0.4, most=15)
 
 def bench(
     only: Annotated[
-        list[str] | None, typer.Option(metavar="SECTION", help="Only this section; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="SECTION", help=f"Only this section; may be repeated: {', '.join(SECTIONS)}."),
     ] = None,
     peer: Annotated[
         list[str] | None,
         typer.Option(metavar="PEER", help="Only this peer; may be repeated."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer cases and rounds: about two minutes.")
+        bool, typer.Option("--quick", help="Fewer cases and rounds: some minutes.")
     ] = False,
     threads: Annotated[
         int, typer.Option(help="Threads for everyone. One is measured in CPU time, more in wall time.")
@@ -49,7 +50,7 @@ def bench(
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="List sections and peers, and stop.")] = False,
 ) -> None:
-    """Measure attention against its peers, side by side in one run.
+    """Measure attention, layers and models against their peers, side by side in one run.
 
     Every peer's result is compared with float64 before it is timed. Contenders take turns, so that a slow
     spell of the machine affects all of them. Ctrl-C keeps what was measured. Peers that are not installed are

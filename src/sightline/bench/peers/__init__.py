@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sightline.bench.peers.peer import Peer
@@ -17,6 +17,7 @@ PEERS: dict[str, str] = {
     "ort-attention": "sightline.bench.peers.ort_attention:OrtAttention",
     "openvino": "sightline.bench.peers.openvino:OpenVino",
     "jax": "sightline.bench.peers.jax:Jax",
+    "zentorch": "sightline.bench.peers.zentorch:ZenTorch",
     "floor": "sightline.bench.peers.floor:StreamingRead",
 }
 """Name of a peer to its class: ``module:class``."""
@@ -27,6 +28,11 @@ HIDDEN = ("floor",)
 
 def load_peer(name: str) -> Peer:
     """The peer with this name; its library is imported only when it prepares a case."""
-    module, attribute = PEERS[name].split(":")
-    peer: Peer = getattr(importlib.import_module(module), attribute)()
+    peer: Peer = load_contender(PEERS[name])
     return peer
+
+
+def load_contender(path: str) -> Any:
+    """An instance of the class ``module:class``."""
+    module, attribute = path.split(":")
+    return getattr(importlib.import_module(module), attribute)()

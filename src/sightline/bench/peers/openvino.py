@@ -30,15 +30,8 @@ class OpenVino(Peer):
     def prepare(self, case: Case, given: Inputs, threads: int) -> PreparedCase:
         import openvino
         from openvino import opset13 as op
-        from openvino import properties
-        from openvino.properties import hint
 
-        kinds = {
-            torch.float32: openvino.Type.f32,
-            torch.bfloat16: openvino.Type.bf16,
-            torch.float16: openvino.Type.f16,
-            torch.bool: openvino.Type.boolean,
-        }
+        kinds = _kinds()
         b, g, m, d = given.key.shape
         folded = given.query.reshape(b, g, case.heads // g * case.queries, d)
         tensors = [folded, given.key, given.value]
@@ -49,14 +42,8 @@ class OpenVino(Peer):
             tensors.append(mask_tensor(case))
         parameters = [op.parameter(list(tensor.shape), kinds[tensor.dtype]) for tensor in tensors]
         attention = op.scaled_dot_product_attention(*parameters, causal=causal)
-        settings = {
-            properties.inference_num_threads: threads,
-            properties.num_streams: 1,
-            hint.inference_precision: kinds[given.query.dtype],
-            hint.enable_cpu_pinning: False,
-        }
         model = openvino.Model([op.result(attention)], parameters, "attention")
-        request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+        request = compiled(model, given.query.dtype, threads).create_infer_request()
         for index, (tensor, parameter) in enumerate(zip(tensors, parameters, strict=True)):
             request.set_input_tensor(index, _shared(openvino, tensor, parameter.get_element_type()))
 
@@ -68,6 +55,32 @@ class OpenVino(Peer):
         return PreparedCase(
             call, lambda done: [_read(done.get_output_tensor(0), given.query.dtype).reshape(shape)]
         )
+
+
+def compiled(model: Any, dtype: torch.dtype, threads: int) -> Any:
+    """A model for the CPU, computed in this dtype."""
+    import openvino
+    from openvino import properties
+    from openvino.properties import hint
+
+    settings = {
+        properties.inference_num_threads: threads,
+        properties.num_streams: 1,
+        hint.inference_precision: _kinds()[dtype],
+        hint.enable_cpu_pinning: False,
+    }
+    return openvino.Core().compile_model(model, "CPU", settings)
+
+
+def _kinds() -> dict[torch.dtype, Any]:
+    import openvino
+
+    return {
+        torch.float32: openvino.Type.f32,
+        torch.bfloat16: openvino.Type.bf16,
+        torch.float16: openvino.Type.f16,
+        torch.bool: openvino.Type.boolean,
+    }
 
 
 def _shared(openvino: Any, tensor: Tensor, kind: Any) -> Any:

@@ -26,7 +26,7 @@ class BoundSession:
 
         self._context = torch.empty(tuple(shape), dtype=inputs["query"].dtype)
         self._session = onnxruntime.InferenceSession(
-            _model(node, inputs, self._context), _options(threads), providers=["CPUExecutionProvider"]
+            _model(node, inputs, self._context), options(threads), providers=["CPUExecutionProvider"]
         )
         self._binding = self._session.io_binding()
         # The session reads the memory of these values, and does not keep them alive.
@@ -70,7 +70,8 @@ def _model(node: Any, inputs: Mapping[str, Tensor], context: Tensor) -> bytes:
     return serialized
 
 
-def _options(threads: int) -> Any:
+def options(threads: int) -> Any:
+    """Settings of a session for so many threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

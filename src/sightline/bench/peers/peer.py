@@ -10,7 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from sightline.bench.case import Case, Inputs
+from sightline.bench.case import Case, Inputs, inputs
+from sightline.bench.judge import rows_of
 
 
 class PreparedCase(NamedTuple):
@@ -25,10 +26,8 @@ class PreparedCase(NamedTuple):
     outputs: Callable[[Any], Sequence[Tensor]]
 
 
-class Peer(ABC):
-    """One library's attention.
-
-    Inputs are brought into the layout that the library documents before anything is timed.
+class Contender(ABC):
+    """Somebody who computes what a case asks for.
 
     Attributes:
         title: its name in the tables.
@@ -52,13 +51,31 @@ class Peer(ABC):
         """Environment variables that limit its own process to ``threads`` threads."""
         return {}
 
-    def why_not(self, case: Case) -> str:
+    def why_not(self, case: Any) -> str:
         """Why it is left out of a case; "" if it can compute it. Equal reasons have equal words."""
         return ""
+
+    @abstractmethod
+    def load(self, case: Any, threads: int) -> tuple[list[PreparedCase], list[Tensor]]:
+        """A case ready to be called, whose runs take turns, and what is compared of one, as float32."""
+
+    def forget(self) -> None:  # noqa: B027  (most have nothing to forget)
+        """Drops what was cached for a case."""
+
+
+class Peer(Contender):
+    """One library's attention.
+
+    Inputs are brought into the layout that the library documents before anything is timed.
+    """
 
     @abstractmethod
     def prepare(self, case: Case, given: Inputs, threads: int) -> PreparedCase:
         """The case, ready to be called repeatedly."""
 
-    def forget(self) -> None:  # noqa: B027  (most have nothing to forget)
-        """Drops what was cached for a case."""
+    def load(self, case: Case, threads: int) -> tuple[list[PreparedCase], list[Tensor]]:
+        runs = [self.prepare(case, inputs(case, copy), threads) for copy in range(case.copies)]
+        outputs = [tensor.detach().float() for tensor in runs[0].outputs(runs[0].call())]
+        if case.direction == "forward":
+            outputs = [outputs[0][:, :, rows_of(case)].clone()]
+        return runs, outputs

@@ -12,7 +12,7 @@ SECTIONS: dict[str, str] = {
     name: f"sightline.bench.sections.{name}:SECTION"
     for name in (
         "forward", "backward", "decode", "patterns", "readouts", "threads", "levels", "errors", "memory",
-        "endtoend", "trace",
+        "linear", "layer", "models", "endtoend", "trace",
     )
 }  # fmt: skip
 

@@ -33,6 +33,7 @@ class BenchSection:
         columns: of the table.
         rows: measures, row after row; after an interrupt the finished ones remain.
         peers: whether there is a column for every peer: how many times as long as Sightline it takes.
+        contenders: who has such a column instead of the peers.
     """
 
     name: str
@@ -41,9 +42,11 @@ class BenchSection:
     columns: Sequence[Column]
     rows: Callable[[Session], Iterator[Row]]
     peers: bool = False
+    contenders: Sequence[str] = ()
 
 
 CASE = Column("case", "case", "text")
+PASS = Column("pass", "pass", "text")
 DTYPE = Column("dtype", "dtype", "text")
 MS = Column("ms", "ms", "ms")
 SPREAD = Column("spread", "± %", "percent")
@@ -51,3 +54,5 @@ OF_FMA_PEAK = Column("of_fma_peak", "of FMA peak", "percent")
 OF_DOT_PEAK = Column("of_dot_peak", "of bf16 peak", "percent")
 BEST_PEER = Column("best_peer", "best peer", "text")
 X_BEST_PEER = Column("x_best_peer", "× best", "ratio")
+ERROR = Column("error", "error", "error")
+X_ERROR = Column("x_error", "× PyTorch's error", "ratio")
