@@ -61,6 +61,8 @@ SL_INLINE int slab_vectors(const Block& block, int slab) {
   return smaller(kSlabVectors, block.vectors() - slab * kSlabVectors);
 }
 SL_INLINE int slabs(const Block& block) { return (block.vectors() + kSlabVectors - 1) / kSlabVectors; }
+// Rows that those slabs have room for.
+SL_INLINE int slab_rows(const Block& block) { return slabs(block) * kSlabRows; }
 
 }  // namespace
 }  // namespace sightline

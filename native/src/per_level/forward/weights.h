@@ -41,7 +41,7 @@ inline void start_rows(const Block& block, const ForwardScratch& scratch) {
   const Zone zone(block.zones, SIGHTLINE_STAGE_WEIGHTS);
   const sightline_problem& p = *block.problem;
   const float sink = p.sinks ? p.sinks[block.h * p.sinks_stride[0]] : -kInfinity;
-  for (int row = 0; row < kBlockRows; row++) {
+  for (int row = 0; row < slab_rows(block); row++) {
     scratch.highest[row] = to_log2(sink);
     scratch.sum[row] = sink == -kInfinity ? 0.0f : 1.0f;
   }

@@ -14,18 +14,20 @@ class Ahead {
  public:
   // `rows` rows of `bytes` bytes each, `stride` bytes apart; none where `rows` is not above 0.
   void add(const void* data, int64_t stride, int64_t rows, int64_t bytes) {
-    if (rows > 0 && bytes > 0 && added_ - done_ < kMaxParts) {
-      parts_[added_++ % kMaxParts] = {static_cast<const char*>(data), stride, rows, bytes};
-    }
+    if (rows <= 0 || bytes <= 0 || added_ - done_ >= kMaxParts) return;
+    if (stride == bytes) bytes *= rows, rows = 1;
+    parts_[added_++ % kMaxParts] = {static_cast<const char*>(data), stride, rows, bytes};
   }
 
   // Asks for the next few lines.
   SL_INLINE void step() {
-    for (int i = 0; i < kLinesPerStep && done_ < added_; i++) {
+    for (int left = kLinesPerStep; left > 0 && done_ < added_;) {
       const Part& part = parts_[done_ % kMaxParts];
-      __builtin_prefetch(part.data + row_ * part.stride + column_, 0, 2);
-      column_ += kLineBytes;
-      if (column_ < part.bytes) continue;
+      const char* row = part.data + row_ * part.stride;
+      for (; left > 0 && column_ < part.bytes; left--, column_ += kLineBytes) {
+        __builtin_prefetch(row + column_, 0, 2);
+      }
+      if (column_ < part.bytes) return;
       column_ = 0;
       if (++row_ < part.rows) continue;
       row_ = 0;
@@ -38,8 +40,10 @@ class Ahead {
     const char* data;
     int64_t stride, rows, bytes;
   };
-  static constexpr int kMaxParts = 8, kLinesPerStep = 48, kLineBytes = 64;
-  Part parts_[kMaxParts] = {};
+  static constexpr int kMaxParts = 8, kLineBytes = 64;
+  // As many as a tile is large: more at once hold up its own loads.
+  static constexpr int kLinesPerStep = smaller(48, kSlabRows);
+  Part parts_[kMaxParts];  // those from done_ to added_ are there: clearing all shows in a short block
   unsigned added_ = 0, done_ = 0;
   int64_t row_ = 0, column_ = 0;
 };

@@ -55,40 +55,75 @@ SL_INLINE void add_bias_tile(const Element* from, int64_t row_stride, int rows, 
   SL_UNROLL for (int r = 0; r < kLanes; r++) {
     const Element* row = from + r * row_stride;
     tile[r] = r >= rows ? Vec{} : keys == kLanes ? load(row) : load_part(row, keys);
-    // What the row holds for the next chunk: the rows are far apart and too many for the hardware to follow.
-    // Without asking ahead a bias costs half as much again.
-    if (r < rows) __builtin_prefetch(row + kChunkKeys, 0, 2);
   }
   transpose(tile);
+  const auto add = [&](int k) {
+    store(scores + k * kSlabRows, plus_bias(load(scores + k * kSlabRows), tile[k]));
+  };
   if (keys == kLanes) {
-    SL_UNROLL for (int k = 0; k < kLanes; k++) {
-      store(scores + k * kSlabRows, plus_bias(load(scores + k * kSlabRows), tile[k]));
-    }
+    SL_UNROLL for (int k = 0; k < kLanes; k++) add(k);
   } else {
-    for (int k = 0; k < keys; k++) {
-      store(scores + k * kSlabRows, plus_bias(load(scores + k * kSlabRows), tile[k]));
+    for (int k = 0; k < keys; k++) add(k);
+  }
+}
+
+// A whole one. Units change before it is turned: shuffles keep that product apart from the sum, and whether
+// some entry needs more care is asked once.
+template <class Element>
+SL_INLINE void add_whole_tile(const Element* from, int64_t row_stride, float* scores) {
+  Vec tile[kLanes], lowest = {};
+  SL_UNROLL for (int r = 0; r < kLanes; r++) {
+    tile[r] = load(from + r * row_stride) * splat(kLog2e);
+    lowest = min_of(tile[r], lowest);
+  }
+  if (any(equal(lowest, splat(-kInfinity)))) return add_bias_tile(from, row_stride, kLanes, kLanes, scores);
+  transpose(tile);
+  SL_UNROLL for (int k = 0; k < kLanes; k++) {
+    store(scores + k * kSlabRows, load(scores + k * kSlabRows) + tile[k]);
+  }
+}
+
+// How far away the next chunk's part of a row lies: of the same row, or of that of the next block.
+SL_INLINE int64_t to_next_chunk(const Block& block, const Place& place, int64_t row_stride) {
+  return place.key + kChunkKeys < block.keys ? kChunkKeys : kBlockRows * row_stride - place.key;
+}
+
+// Asks for what the rows of some tiles will hold next, `away` from here: they are far apart, and too many for
+// the hardware to follow. Without it a bias costs half as much again.
+template <class Element>
+SL_INLINE void ask_ahead(const Element* from, int64_t row_stride, int rows, int64_t away) {
+  for (int r = 0; r < rows; r++) __builtin_prefetch(from + r * row_stride + away, 0, 2);
+}
+
+// A bias with contiguous rows.
+template <class Element>
+void add_rows(const Block& block, const Element* from, int64_t row_stride, const Patch& patch,
+              const Place& place, float* scores) {
+  const int64_t away = to_next_chunk(block, place, row_stride);
+  for (int v = 0; v < patch.vectors; v++, from += kLanes * row_stride, scores += kLanes) {
+    const int rows = smaller(kLanes, place.rows - v * kLanes);
+    for (int k = 0; k < patch.keys; k += kLanes) {
+      const int keys = smaller(kLanes, patch.keys - k);
+      if (k % 16 == 0) ask_ahead(from + k, row_stride, rows, away);
+      if (rows == kLanes && keys == kLanes) {
+        add_whole_tile(from + k, row_stride, scores + k * kSlabRows);
+      } else {
+        add_bias_tile(from + k, row_stride, rows, keys, scores + k * kSlabRows);
+      }
     }
   }
 }
 
 template <class Element>
-void add_plane(const Plane<Element>& plane, const Patch& patch, const Place& place, float* scores) {
+void add_plane(const Block& block, const Plane<Element>& plane, const Patch& patch, const Place& place,
+               float* scores) {
   const Element* from = plane.data + place.row * plane.row_stride + place.key * plane.key_stride;
   if (plane.row_stride == 0) {
     return for_vectors(patch, scores, [&](int k, int, Vec s) {
       return plus_bias(s, splat(to_float(from + k * plane.key_stride)));
     });
   }
-  if (plane.key_stride == 1) {
-    for (int v = 0; v < patch.vectors; v++) {
-      for (int k = 0; k < patch.keys; k += kLanes) {
-        add_bias_tile(from + v * kLanes * plane.row_stride + k, plane.row_stride,
-                      smaller(kLanes, place.rows - v * kLanes), smaller(kLanes, patch.keys - k),
-                      scores + k * kSlabRows + v * kLanes);
-      }
-    }
-    return;
-  }
+  if (plane.key_stride == 1) return add_rows(block, from, plane.row_stride, patch, place, scores);
   float row[kSlabRows] = {};
   for (int k = 0; k < patch.keys; k++) {
     for (int r = 0; r < place.rows; r++)
@@ -103,7 +138,7 @@ void add_plane(const Plane<Element>& plane, const Patch& patch, const Place& pla
 inline void add_bias(const Block& block, const Patch& patch, const Place& place, float* scores) {
   const sightline_problem& p = *block.problem;
   with_element(p.bias_dtype, [&](auto element) {
-    add_plane(plane_of<decltype(element)>(block, p.bias, p.bias_stride), patch, place, scores);
+    add_plane(block, plane_of<decltype(element)>(block, p.bias, p.bias_stride), patch, place, scores);
   });
 }
 

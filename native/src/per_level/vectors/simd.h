@@ -56,11 +56,11 @@ SL_INLINE float to_log2(float x) {
 SL_INLINE float from_log2(float x) { return x == -kFloatMax ? x : x * kLn2; }
 
 template <class T>
-SL_INLINE T smaller(T a, T b) {
+SL_INLINE constexpr T smaller(T a, T b) {
   return b < a ? b : a;
 }
 template <class T>
-SL_INLINE T larger(T a, T b) {
+SL_INLINE constexpr T larger(T a, T b) {
   return a < b ? b : a;
 }
 
@@ -105,6 +105,7 @@ SL_INLINE Mask greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_O
 SL_INLINE Mask not_greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_NGT_UQ); }
 SL_INLINE Mask equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 SL_INLINE Mask is_nan(Vec a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
+SL_INLINE Mask either_nan(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
 SL_INLINE Mask greater_int(IntVec a, IntVec b) { return _mm512_cmpgt_epi32_mask((__m512i)a, (__m512i)b); }
 SL_INLINE Vec select(Mask m, Vec yes, Vec no) { return _mm512_mask_mov_ps(no, m, yes); }
 SL_INLINE IntVec select_int(Mask m, IntVec yes, IntVec no) {
@@ -123,9 +124,11 @@ SL_INLINE Mask equal(Vec a, Vec b) { return a == b; }
 SL_INLINE Mask is_nan(Vec a) { return a != a; }
 SL_INLINE Mask greater_int(IntVec a, IntVec b) { return a > b; }
 #if defined(__AVX2__)
+SL_INLINE Mask either_nan(Vec a, Vec b) { return (Mask)_mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
 SL_INLINE Vec select(Mask m, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, (__m256)m); }
 SL_INLINE bool any(Mask m) { return _mm256_movemask_ps((__m256)m) != 0; }
 #else
+SL_INLINE Mask either_nan(Vec a, Vec b) { return (a != a) | (b != b); }
 SL_INLINE Vec select(Mask m, Vec yes, Vec no) { return (Vec)((m & (IntVec)yes) | (~m & (IntVec)no)); }
 SL_INLINE bool any(Mask m) {
   uint64_t halves[2];
@@ -149,6 +152,17 @@ SL_INLINE Vec max_of(Vec a, Vec b) {
   return _mm256_max_ps(a, b);
 #else
   return select(greater(a, b), a, b);
+#endif
+}
+
+// Where either is NaN, the second comes out.
+SL_INLINE Vec min_of(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_min_ps(a, b);
+#else
+  return select(greater(b, a), a, b);
 #endif
 }
 
@@ -230,6 +244,27 @@ SL_INLINE void transpose(Row (&rows)[n]) {
     SL_UNROLL for (int i = 0; i < n; i++) rows[i] = mixed[i];
   }
 }
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// The same at half the shuffles: those that stay within halves of a vector first.
+SL_INLINE void transpose(Vec (&rows)[8]) {
+  __m256 half[8];  // columns c and c + 4 of four rows each
+  SL_UNROLL for (int i = 0; i < 8; i += 4) {
+    const __m256 low0 = _mm256_unpacklo_ps(rows[i], rows[i + 1]),
+                 high0 = _mm256_unpackhi_ps(rows[i], rows[i + 1]),
+                 low1 = _mm256_unpacklo_ps(rows[i + 2], rows[i + 3]),
+                 high1 = _mm256_unpackhi_ps(rows[i + 2], rows[i + 3]);
+    half[i] = (__m256)_mm256_unpacklo_pd((__m256d)low0, (__m256d)low1);
+    half[i + 1] = (__m256)_mm256_unpackhi_pd((__m256d)low0, (__m256d)low1);
+    half[i + 2] = (__m256)_mm256_unpacklo_pd((__m256d)high0, (__m256d)high1);
+    half[i + 3] = (__m256)_mm256_unpackhi_pd((__m256d)high0, (__m256d)high1);
+  }
+  SL_UNROLL for (int c = 0; c < 4; c++) {
+    rows[c] = _mm256_permute2f128_ps(half[c], half[c + 4], 0x20);
+    rows[c + 4] = _mm256_permute2f128_ps(half[c], half[c + 4], 0x31);
+  }
+}
+#endif
 
 }  // namespace
 }  // namespace sightline
