@@ -55,13 +55,16 @@ struct Kernels {
   // The backward pass reads a head's keys and values where they lie as far as it can; pack_backward copies
   // the rest, once per head, to backward_words floats, and head_moderate says whether nothing in them can
   // spoil what must not see it. Gradients of a block's queries go straight to their place; all else is added
-  // to sums, whose rows of keys or values store_rows writes in the end, times a factor.
+  // to sums, whose rows of keys or values store_rows writes in the end, times a factor. Where something that
+  // was hidden spoiled a gradient, that is NaN: a block of a trusted head returns false if one of its queries
+  // has such a one, and all_numbers tells of sums.
   int64_t (*backward_words)(const sightline_problem&);
   void (*pack_backward)(const sightline_problem&, int64_t b, int64_t g, float* to);
   bool (*head_moderate)(const sightline_problem&, int64_t b, int64_t g);
   size_t (*backward_scratch)(const sightline_problem&);
-  void (*backward_block)(const sightline_problem&, const BackwardHead&, const sightline_gradients&, int64_t b,
+  bool (*backward_block)(const sightline_problem&, const BackwardHead&, const sightline_gradients&, int64_t b,
                          int64_t h, int64_t first_query, const Worker&, const KeySums&, const TermSums&);
+  bool (*all_numbers)(const float* sums, int64_t count);  // whole vectors
   void (*store_rows)(const float* from, float factor, int64_t rows, int64_t columns, void* to, int32_t dtype,
                      int64_t stride);
 

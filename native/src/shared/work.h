@@ -38,7 +38,8 @@ struct PackedHead {
 // What the backward pass brings for one key/value head.
 struct BackwardHead {
   const float* packed;  // by pack_backward
-  bool moderate;        // by head_moderate
+  bool trusted;         // blocks do not look whether what may be hidden is finite, but say what came of it
+  bool moderate;        // by head_moderate; nobody asks where it is trusted
 };
 
 // Gradients of one key/value head, summed over queries in float32: rows of padded_width() floats. Null: not

@@ -123,7 +123,7 @@ Ahead rows_ahead(const Block& block, const BackwardOperands& operands, const Bac
 }
 
 template <class Products>
-void backward_block_with(const sightline_problem& p, const BackwardHead& head, const sightline_gradients& g,
+bool backward_block_with(const sightline_problem& p, const BackwardHead& head, const sightline_gradients& g,
                          int64_t b, int64_t h, int64_t first, const Worker& worker, const KeySums& key_sums,
                          const TermSums& term_sums) {
   Scratch carver(worker.scratch);
@@ -136,7 +136,8 @@ void backward_block_with(const sightline_problem& p, const BackwardHead& head, c
   const bool scores = g.query || key_sums.key || term_sums.bias || term_sums.slopes || term_sums.table;
   const bool bias_alone = writes_bias_once(terms, scratch.ranges, term_sums);
   const Rows grad_context = block_rows_of(block, g.grad_context, g.grad_context_stride);
-  const bool careful = scratch.seen && !(head.moderate && rows_moderate(block, g, grad_context));
+  const bool careful =
+      scratch.seen && !head.trusted && !(head.moderate && rows_moderate(block, g, grad_context));
   const bool bare =
       scores && !careful && terms.cap == 0 && !term_sums.bias && !term_sums.slopes && !term_sums.table;
   const Rows context = block_rows_of(block, g.context, g.context_stride);
@@ -146,13 +147,15 @@ void backward_block_with(const sightline_problem& p, const BackwardHead& head, c
   load_grad_context<Products>(x, grad_context);
   start_weights<Products>(x, g, context);
   if (term_sums.bias && term_sums.clear_bias && !bias_alone) clear_bias_rows(block, term_sums);
-  if (!scores && !key_sums.value) return;
+  if (!scores && !key_sums.value) return true;
   load_query<Products>(x);
   start_grad_scores<Products>(x);
   for_chunks(scratch.ranges, [&](Span chunk, bool last) {
     for (int slab = 0; slab < slabs(block); slab++) backward_chunk<Products>(x, chunk, last, slab);
   });
-  if (g.query) write_grad_query(block, g, scratch);
+  if (!g.query) return true;
+  write_grad_query(block, g, scratch);
+  return !head.trusted || query_numbers(block, scratch);
 }
 
 size_t backward_scratch(const sightline_problem& p) {
@@ -163,11 +166,11 @@ size_t backward_scratch(const sightline_problem& p) {
   });
 }
 
-void backward_block(const sightline_problem& p, const BackwardHead& head, const sightline_gradients& g,
+bool backward_block(const sightline_problem& p, const BackwardHead& head, const sightline_gradients& g,
                     int64_t b, int64_t h, int64_t first, const Worker& worker, const KeySums& key_sums,
                     const TermSums& term_sums) {
-  with_products(p.dtype, [&](auto products) {
-    backward_block_with<decltype(products)>(p, head, g, b, h, first, worker, key_sums, term_sums);
+  return with_products(p.dtype, [&](auto products) {
+    return backward_block_with<decltype(products)>(p, head, g, b, h, first, worker, key_sums, term_sums);
   });
 }
 

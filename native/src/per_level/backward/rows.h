@@ -60,7 +60,7 @@ void start_grad_scores(const BackwardBlock& x) {
   const Block& block = x.block;
   const Zone zone(block.zones, gradient_of(SIGHTLINE_STAGE_SCORES));
   if (x.key_sums.key) load_rows(Products(), block.query, block.count, block.width, x.scratch.query_rows);
-  if (x.query) memset(x.scratch.grad_query_t, 0, sizeof(float) * block.width * kBlockRows);
+  if (x.query) memset(x.scratch.grad_query_t, 0, sizeof(float) * block.width * slab_rows(block));
 }
 
 // delta, without grad_lse: summed as the products sum grad_weights, lane by lane in the order of the columns.
@@ -126,7 +126,7 @@ inline bool rows_moderate(const Block& block, const sightline_gradients& g, cons
 
 // The lanes past the last query weigh nothing, as a row with nothing to look at.
 inline void start_lse(const Block& block, const sightline_gradients& g, const BackwardScratch& s) {
-  for (int row = 0; row < kBlockRows; row++) {
+  for (int row = 0; row < slab_rows(block); row++) {
     const bool real = row < block.count;
     s.lse.set(row, real ? split_lse(g.lse[block.out_row() + row]) : kNoWeights);
     if (!real) s.delta[row] = 0;
@@ -152,6 +152,12 @@ void start_weights(const BackwardBlock& x, const sightline_gradients& g, const R
   if (x.careful) clear_delta(x.block, context, x.scratch.delta);
   start_lse(x.block, g, x.scratch);
   if (x.term_sums.sinks) add_sink_gradient(x.block, x.scratch, x.term_sums.sinks);
+}
+
+// Whether the gradients of a block's queries are numbers.
+inline bool query_numbers(const Block& block, const BackwardScratch& s) {
+  const Zone zone(block.zones, gradient_of(SIGHTLINE_STAGE_SCORES));
+  return all_numbers(s.grad_query_t, slab_rows(block) * block.width);
 }
 
 inline void write_grad_query(const Block& block, const sightline_gradients& g, const BackwardScratch& s) {

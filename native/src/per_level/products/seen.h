@@ -119,5 +119,15 @@ inline bool all_moderate(const Float16* rows, int64_t stride, int64_t count, int
   return all_below(rows, stride, count, width, 0x7bff);
 }
 
+// Whether none of `count` sums, which fill whole vectors, is NaN.
+SL_OUTLINE bool all_numbers(const float* sums, int64_t count) {
+  Mask found = greater_int(IntVec{}, IntVec{});
+  for (int64_t i = 0; i < count; i += 2 * kLanes) {
+    const int64_t next = smaller<int64_t>(i + kLanes, count - kLanes);
+    found = either(found, either_nan(load(sums + i), load(sums + next)));
+  }
+  return !any(found);
+}
+
 }  // namespace
 }  // namespace sightline

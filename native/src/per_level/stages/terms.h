@@ -3,6 +3,7 @@
 
 #include "per_level/blocks/patches.h"
 #include "per_level/stages/order.h"
+#include "shared/hides.h"
 
 namespace sightline {
 namespace {
@@ -47,10 +48,6 @@ inline Terms make_terms(const Block& block) {
   return terms;
 }
 
-// Whether a problem may hide anything.
-SL_INLINE bool may_hide(const sightline_problem& p) {
-  return p.ranges || p.visible || p.bias || p.slopes || p.table;
-}
 // Whether some lane of a patch may not see an element of the words that it reads.
 template <class Products>
 SL_INLINE bool may_hide(const Terms& terms, const Patch& patch) {
