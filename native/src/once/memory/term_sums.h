@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "once/memory/large_pages.h"
 #include "once/memory/worker_memory.h"
 #include "shared/work.h"
 
@@ -50,6 +51,7 @@ class TermMemory {
 
   // To be called once, before and after all shares.
   void begin() const {
+    if (grads_.bias) ask_for_large_pages(grads_.bias, sizeof(float) * bias_span());
     if (grads_.bias && bias_direct_ && !(has_blocks() && each_row_once())) {
       for_bias([&](float* to, int64_t) { *to = 0; });
     }
@@ -76,6 +78,15 @@ class TermMemory {
   int64_t bias_extent(int axis) const {
     const int64_t sizes[] = {problem_.batch, problem_.heads, problem_.queries, problem_.keys};
     return grads_.bias_stride[axis] == 0 ? 1 : sizes[axis];
+  }
+  // From its first entry to its last.
+  int64_t bias_span() const {
+    int64_t span = 1;
+    for (int axis = 0; axis < 4; axis++) {
+      if (bias_extent(axis) == 0) return 0;
+      span += (bias_extent(axis) - 1) * grads_.bias_stride[axis];
+    }
+    return span;
   }
   // Whether no two blocks add to the same entry.
   bool each_row_once() const {
