@@ -35,9 +35,7 @@ def bench(
         list[str] | None,
         typer.Option(metavar="PEER", help="Only this peer; may be repeated."),
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer cases and rounds: some minutes.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer cases and rounds: some minutes.")] = False,
     threads: Annotated[
         int, typer.Option(help="Threads for everyone. One is measured in CPU time, more in wall time.")
     ] = 1,
