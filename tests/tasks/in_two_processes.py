@@ -1,13 +1,7 @@
-"""What two processes find together; run by torchrun, see test_processes.py.
-
-    in_two_processes.py REVIEWS FOLDER COMMAND...
-
-COMMAND is one of Sightline's; it is run first, and comes to its end.
-"""
+"""What two processes find together; run by torchrun, see test_processes.py."""
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 from pathlib import Path
@@ -16,7 +10,6 @@ import pytest
 import torch
 from test_tasks import Losses, fit_in_parts, interrupt, make_run
 
-from sightline.cli import main
 from sightline.common.errors import CommandError
 from sightline.tasks import joined
 from sightline.tasks.processes import ElsewhereError
@@ -76,19 +69,9 @@ def check_other_data(processes):
     assert ("process 1 has another data than process 0" in str(caught.value)) == (processes.rank == 0)
 
 
-def check_no_number(data, folder):
-    """A command whose loss becomes NaN fails in the process that tells it; test_processes.py counts how often."""
-    options = ["width=32", "heads=2", "layers=1", "vocabulary=200", "rate=1e30", "warmup=1"]
-    settings = [word for each in options for word in ("--set", each)]
-    given = ["--data", str(data), "--out", str(folder / "no-number"), "--threads", "1", *settings]
-    assert (main(["train", "sentiment", *given]) != 0) == (os.environ["RANK"] == "0")
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
     given = Path(sys.argv[1]), Path(sys.argv[2])
-    assert main(sys.argv[3:]) == 0
-    check_no_number(*given)
     with joined() as both:
         assert both.count == 2
         check_interruptions(*given, both)

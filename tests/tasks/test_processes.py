@@ -58,25 +58,22 @@ def reviews(tmp_path):
     return path
 
 
-def test_the_steps_are_those_of_one_process_and_both_end_together(text, reviews, tmp_path):
-    """Steps with shares of different numbers of tokens, and a last batch of one example; nothing is told twice.
+def launched(*arguments):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*LAUNCH, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=300
+    )
 
-    Both end after interruptions, an error, a full disk, in one of them: in the same launch, which takes long.
-    """
+
+def test_the_steps_are_those_of_one_process(text, tmp_path):
+    """With shares of different numbers of tokens, and a last batch of one example; nothing is told twice."""
     options = ["--set", "epochs=3", "--set", "batch=8", "--set", "dropout=0", "--set", "context=16", "--set",
                "warmup=1", "--set", "average=0.5", "--valid", text, *SMALL]  # fmt: skip
     given = ["train", "translation", "--data", text, *options]
     threads = torch.get_num_threads()
     assert main([str(each) for each in [*given, "--out", tmp_path / "one"]]) == 0
     assert torch.get_num_threads() == threads
-    program = Path(__file__).parent / "in_two_processes.py"
-    done = subprocess.run(
-        [*LAUNCH, program, reviews, tmp_path, *map(str, given), "--out", tmp_path / "two"],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = launched("-m", "sightline", *given, "--out", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     one, two = (
         [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
@@ -88,8 +85,12 @@ def test_the_steps_are_those_of_one_process_and_both_end_together(text, reviews,
             assert other[name] == pytest.approx(mine[name], abs=1e-5)
     assert done.stdout.count("validation: ") == 1 and done.stderr.count("epoch 2: ") == 1
     assert "1 threads in each of 2 processes" in (tmp_path / "two" / "README.md").read_text()
-    assert [line for line in done.stderr.splitlines() if line.startswith("sightline: the loss became nan")]
-    assert done.stderr.count("sightline: ") == 1
+
+
+def test_two_processes_end_together(reviews, tmp_path):
+    """After interruptions, an error, a full disk, in one of them."""
+    done = launched(Path(__file__).parent / "in_two_processes.py", reviews, tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_command_stops_and_is_refused_to_others(reviews, tmp_path, capsys):
@@ -106,3 +107,13 @@ def test_the_command_stops_and_is_refused_to_others(reviews, tmp_path, capsys):
     assert rest.count("stopping after this step") == 1 and "has ended" not in rest
     assert main(given) == 1
     assert "is of a run with another number of processes (2, not 1); give" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_is_told_once(reviews, tmp_path):
+    options = ["--set", "rate=1e30", "--set", "warmup=1", *SMALL]
+    done = launched(
+        "-m", "sightline", "train", "sentiment", "--data", reviews, "--out", tmp_path / "m", *options
+    )
+    assert done.returncode != 0
+    assert [line for line in done.stderr.splitlines() if line.startswith("sightline: the loss became nan")]
+    assert done.stderr.count("sightline: ") == 1
