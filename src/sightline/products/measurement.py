@@ -12,8 +12,8 @@ from torch import Tensor
 from sightline.products.shapes import Layer, ProductClass, example, sketch
 from sightline.products.ways import WAYS
 
-#: Another way has to take this share of PyTorch's time at most: measurements are noisy, and beside products of
-#: few rows what surrounds them counts.
+#: Another way has to take this share of PyTorch's time at most: measurements are noisy, and of few rows the
+#: product is not all that takes time.
 _CLEARLY = {"one": 0.7, "few": 0.7, "some": 0.9, "many": 0.9}
 #: A way that takes so many times as long as another is out after one look.
 _HOPELESS = 3.0
