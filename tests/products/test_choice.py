@@ -20,7 +20,7 @@ def fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(choice, "_ways", {})
     monkeypatch.setattr(choice, "_recalled", None)
-    monkeypatch.setattr(choice, "_EVERYWHERE", "auto")
+    monkeypatch.setattr(choice, "_everywhere", lambda: "auto")
 
 
 def forget() -> None:
@@ -159,3 +159,19 @@ def test_info_says_what_is_known(measured):
     assert str(Path("sightline") / "products.json") in facts["linear layers"]
     with sightline.product("pytorch"):
         assert sightline.info()["linear layers"] == "pytorch, as asked for"
+
+
+def test_an_unknown_way_in_the_environment_is_one_line(monkeypatch, capsys):
+    from sightline.cli import main
+
+    monkeypatch.undo()
+    choice._everywhere.cache_clear()
+    monkeypatch.setenv("SIGHTLINE_PRODUCT", "mkl")
+    try:
+        assert main(["info"]) != 0
+        told = capsys.readouterr().err
+        assert "SIGHTLINE_PRODUCT: there is no way 'mkl' to multiply; known: auto, pytorch" in told
+        assert "Traceback" not in told
+    finally:
+        monkeypatch.undo()
+        choice._everywhere.cache_clear()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from threading import Lock
 from typing import TypeAlias
 
@@ -27,7 +28,12 @@ def _known(name: str, source: str) -> str:
     return name
 
 
-_EVERYWHERE = _known(os.environ.get("SIGHTLINE_PRODUCT") or "auto", "SIGHTLINE_PRODUCT")
+@cache
+def _everywhere() -> str:
+    """What the environment asks for, read once: a short layer would wait for it."""
+    return _known(os.environ.get("SIGHTLINE_PRODUCT") or "auto", "SIGHTLINE_PRODUCT")
+
+
 _forced: ContextVar[str | None] = ContextVar("sightline_product", default=None)
 _ways: dict[tuple[torch.dtype, str, str, bool], Ways] = {}  # by what choose() finds them by
 _recalled: dict[str, str] | None = None  # by class
@@ -64,7 +70,7 @@ def product(name: str) -> Iterator[None]:
 
 def choose(dtype: torch.dtype, rows: int, weights: int, recorded: bool) -> Ways:
     """The ways of a layer with so many rows and weights; ``recorded``: gradients will be asked for."""
-    asked = _forced.get() or _EVERYWHERE
+    asked = _forced.get() or _everywhere()
     if asked != "auto":
         return (_able(asked, dtype),) * (3 if recorded else 1)
     key = dtype, rows_class(rows), size_class(weights), recorded
@@ -80,7 +86,7 @@ def titles(dtype: torch.dtype, rows: int, weights: int) -> tuple[str, str, str]:
 
 def facts() -> dict[str, str]:
     """What is known of each dtype on this machine, for ``sightline info``."""
-    asked = _forced.get() or _EVERYWHERE
+    asked = _forced.get() or _everywhere()
     found = {
         "linear layers": f"{asked}, from {memory.path()}" if asked == "auto" else f"{asked}, as asked for"
     }
