@@ -186,9 +186,9 @@ def test_a_way_is_forced(monkeypatch):
         took.append(a.shape)
         return way.multiply(a, b, bias)
 
-    from sightline.products import layer as products
+    from sightline.products import rules
 
-    monkeypatch.setattr(products, "WAYS", {**WAYS, "onednn": way._replace(multiply=multiply)})
+    monkeypatch.setattr(rules, "WAYS", {**WAYS, "onednn": way._replace(multiply=multiply)})
     case = linear_case(64, 128, 64, "float32", "with backward")
     ByWay("onednn").load(case, 1)
     assert len(took) == 3

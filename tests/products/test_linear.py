@@ -261,3 +261,14 @@ def test_traced_by_jit_as_pytorchs(way):
     traced = torch.jit.trace(own, (x,))
     assert "aten::linear" in str(traced.graph) and "PythonOp" not in str(traced.graph)
     torch.testing.assert_close(traced(x), own(x), rtol=0.02, atol=0.02)
+
+
+def test_what_comes_out_may_be_written_to(way):
+    """By an activation in place, say, whatever the axes."""
+    _, dtype = way
+    own = Linear(64, 40).to(dtype)
+    x = torch.randn(3, 30, 64).to(dtype)
+    torch.nn.functional.relu_(own(x)).float().sum().backward()
+    found, own.weight.grad = own.weight.grad, None
+    torch.nn.functional.relu(own(x)).float().sum().backward()
+    torch.testing.assert_close(found, own.weight.grad)

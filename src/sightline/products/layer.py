@@ -12,9 +12,8 @@ from sightline.common import dispatcher
 from sightline.common.dispatcher import is_transformed_while_compiling as _is_transformed
 from sightline.products import operator
 from sightline.products.choice import Ways, choose
-from sightline.products.ways import DTYPES, WAYS
-
-Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+from sightline.products.rules import gradients, product
+from sightline.products.ways import DTYPES
 
 _PYTORCH = (("pytorch",), ("pytorch",) * 3)
 #: Multiplications that take a few µs by any way; without instructions for a half they take longer.
@@ -60,7 +59,19 @@ def _compiled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     if not x.dim() or not x.shape[-1] or not _fit(x, weight, bias) or _is_transformed():
         return F.linear(x, weight, bias)
-    return operator.linear_operator(x, weight, bias) if operator.pays(x.dtype) else F.linear(x, weight, bias)
+    if not operator.pays(x.dtype):
+        return F.linear(x, weight, bias)
+    return _shaped(operator.linear_operator(_rows(x), weight, bias), x)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """[..., C] -> [N,C]."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def _shaped(product: Tensor, x: Tensor) -> Tensor:
+    """[N,F] -> [..., F]."""
+    return product if x.dim() == 2 else product.view(*x.shape[:-1], product.shape[1])
 
 
 def _under_autocast(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -83,9 +94,9 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if not dispatcher.are_chosen_for((x, weight, bias)):
         return F.linear(x, weight, bias)
     if not recorded:
-        return _product(ways[0], x, weight, bias)
-    result: Tensor = _Linear.apply(x, weight, bias, ways)  # type: ignore[no-untyped-call]
-    return result
+        return _shaped(product(ways[0], _rows(x), weight, bias), x)
+    found: Tensor = _Linear.apply(_rows(x), weight, bias, ways)  # type: ignore[no-untyped-call]
+    return _shaped(found, x)
 
 
 def _fit(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
@@ -98,37 +109,20 @@ def _fit(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     )
 
 
-def _product(way: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    found = WAYS[way].multiply(x.reshape(-1, x.shape[-1]), weight, bias)
-    return found.view(*x.shape[:-1], weight.shape[0])
-
-
 class _Linear(torch.autograd.Function):
     """The product with the rule for its gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, ways: Ways) -> Tensor:
-        ctx.save_for_backward(x, weight)
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, ways: Ways) -> Tensor:
+        ctx.save_for_backward(rows, weight)
         ctx.ways = ways
-        return _product(ways[0], x, weight, bias)
+        return product(ways[0], rows, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        rows, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
-        plain = dispatcher.are_chosen_for((grad, x, weight))
+        plain = dispatcher.are_chosen_for((grad, rows, weight))
         # Second derivatives go through PyTorch's products, which it can differentiate.
         ways = ctx.ways if plain and not torch.is_grad_enabled() else ("pytorch",) * 3
-        return (*_gradients(ways, wanted, grad, x, weight), None)
-
-
-def _gradients(ways: Ways, wanted: tuple[bool, ...], grad: Tensor, x: Tensor, weight: Tensor) -> Gradients:
-    of_rows, rows = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
-    of_x = of_weight = of_bias = None
-    if wanted[0]:
-        of_x = WAYS[ways[1]].multiply(of_rows, weight.t(), None).view(x.shape)
-    if wanted[1]:
-        of_weight = WAYS[ways[2]].multiply(of_rows.t(), rows.t(), None)
-    if wanted[2]:
-        of_bias = of_rows.sum(0)
-    return of_x, of_weight, of_bias
+        return (*gradients(ways, wanted, grad, rows, weight), None)

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.products.choice import choose
+from sightline.products.choice import Ways, choose
+from sightline.products.rules import gradients, product
 from sightline.products.shapes import FORMS, example
 from sightline.products.shapes import ProductClass as _Class
-from sightline.products.ways import DTYPES, WAYS
+from sightline.products.ways import DTYPES
 
 
 def pays(dtype: torch.dtype) -> bool:
@@ -26,50 +27,49 @@ def pays(dtype: torch.dtype) -> bool:
 pays._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    rows = x.reshape(-1, x.shape[-1])
-    way = choose(x.dtype, rows.shape[0], weight.numel(), recorded=False)[0] if len(rows) else "pytorch"
+def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    (way,) = _ways(rows, weight, recorded=False)
     with torch.autocast("cpu", enabled=False):
-        return WAYS[way].multiply(rows, weight, bias).view(*x.shape[:-1], weight.shape[0])
+        return product(way, rows, weight, bias)
+
+
+def _ways(rows: Tensor, weight: Tensor, recorded: bool) -> Ways:
+    if not len(rows):
+        return ("pytorch",) * (len(FORMS) if recorded else 1)
+    return choose(rows.dtype, len(rows), weight.numel(), recorded)
 
 
 linear_operator = torch.library.custom_op(
-    "sightline::linear", _linear, mutates_args=(), schema="(Tensor x, Tensor weight, Tensor? bias) -> Tensor"
+    "sightline::linear",
+    _linear,
+    mutates_args=(),
+    schema="(Tensor rows, Tensor weight, Tensor? bias) -> Tensor",
 )
 
 
 @linear_operator.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+def _(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return rows.new_empty((rows.shape[0], weight.shape[0]))
 
 
-def _gradients(grad: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+def _gradients(grad: Tensor, rows: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, ...]:
     """An empty tensor for a gradient that is not wanted, as an operator cannot give ``None``."""
-    of_rows, rows = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
-    ways = choose(x.dtype, rows.shape[0], weight.numel(), recorded=True) if len(rows) else ("pytorch",) * 3
-    _, of_x, of_weight = ways
-    found = [grad.new_empty(0) for _ in wanted]
     with torch.autocast("cpu", enabled=False):
-        if wanted[0]:
-            found[0] = WAYS[of_x].multiply(of_rows, weight.t(), None).view(x.shape)
-        if wanted[1]:
-            found[1] = WAYS[of_weight].multiply(of_rows.t(), rows.t(), None)
-        if wanted[2]:
-            found[2] = of_rows.sum(0)
-    return found[0], found[1], found[2]
+        found = gradients(_ways(rows, weight, recorded=True), wanted, grad, rows, weight)
+    return tuple(grad.new_empty(0) if one is None else one for one in found)
 
 
 gradients_operator = torch.library.custom_op(
     "sightline::linear_gradients",
     _gradients,
     mutates_args=(),
-    schema="(Tensor grad, Tensor x, Tensor weight, bool[] wanted) -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor grad, Tensor rows, Tensor weight, bool[] wanted) -> (Tensor, Tensor, Tensor)",
 )
 
 
 @gradients_operator.register_fake
-def _(grad: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, ...]:
-    shapes = (x.shape, weight.shape, weight.shape[:1])
+def _(grad: Tensor, rows: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, ...]:
+    shapes = (rows.shape, weight.shape, weight.shape[:1])
     return tuple(grad.new_empty(shape if want else (0,)) for shape, want in zip(shapes, wanted, strict=True))
 
 
