@@ -13,18 +13,8 @@ import torch
 from torch import Tensor
 
 import sightline
-from engine.test_hidden import WINGS
 
 FLOAT_MIN = torch.finfo(torch.float32).min
-
-
-@pytest.fixture(params=[wing for wing in WINGS if wing[0] != "definition"], ids=lambda w: w[1] or w[0])
-def wing(request, monkeypatch):
-    name, level = request.param
-    if level is not None:
-        monkeypatch.setenv("SIGHTLINE_ISA", level)
-    with sightline.backend(name):
-        yield name
 
 
 def hidden_rows(n: int, number: float) -> Tensor:

@@ -12,17 +12,6 @@ from torch.testing import make_tensor
 
 import sightline
 from cases import Case
-from engine.test_hidden import WINGS
-
-
-@pytest.fixture(params=[wing for wing in WINGS if wing[0] != "definition"], ids=lambda w: w[1] or w[0])
-def wing(request, monkeypatch):
-    name, level = request.param
-    if level is not None:
-        monkeypatch.setenv("SIGHTLINE_ISA", level)
-    with sightline.backend(name):
-        yield name
-
 
 NAMES = ("context", "query", "key", "value")
 

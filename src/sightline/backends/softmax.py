@@ -79,9 +79,8 @@ def _or_0(of_rows: Tensor) -> Tensor:
 
 def weights_of(masked: Tensor, sums: Sums) -> Tensor:
     """exp(masked - lse); 0 where hidden, and throughout a row with nothing to look at."""
-    weights = log_weights_of(
-        masked, sums
-    ).exp_()  # in place: new memory would take longer than the exponential
+    # In place: new memory would take longer than the exponential.
+    weights = log_weights_of(masked, sums).exp_()
     # In a row of NaN, what is hidden is 0 as well. Elsewhere exp() has seen to it; other devices than the CPU
     # would take longer to say so.
     of_rows = sums.top if isinstance(sums, RowSums) else sums

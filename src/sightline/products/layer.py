@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.common import dispatcher
-from sightline.common.dispatcher import is_transformed_while_compiling as _is_transformed
 from sightline.products import operator
 from sightline.products.choice import Ways, choose
 from sightline.products.rules import gradients, product
@@ -57,9 +56,9 @@ def _compiled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if torch.is_autocast_enabled("cpu") and x.dtype in DTYPES and weight.dtype in DTYPES:
         dtype = torch.get_autocast_dtype("cpu")
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-    if not x.dim() or not x.shape[-1] or not _fit(x, weight, bias) or _is_transformed():
+    if not x.dim() or not x.shape[-1] or not _fit(x, weight, bias):
         return F.linear(x, weight, bias)
-    if not operator.pays(x.dtype):
+    if dispatcher.is_transformed_while_compiling() or not operator.pays(x.dtype):
         return F.linear(x, weight, bias)
     return _shaped(operator.linear_operator(_rows(x), weight, bias), x)
 

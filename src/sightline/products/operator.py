@@ -12,14 +12,13 @@ from torch import Tensor
 
 from sightline.products.choice import Ways, choose
 from sightline.products.rules import gradients, product
-from sightline.products.shapes import FORMS, example
-from sightline.products.shapes import ProductClass as _Class
+from sightline.products.shapes import FORMS, ProductClass, example
 from sightline.products.ways import DTYPES
 
 
 def pays(dtype: torch.dtype) -> bool:
     """Whether layers of this dtype multiply in another way than PyTorch's here, so that the operator pays."""
-    rows, inputs, outputs = example(_Class("forward", dtype, "many", "large"))
+    rows, inputs, outputs = example(ProductClass("forward", dtype, "many", "large"))
     return dtype in DTYPES and choose(dtype, rows, inputs * outputs, True) != ("pytorch",) * len(FORMS)
 
 
