@@ -20,6 +20,7 @@ LEVELS: tuple[dict[str, str], ...] = (
     {"common": "checks, errors, names and slots that every room may use"},
     {"positions": "where queries stand among the keys", "products": "products with a matrix of weights"},
     {"backends": "the numbers: native and plain kernels behind one contract"},
+    {"transforms": "derivatives of functions of a problem, under any transform of PyTorch"},
     {"masks": "who may look at whom", "biases": "what is added to a score"},
     {"lowering": "arguments checked and turned into a problem for a backend"},
     {"matrix": "the attention matrix that is never stored"},

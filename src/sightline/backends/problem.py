@@ -10,7 +10,7 @@ E value width, R key ranges per query, T entries of a relative table.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -124,6 +124,17 @@ def tensors_in_order(problem: Problem) -> tuple[Tensor | None, ...]:
 def numbers_in_order(problem: Problem) -> tuple[float | None, ...]:
     """Its numbers, in the order of ``NUMBERS``."""
     return tuple([getattr(problem, name) for name in NUMBERS])
+
+
+# Tensors and then numbers, in the order of a Problem's fields.
+_by_field = itemgetter(
+    *(([field.name for field in FIELDS] + list(NUMBERS)).index(one.name) for one in fields(Problem))
+)
+
+
+def problem_of(tensors_and_numbers: tuple[Any, ...]) -> Problem:
+    """The problem that its tensors and then its numbers make, in order."""
+    return Problem(*_by_field(tensors_and_numbers))
 
 
 def tensors(problem: Problem) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ Letters: B batch, H heads, N queries, M keys; a block has b x H x n x m entries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,6 +40,32 @@ def schedule(problem: Problem, rows: slice | None = None, cols: slice | None = N
         entries = max(1, BLOCK_ENTRIES // max(1, h * (stop - start) // step * (hi - lo)))
         for begin in range(0, b, entries):
             yield Place(slice(begin, min(b, begin + entries)), slice(start, stop, step), slice(lo, hi))
+
+
+def schedule_together(problems: Sequence[Problem]) -> Iterator[Place]:
+    """Blocks of full rows of several problems of one shape, cut to the keys that a row may see in any."""
+    first, *others = problems
+    if not others:
+        yield from schedule(first)
+        return
+    for batch, rows, cols in schedule(first):
+        hulls = [cols, *(_hull(problem, rows) for problem in others)]
+        seen = [one for one in hulls if one.start < one.stop] or [cols]
+        wide = slice(min(one.start for one in seen), max(one.stop for one in seen))
+        area = len(range(first.shape[0])[batch]) * first.shape[1] * (wide.stop - wide.start)
+        height = max(1, BLOCK_ENTRIES // max(1, area))
+        for start in range(rows.start, rows.stop, height):
+            yield Place(batch, slice(start, min(rows.stop, start + height), 1), wide)
+
+
+def _hull(problem: Problem, rows: slice) -> slice:
+    """The columns that some of the rows may see."""
+    seen = [
+        one
+        for one in _granules(problem, range(rows.start, rows.stop), 0, problem.shape[3])
+        if one.lo < one.hi
+    ]
+    return slice(min(one.lo for one in seen), max(one.hi for one in seen)) if seen else slice(0, 0)
 
 
 class _Rows(NamedTuple):

@@ -11,8 +11,6 @@ Where nobody takes part in a call, the same functions run without PyTorch's disp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
-from operator import itemgetter
 from typing import Any
 
 import torch
@@ -28,14 +26,13 @@ from sightline.backends.problem import (
     empty_gradient,
     lse_dtype,
     numbers_in_order,
+    problem_of,
     tensors_in_order,
 )
 from sightline.common import dispatcher
 from sightline.common.zones import zone
 
 TENSORS = tuple(field.name for field in FIELDS)
-# The arguments of an operator, tensors and then numbers, in the order of a Problem's fields.
-_by_field = itemgetter(*((TENSORS + NUMBERS).index(field.name) for field in fields(Problem)))
 #: Where among the tensors those stand that gradients reach.
 SMOOTH = tuple(at for at, field in enumerate(FIELDS) if field.gradient)
 
@@ -43,11 +40,6 @@ SMOOTH = tuple(at for at, field in enumerate(FIELDS) if field.gradient)
 def skips_dispatcher(tensors: Sequence[Tensor | None]) -> bool:
     """Whether a computation on these tensors may run without an operator; autograd is not asked."""
     return dispatcher.is_quiet() and dispatcher.are_plain(tensors)
-
-
-def problem_of(arguments: tuple[Any, ...]) -> Problem:
-    """The problem that stands in an operator's arguments, which are its tensors and then its numbers."""
-    return Problem(*_by_field(arguments))
 
 
 def arguments() -> str:

@@ -2,7 +2,7 @@
 
 Three ways: through the operators where others take part in the call (compilation, modes, profilers, tensor
 subclasses); by an autograd function without the dispatcher where only autograd does; and through
-:mod:`sightline.call.transforms` under forward mode and torch.func.
+:mod:`sightline.call.derivative` under forward mode and torch.func.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sightline.backends import choose
-from sightline.backends.problem import NUMBERS, Problem, numbers_in_order, tensors_in_order
+from sightline.backends.problem import NUMBERS, Problem, numbers_in_order, problem_of, tensors_in_order
 from sightline.call import operator
 from sightline.common import dispatcher
 
@@ -33,9 +33,9 @@ def run(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]
     if torch.compiler.is_compiling() and dispatcher.is_transformed_while_compiling():
         torch._dynamo.graph_break()  # the operator alone would have a tangent of 0
     if learned or dispatcher.is_transformed():
-        from sightline.call import transforms  # late: few programs need it
+        from sightline.call import derivative  # late: few programs need it
 
-        return transforms.attend(problem)
+        return derivative.attend(problem)
     result: tuple[Tensor, Tensor] = operator.attention_operator(*tensors, *numbers_in_order(problem))
     return result
 
@@ -54,11 +54,11 @@ def _gradients(ctx: Any, grad_context: Tensor | None, grad_lse: Tensor | None) -
     wanted = [ctx.needs_input_grad[at] for at in operator.SMOOTH]
     recorded = dispatcher.are_recorded((grad_context, grad_lse, context, lse, *tensors))
     if recorded and not torch.compiler.is_compiling():
-        from sightline.call import transforms
+        from sightline.call import derivative
 
-        problem = operator.problem_of((*tensors, *ctx.numbers))
+        problem = problem_of((*tensors, *ctx.numbers))
         given = (grad_context, grad_lse)
-        return *transforms.gradients(problem, (context, lse), given, wanted), *_NO_NUMBERS
+        return *derivative.attention_gradients(problem, (context, lse), given, wanted), *_NO_NUMBERS
     grad_context = torch.zeros_like(context) if grad_context is None else grad_context
     found = operator.backward(wanted, (grad_context, grad_lse, context, lse), tensors, ctx.numbers)
     of_inputs: list[Tensor | None] = [None] * len(operator.TENSORS)

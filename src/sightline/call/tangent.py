@@ -19,9 +19,10 @@ from sightline.backends.problem import (
     empty_context,
     lse_dtype,
     numbers_in_order,
+    problem_of,
     tensors_in_order,
 )
-from sightline.call.operator import arguments, problem_of, skips_dispatcher
+from sightline.call.operator import arguments, skips_dispatcher
 from sightline.common.zones import zone
 
 

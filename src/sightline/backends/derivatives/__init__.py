@@ -1,10 +1,11 @@
-"""Derivatives of attention, of any order and in either direction, block by block.
+"""Derivatives of attention and of what is read off its matrix, of any order and in either direction.
 
-Attention is a sum over blocks of rows, so each of its derivatives is the sum of the blocks' derivatives:
-one block at a time is differentiated by ``torch.func``, and memory stays linear in the sequence.
+Each is a sum over blocks of rows, so each of its derivatives is the sum of the blocks' derivatives: one block
+at a time is differentiated by ``torch.func``, and memory stays linear in the sequence.
 """
 
+from sightline.backends.derivatives.attend import ATTENTION
 from sightline.backends.derivatives.blockwise import evaluate
-from sightline.backends.derivatives.order import ATTENTION, Order, Slot
+from sightline.backends.derivatives.order import Base, Order, Part, Slot
 
-__all__ = ["ATTENTION", "Order", "Slot", "evaluate"]
+__all__ = ["ATTENTION", "Base", "Order", "Part", "Slot", "evaluate"]

@@ -1,80 +1,88 @@
-"""A derivative of attention, block by block: each block of rows differentiated on its own, then summed."""
+"""A derivative, block by block: each block of rows differentiated on its own, then summed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from sightline.backends.derivatives.attend import Pair, attend, attend_to_seen
-from sightline.backends.derivatives.order import Arrays, Function, Order, Slot
-from sightline.backends.dropout import kept
+from sightline.backends.derivatives.order import PROBLEM, SOFTCAP, Arrays, Function, Order, Part, Slot
 from sightline.backends.problem import FIELDS, Problem, compute_dtype, tensors_in_order, with_tensors
-from sightline.backends.schedule import BLOCK_ENTRIES, Place, schedule
+from sightline.backends.schedule import BLOCK_ENTRIES, Place, schedule_together
 from sightline.backends.seen import may_hide
 from sightline.backends.select import select_batch, select_cols, select_rows
 
 _ALL = slice(None)
 
 
-def evaluate(problem: Problem, order: Order, arrays: Arrays) -> tuple[Tensor, ...]:
+def evaluate(order: Order, problems: tuple[Problem, ...], arrays: Arrays) -> tuple[Tensor, ...]:
     """The outputs of a derivative, in float32 or float64.
 
     Args:
-        problem: the problem itself; its tensors are the first of ``arrays``.
         order: which derivative.
+        problems: what it is a function of; their tensors are the first of ``arrays``.
         arrays: its inputs, ``None`` for a term that is left out.
     """
-    found = _sum(problem, order, arrays, schedule(problem), attend)
-    if may_hide(problem) and any(bool(output.isnan().any()) for output in found):
-        found = _sum(problem, order, arrays, _few_rows(problem), attend_to_seen)
+    found = _sum(order, problems, arrays, schedule_together(problems), careful=False)
+    hides = any(map(may_hide, problems))
+    if hides and any(bool(output.isnan().any()) for output in found):
+        found = _sum(order, problems, arrays, _few_rows(problems), careful=True)
     return found
 
 
 def _sum(
-    problem: Problem, order: Order, arrays: Arrays, places: Iterable[Place], rule: Callable[..., Pair]
+    order: Order, problems: tuple[Problem, ...], arrays: Arrays, places: Iterable[Place], careful: bool
 ) -> tuple[Tensor, ...]:
-    dtype = compute_dtype(problem)
-    outputs = tuple(problem.query.new_zeros(shape, dtype=dtype) for shape in order.shapes(arrays))
+    dtype = compute_dtype(problems[0])
+    query = problems[0].query
+    outputs = tuple(query.new_zeros(shape, dtype=dtype) for shape in order.shapes(arrays))
     for place in places:
-        derivative = order.function(_attention_of(problem, place, rule))
-        found = derivative(*_parts(problem, order, arrays, place, dtype))
+        derivative = order.function(_of_block(order, problems, place, careful))
+        found = derivative(*_parts(order, problems, arrays, place, dtype))
         for slot, whole, block in zip(order.outputs, outputs, found, strict=True):
             _cut(slot, whole, place).add_(block)
     return outputs
 
 
-def _few_rows(problem: Problem) -> Iterator[Place]:
+def _few_rows(problems: tuple[Problem, ...]) -> Iterator[Place]:
     """So few rows at a time that each of their pairs may have a key and a value of its own."""
-    widest = max(problem.query.shape[3], 0 if problem.value is None else problem.value.shape[3])
-    for batch, rows, cols in schedule(problem):
-        of_row = len(range(problem.shape[0])[batch]) * problem.shape[1] * (cols.stop - cols.start) * widest
+    widths = [one.shape[3] for each in problems for one in (each.query, each.value) if one is not None]
+    b, h, _, _ = problems[0].shape
+    for batch, rows, cols in schedule_together(problems):
+        of_row = len(range(b)[batch]) * h * (cols.stop - cols.start) * max(widths)
         height = max(1, BLOCK_ENTRIES // max(1, of_row))
         for start in range(rows.start, rows.stop, height):
             yield Place(batch, slice(start, min(rows.stop, start + height), 1), cols)
 
 
-def _attention_of(problem: Problem, place: Place, rule: Callable[..., Pair]) -> Function:
-    """(context, lse) of a block as a function of its part of the tensors, and of the softcap."""
-    pattern = kept(problem, place) if problem.dropout > 0 else None
+def _of_block(order: Order, problems: tuple[Problem, ...], place: Place, careful: bool) -> Function:
+    """The base's outputs of a block as a function of its part of the inputs."""
+    base, count = order.base, len(PROBLEM)
 
-    def attention(*arrays: Tensor | None) -> Pair:
-        *tensors, softcap = arrays
-        pairs = zip(FIELDS, tensors, strict=True)
-        given = {field.name: tensor for field, tensor in pairs if tensor is not None}
-        inside = with_tensors(problem, given, softcap=problem.softcap if softcap is None else softcap)
-        return rule(inside, pattern)
+    def outputs(*arrays: Tensor | None) -> tuple[Tensor, ...]:
+        inside = []
+        for at, problem in enumerate(problems):
+            own = arrays[at * count : (at + 1) * count]
+            pairs = zip(FIELDS, own[:SOFTCAP], strict=True)
+            given = {field.name: tensor for field, tensor in pairs if tensor is not None}
+            softcap = problem.softcap if own[SOFTCAP] is None else own[SOFTCAP]
+            inside.append(with_tensors(problem, given, softcap=softcap))
+        return base.rule(Part(tuple(inside), arrays[len(problems) * count :], problems, place, careful))
 
-    return attention
+    return outputs
 
 
-def _parts(problem: Problem, order: Order, arrays: Arrays, place: Place, dtype: torch.dtype) -> Arrays:
+def _parts(
+    order: Order, problems: tuple[Problem, ...], arrays: Arrays, place: Place, dtype: torch.dtype
+) -> Arrays:
     """The block's part of every input, what derivatives reach in the dtype that is computed in."""
-    inside = select_cols(select_rows(select_batch(problem, place.batch), place.rows), place.cols)
-    own = tensors_in_order(inside)
-    others = zip(order.inputs[len(own) :], arrays[len(own) :], strict=True)
-    cut = (*own, *(None if array is None else _cut(slot, array, place) for slot, array in others))
+    cut: list[Tensor | None] = []
+    for problem in problems:
+        inside = select_cols(select_rows(select_batch(problem, place.batch), place.rows), place.cols)
+        cut += [*tensors_in_order(inside), arrays[len(cut) + SOFTCAP]]
+    others = zip(order.inputs[len(cut) :], arrays[len(cut) :], strict=True)
+    cut += [None if array is None else _cut(slot, array, place) for slot, array in others]
     # Contiguous, as a dual tensor cannot be made of one whose entries share memory (an expanded one).
     return tuple(
         part.to(dtype).contiguous() if part is not None and slot.smooth else part

@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 from torch import Tensor
 
+from sightline.backends.derivatives.attend import ATTENTION
 from sightline.backends.derivatives.blockwise import evaluate
-from sightline.backends.derivatives.order import ATTENTION
 from sightline.backends.problem import Problem, lse_dtype, tensors_in_order
 from sightline.backends.seen import may_hide
 
@@ -25,6 +25,6 @@ def of_seen(problem: Problem, tangents: Mapping[str, Tensor]) -> Four:
     """The same without it, more slowly; a NaN that is seen stays."""
     of = tuple(at for at, slot in enumerate(ATTENTION.inputs) if slot.name in tangents)
     arrays = (*tensors_in_order(problem), None, *(tangents[ATTENTION.inputs[at].name] for at in of))
-    context, lse, of_context, of_lse = evaluate(problem, ATTENTION.forward(of), arrays)
+    context, lse, of_context, of_lse = evaluate(ATTENTION.forward(of), (problem,), arrays)
     dtype, of_rows = problem.query.dtype, lse_dtype(problem.query)
     return context.to(dtype), lse.to(of_rows), of_context.to(dtype), of_lse.to(of_rows)
