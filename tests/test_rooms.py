@@ -28,7 +28,11 @@ LEVELS: tuple[dict[str, str], ...] = (
     {"call": "attention() and what surrounds it"},
     {"measure": "functions of the matrix", "nn": "layers"},
     {"tracing": "attention caught in any model", "models": "Transformers made of the layers"},
-    {"monitoring": "measures during training", "huggingface": "Sightline inside of Transformers"},
+    {
+        "attribution": "scores, split into what each part of a model wrote",
+        "monitoring": "measures during training",
+        "huggingface": "Sightline inside of Transformers",
+    },
     {"profiling": "measures over a corpus"},
     {"reading": "what a model made of an input"},
     {"view": "what people see", "tasks": "applications, from data to answers"},

@@ -91,11 +91,25 @@ def _pretrained(model: Any) -> Any:
     return pretrained(model)
 
 
+def _residual_recorder(modules: Any, names: Any) -> Any:
+    from sightline.attribution.recorder import ResidualRecorder
+
+    return ResidualRecorder(modules, names)
+
+
+def _why(*asked: Any, **options: Any) -> Any:
+    from sightline.attribution.asked import why
+
+    return why(*asked, **options)
+
+
 # The view stands above the rooms that call it here; it is loaded when something is shown.
 slots.matrix_html.fill(_html_of_matrix)
 slots.trace_html.fill(_html_of_trace)
 slots.trace_report.fill(_write_report)
 slots.pretrained.fill(_pretrained)
+slots.residual_recorder.fill(_residual_recorder)
+slots.trace_why.fill(_why)
 
 # Loaded when first asked for, so that importing sightline stays quick: the name, and the room that has it.
 _LATER = {

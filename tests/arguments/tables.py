@@ -431,11 +431,11 @@ APPLICATIONS = {
     ),
     "load_profile": Entry(sightline.load_profile, {}, {"path": PATH}),
     "trace": Entry(
-        sightline.trace, {"model": torch.nn.Linear(2, 2)},
+        sightline.trace, {"model": nn.TransformerEncoder(1, 8, 2)},
         {
             "model": Kind((3, "x", True, [1], torch.nn.Linear)), "offload": Kind((3, "", "CPU", ["cpu"], True)),
             "layers": Kind((1.5, True, b"x", {1: 2}, [1.5], [True], [], -1, "nope")), "dtype": Kind((3, "float16", torch.int8)),
-            "gradients": FLAG, "stitch": FLAG, "on_call": _FUNCTION,
+            "gradients": FLAG, "stitch": FLAG, "on_call": _FUNCTION, "residual": FLAG,
         },
     ),
     "load_trace": Entry(sightline.load_trace, {}, {"path": PATH}),

@@ -34,6 +34,7 @@ def trace(
     gradients: bool = False,
     stitch: bool = True,
     on_call: Callable[[AttentionCall], object] | None = None,
+    residual: bool = False,
 ) -> Trace:
     """Catches every attention call of a model while a block runs, whatever the model is written with.
 
@@ -55,6 +56,9 @@ def trace(
         stitch: whether steps of a generation with a cache become one matrix for each layer.
         on_call: takes each call as it runs, instead of the trace, which then holds none: whatever the
             function does not keep is freed. Steps are not stitched.
+        residual: whether to keep what each layer writes to the residual stream, which ``trace.why`` needs:
+            two vectors for each position and layer. For models of :mod:`sightline.models` and stacks of
+            :mod:`sightline.nn`.
 
     Returns:
         The trace: a context manager, and a sequence of calls: ``len(trace)``, ``trace[3]``,
@@ -62,7 +66,8 @@ def trace(
 
     Raises:
         ValueError: for names that the model does not have, layers that never ran (when the block ends), or
-            an unknown ``offload``; TypeError for another kind of argument.
+            an unknown ``offload``, or ``residual`` of a model whose stream is not known; TypeError for
+            another kind of argument.
 
     Compiled models run uncompiled while a trace is open. Traces can be nested; a thread sees its own only.
 
@@ -76,7 +81,16 @@ def trace(
     """
     from sightline.tracing.recording import Trace
 
-    return Trace(model, layers, offload, dtype=dtype, gradients=gradients, stitch=stitch, on_call=on_call)
+    return Trace(
+        model,
+        layers,
+        offload,
+        dtype=dtype,
+        gradients=gradients,
+        stitch=stitch,
+        on_call=on_call,
+        residual=residual,
+    )
 
 
 def load_trace(path: str | Path) -> SavedTrace:

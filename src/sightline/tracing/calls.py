@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from sightline.common.slots import trace_html, trace_report
+from sightline.common.slots import trace_html, trace_report, trace_why
 from sightline.tracing.call import AttentionCall
 from sightline.tracing.choice import Layers
 from sightline.tracing.saving import save
@@ -35,6 +35,7 @@ class Calls:
         self.model = model
         self.tokens: list[str] | None = None
         self.medium: Picture | Sound | None = None
+        self._residual: Any = None
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -141,6 +142,72 @@ class Calls:
                 "Trace with gradients=True, and run output.backward() before."
             )
         return relevance(calls, targets, **options)
+
+    def why(
+        self,
+        layer: int | str,
+        head: int,
+        query: int | None = None,
+        key: int | None = None,
+        *,
+        batch: int | None = None,
+        queries: Tensor | None = None,
+        contrast: bool = False,
+        unverified: bool = False,
+    ) -> Any:
+        """Why a query looks at a key: its score, split into what each part of the model wrote.
+
+        ``scale · q·k = Σ table`` with ``q = Σ parts of the query``, ``k = Σ parts of the key``. A part is
+        what the embedding of the tokens, the positions, one earlier head, one earlier feed-forward layer or
+        the biases wrote to the residual stream, carried through the norms with their statistics held at their
+        values (each is then linear) and through the head's projection. Rotary positions turn every part by
+        its place. ALiBi and relative positions add their own term, ``.bias``. The score is that before a
+        soft cap and before the mask.
+
+        Needs ``sightline.trace(model, residual=True)``. See :class:`sightline.attribution.Why` for what it
+        holds.
+
+        Args:
+            layer: which call, by place or name, as in ``trace[layer]``.
+            head: which of its heads.
+            query, key: which pair; negative ones count from the end. Without a key, the one that the query
+                looks at most. Without both, the mean over all queries, each at the key that it looks at most:
+                which parts the head looks by.
+            batch: which batch entry. Default: the first for a pair, all for a mean.
+            queries: bool [N] or [B,N], which queries a mean counts: leave padding out there. Default: all.
+            contrast: explain the score less the mean score of the keys that the query may look at. What adds
+                the same to all keys of a query changes no weight, and falls out.
+            unverified: explain calls that were not verified, too.
+
+        Returns:
+            A :class:`~sightline.attribution.Why` for a query, else a :class:`~sightline.attribution.MeanWhy`.
+
+        Raises:
+            ValueError: without the recording; for a layer outside of the known stacks, places out of range,
+                a model in training with dropout, or parts that do not add up to the score.
+
+        Sources: Elhage et al. 2021, "A mathematical framework for transformer circuits"; Kamath et al. 2025,
+        "Tracing attention computation through feature interactions".
+
+        Example:
+            >>> import sightline, torch
+            >>> from sightline.models import Decoder, DecoderConfig
+            >>> model = Decoder(DecoderConfig(width=32, layers=2, vocabulary=50)).eval()
+            >>> with torch.no_grad(), sightline.trace(model, residual=True) as trace:
+            ...     logits = model(torch.randint(50, (1, 7)))
+            >>> why = trace.why(1, head=3, query=6, key=2)
+            >>> why.query_parts[:3], abs(why.table.sum().item() - why.score) < 1e-5
+            (('tokens', 'positions', 'layer 0 head 0'), True)
+        """
+        if self._residual is None:
+            raise ValueError(
+                "why: this trace holds nothing of the residual stream. Trace with "
+                "sightline.trace(model, residual=True); copies and saved traces hold none."
+            )
+        return trace_why(
+            self, self._residual, layer, head, query, key,
+            batch=batch, queries=queries, contrast=contrast, unverified=unverified,
+        )  # fmt: skip
 
     def _selves(self, under: str) -> list[AttentionCall]:
         """The self-attention calls in a module and inside it, in the order in which they ran."""

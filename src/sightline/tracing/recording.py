@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sightline.backends import Problem
 from sightline.common.check import flag, shown
+from sightline.common.slots import residual_recorder
 from sightline.tracing import modules
 from sightline.tracing.aside import observing
 from sightline.tracing.call import AttentionCall
@@ -53,6 +54,7 @@ class Trace(Calls):
         gradients: bool = False,
         stitch: bool = True,
         on_call: Callable[[AttentionCall], object] | None = None,
+        residual: bool = False,
     ) -> None:
         _check_model(model)
         super().__init__(model=_name_of(model))
@@ -65,7 +67,13 @@ class Trace(Calls):
             raise TypeError(f"dtype: must be a floating torch.dtype, got {dtype!r}.")
         if gradients and on_call is not None:
             raise ValueError("gradients: come after the calls are gone with on_call. Give one of the two.")
+        if flag("residual", residual) and on_call is not None:
+            raise ValueError(
+                "residual: is for calls that are kept, and on_call keeps none. Give one of the two."
+            )
         self._stack = modules.ModuleStack(model)
+        if residual:
+            self._residual = residual_recorder(self._stack.modules, self._stack.names)
         self._choice = LayerChoice(layers, self._stack.names.values())
         self._keeper = Keeper(dtype, offload)
         self._offload = offload
@@ -83,7 +91,9 @@ class Trace(Calls):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles hold the calls, not the block, nor the model that ran in it."""
-        return {name: vars(self)[name] for name in vars(Calls())} | {"_used": True, "_recorder": None}
+        return {name: vars(self)[name] for name in vars(Calls())} | {
+            "_used": True, "_recorder": None, "_residual": None,
+        }  # fmt: skip
 
     # --- the block --------------------------------------------------------------------------------
 
@@ -95,6 +105,8 @@ class Trace(Calls):
         recorder.__enter__()
         self._recorder = recorder
         modules.listen(self)
+        if self._residual is not None:
+            modules.listen(self._residual)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, where: object) -> None:
@@ -106,6 +118,8 @@ class Trace(Calls):
         """Ends the block, without a word on what was not seen in it."""
         recorder, self._recorder = self._recorder, None
         assert recorder is not None
+        if self._residual is not None:
+            modules.stop_listening(self._residual)
         modules.stop_listening(self)
         recorder.__exit__()
         self._simple = None
