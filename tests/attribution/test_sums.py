@@ -10,6 +10,7 @@ import torch
 
 import sightline
 from attribution.running import lively, tokens, traced
+from sightline.attribution import asked, sums
 from sightline.models import (
     Decoder,
     DecoderConfig,
@@ -212,9 +213,11 @@ def test_models_inside_of_others_and_chosen_layers():
     assert abs(why.remainder) < 1e-6
 
 
-def test_means_are_those_of_the_pairs():
+def test_means_are_those_of_the_pairs(monkeypatch):
     model = lively(Decoder(DecoderConfig(**TEXT, positions="rotary", kv_heads=2)))
-    trace = traced(model, tokens(2, 70))  # more than are taken at a time
+    monkeypatch.setattr(asked, "_TOGETHER", 32)
+    monkeypatch.setattr(sums, "_TOGETHER", 24)
+    trace = traced(model, tokens(2, 70))
     for contrast in (False, True):
         mean = trace.why(2, 1, contrast=contrast)
         pairs = [trace.why(2, 1, query, batch=b, contrast=contrast) for b in range(2) for query in range(70)]

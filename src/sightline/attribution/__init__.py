@@ -1,9 +1,8 @@
 """Why a head looks where it does: its score, split into what each part of the model wrote.
 
 ``stream`` says which modules of a model write to its residual stream, ``recorder`` keeps what they wrote
-while a trace is open, ``writes`` walks from the embedding to a layer, ``sides`` makes queries and keys of
-what was written, ``sums`` multiplies them. ``asked`` is the question, ``answer`` and ``split`` what is given
-back.
+while a trace is open, ``walk`` reads it back from a layer to the embedding, ``sides`` makes queries and keys
+of that, ``sums`` multiplies them. ``asked`` is the question, ``answer`` and ``split`` what is given back.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from sightline.measure.rows import counted
 from sightline.measure.subject import measured
 from sightline.tracing.calls import Calls
 
-_TOGETHER = 64  # queries at a time
+_TOGETHER = 512  # queries at a time
 
 
 def why(

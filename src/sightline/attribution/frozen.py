@@ -1,4 +1,4 @@
-"""Norms whose statistics are held at their values, which makes them linear."""
+"""Norms whose deviations are held at their values, which makes them linear."""
 
 from __future__ import annotations
 
@@ -22,22 +22,17 @@ def reciprocal_std(norm: nn.Module, x: Tensor) -> Tensor:
     raise TypeError(f"{type(norm).__name__} is no LayerNorm or RMSNorm")
 
 
-def frozen(norm: nn.Module, x: Tensor, rstd: Tensor) -> Tensor:
-    """The norm without its bias, as the linear map that it is at one position.
+def centred(norm: nn.Module, matrix: Tensor) -> Tensor:
+    """A matrix [D,C] behind a norm becomes one in front of it, but for what divides by the deviation.
 
-    ``gain ∘ (x − mean(x)) · rstd``, for an RMS norm without the mean.
-
-    Args:
-        norm: the norm.
-        x: [n,C], one part of what it was given.
-        rstd: [n], from :func:`reciprocal_std` of the whole.
+    ``matrix · (gain ∘ (x − mean(x))) = centred · x``, for an RMS norm without the mean; the norm's bias is
+    left out.
     """
-    centred = x - x.mean(-1, keepdim=True) if isinstance(norm, nn.LayerNorm) else x
-    scaled = centred * rstd[:, None]
     gain = norm.weight
-    return scaled * double(gain) if isinstance(gain, Tensor) else scaled
+    scaled = matrix * double(gain) if isinstance(gain, Tensor) else matrix
+    return scaled - scaled.mean(-1, keepdim=True) if isinstance(norm, nn.LayerNorm) else scaled
 
 
 def double(tensor: Tensor) -> Tensor:
     """The numbers in float64, on the CPU."""
-    return tensor.detach().to("cpu", torch.float64)
+    return tensor.detach().cpu().double()  # in this order: not every device has float64

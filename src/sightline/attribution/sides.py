@@ -7,9 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sightline.attribution.frozen import double
 from sightline.attribution.recorder import ResidualRecorder
 from sightline.attribution.stream import Place
-from sightline.attribution.writes import Parts, Writes, projection
+from sightline.attribution.walk import Parts, Walk, weight_of
 from sightline.nn.rotary import Rotary
 from sightline.nn.self_attention import SelfAttention
 
@@ -55,8 +56,9 @@ class Sides:
 
     def queries(self, rows: Tensor) -> Side:
         """The head's queries at positions [n]."""
-        parts = Writes(self._recorder, self._batch, rows).before(self._place)
-        return self._projected(parts, "query", rows + self._earlier)
+        weight, bias = self._projection("query")
+        parts = Walk(self._recorder, self._batch, rows, weight).before(self._place)
+        return self._side(parts, bias, rows + self._earlier)
 
     def keys(self, cols: Tensor) -> Side:
         """The head's keys at positions [n].
@@ -69,31 +71,38 @@ class Sides:
                 f"key: {int(cols.min())} lay in the cache before this block, which has recorded keys from "
                 f"{self._earlier} on. Open the trace before the cache is filled."
             )
-        return self._projected(self._looked_at(cols), "key", cols)
-
-    def _looked_at(self, cols: Tensor) -> Parts:
+        weight, bias = self._projection("key")
+        walk = Walk(self._recorder, self._batch, cols - self._earlier, weight)
         stream = self._place.stream
         if self._place.kind == "self":
-            return Writes(self._recorder, self._batch, cols - self._earlier).before(self._place)
-        if stream.memory is None:
+            parts = walk.before(self._place)
+        elif stream.memory is not None:
+            parts = walk.end(stream.memory)
+        else:
             kept = self._recorder.kept(self._place.attention.key, "given")[self._batch]
-            return {"memory": kept[cols.to(kept.device)].to("cpu", torch.float64)}
-        return Writes(self._recorder, self._batch, cols).memory(stream.memory)
+            parts = {"memory": double(kept[cols.to(kept.device)]) @ weight.T}
+        return self._side(parts, bias, cols)
 
-    def _projected(self, parts: Parts, which: str, positions: Tensor) -> Side:
+    def _projection(self, which: str) -> tuple[Tensor, Tensor | None]:
+        """Weight [D,C] and bias [D] that make the head's queries or keys."""
         attention = self._place.attention
-        weight, bias = projection(attention, which, self._head)
-        made = {name: part @ weight.T for name, part in parts.items()}
+        layer = attention.query if which == "query" else attention.key
+        group = self._head if which == "query" else self._head * attention.kv_heads // attention.heads
+        rows = slice(group * attention.head_width, (group + 1) * attention.head_width)
+        bias = None if layer.bias is None else double(layer.bias)[rows]
+        return weight_of(layer)[rows], bias
+
+    def _side(self, parts: Parts, bias: Tensor | None, positions: Tensor) -> Side:
+        attention = self._place.attention
         if bias is not None:
-            made["projection bias"] = bias.expand(len(positions), -1)
-        vectors = torch.stack(list(made.values()))
+            parts = parts | {"projection bias": bias.expand(len(positions), -1)}
+        vectors = torch.stack(list(parts.values()))
         if isinstance(attention, SelfAttention) and attention.rotary is not None:
             vectors = _turned(attention.rotary, vectors, positions)
-        return Side(tuple(made), vectors)
+        return Side(tuple(parts), vectors)
 
 
 def _turned(rotary: Rotary, vectors: Tensor, positions: Tensor) -> Tensor:
-    """[P,n,D] turned by their positions [n]."""
-    rows = vectors.transpose(0, 1)[:, :, None]  # positions are the batch: [n,P,1,D]
-    turned: Tensor = rotary(rows.to(rotary.frequencies.device), positions.to(rotary.frequencies.device))
-    return turned[:, :, 0].transpose(0, 1).cpu()
+    """[P,n,D] turned by their positions [n], by the angles that the model has."""
+    frequencies = rotary.frequencies.cpu()
+    return rotary.turned(vectors, positions[:, None].to(frequencies.dtype) * frequencies)

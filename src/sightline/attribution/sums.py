@@ -12,7 +12,7 @@ from sightline.attribution.sides import Side, Sides
 from sightline.attribution.split import check_sum
 from sightline.matrix import AttentionMatrix
 
-_TOGETHER = 64  # keys at a time
+_TOGETHER = 512  # keys at a time
 #: Rounding steps, relative to the lengths of the parts, by which their sum may differ from the score; fewer
 #: of half precision, whose steps are wide.
 _STEPS, _STEPS_OF_HALF = 256, 16

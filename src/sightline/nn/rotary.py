@@ -68,7 +68,10 @@ class Rotary(Fixed):
         if positions.dim() == 2:
             positions = positions[:, None]  # [B,1,N]
         frequencies = self.numbers(x.device)
-        angles = positions[..., None].to(frequencies.dtype) * frequencies  # [..., N,D/2]
+        return self.turned(x, positions[..., None].to(frequencies.dtype) * frequencies)
+
+    def turned(self, x: Tensor, angles: Tensor) -> Tensor:
+        """x [...,N,D] with its pairs of features turned by angles [...,N,D/2]."""
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         if self.interleaved:
             first, second = x[..., 0::2], x[..., 1::2]
