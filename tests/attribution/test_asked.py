@@ -128,6 +128,23 @@ def test_layers_that_were_hooked(model):
         trace.why(1, 0, 3, 2)
 
 
+@pytest.mark.parametrize("name", ["query", "output"])
+def test_projections_without_a_weight(model, name):
+    class Packed(nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layers = [layer]
+
+        def forward(self, x):
+            return self.layers[0](x)
+
+    for block in model.decoder.blocks:
+        setattr(block.self_attention, name, Packed(getattr(block.self_attention, name)))
+    trace = traced(model, tokens())
+    with pytest.raises(TypeError, match="a projection of this model is a Packed without a floating weight"):
+        trace.why(1, 0, 3, 2)
+
+
 def test_a_layer_that_is_in_no_stack(model):
     class Both(nn.Module):
         def __init__(self):

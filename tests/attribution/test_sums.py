@@ -82,7 +82,7 @@ MODELS = {
         lambda: ((frames(),), {}),
     ),
     "stack": (
-        lambda: TransformerEncoder(2, 32, 4, rotary=Rotary(8), norm_first=False), lambda: ((torch.randn(2, 7, 32),), {}),
+        lambda: TransformerEncoder(2, 32, 4, rotary=Rotary(8, interleaved=True, scaling=2.0), norm_first=False), lambda: ((torch.randn(2, 7, 32),), {}),
     ),
     "stack with a memory": (
         lambda: TransformerDecoder(2, 32, 4, cross_attention=True, memory_width=16),
@@ -200,6 +200,16 @@ def test_the_model_runs_as_before():
     with torch.inference_mode(), sightline.trace(model, residual=True) as trace:
         assert model(ids).equal(before)
     check(trace)
+
+
+@pytest.mark.parametrize(
+    "options, tolerance", [({"offload": "disk"}, 1e-5), ({"dtype": torch.bfloat16}, 5e-2)]
+)
+def test_however_the_calls_are_kept(options, tolerance):
+    model = lively(Decoder(DecoderConfig(**TEXT)))
+    with torch.no_grad(), sightline.trace(model, residual=True, **options) as trace:
+        model(tokens())
+    check(trace, tolerance)
 
 
 def test_models_inside_of_others_and_chosen_layers():

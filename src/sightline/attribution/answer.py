@@ -27,6 +27,16 @@ class Why(Split):
         table: [P,Q] float64, what each part of the query brings with each part of the key.
         remainder: the score less the sum of the table: what rounding in the model left.
         contrast: whether the score is that above other keys.
+
+    Example:
+        >>> import sightline, torch
+        >>> from sightline.models import Decoder, DecoderConfig
+        >>> model = Decoder(DecoderConfig(width=32, layers=2, vocabulary=50)).eval()
+        >>> with torch.no_grad(), sightline.trace(model, residual=True) as trace:
+        ...     logits = model(torch.randint(50, (1, 7)))
+        >>> why = trace.why(1, head=3, query=6, key=2)
+        >>> why.table.shape, len(why.top(3)), sorted(why.to_dict())[:3]
+        (torch.Size([10, 10]), 3, ['batch', 'bias', 'contrast'])
     """
 
     batch: int
@@ -61,6 +71,16 @@ class MeanWhy(Split):
         absolute_of_key: [Q], the same of the key's.
         remainder: the mean score less the sum of the table.
         contrast: whether scores are those above other keys.
+
+    Example:
+        >>> import sightline, torch
+        >>> from sightline.models import Decoder, DecoderConfig
+        >>> model = Decoder(DecoderConfig(width=32, layers=2, vocabulary=50)).eval()
+        >>> with torch.no_grad(), sightline.trace(model, residual=True) as trace:
+        ...     logits = model(torch.randint(50, (2, 7)))
+        >>> mean = trace.why(1, head=3, batch=0) + trace.why(1, head=3, batch=1)
+        >>> mean.pairs, trace.why(1, head=3).pairs
+        (14, 14)
     """
 
     pairs: int

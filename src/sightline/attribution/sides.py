@@ -89,8 +89,8 @@ class Sides:
         layer = attention.query if which == "query" else attention.key
         group = self._head if which == "query" else self._head * attention.kv_heads // attention.heads
         rows = slice(group * attention.head_width, (group + 1) * attention.head_width)
-        bias = None if layer.bias is None else double(layer.bias)[rows]
-        return weight_of(layer)[rows], bias
+        weight = weight_of(layer)[rows]
+        return weight, None if layer.bias is None else double(layer.bias)[rows]
 
     def _side(self, parts: Parts, bias: Tensor | None, positions: Tensor) -> Side:
         attention = self._place.attention

@@ -79,10 +79,10 @@ class Walk:
         if not block.norm_first:
             self._norm(block.self_attention_norm if kind == "self" else block.cross_attention_norm)
         name = f"{stream.prefix}layer {layer}" + (" cross" if kind == "cross" else "")
+        matrix = (self._matrix @ weight_of(attention.output)).unflatten(-1, (attention.heads, -1))  # [D,H,D]
+        contexts = self._kept(attention.output, "given").unflatten(-1, (attention.heads, -1))  # [n,H,D]
         if attention.output.bias is not None:
             self._part(f"{name} output bias", double(attention.output.bias).expand(len(self._rows), -1))
-        contexts = self._kept(attention.output, "given").unflatten(-1, (attention.heads, -1))  # [n,H,D]
-        matrix = (self._matrix @ weight_of(attention.output)).unflatten(-1, (attention.heads, -1))
         for head in reversed(range(attention.heads)):
             self._read[f"{name} head {head}"] = self._factor * (contexts[:, head] @ matrix[:, head].T)
 
