@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Bumped whenever a struct or a signature changes; the Python side refuses a library of another number. */
-#define SIGHTLINE_ABI 6
+#define SIGHTLINE_ABI 7
 
 typedef enum {
   SIGHTLINE_OK = 0,
@@ -109,7 +109,8 @@ typedef struct {
   const double* lse;        /* contiguous [B,H,N] */
   const void* grad_context; /* [B,H,N,E], contiguous last axis */
   int64_t grad_context_stride[3];
-  const float* grad_lse; /* contiguous [B,H,N]; null: 0 */
+  const float* grad_lse;     /* contiguous [B,H,N]; null: 0 */
+  const float* grad_entropy; /* the same, of each row's -sum w ln w; null: 0 */
 
   void* query;
   int64_t query_stride[3];
@@ -143,6 +144,16 @@ typedef struct {
   float* tangent_lse; /* the same; 0 where the lse is -inf */
 } sightline_tangents;
 
+/* Functions of a visible pair's weight w and masked logit s (natural units) that a readout pass sums up. */
+typedef enum {
+  SIGHTLINE_WEIGHT = 0,
+  SIGHTLINE_WEIGHT_SQUARED = 1,
+  SIGHTLINE_SCORE = 2,
+  SIGHTLINE_WEIGHT_TIMES_SCORE = 3,
+  SIGHTLINE_WEIGHT_TIMES_DISTANCE = 4, /* w |i + position[b] - j| */
+  SIGHTLINE_WEIGHT_ABOVE = 5           /* 1 where w > threshold, else 0 */
+} sightline_function;
+
 /* What a readout pass writes, and what it needs to. All are contiguous; null pointers are not computed. */
 typedef struct {
   float* entropy;        /* [B,H,N] nats: -sum w ln w */
@@ -156,6 +167,8 @@ typedef struct {
   float* cell_sum;       /* [B,H,N,cell_count] sum of w */
   float* cell_max;       /* [B,H,N,cell_count] largest w; -1 where nothing is visible */
   float* cell_seen;      /* [B,H,N,cell_count] visible keys */
+  float* row_sums;       /* [B,H,N] sum over keys of the function */
+  float* key_sums;       /* [B,H,M] sum over queries of the function; not together with received */
 
   int64_t k;               /* 1 <= k <= sightline_max_topk() */
   const int64_t* position; /* null: 0 */
@@ -164,6 +177,8 @@ typedef struct {
   const int32_t* cells; /* contiguous along j */
   int64_t cell_stride;  /* b */
   int64_t cell_count;
+  int32_t function; /* a sightline_function */
+  float threshold;
 } sightline_readouts;
 
 /* How sightline_forward runs a problem. */
@@ -256,6 +271,10 @@ SIGHTLINE_API int32_t sightline_plan(int32_t level, int32_t threads, const sight
  *   grad_weights = grad_context . value;   grad_value = weights^T . grad_context
  *   grad_masked  = weights * (grad_weights - delta),  delta = sum_e context * grad_context - grad_lse
  *   grad_query   = scale * grad_scores . key;   grad_key = scale * grad_scores^T . query
+ *
+ * grad_entropy adds -grad_entropy * (1 + ln weights) to grad_weights. What that adds to delta, the sum of
+ * weights times it, is left to the caller, who knows the entropy: grad_entropy * (entropy - sum of weights),
+ * to be taken from grad_lse.
  *
  * Same threads, same result. */
 SIGHTLINE_API int32_t sightline_backward(int32_t level, int32_t threads, const sightline_problem* problem,

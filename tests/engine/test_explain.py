@@ -159,8 +159,9 @@ def test_readouts_of_a_matrix():
     assert found["entropy"] == "native"
     assert found["topk"] == f"plain PyTorch: k={kernels.max_topk() + 1} is above {kernels.max_topk()}"
     assert found["distance"] == "native"
-    wanted = sightline.AttentionMatrix(q.requires_grad_(), k, detach=False).explain("entropy")
-    assert "gradients are wanted" in wanted["entropy"]
+    wanted = sightline.AttentionMatrix(q.requires_grad_(), k, detach=False).explain("entropy", "distance")
+    assert wanted["entropy"] == "native; gradients by the same kernels"
+    assert wanted["distance"] == "native; gradients in plain PyTorch"
     with sightline.backend("chunked"):
         assert "asked for" in A.explain("entropy")["entropy"]
 

@@ -193,16 +193,12 @@ def test_the_number_of_threads_changes_rounding_only(torch_threads):
         torch.testing.assert_close(A.T @ y, summed)
 
 
-def test_gradients_still_flow(monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("the native kernels give no gradients")
-
+def test_gradients_still_flow():
     q, k = torch.randn(1, 2, 6, 4, dtype=torch.float32), torch.randn(1, 2, 6, 4)
     x = torch.randn(6, 3, requires_grad=True)
     detached = sightline.AttentionMatrix(q, k)
     (gradient,) = torch.autograd.grad((detached @ x).sum(), x)
     close(gradient, detached.dense().sum((0, 1, 2))[:, None].expand(6, 3).double(), 1e-5)
-    monkeypatch.setattr(kernels, "readouts", refuse)
     A = sightline.AttentionMatrix(q.requires_grad_(), k, detach=False)
     for made in (A @ x.detach(), A.T @ x.detach(), A.distance(), A.pool(2, 2), A.mass(torch.arange(6) % 2)):
         assert torch.autograd.grad(made.square().sum(), q, retain_graph=True)[0].abs().sum() > 0

@@ -107,14 +107,42 @@ class Definition:
         stages = stages_of(p, pattern)
         b, h, n, m = p.shape
         upstream, value = grad_context.double(), p.value.double().repeat_interleave(p.group, 1)
-        query, key = p.query.double(), p.key.double().repeat_interleave(p.group, 1)
         seen = stages.masked != -math.inf
         # What a row that sees nothing is sent reaches nobody.
         delta = (upstream * stages.context).where(seen.any(-1, keepdim=True), 0).sum(-1)
         if grad_lse is not None:
             delta = delta - grad_lse.double()
         of_masked = stages.weights * ((upstream @ value.mT) * pattern - delta[..., None])
-        of_masked = of_masked.where(seen, 0)
+        gradients = self._through_logits(p, stages, of_masked.where(seen, 0))
+        gradients["value"] = (
+            seen_product((stages.weights * pattern).mT, upstream, seen.mT)
+            .reshape(b, p.key.shape[1], p.group, m, -1)
+            .sum(2)
+        )
+        if p.sinks is not None:
+            share = torch.exp(p.sinks.double()[:, None] - stages.lse)  # its weight
+            gradients["sinks"] = -(share * delta).sum((0, 2))
+        return self._wanted(p, gradients, wanted)
+
+    def entropy_backward(self, problem, lse, entropy, grad_entropy, wanted):
+        p, stages = problem, stages_of(problem)
+        weights = stages.weights
+        logs = (stages.masked - stages.lse[..., None]).where(weights != 0, 0)
+        of_weights = -(1 + logs) * grad_entropy.double()[..., None]
+        delta = (weights * of_weights).sum(-1)
+        seen = stages.masked != -math.inf
+        of_masked = (weights * (of_weights - delta[..., None])).where(seen, 0)
+        gradients = self._through_logits(p, stages, of_masked)
+        if p.sinks is not None:
+            share = torch.exp(p.sinks.double()[:, None] - stages.lse)
+            gradients["sinks"] = -(share * delta).sum((0, 2))
+        return self._wanted(p, gradients, wanted)
+
+    def _through_logits(self, p, stages, of_masked):
+        """Gradients of what logits are made of."""
+        b, h, n, m = p.shape
+        query, key = p.query.double(), p.key.double().repeat_interleave(p.group, 1)
+        seen = stages.masked != -math.inf
         of_scaled = of_masked
         if p.softcap is not None:
             of_scaled = of_masked * (1 - (stages.capped / p.softcap) ** 2)
@@ -123,9 +151,6 @@ class Definition:
         gradients = {
             "query": seen_product(of_scores, key, seen),
             "key": seen_product(of_scores.mT, query, seen.mT).reshape(*heads, -1).sum(2),
-            "value": seen_product((stages.weights * pattern).mT, upstream, seen.mT)
-            .reshape(*heads, -1)
-            .sum(2),
         }
         if p.bias is not None:
             gradients["bias"] = of_masked.sum_to_size(p.bias.shape)
@@ -143,9 +168,9 @@ class Definition:
                 poisoned = torch.einsum("bhnm,bnmt->ht", (~of_masked.isfinite()).double(), one_hot)
                 of_table = of_table.masked_fill(poisoned > 0, math.nan)
                 gradients["table"] = of_table.sum_to_size(p.table.shape)
-        if p.sinks is not None:
-            share = torch.exp(p.sinks.double()[:, None] - stages.lse)  # its weight
-            gradients["sinks"] = -(share * delta).sum((0, 2))
+        return gradients
+
+    def _wanted(self, p, gradients, wanted):
         return {
             name: empty_gradient(name, getattr(p, name), torch.float64).copy_(gradients[name])
             for name in wanted
@@ -184,6 +209,20 @@ class Definition:
         first = torch.as_tensor(align).reshape(-1, 1, 1, 1)
         step = (torch.arange(m) - torch.arange(n)[:, None] - first).abs()
         return self._kept(problem, (weights * step).sum(-1))
+
+    def summed(self, problem, lse, summand, over):
+        stages = stages_of(problem)
+        weights, scores = stages.weights, stages.masked
+        _, _, n, m = problem.shape
+        pairs = {
+            "weight": lambda: weights,
+            "weight_squared": lambda: weights**2,
+            "score": lambda: scores,
+            "weight_times_score": lambda: weights * scores,
+            "weight_times_distance": lambda: weights * (torch.arange(n)[:, None] - torch.arange(m)).abs(),
+            "weight_above": lambda: (weights > summand.threshold).double(),
+        }[summand.function]()
+        return self._kept(problem, pairs.where(scores != -math.inf, 0).sum(-1 if over == "keys" else -2))
 
     def cells(self, problem, lse, rows, cols, cells, fields):
         weights, visible = self._region(problem, rows, cols)

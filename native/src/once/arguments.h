@@ -79,6 +79,9 @@ inline sightline_status check_readouts(const sightline_problem& p, const sightli
   if (!out) return SIGHTLINE_INVALID_ARGUMENT;
   const bool topk = out->topk_weights || out->topk_indices;
   if (topk && (out->k < 1 || out->k > kMaxTopk)) return SIGHTLINE_INVALID_ARGUMENT;
+  if (out->received && out->key_sums) return SIGHTLINE_INVALID_ARGUMENT;
+  if (out->function < SIGHTLINE_WEIGHT || out->function > SIGHTLINE_WEIGHT_ABOVE)
+    return SIGHTLINE_INVALID_ARGUMENT;
   return cells_valid(p, *out) ? SIGHTLINE_OK : SIGHTLINE_INVALID_ARGUMENT;
 }
 

@@ -37,18 +37,20 @@ constexpr Field problem_fields[] = {
 #define GRADIENT_TENSOR(field) STRIDED(sightline_gradients, field)
 constexpr Field gradient_fields[] = {
     GRADIENT_TENSOR(context), GRADIENT(lse),          GRADIENT_TENSOR(grad_context),
-    GRADIENT(grad_lse),       GRADIENT_TENSOR(query), GRADIENT_TENSOR(key),
-    GRADIENT_TENSOR(value),   GRADIENT_TENSOR(bias),  GRADIENT(slopes),
-    GRADIENT(table),          GRADIENT(sinks),
+    GRADIENT(grad_lse),       GRADIENT(grad_entropy), GRADIENT_TENSOR(query),
+    GRADIENT_TENSOR(key),     GRADIENT_TENSOR(value), GRADIENT_TENSOR(bias),
+    GRADIENT(slopes),         GRADIENT(table),        GRADIENT(sinks),
 };
 
 #define READOUT(field) FIELD(sightline_readouts, field)
 constexpr Field readout_fields[] = {
-    READOUT(entropy),    READOUT(received),        READOUT(max_weight),   READOUT(max_index),
-    READOUT(max_score),  READOUT(topk_weights),    READOUT(topk_indices), READOUT(distance),
-    READOUT(cell_sum),   READOUT(cell_max),        READOUT(cell_seen),    READOUT(k),
-    READOUT(position),   READOUT(position_stride), READOUT(cells),        READOUT(cell_stride),
-    READOUT(cell_count),
+    READOUT(entropy),         READOUT(received),  READOUT(max_weight),
+    READOUT(max_index),       READOUT(max_score), READOUT(topk_weights),
+    READOUT(topk_indices),    READOUT(distance),  READOUT(cell_sum),
+    READOUT(cell_max),        READOUT(cell_seen), READOUT(row_sums),
+    READOUT(key_sums),        READOUT(k),         READOUT(position),
+    READOUT(position_stride), READOUT(cells),     READOUT(cell_stride),
+    READOUT(cell_count),      READOUT(function),  READOUT(threshold),
 };
 
 #define PLAN(field) FIELD(sightline_plan_info, field)

@@ -168,7 +168,13 @@ def _scores(problem: Problem, place: Place) -> Tensor:
     dtype = compute_dtype(problem)
     query = problem.query[place.batch, :, place.rows].to(dtype)
     key = problem.key[place.batch, :, place.cols].to(dtype)
-    return grouped_product(query, key.transpose(-1, -2))
+    scores = grouped_product(query, key.transpose(-1, -2))
+    if scores.requires_grad and may_hide(problem) and not finite([scores]):
+        # A hidden pair's gradient of 0 must not meet its NaN; that of a seen one is NaN by itself.
+        query, key = (one.masked_fill(~one.isfinite(), 0) for one in (query, key))
+        clean = grouped_product(query, key.transpose(-1, -2))
+        scores = torch.where(scores.isfinite(), clean, scores.detach() + 0 * clean)
+    return scores
 
 
 def _scale(problem: Problem, place: Place, scores: Tensor) -> Tensor:

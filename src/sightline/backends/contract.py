@@ -10,7 +10,7 @@ Letters: B batch, H heads, N queries, M keys, E value width, F columns of a fact
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 from torch import Tensor
 
@@ -22,6 +22,7 @@ ALL = slice(None)
 #: The names of the readouts.
 READOUTS = ("entropy", "received", "max", "max_score", "topk", "distance", "mass")
 
+Over = Literal["keys", "queries"]
 Reduction = Literal["mean", "max", "sum"]
 
 
@@ -51,6 +52,30 @@ class Request(NamedTuple):
 Answer: TypeAlias = Tensor | Values
 
 
+Function = Literal[
+    "weight",
+    "weight_squared",
+    "score",
+    "weight_times_score",
+    "weight_times_distance",
+    "weight_above",
+]
+#: In the order in which the native core numbers them.
+FUNCTIONS: tuple[Function, ...] = get_args(Function)
+
+
+class Summand(NamedTuple):
+    """A function of a visible pair, to be summed up.
+
+    Attributes:
+        function: of ``FUNCTIONS``: w, w², s, w·s, w·|i - j|, or 1 where w > threshold, else 0.
+        threshold: for "weight_above".
+    """
+
+    function: Function
+    threshold: float = 0.0
+
+
 class Cells(NamedTuple):
     """Which of ``size`` cells each key belongs to: of_key [1|B,M], from 0."""
 
@@ -78,8 +103,8 @@ class Work(NamedTuple):
     """What a backend is to do with a problem.
 
     Attributes:
-        name: "attention" (forward and backward), "tangent", "lse", "cells", "pool", "product",
-            "transposed_product", or the name of a readout.
+        name: "attention" (forward and backward), "entropy_backward", "tangent", "lse", "cells", "pool",
+            "product", "transposed_product", "sum", or the name of a readout.
         rows: which queries it is done for.
         k: how many weights of a row, for "topk".
         gradients: whether autograd has to follow the computation itself.
@@ -191,6 +216,11 @@ class Backend(Protocol):
     ) -> dict[str, Tensor]:
         """The wanted gradients, by name of the problem's field; in the field's dtype or a wider one."""
 
+    def entropy_backward(
+        self, problem: Problem, lse: Tensor, entropy: Tensor, grad_entropy: Tensor, wanted: Collection[str]
+    ) -> dict[str, Tensor]:
+        """The wanted gradients, as :meth:`backward` gives them, of each row's entropy -Σ w ln w [B,H,N]."""
+
     def tangent(
         self, problem: Problem, tangents: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -205,6 +235,9 @@ class Backend(Protocol):
 
     def readouts(self, problem: Problem, lse: Tensor, requests: Sequence[Request]) -> dict[str, Answer]:
         """Several readouts by name from one pass, given the lse [B,H,N] of all rows."""
+
+    def summed(self, problem: Problem, lse: Tensor, summand: Summand, over: Over) -> Tensor:
+        """Σ of a function over each row's visible keys, [B,H,N], or over each key's queries, [B,H,M]."""
 
     def cells(
         self,

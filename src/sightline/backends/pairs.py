@@ -16,24 +16,27 @@ from sightline.backends.problem import Problem, compute_dtype
 
 def pair_logits(problem: Problem, rows: Tensor, keys: Tensor) -> Tensor:
     """The masked logit of one key per query: ``rows`` [n], ``keys`` [B,H,n] -> [B,H,n]."""
-    capped = cap(problem, _scores(problem, rows, keys) * problem.scale)
-    bias = _bias(problem, rows, keys, capped)
+    bias = _bias(problem, rows, keys)
     hidden = (bias == -math.inf) | ~_seen(problem, rows, keys)
+    capped = cap(problem, _scores(problem, rows, keys, hidden) * problem.scale)
     return (capped + bias).masked_fill(hidden, -math.inf)
 
 
-def _scores(problem: Problem, rows: Tensor, keys: Tensor) -> Tensor:
+def _scores(problem: Problem, rows: Tensor, keys: Tensor, hidden: Tensor) -> Tensor:
+    """A hidden pair meets zeros: NaN times a gradient of 0 would be one."""
     b, h, n = keys.shape
     _, groups, _, d = problem.key.shape
     dtype = compute_dtype(problem)
     chosen = problem.key.gather(2, keys.reshape(b, groups, -1)[..., None].expand(-1, -1, -1, d))
-    return (problem.query[:, :, rows].to(dtype) * chosen.reshape(b, h, n, d).to(dtype)).sum(-1)
+    met = chosen.reshape(b, h, n, d).to(dtype).masked_fill(hidden[..., None], 0)
+    return (problem.query[:, :, rows].to(dtype).masked_fill(hidden[..., None], 0) * met).sum(-1)
 
 
-def _bias(problem: Problem, rows: Tensor, keys: Tensor, capped: Tensor) -> Tensor:
-    bias, dtype = torch.zeros_like(capped), capped.dtype
+def _bias(problem: Problem, rows: Tensor, keys: Tensor) -> Tensor:
+    dtype = compute_dtype(problem)
+    bias = torch.zeros(keys.shape, dtype=dtype, device=keys.device)
     if problem.bias is not None:
-        bias = bias + problem.bias.expand(problem.shape)[_places(rows, keys)].to(dtype)
+        bias = bias + _at(problem.bias, rows, keys).to(dtype)
     if problem.offset is None:
         return bias
     step = keys - (rows + problem.offset[:, None, None])
@@ -41,9 +44,9 @@ def _bias(problem: Problem, rows: Tensor, keys: Tensor, capped: Tensor) -> Tenso
         bias = bias - problem.slopes.to(dtype)[..., None] * step.abs()
     if problem.table is not None:
         radius = problem.table.shape[1] // 2
-        _, head, _, _ = _places(rows, keys)
+        heads = torch.arange(keys.shape[1], device=keys.device)[:, None]
         table = problem.table.expand(keys.shape[1], -1).to(dtype)
-        bias = bias + table[head, step.clamp(-radius, radius) + radius]
+        bias = bias + table[heads, step.clamp(-radius, radius) + radius]
     return bias
 
 
@@ -53,12 +56,15 @@ def _seen(problem: Problem, rows: Tensor, keys: Tensor) -> Tensor:
         ranges = problem.ranges if problem.ranges.shape[2] == 1 else problem.ranges[:, :, rows]
         seen = ((keys[..., None] >= ranges[..., 0]) & (keys[..., None] < ranges[..., 1])).any(-1)
     if problem.visible is not None:
-        seen = seen & problem.visible.expand(problem.shape)[_places(rows, keys)]
+        seen = seen & _at(problem.visible, rows, keys)
     return seen
 
 
-def _places(rows: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where the pairs stand in [B,H,N,M], as an index."""
+def _at(term: Tensor, rows: Tensor, keys: Tensor) -> Tensor:
+    """The entries of the pairs in [1|B, 1|H, 1|N, 1|M]: not expanded, as its gradient would be, too."""
     b, h, _ = keys.shape
     batch, head = (torch.arange(size, device=keys.device) for size in (b, h))
-    return batch[:, None, None], head[:, None], rows, keys
+    places = (batch[:, None, None], head[:, None], rows, keys)
+    return term[
+        tuple(torch.zeros_like(at) if size == 1 else at for at, size in zip(places, term.shape, strict=True))
+    ]

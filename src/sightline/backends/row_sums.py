@@ -17,6 +17,7 @@ from sightline.backends.contract import ALL
 from sightline.backends.problem import Problem, compute_dtype
 from sightline.backends.schedule import schedule
 from sightline.backends.softmax import RowSums, Sums, SumsForBlock, own_sums
+from sightline.common.dispatcher import is_transformed
 from sightline.common.zones import zone
 
 #: An ulp of float32 is 4e-6 there.
@@ -42,14 +43,26 @@ def row_sums(problem: Problem, rows: slice = ALL) -> RowSums:
 
 def settled(problem: Problem, lse: Tensor, rows: slice = ALL) -> Sums:
     """What weights of some rows are made with: the lse, or the sums of blocks where it is far from 0."""
-    return row_sums(problem, rows) if _far(lse, rows) else lse
+    return _sums_beside(problem, lse, rows) if _far(lse, rows) else lse
 
 
 def settled_for_blocks(problem: Problem, lse: Tensor, rows: slice, cols: slice) -> SumsForBlock:
     """The same for blocks of the schedule, which hold all that their rows may see if ``cols`` are all."""
     if not _far(lse, rows):
         return lse
-    return "own" if len(range(problem.shape[3])[cols]) == problem.shape[3] else row_sums(problem, rows)
+    whole = len(range(problem.shape[3])[cols]) == problem.shape[3]
+    return "own" if whole else _sums_beside(problem, lse, rows)
+
+
+def _sums_beside(problem: Problem, lse: Tensor, rows: slice) -> RowSums:
+    """The sums of blocks; they have the derivatives of the lse, which are there without the blocks'."""
+    if is_transformed() or not lse.requires_grad:
+        return row_sums(problem, rows)
+    with torch.no_grad():
+        top, log_sum = row_sums(problem, rows)
+    return RowSums(
+        top, log_sum + (lse - lse.detach()).masked_fill(lse.detach() == -math.inf, 0).to(top.dtype)
+    )
 
 
 def _far(lse: Tensor, rows: slice) -> bool:

@@ -42,7 +42,7 @@ def attention(
     softcap: float | Tensor | None = None,
     sinks: Tensor | None = None,
     dropout: float = 0.0,
-    return_matrix: Literal[True],
+    return_matrix: Literal[True, "differentiable"],
 ) -> tuple[Tensor, AttentionMatrix]: ...
 
 
@@ -57,7 +57,7 @@ def attention(
     softcap: float | Tensor | None = None,
     sinks: Tensor | None = None,
     dropout: float = 0.0,
-    return_matrix: bool = False,
+    return_matrix: bool | Literal["differentiable"] = False,
 ) -> Tensor | tuple[Tensor, AttentionMatrix]:
     """Exact self-attention with memory linear in the sequence.
 
@@ -82,7 +82,8 @@ def attention(
             the plain backend. Default: none.
         sinks: [H] logits, one per head. Default: none.
         dropout: share of weights drawn (from PyTorch's generator) and zeroed, the others / (1 - dropout).
-        return_matrix: whether to return the attention matrix as well: lazy, detached, without dropout.
+        return_matrix: whether to return the attention matrix as well: lazy, without dropout, and detached
+            unless it is to be "differentiable". Gradients then flow from its readouts as from the context.
 
     Returns:
         The context vectors [B,H,N,E] in the query's dtype; with ``return_matrix`` also the
@@ -112,13 +113,13 @@ def attention(
         )  # fmt: skip
     if value is None:
         check_value(value)
-    if return_matrix is not False:
-        return_matrix = flag("return_matrix", return_matrix)
+    if return_matrix is not False and return_matrix != "differentiable":
+        return_matrix = flag("return_matrix", return_matrix, "differentiable")
     query, key, value = autocast(query, key, value)
     problem = lower(
         query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks, dropout=dropout
     )
-    context, lse = run(problem, want_lse=return_matrix)
+    context, lse = run(problem, want_lse=bool(return_matrix))
     if not return_matrix:
         return context
-    return context, AttentionMatrix.of_problem(problem, lse)
+    return context, AttentionMatrix.of_problem(problem, lse, detach=return_matrix != "differentiable")

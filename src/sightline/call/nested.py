@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -132,7 +132,7 @@ def attention(
     *,
     mask: Mask | Tensor | None,
     bias: Bias | Tensor | None,
-    return_matrix: bool,
+    return_matrix: bool | Literal["differentiable"],
     **options: Any,
 ) -> Tensor | tuple[Tensor, AttentionMatrix]:
     """``attend`` is :func:`sightline.attention`, whose arguments these are; see there.

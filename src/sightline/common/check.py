@@ -72,13 +72,20 @@ def share(name: str, value: Any) -> float:
     return number(name, value, 0, 1)
 
 
-def flag(name: str, value: Any) -> bool:
-    """The value, if it is a bool of Python or NumPy; ``"no"`` and 0.5 would pass for True."""
+def flag(name: str, value: Any, *others: str) -> bool:
+    """The value, if it is a bool of Python or NumPy; ``"no"`` and 0.5 would pass for True.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        others: what else the argument takes, for the error.
+    """
     if isinstance(value, bool):
         return value
     if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
         return bool(value)
-    raise TypeError(f"{name}: must be True or False, got {shown(value)}.")
+    taken = " or ".join(["True or False", *map(repr, others)])
+    raise TypeError(f"{name}: must be {taken}, got {shown(value)}.")
 
 
 # --- choices, paths -------------------------------------------------------------------------------------

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
 
-from sightline.backends import FIELDS, Problem, Work, choose, tensors, with_tensors
+from sightline.backends import FIELDS, Problem, Work, tensors, with_tensors
 from sightline.backends.problem import compute_dtype, lse_dtype, tensors_in_order
 from sightline.backends.row_sums import settled_for_blocks
 from sightline.backends.select import select_batch, select_heads
 from sightline.backends.softmax import SumsForBlock
 from sightline.backends.sound import check_sound
-from sightline.common.dispatcher import is_transformed
+from sightline.common.dispatcher import is_transformed, outside
 from sightline.common.vocabulary import STAGES, Stage
+from sightline.matrix.followed import followed
 from sightline.matrix.indexing import ALL, Entry, as_slice
 from sightline.matrix.like_tensor import LikeTensor
 from sightline.matrix.row_lse import RowLse, cut
@@ -41,7 +41,7 @@ class MatrixCore(LikeTensor):
         if is_transformed():
             refuse_vmap(problem.query, problem.key)
             leave = left_behind
-        if detach and lse is not None:
+        if lse is not None:
             lse = leave(lse)
         return cls._made(_bare(problem, leave if detach else None), lse, (False, False))
 
@@ -237,13 +237,8 @@ class MatrixCore(LikeTensor):
     def _lse_right_for(self, rows: slice) -> Tensor:
         """An lse [B,H,N] that is right for ``rows``; no others are computed where few of them are known."""
         n = self.sizes[2]
-        if self._lse is not None or 4 * len(range(n)[rows]) >= n:
+        if self._lse is not None or self._followed or 4 * len(range(n)[rows]) >= n:
             return self._full_lse()
-        if self._followed:
-            some = choose(self._problem, self._work("lse", rows)).lse(self._problem, rows)
-            whole = some.new_full(self.sizes[:3], -math.inf)
-            whole[:, :, rows] = some
-            return whole
         self._known_rows().fill(self._problem, rows)
         return self._known_rows().values
 
@@ -252,15 +247,23 @@ class MatrixCore(LikeTensor):
         return settled_for_blocks(self._problem, self._lse_right_for(rows), rows, cols)
 
     def _full_lse(self) -> Tensor:
-        if self._lse is None and self._followed:
-            lse = choose(self._problem, self._work("lse")).lse(self._problem)
-            if is_transformed():  # what was computed inside of a transform is nothing outside of it
-                return lse
-            self._lse = lse
-        elif self._lse is None:
-            self._known_rows().fill(self._problem, ALL)
-            self._lse = self._known_rows().values
+        """That of all rows; derivatives reach what it is made of, each time anew."""
+        return followed("lse", self._problem) if self._followed else self._known_lse()
+
+    def _known_lse(self) -> Tensor:
+        """The same as a number, which no derivative reaches."""
+        if self._lse is None:
+            bare = _bare(self._problem, left_behind) if self._followed else self._problem
+            with outside():
+                self._known_rows().fill(bare, ALL)
+                self._lse = self._known_rows().values
         return self._lse
+
+    def _standing(self) -> Self:
+        """The same matrix where no derivative reaches it, [B,H,N,M]."""
+        if not self._followed:
+            return self._made(self._problem, self._known_lse(), (False, False))
+        return self._made(_bare(self._problem, left_behind), self._known_lse(), (False, False))
 
     def _known_rows(self) -> RowLse:
         if self._rows is None:
@@ -269,7 +272,7 @@ class MatrixCore(LikeTensor):
 
     @property
     def _followed(self) -> bool:
-        """Whether somebody may differentiate what is read: then plain PyTorch computes it, each time."""
+        """Whether somebody may differentiate what is read."""
         return self.requires_grad or is_transformed()
 
     def _work(self, name: str, rows: slice = ALL, k: int = 0) -> Work:

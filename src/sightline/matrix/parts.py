@@ -8,19 +8,16 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from sightline.backends.pairs import pair_logits
-from sightline.backends.problem import compute_dtype
-from sightline.backends.row_sums import settled
-from sightline.backends.softmax import sums_of, weights_of
 from sightline.common.check import check_device, choice, fits, integer, integers_tensor, number
 from sightline.common.vocabulary import STAGES
 from sightline.matrix.blocks import Blocks
 from sightline.matrix.chosen import all_of, entry_count, lead_axes, needed_part
 from sightline.matrix.indexing import ALL, Entry, as_slice, entries, is_basic, one_per_axis
 from sightline.matrix.limits import check_size
+from sightline.matrix.pairs import Pairs
 
 
-class Parts(Blocks):
+class Parts(Blocks, Pairs):
     """Dense parts of a matrix that is not stored."""
 
     def __getitem__(self, index: Any) -> Any:
@@ -131,7 +128,7 @@ class Parts(Blocks):
         if length < 0 or (length == 0 and n and m):
             raise ValueError(f"diagonal: offset {offset} lies outside a matrix of N={n} by M={m}.")
         rows = torch.arange(first, first + length, device=self.device)
-        return self._squeeze(self._pairs(rows, (rows + offset).expand(b, h, length)))
+        return self._squeeze(self._weights_at(rows, (rows + offset).expand(b, h, length)))
 
     @overload
     def gather(self, indices: Tensor) -> Tensor: ...
@@ -163,18 +160,8 @@ class Parts(Blocks):
                 f"gather: indices from {int(wanted.min())} to {int(wanted.max())} do not fit M={m} keys "
                 "(axis M). -1 stands for no key."
             )
-        weights = self._pairs(torch.arange(n, device=self.device), wanted.clamp(min=0))
+        weights = self._weights_at(torch.arange(n, device=self.device), wanted.clamp(min=0))
         return self._squeeze(weights.masked_fill(wanted < 0, 0))
-
-    def _pairs(self, rows: Tensor, keys: Tensor) -> Tensor:
-        """One weight per query, [B,H,n]."""
-        self._unchanged()
-        if not keys.numel():
-            return keys.new_zeros(keys.shape, dtype=compute_dtype(self._problem))
-        masked = pair_logits(self._problem, rows, keys)
-        return weights_of(masked[..., None], sums_of(settled(self._problem, self._full_lse()), ALL, rows))[
-            ..., 0
-        ]
 
 
 def _joined(parts: list[Tensor], axis: int) -> Tensor:

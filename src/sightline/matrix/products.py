@@ -10,6 +10,7 @@ from torch import Tensor
 from sightline.backends import Work, choose
 from sightline.common.check import check_device, fits
 from sightline.matrix.core import MatrixCore
+from sightline.matrix.followed import followed
 from sightline.matrix.like_tensor import LikeTensor
 
 
@@ -26,8 +27,10 @@ class Products(MatrixCore):
         if self._widened_by(x):
             return torch.matmul(self.dense().to(x.dtype), x)
         columns = self._columns(x, self.sizes[3], "M")
-        backend = choose(self._problem, self._product("product", x))
-        return self._as_other_side(backend.product(self._problem, self._full_lse, columns), x)
+        if self._followed or x.requires_grad:
+            return self._as_other_side(followed("product", self._problem, columns, self._known_lse()), x)
+        backend = choose(self._problem, Work("product"))
+        return self._as_other_side(backend.product(self._problem, self._known_lse, columns), x)
 
     def __rmatmul__(self, x: Any) -> Tensor:
         """x @ A: [B,H,F,M] for x [F,N], [H,F,N] or [B,H,F,N]; [B,H,M] for x [N]."""
@@ -42,11 +45,11 @@ class Products(MatrixCore):
         if self._widened_by(x):
             return torch.matmul(self.dense().transpose(-1, -2).to(x.dtype), x)
         columns = self._columns(x, self.sizes[2], "N")
-        backend = choose(self._problem, self._product("transposed_product", x))
-        return self._as_other_side(backend.transposed_product(self._problem, self._full_lse(), columns), x)
-
-    def _product(self, name: str, x: Tensor) -> Work:
-        return Work(name, gradients=self._followed or x.requires_grad)
+        known = self._known_lse()
+        if self._followed or x.requires_grad:
+            return self._as_other_side(followed("transposed_product", self._problem, columns, known), x)
+        backend = choose(self._problem, Work("transposed_product"))
+        return self._as_other_side(backend.transposed_product(self._problem, known, columns), x)
 
     def _widened_by(self, x: Any) -> bool:
         """Whether PyTorch would repeat the matrix, for an x of more batch entries or heads."""

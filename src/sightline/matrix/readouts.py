@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, NoReturn, overload
 
+import torch
 from torch import Tensor
 
 from sightline.backends import Backend, Values, Work, choose, decide
 from sightline.backends.contract import READOUTS, Answer, Request
+from sightline.backends.pairs import pair_logits
 from sightline.common.check import check_device, check_integers, kind
-from sightline.matrix.core import MatrixCore
+from sightline.common.dispatcher import outside
+from sightline.matrix.followed import WITH_KERNELS, followed
 from sightline.matrix.last_axis import along_axis, as_max, exact, is_last
-from sightline.positions.align import Align, check_align
+from sightline.matrix.pairs import Pairs
+from sightline.positions.align import Align, check_align, offsets
 
 
 class Readouts:
@@ -49,7 +54,7 @@ class Readouts:
         return f"Readouts({', '.join(vars(self))})"
 
 
-class ReadoutMethods(MatrixCore):
+class ReadoutMethods(Pairs):
     """What is read off the rows and columns."""
 
     def entropy(self) -> Tensor:
@@ -148,14 +153,47 @@ class ReadoutMethods(MatrixCore):
         align = check_align("distance", align)
         wanted = self._wanted(names, topk, segments)
         requests = [Request(name, topk or 0, segments, align) for name in wanted]
+        if self._followed:
+            return Readouts(**{one.name: self._squeezed(self._followed_readout(one)) for one in requests})
         passes: dict[str, tuple[Backend, list[Request]]] = {}
         for request in requests:
             backend = choose(self._problem, self._reading(request.name, request.k))
             passes.setdefault(backend.name, (backend, []))[1].append(request)
         answers: dict[str, Answer] = {}
         for backend, together in passes.values():
-            answers |= backend.readouts(self._problem, self._full_lse(), together)
+            answers |= backend.readouts(self._problem, self._known_lse(), together)
         return Readouts(**{name: self._squeezed(answers[name]) for name in wanted})
+
+    def _followed_readout(self, request: Request) -> Answer:
+        """A readout that derivatives reach."""
+        name, problem, known = request.name, self._problem, self._known_lse()
+        if name in ("max", "topk", "max_score"):
+            return self._largest(request)
+        if name == "distance":
+            b, _, n, m = self.sizes
+            return followed(name, problem, offsets(request.align, b, n, m, self.device), known)
+        if name == "mass":
+            segments = request.segments
+            assert segments is not None
+            count = int(segments.max()) + 1 if segments.numel() else 0
+            rows = segments if segments.dim() == 2 else segments[None]
+            return followed(name, problem, rows.long(), torch.empty(count, device=self.device), known)
+        return followed(name, problem, known)
+
+    def _largest(self, request: Request) -> Answer:
+        """The largest weights or scores: which they are is known, and derivatives reach those alone."""
+        name = "topk" if request.name == "topk" else "max"
+        with outside():
+            found = getattr(self._standing().readouts(name, topk=request.k or None), name)
+        keys = found.indices.clamp(min=0)
+        rows = torch.arange(self.sizes[2], device=self.device)
+        if request.name == "max_score":
+            scores = pair_logits(self._problem, rows, keys).masked_fill(found.indices < 0, -math.inf)
+            return scores.masked_fill(found.values.isnan(), math.nan)
+        if request.name == "max":
+            return Values(self._weights_at(rows, keys).masked_fill(found.indices < 0, 0), found.indices)
+        each = [self._weights_at(rows, keys[..., at]) for at in range(request.k)]
+        return Values(torch.stack(each, -1).masked_fill(found.indices < 0, 0), found.indices)
 
     def explain(self, *names: str, topk: int | None = None) -> dict[str, str]:
         """By name, whether a readout runs natively or in plain PyTorch, and then why.
@@ -174,12 +212,19 @@ class ReadoutMethods(MatrixCore):
             name: decide(self._problem, self._reading(name, topk or 0)) for name in names or READOUTS
         }
         return {
-            name: backend.title if reason is None else f"{backend.title}: {reason}"
+            name: self._told(name, backend.title if reason is None else f"{backend.title}: {reason}")
             for name, (backend, _, reason) in decisions.items()
         }
 
+    def _told(self, name: str, how: str) -> str:
+        """How a readout is computed, and its gradients where there may be some."""
+        if not self.requires_grad:
+            return how
+        kernels = name in WITH_KERNELS or name in ("max", "max_score", "topk")
+        return f"{how}; gradients {'by the same kernels' if kernels else 'in plain PyTorch'}"
+
     def _reading(self, name: str, k: int) -> Work:
-        return self._work(name, k=k if name == "topk" else 0)
+        return Work(name, k=k if name == "topk" else 0)
 
     def _wanted(self, names: Iterable[str], topk: int | None, segments: Tensor | None) -> list[str]:
         asked = list(dict.fromkeys(names))

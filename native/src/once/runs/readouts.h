@@ -31,7 +31,8 @@ inline sightline_status readout(const Call& call, const sightline_problem& given
   const MaskMap map(call, given);
   if (!map.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   const sightline_problem& p = map.problem();
-  const bool summing = out.received && p.keys > 0;
+  float* of_keys = out.received ? out.received : out.key_sums;
+  const bool summing = of_keys && p.keys > 0;
   const Schedule schedule(kernels, p, call.threads, false, summing);
   const size_t lane_bytes = summing ? kernels.received_floats(p.keys) * sizeof(float) : 0;
   const WorkerMemory scratch(schedule.workers, kernels.readout_scratch(p, out));
@@ -40,7 +41,7 @@ inline sightline_status readout(const Call& call, const sightline_problem& given
   const bool merging = summing && schedule.per_head > 1;
   const WorkerMemory sums(1, merging ? sizeof(float) * schedule.parts() * p.keys : 0);
   if (!scratch.ok() || !packings.ok() || !lanes.ok() || !sums.ok()) return SIGHTLINE_OUT_OF_MEMORY;
-  float* part_sums = merging ? reinterpret_cast<float*>(sums.of(0)) : out.received;
+  float* part_sums = merging ? reinterpret_cast<float*>(sums.of(0)) : of_keys;
 
   parallel_for(schedule.workers, schedule.parts(), [&](int worker, int64_t item) {
     const Part part = schedule.part(item);
@@ -56,7 +57,7 @@ inline sightline_status readout(const Call& call, const sightline_problem& given
     kernels.fold_received(received, p.keys);
     memcpy(part_sums + item * p.keys, received, sizeof(float) * p.keys);
   });
-  if (merging) merge_parts(call, schedule, part_sums, out.received);
+  if (merging) merge_parts(call, schedule, part_sums, of_keys);
   return SIGHTLINE_OK;
 }
 

@@ -56,8 +56,9 @@ void weigh_patch(const BackwardBlock& x, const Patch& patch, const Place& place)
     if constexpr (Products::kElements == 2) {
       if (x.bare) return weigh_to_words<Products, vectors>(s, patch, place, keep);
     }
-    if (x.scores) return weigh_gradients<vectors, true>(s, patch, place, keep);
-    weigh_gradients<vectors, false>(s, patch, place, keep);
+    if (x.scores && x.entropy) return weigh_gradients<vectors, true, true>(s, patch, place, keep);
+    if (x.scores) return weigh_gradients<vectors, true, false>(s, patch, place, keep);
+    weigh_gradients<vectors, false, false>(s, patch, place, keep);
   });
 }
 
@@ -138,12 +139,13 @@ bool backward_block_with(const sightline_problem& p, const BackwardHead& head, c
   const Rows grad_context = block_rows_of(block, g.grad_context, g.grad_context_stride);
   const bool careful =
       scratch.seen && !head.trusted && !(head.moderate && rows_moderate(block, g, grad_context));
-  const bool bare =
-      scores && !careful && terms.cap == 0 && !term_sums.bias && !term_sums.slopes && !term_sums.table;
+  const bool bare = scores && !careful && terms.cap == 0 && !term_sums.bias && !term_sums.slopes &&
+                    !term_sums.table && !g.grad_entropy;
   const Rows context = block_rows_of(block, g.context, g.context_stride);
   Ahead ahead = rows_ahead<Products>(block, operands, scratch, g, context, grad_context);
-  const BackwardBlock x = {block, terms,      operands,           scratch, dropout, key_sums, term_sums,
-                           ahead, bias_alone, g.query != nullptr, scores,  careful, bare};
+  const BackwardBlock x = {
+      block, terms,      operands,           scratch, dropout, key_sums, term_sums,
+      ahead, bias_alone, g.query != nullptr, scores,  careful, bare,     g.grad_entropy != nullptr};
   load_grad_context<Products>(x, grad_context);
   start_weights<Products>(x, g, context);
   if (term_sums.bias && term_sums.clear_bias && !bias_alone) clear_bias_rows(block, term_sums);

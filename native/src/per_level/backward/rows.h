@@ -144,6 +144,16 @@ inline void add_sink_gradient(const Block& block, const BackwardScratch& s, doub
   }
 }
 
+// grad_weights of entropy are -grad_entropy * (1 + ln weight): the constant joins delta, which sinks do not
+// see.
+inline void start_entropy(const Block& block, const sightline_gradients& g, const BackwardScratch& s) {
+  for (int row = 0; row < slab_rows(block); row++) {
+    const float grad = row < block.count ? g.grad_entropy[block.out_row() + row] : 0.0f;
+    s.log_factor[row] = -kLn2 * grad;
+    s.delta[row] += grad;
+  }
+}
+
 // delta and lse, and what the sink alone depends on.
 template <class Products>
 void start_weights(const BackwardBlock& x, const sightline_gradients& g, const Rows& context) {
@@ -152,6 +162,7 @@ void start_weights(const BackwardBlock& x, const sightline_gradients& g, const R
   if (x.careful) clear_delta(x.block, context, x.scratch.delta);
   start_lse(x.block, g, x.scratch);
   if (x.term_sums.sinks) add_sink_gradient(x.block, x.scratch, x.term_sums.sinks);
+  if (x.entropy) start_entropy(x.block, g, x.scratch);
 }
 
 // Whether the gradients of a block's queries are numbers.

@@ -19,6 +19,7 @@ struct BackwardScratch {
   float* grad_query;                      // [kBlockRows][padded width]
   LseRows lse;                            // [kBlockRows]
   float* delta;                           // [kBlockRows]
+  float* log_factor;                      // [kBlockRows]: what log2 of a weight adds to its gradient
   float* weights;                         // [key][slab row]: scores, then weights, then rows of words
   float* grad_scores;                     // the same: grad_weights, then grad_masked, grad_scores
   float* key_words;                       // [word of keys][slab row]: grad_scores
@@ -42,6 +43,7 @@ BackwardScratch take_backward(const sightline_problem& p, Scratch& scratch) {
   backward.grad_query = scratch.take<float>(width * kBlockRows);
   backward.lse = take_lse(scratch);
   backward.delta = scratch.take<float>(kBlockRows);
+  backward.log_factor = scratch.take<float>(kBlockRows);
   backward.weights = scratch.take<float>(kTile);
   backward.grad_scores = scratch.take<float>(kTile + 2 * kLanes);
   if (backward.grad_scores) backward.grad_scores += kLanes;  // sum_diagonals reads on both sides
@@ -69,7 +71,8 @@ struct BackwardBlock {
   bool query;       // wanted
   bool scores;      // the gradient of scores is wanted, for whatever lies behind it
   bool careful;     // something that may be hidden is not finite, or so large that products of it are not
-  bool bare;        // scores are wanted, and neither care nor any stage or bias term stands between
+  bool bare;        // scores are wanted, and neither care nor any stage, bias or entropy stands between
+  bool entropy;     // the gradient of the rows' entropy goes in
 };
 
 }  // namespace

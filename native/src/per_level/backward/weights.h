@@ -8,18 +8,28 @@ namespace {
 
 // masked -> weights, and grad_weights -> grad_masked, in place. Dropped weights become 0, but pass on what
 // the row's sum sends back to them. The difference comes first: where one weight is 1, it is exactly 0.
-template <int vectors, bool scores, class Keep>
+template <int vectors, bool scores, bool entropy, class Keep>
 void weigh_gradients(const BackwardScratch& s, const Patch& patch, const Place& place, const Keep& keep) {
   const LseVectors<vectors> lse(s.lse.from(place.row));
-  Vec delta[vectors];
-  SL_UNROLL for (int v = 0; v < vectors; v++) delta[v] = load(s.delta + place.row + v * kLanes);
+  Vec delta[vectors], log_factor[vectors];
+  SL_UNROLL for (int v = 0; v < vectors; v++) {
+    delta[v] = load(s.delta + place.row + v * kLanes);
+    if (entropy) log_factor[v] = load(s.log_factor + place.row + v * kLanes);
+  }
 #pragma GCC unroll 1
   for (int k = 0; k < patch.keys; k++) {
     SL_UNROLL for (int v = 0; v < vectors; v++) {
       float *w = s.weights + k * kSlabRows + v * kLanes, *g = s.grad_scores + k * kSlabRows + v * kLanes;
-      const Vec weight = exp2(lse.log_weight(load(w), v));
+      const Vec log_weight = lse.log_weight(load(w), v);
+      const Vec weight = exp2(log_weight);
       const auto kept = keep.factor(k, v);
-      if (scores) store(g, weight * (kept * load(g) - delta[v]));
+      if (entropy) {
+        // A weight of 0 sends nothing, and 0 times -infinity would be NaN.
+        const Vec of_log = log_factor[v] * max_of(log_weight, splat(-1000.0f));
+        store(g, weight * (kept * load(g) + of_log - delta[v]));
+      } else if (scores) {
+        store(g, weight * (kept * load(g) - delta[v]));
+      }
       store(w, kept * weight);
     }
   }

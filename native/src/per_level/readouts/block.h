@@ -1,10 +1,11 @@
 // Reading a block of queries' weights without keeping them: given the row's lse, any weight is
-// 2^(masked - lse), so entropy, distance, what each key receives, the largest weights and those of cells of
-// keys come from one pass over the scores. There is no value product and no running maximum.
+// 2^(masked - lse), so entropy, distance, what each key receives, sums of functions, the largest weights and
+// those of cells of keys come from one pass over the scores. There is no value product and no running
+// maximum.
 #pragma once
 
+#include "per_level/readouts/functions.h"
 #include "per_level/readouts/largest.h"
-#include "per_level/readouts/sums.h"
 #include "shared/work.h"
 
 namespace sightline {
@@ -34,6 +35,7 @@ inline void write_row(const ReadoutScratch& scratch, const sightline_readouts& o
     out.entropy[at] = entropy < 0 ? 0.0f : entropy;
   }
   if (out.distance) out.distance[at] = scratch.distance[row];
+  if (out.row_sums) out.row_sums[at] = scratch.row_sums[row];
   if (wants_max(out)) {
     const Entry first = list_entry(scratch, row, 0);
     if (out.max_weight) out.max_weight[at] = first.weight;
@@ -57,17 +59,22 @@ inline void write_rows(const Block& block, const ReadoutScratch& scratch, const 
 
 template <class Products>
 void readout_chunk(const Block& block, const Terms& terms, const ReadoutScratch& scratch,
-                   const sightline_readouts& out, Span chunk, bool last, float* received) {
+                   const sightline_readouts& out, Span chunk, bool last, float* lane_sums) {
   const WordRows key = read_keys<Products>(block, scratch.scores.operands.key, chunk);
-  const Sums sums = {out.entropy != nullptr, out.distance != nullptr, received != nullptr};
+  const Sums sums = {out.entropy != nullptr, out.distance != nullptr, out.received != nullptr};
+  if (lane_sums) lane_sums += chunk.begin * kLanes;
   for (int slab = 0; slab < slabs(block); slab++) {
     ChunkScores scores;
     score_chunk<Products>(block, terms, scratch.scores, key, chunk, last, slab, scores);
     if (scratch.careful) spoil_scores(block, scratch, scores, slab);
-    if (sums.received) hide_spare_lanes(block, scratch, scores, slab);
+    if (lane_sums) hide_spare_lanes(block, scratch, scores, slab);
     if (sums.any()) {
       sum_chunk(block, out, scratch, scores, chunk.begin, terms.any, slab, sums,
-                received ? received + chunk.begin * kLanes : nullptr);
+                sums.received ? lane_sums : nullptr);
+    }
+    if (out.row_sums || out.key_sums) {
+      sum_function_of_chunk(block, out, scratch, scores, chunk.begin, slab,
+                            out.key_sums ? lane_sums : nullptr);
     }
     if (wants_cells(out)) gather_chunk(block, scratch, scores, chunk.begin, slab);
     if (scratch.top.capacity) offer_chunk(block, scratch, scores, chunk, slab);
@@ -77,7 +84,7 @@ void readout_chunk(const Block& block, const Terms& terms, const ReadoutScratch&
 template <class Products>
 void readout_block_with(const sightline_problem& p, const PackedHead& packed, int64_t b, int64_t h,
                         int64_t first, const Worker& worker, const double* lse, const sightline_readouts& out,
-                        float* received) {
+                        float* lane_sums) {
   Scratch carver(worker.scratch);
   ReadoutScratch scratch = take_readout<Products>(p, out, carver);
   const Block block = make_block(p, b, h, first, worker.zones);
@@ -90,7 +97,7 @@ void readout_block_with(const sightline_problem& p, const PackedHead& packed, in
   start_readout(block, lse, scratch);
   if (wants_cells(out)) scratch.cells.of_key = out.cells + b * out.cell_stride;
   for_chunks(scratch.scores.ranges, [&](Span chunk, bool last) {
-    readout_chunk<Products>(block, terms, scratch, out, chunk, last, received);
+    readout_chunk<Products>(block, terms, scratch, out, chunk, last, lane_sums);
   });
   write_rows(block, scratch, out);
 }
@@ -104,9 +111,9 @@ size_t readout_scratch(const sightline_problem& p, const sightline_readouts& out
 }
 
 void readout_block(const sightline_problem& p, const PackedHead& packed, int64_t b, int64_t h, int64_t first,
-                   const Worker& worker, const double* lse, const sightline_readouts& out, float* received) {
+                   const Worker& worker, const double* lse, const sightline_readouts& out, float* lane_sums) {
   with_products(p.dtype, [&](auto products) {
-    readout_block_with<decltype(products)>(p, packed, b, h, first, worker, lse, out, received);
+    readout_block_with<decltype(products)>(p, packed, b, h, first, worker, lse, out, lane_sums);
   });
 }
 

@@ -16,6 +16,7 @@ struct ReadoutScratch {
   bool careful;        // there are some
   float* information;  // [kBlockRows]: sum of w log2 w
   float* distance;     // [kBlockRows]
+  float* row_sums;     // [kBlockRows]: of the function
   TopLists top;
   CellScratch cells;
 };
@@ -34,6 +35,7 @@ ReadoutScratch take_readout(const sightline_problem& p, const sightline_readouts
   readout.careful = false;
   readout.information = scratch.take<float>(kBlockRows);
   readout.distance = scratch.take<float>(kBlockRows);
+  readout.row_sums = scratch.take<float>(kBlockRows);
   readout.top.capacity = list_capacity(wants_topk(out) ? out.k : wants_max(out) ? 1 : 0);
   readout.top.scores = scratch.take<float>(readout.top.capacity * kBlockRows);
   readout.top.keys = scratch.take<int32_t>(readout.top.capacity * kBlockRows);
@@ -52,7 +54,7 @@ inline void start_readout(const Block& block, const double* lse, ReadoutScratch&
     memcpy(scratch.spoiled + row, &bits, sizeof bits);
     scratch.careful |= bits != 0;
     scratch.lse.set(row, bits ? kNoWeights : split_lse(x));
-    scratch.information[row] = scratch.distance[row] = 0;
+    scratch.information[row] = scratch.distance[row] = scratch.row_sums[row] = 0;
   }
   clear_lists(scratch.top);
   clear_cells(scratch.cells);

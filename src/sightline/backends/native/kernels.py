@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from sightline.backends.contract import Cells
+from sightline.backends.contract import FUNCTIONS, Cells, Summand
 from sightline.backends.native import library as core
 from sightline.backends.native.pack import pack, rows_of, strides, term
 from sightline.backends.native.structs import (
@@ -69,15 +69,19 @@ def backward(
     grad_context: Tensor,
     grad_lse: Tensor | None,
     wanted: Collection[str],
+    grad_entropy: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The wanted ones of the gradients of query, key, value, bias, slopes, table and sinks, by name.
 
-    Those of query, key and value have their dtype and layout, the others are contiguous float32.
+    Those of query, key and value have their dtype and layout, the others are contiguous float32. What the
+    entropy's gradient adds to delta is in ``grad_lse``; see the header.
     """
     packed, alive = pack(problem)
     context, grad_context, lse = rows_of(context), rows_of(grad_context), lse.double().contiguous()
     gradients = {name: _room_for_gradient(name, getattr(problem, name)) for name in wanted}
-    grad_lse = None if grad_lse is None else grad_lse.float().contiguous()
+    of_lse, of_entropy = (
+        None if one is None else one.float().contiguous() for one in (grad_lse, grad_entropy)
+    )
     outputs: list[int] = []
     for name in STRIDED_GRADIENTS:
         outputs += term(gradients.get(name), STRIDES[name], alive)
@@ -85,7 +89,8 @@ def backward(
         *term(context, 3, alive),
         lse.data_ptr(),
         *term(grad_context, 3, alive),
-        0 if grad_lse is None else grad_lse.data_ptr(),
+        0 if of_lse is None else of_lse.data_ptr(),
+        0 if of_entropy is None else of_entropy.data_ptr(),
         *outputs,
         *(gradients[name].data_ptr() if name in gradients else 0 for name in FLAT_GRADIENTS),
     )
@@ -109,15 +114,17 @@ def readouts(
     k: int = 0,
     position: Tensor | None = None,
     cells: Cells | None = None,
+    summand: Summand | None = None,
 ) -> dict[str, Tensor]:
     """Any fields of the header's sightline_readouts in one pass, by name.
 
     Args:
         fields: of entropy, received, max_weight, max_index, max_score, topk_weights, topk_indices, distance,
-            cell_sum, cell_max (-1 where nothing is visible), cell_seen.
+            cell_sum, cell_max (-1 where nothing is visible), cell_seen, row_sums, key_sums.
         k: for the topk fields.
         position: [1|B] int64, of query 0, for distance.
         cells: for the cell fields.
+        summand: for row_sums and key_sums.
     """
     assert cells is None or cells.of_key.shape[1] == problem.shape[3]
     outputs = {field: _room_for_readout(field, problem, k, cells) for field in fields}
@@ -132,6 +139,8 @@ def readouts(
         cells=None if of_key is None else of_key.data_ptr(),
         cell_stride=0 if of_key is None else strides(of_key, 1)[0],
         cell_count=0 if cells is None else cells.size,
+        function=0 if summand is None else FUNCTIONS.index(summand.function),
+        threshold=0.0 if summand is None else summand.threshold,
     )
     with watching():
         status = core.library().sightline_readout(
@@ -149,7 +158,7 @@ def readouts(
 def _room_for_readout(field: str, problem: Problem, k: int, cells: Cells | None) -> Tensor:
     b, h, n, m = problem.shape
     dtype = torch.int64 if field.endswith(("_index", "_indices")) else torch.float32
-    if field == "received":
+    if field in ("received", "key_sums"):
         return torch.empty((b, h, m), dtype=dtype)
     if field.startswith("topk"):
         return torch.empty((b, h, n, k), dtype=dtype)

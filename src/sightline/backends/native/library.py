@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sightline.common.check import SettingError
 
-ABI = 6
+ABI = 7
 _MESSAGES = {
     1: "out of memory",
     2: "unknown level",

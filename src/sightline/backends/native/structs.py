@@ -55,6 +55,7 @@ class GradientsStruct(ctypes.Structure):
         *_term("lse", 0),
         *_term("grad_context", 3),
         *_term("grad_lse", 0),
+        *_term("grad_entropy", 0),
         *(member for name in STRIDED_GRADIENTS for member in _term(name, STRIDES[name])),
         *((name, _POINTER) for name in FLAT_GRADIENTS),
     ]
@@ -66,13 +67,15 @@ class ReadoutsStruct(ctypes.Structure):
     _fields_ = [
         *((name, _POINTER) for name in ("entropy", "received", "max_weight", "max_index", "max_score")),
         *((name, _POINTER) for name in ("topk_weights", "topk_indices", "distance")),
-        *((name, _POINTER) for name in ("cell_sum", "cell_max", "cell_seen")),
+        *((name, _POINTER) for name in ("cell_sum", "cell_max", "cell_seen", "row_sums", "key_sums")),
         ("k", _INT64),
         ("position", _POINTER),
         ("position_stride", _INT64),
         ("cells", _POINTER),
         ("cell_stride", _INT64),
         ("cell_count", _INT64),
+        ("function", _INT32),
+        ("threshold", _FLOAT),
     ]
 
 
@@ -111,7 +114,7 @@ NUMBERS = struct.Struct("@ffiiQIf")
 NUMBERS_AT = int(ProblemStruct.scale.offset)
 TERM = {axes: struct.Struct(f"@P{axes}q") for axes in range(1, 5)}
 GRADIENTS_LAYOUT = struct.Struct(
-    "@P3qPP3qP" + "".join(f"P{STRIDES[name]}q" for name in STRIDED_GRADIENTS) + "3P"
+    "@P3qPP3qPP" + "".join(f"P{STRIDES[name]}q" for name in STRIDED_GRADIENTS) + "3P"
 )
 #: By name, where a term that may be left out lies, and how many strides it has.
 PLACES = {

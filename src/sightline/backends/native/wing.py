@@ -12,13 +12,16 @@ from sightline.backends.contract import (
     Backend,
     Cells,
     Obstacle,
+    Over,
     Plan,
     PooledRegion,
     Request,
+    Summand,
     Work,
 )
 from sightline.backends.native import kernels, library
 from sightline.backends.native.cells import cell_rows
+from sightline.backends.native.entropy import entropy_backward
 from sightline.backends.native.named import named
 from sightline.backends.native.pack import DTYPES
 from sightline.backends.native.plan import plan
@@ -53,7 +56,7 @@ class Native(Backend):
             from sightline.backends.native import tangent as in_forward_mode  # late: few programs need it
 
             return in_forward_mode.why_not(problem, work)
-        return None if work.name == "attention" else _why_not_read(problem, work)
+        return None if work.name in ("attention", "entropy_backward") else _why_not_read(problem, work)
 
     def facts(self) -> Mapping[str, str]:
         """Where the core lies, and its instruction-set levels."""
@@ -88,6 +91,12 @@ class Native(Backend):
         """Gradients of query, key and value in their dtype, others in float32."""
         return kernels.backward(problem, context, lse, grad_context, grad_lse, wanted)
 
+    def entropy_backward(
+        self, problem: Problem, lse: Tensor, entropy: Tensor, grad_entropy: Tensor, wanted: Collection[str]
+    ) -> dict[str, Tensor]:
+        """As the backward pass of attention without values."""
+        return entropy_backward(problem, lse, entropy, grad_entropy, wanted)
+
     def tangent(
         self, problem: Problem, tangents: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -103,6 +112,11 @@ class Native(Backend):
     def readouts(self, problem: Problem, lse: Tensor, requests: Sequence[Request]) -> dict[str, Answer]:
         """All of them in one pass."""
         return named(problem, lse, requests)
+
+    def summed(self, problem: Problem, lse: Tensor, summand: Summand, over: Over) -> Tensor:
+        """In one pass of readouts."""
+        field = "row_sums" if over == "keys" else "key_sums"
+        return kernels.readouts(problem, lse, [field], summand=summand)[field]
 
     def cells(
         self,

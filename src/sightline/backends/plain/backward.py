@@ -44,6 +44,46 @@ def backward(
     return {name: grads[name] for name in wanted}
 
 
+def entropy_backward(
+    problem: Problem, lse: Tensor, entropy: Tensor, grad_entropy: Tensor, wanted: Collection[str]
+) -> dict[str, Tensor]:
+    """The same for the gradient of each row's -Σ w ln w, in which values take no part."""
+    given = lse, entropy, grad_entropy
+    grads = _entropy_backward(problem, *given, wanted, careful=False)
+    if may_hide(problem) and not finite(grads.values()):
+        grads = _entropy_backward(problem, *given, wanted, careful=True)
+    return {name: grads[name] for name in wanted}
+
+
+def _entropy_backward(
+    problem: Problem,
+    lse: Tensor,
+    entropy: Tensor,
+    grad_entropy: Tensor,
+    wanted: Collection[str],
+    careful: bool,
+) -> Gradients:
+    grads = _empty_gradients(problem, wanted, ("query", "key"))
+    dtype = compute_dtype(problem)
+    if problem.sinks is not None and "sinks" in grads:
+        sink = weights_of(problem.sinks.to(dtype)[:, None, None].expand(*lse.shape, 1), lse)[..., 0]
+        delta = grad_entropy * (entropy - (1 - sink))
+        grads["sinks"] -= (sink * delta).sum((0, 2))
+    for block in blocks(problem, lse=lse):
+        batch, queries, _ = block.place
+        if problem.softcap is not None:
+            block.stage("capped")  # needed again below
+        weights = block.weights
+        hidden = block.masked == -math.inf if careful else None
+        with zone("grad_weights"):
+            logs = block.log_weights.masked_fill(weights == 0, 0)
+            grad_weights = -(1 + logs) * grad_entropy[batch, :, queries].to(dtype)[..., None]
+            delta = (weights * grad_weights).sum(-1, keepdim=True)
+            grad_masked = _hide(grad_weights.sub_(delta).mul_(weights), hidden)
+        _through_logits(block, grads, grad_masked, hidden)
+    return grads
+
+
 class _Rows(NamedTuple):
     """What is known of all rows: [B,H,N,E] or [B,H,N]."""
 
@@ -55,7 +95,7 @@ class _Rows(NamedTuple):
 
 def _backward(problem: Problem, rows: _Rows, wanted: Collection[str], careful: bool) -> Gradients:
     """``careful``: what is hidden is left out of the sums (see ``seen.py``)."""
-    grads = _empty_gradients(problem, wanted)
+    grads = _empty_gradients(problem, wanted, ("query", "key", "value"))
     if "sinks" in grads:
         grads["sinks"] -= _sink_gradients(problem, rows, careful)
     for block in blocks(problem, lse=rows.lse):
@@ -98,6 +138,15 @@ def _through_block(block: MatrixBlock, grads: Gradients, rows: _Rows, careful: b
     with zone("grad_weights"):
         delta = _delta(block, value, upstream, grad_weights, rows, pattern)
         grad_masked = _hide(grad_weights.sub_(delta[..., None]).mul_(weights), hidden)
+    _through_logits(block, grads, grad_masked, hidden)
+
+
+def _through_logits(block: MatrixBlock, grads: Gradients, grad_masked: Tensor, hidden: Tensor | None) -> None:
+    """From the gradient of a block's logits to those of what they are made of; ``hidden``: with care."""
+    problem = block.problem
+    dtype = compute_dtype(problem)
+    batch, queries, cols = block.place
+    seen = None if hidden is None else ~hidden
     with zone("grad_biased"):
         _bias_gradients(problem, block.place, grads, grad_masked)
     with zone("grad_scores"):
@@ -106,6 +155,7 @@ def _through_block(block: MatrixBlock, grads: Gradients, rows: _Rows, careful: b
         grad_scores = grad_masked * problem.scale
         key, query = problem.key[batch, :, cols].to(dtype), problem.query[batch, :, queries].to(dtype)
         grads["query"][batch, :, queries] = over_seen(grouped_product, grad_scores, key, seen)
+        to_keys = partial(product_to_keys, groups=problem.key.shape[1])
         grads["key"][batch, :, cols] += over_seen(to_keys, grad_scores, query, seen)
 
 
@@ -157,7 +207,7 @@ def _bias_gradients(problem: Problem, place: Place, grads: Gradients, grad: Tens
             grads["table"].index_add_(1, where, per_head)
 
 
-def _empty_gradients(problem: Problem, wanted: Collection[str]) -> Gradients:
+def _empty_gradients(problem: Problem, wanted: Collection[str], always: Collection[str]) -> Gradients:
     dtype = compute_dtype(problem)
-    names = dict.fromkeys(("query", "key", "value", *wanted))
+    names = dict.fromkeys((*always, *wanted))
     return {name: empty_gradient(name, getattr(problem, name), dtype).zero_() for name in names}

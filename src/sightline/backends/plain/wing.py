@@ -12,17 +12,20 @@ from sightline.backends.contract import (
     Backend,
     Cells,
     Obstacle,
+    Over,
     Plan,
     PooledRegion,
     Request,
+    Summand,
     Work,
 )
-from sightline.backends.plain.backward import backward
+from sightline.backends.plain.backward import backward, entropy_backward
 from sightline.backends.plain.cells import cell_rows
 from sightline.backends.plain.forward import forward, row_lse
 from sightline.backends.plain.plan import plan as plan_of
 from sightline.backends.plain.pool import pool
 from sightline.backends.plain.readouts import Product, TransposedProduct, multiplied, named
+from sightline.backends.plain.sums import summed
 from sightline.backends.problem import Problem
 
 
@@ -62,6 +65,12 @@ class Plain(Backend):
         """Gradients in float32 or float64."""
         return backward(problem, context, lse, grad_context, grad_lse, wanted)
 
+    def entropy_backward(
+        self, problem: Problem, lse: Tensor, entropy: Tensor, grad_entropy: Tensor, wanted: Collection[str]
+    ) -> dict[str, Tensor]:
+        """Gradients in float32 or float64."""
+        return entropy_backward(problem, lse, entropy, grad_entropy, wanted)
+
     def tangent(
         self, problem: Problem, tangents: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -77,6 +86,10 @@ class Plain(Backend):
     def readouts(self, problem: Problem, lse: Tensor, requests: Sequence[Request]) -> dict[str, Answer]:
         """All of them in one pass over the blocks."""
         return named(problem, lse, requests)
+
+    def summed(self, problem: Problem, lse: Tensor, summand: Summand, over: Over) -> Tensor:
+        """In one pass over the blocks."""
+        return summed(problem, lse, summand, over)
 
     def cells(
         self,
