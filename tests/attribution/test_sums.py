@@ -256,6 +256,24 @@ def test_means_add_up_over_a_corpus_and_leave_padding_out():
     torch.testing.assert_close(one.table, apart[1].table, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("mask", ["none", "window", "documents", "prefix", "dense"])
+def test_contrast_sees_what_the_mask_shows(mask):
+    model, ids = lively(Encoder(EncoderConfig(**TEXT))), tokens()
+    random = torch.rand(9, 9, generator=torch.Generator().manual_seed(3)) < 0.6
+    masks = {
+        "window": sightline.window(2, 1), "documents": sightline.documents(torch.tensor([0, 0, 0, 1, 1, 1, 1, 2, 2])),
+        "prefix": sightline.prefix(2) | sightline.window(1, 0), "dense": sightline.dense(random | torch.eye(9).bool()),
+    }  # fmt: skip
+    trace = traced(model, ids, mask=masks.get(mask))
+    scores, masked = (trace[1].matrix.scores(stage=stage)[1, 2].double() for stage in ("scaled", "masked"))
+    for query in range(9):
+        seen = masked[query] > -math.inf
+        why = trace.why(1, 2, query, batch=1, contrast=True)
+        want = scores[query, why.key] - scores[query, seen].mean()
+        assert why.score == pytest.approx(want.item(), abs=1e-5)
+        assert why.table.sum().item() == pytest.approx(want.item(), abs=1e-5)
+
+
 def test_contrast_is_the_score_above_that_of_visible_keys():
     model = lively(Decoder(DecoderConfig(**TEXT)))
     trace = traced(model, tokens())

@@ -89,9 +89,22 @@ class Sums:
 
     def _seen(self, rows: Tensor) -> Tensor:
         """[n,M]: 1 / how many keys a query sees, where it sees one."""
-        masked = [self._matrix.scores(row, stage="masked")[0, 0] for row in rows.tolist()]
-        seen = double(torch.cat(masked) > -torch.inf)
+        if self._matrix.only_ranges:
+            visible = self._in_ranges(rows)
+        else:
+            masked = [self._matrix.scores(row, stage="masked")[0, 0] for row in rows.tolist()]
+            visible = torch.cat(masked) > -torch.inf
+        seen = double(visible)
         return seen / seen.sum(-1, keepdim=True).clamp(min=1)
+
+    def _in_ranges(self, rows: Tensor) -> Tensor:
+        """Bool [n,M]: which keys a query may see, where ranges alone say so."""
+        ranges, m = self._matrix.problem.ranges, len(self._keys)
+        if ranges is None:
+            return torch.ones((len(rows), m), dtype=torch.bool)
+        own = ranges[0, 0].cpu().expand(self._matrix.sizes[2], -1, -1)[rows]  # [n,R,2]
+        key = torch.arange(m)
+        return ((own[..., :1] <= key) & (key < own[..., 1:])).any(1)
 
     def _check(self, remainder: Tensor, length: Tensor) -> None:
         """Raises where the parts of a pair do not add up to its score."""
