@@ -88,7 +88,9 @@ int32_t sightline_readout(int32_t level, int32_t threads, const sightline_proble
   if (const auto status = check_readouts(*problem, out)) return status;
   if (!has_rows(*problem)) {  // nobody looks: keys receive nothing
     const int64_t sums = problem->batch * problem->heads * problem->keys;
-    if (out->received) memset(out->received, 0, sizeof(float) * sums);
+    for (float* of_keys : {out->received, out->key_sums}) {
+      if (of_keys) memset(of_keys, 0, sizeof(float) * sums);
+    }
     return SIGHTLINE_OK;
   }
   if (!lse) return SIGHTLINE_INVALID_ARGUMENT;

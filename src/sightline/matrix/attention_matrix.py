@@ -14,13 +14,14 @@ from sightline.common.slots import matrix_html
 from sightline.lowering import lower
 from sightline.masks import Mask
 from sightline.matrix.core import rebuilt
+from sightline.matrix.divergence import Divergences
 from sightline.matrix.like_tensor import LikeTensor
 from sightline.matrix.parts import Parts
 from sightline.matrix.products import Products
 from sightline.matrix.readouts import ReadoutMethods
 
 
-class AttentionMatrix(Parts, ReadoutMethods, Products):
+class AttentionMatrix(Parts, ReadoutMethods, Products, Divergences):
     """The exact attention weights [B,H,N,M] of a query and a key, computed when they are asked for.
 
     ``A[b,h,i,j] = exp(masked[b,h,i,j] - lse[b,h,i])``. Holds the query, the key and one number per row;
@@ -35,8 +36,8 @@ class AttentionMatrix(Parts, ReadoutMethods, Products):
         key: [B,G,M,D].
         value: [B,G,M,E], kept for those who weigh values; not needed for the weights.
         mask, bias, scale, softcap, sinks: as in :func:`sightline.attention`.
-        detach: whether to leave autograd. With ``False`` gradients flow from parts and readouts to the
-            query, the key and the biases.
+        detach: whether to leave autograd. With ``False`` gradients of any order flow from parts and readouts
+            to query, key, biases and sinks: by recomputation, so that memory stays linear in the sequence.
 
     Raises:
         ValueError, TypeError: as :func:`sightline.attention`; RuntimeError on reading, if the query or key

@@ -15,8 +15,10 @@ from sightline.backends.pairs import pair_logits
 from sightline.common.check import check_device, check_integers, kind
 from sightline.common.dispatcher import outside
 from sightline.matrix.followed import WITH_KERNELS, followed
+from sightline.matrix.followed.reduction import Function
 from sightline.matrix.last_axis import along_axis, as_max, exact, is_last
 from sightline.matrix.pairs import Pairs
+from sightline.matrix.reductions import Reductions
 from sightline.positions.align import Align, check_align, offsets
 
 
@@ -54,7 +56,7 @@ class Readouts:
         return f"Readouts({', '.join(vars(self))})"
 
 
-class ReadoutMethods(Pairs):
+class ReadoutMethods(Reductions, Pairs):
     """What is read off the rows and columns."""
 
     def entropy(self) -> Tensor:
@@ -195,23 +197,26 @@ class ReadoutMethods(Pairs):
         each = [self._weights_at(rows, keys[..., at]) for at in range(request.k)]
         return Values(torch.stack(each, -1).masked_fill(found.indices < 0, 0), found.indices)
 
-    def explain(self, *names: str, topk: int | None = None) -> dict[str, str]:
+    def explain(self, *names: str, topk: int | None = None, reduce: Function | None = None) -> dict[str, str]:
         """By name, whether a readout runs natively or in plain PyTorch, and then why.
 
         Args:
             names: as :meth:`readouts` takes them; default: all.
             topk: k, for "topk".
+            reduce: a function that :meth:`reduce` would sum up, told as "reduce".
 
         Example:
             >>> import sightline, torch
             >>> A = sightline.AttentionMatrix(*torch.randn(2, 1, 2, 10, 4))
             >>> A.explain("entropy", "topk", topk=100)["topk"]
             'plain PyTorch: k=100 is above 64'
+            >>> A.explain(reduce=lambda w, s, i, j: w**2)["reduce"]
+            'native'
         """
-        decisions = {
-            name: decide(self._problem, self._reading(name, topk or 0)) for name in names or READOUTS
-        }
-        return {
+        told = {} if reduce is None else {"reduce": self._told_reduction(reduce)}
+        asked = names or (() if told else READOUTS)
+        decisions = {name: decide(self._problem, self._reading(name, topk or 0)) for name in asked}
+        return told | {
             name: self._told(name, backend.title if reason is None else f"{backend.title}: {reason}")
             for name, (backend, _, reason) in decisions.items()
         }

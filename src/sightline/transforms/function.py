@@ -47,7 +47,7 @@ class Derivative:
 
     order: Order
     numbers: tuple[Numbers, ...]
-    kernels: Kernels
+    kernels: Kernels | None  # None: everything block by block
 
     def at(self, order: Order) -> Derivative:
         """Another derivative of the same function."""
@@ -166,13 +166,20 @@ def _split(saved: Sequence[Tensor | None], count: int) -> tuple[Arrays, Arrays]:
 def _computed(derivative: Derivative, arrays: Arrays) -> tuple[Tensor, ...]:
     """The outputs of a derivative, of plain tensors, each in the dtype of what it is a derivative of."""
     order, problems = derivative.order, derivative.problems(arrays)
-    if not order.steps:
-        return derivative.kernels.outputs(problems, arrays[len(PROBLEM) * len(problems) :])
-    step, *more = order.steps
-    capped = any(at % len(PROBLEM) == SOFTCAP for at in step.of if at < len(PROBLEM) * len(problems))
-    found = None if more or capped else derivative.kernels.derivative(order, problems, arrays)
+    found = None if derivative.kernels is None else _by_kernels(derivative.kernels, order, problems, arrays)
     if found is not None:
         return found
     given = tuple(None if one is None else one.dtype for one in arrays)
     dtypes = order.dtypes(given, lse_dtype(problems[0].query))
     return tuple(out.to(dtype) for out, dtype in zip(evaluate(order, problems, arrays), dtypes, strict=True))
+
+
+def _by_kernels(
+    kernels: Kernels, order: Order, problems: tuple[Problem, ...], arrays: Arrays
+) -> tuple[Tensor, ...] | None:
+    own = len(PROBLEM) * len(problems)
+    if not order.steps:
+        return kernels.outputs(problems, arrays[own:])
+    step, *more = order.steps
+    capped = any(at < own and at % len(PROBLEM) == SOFTCAP for at in step.of)
+    return None if more or capped else kernels.derivative(order, problems, arrays)

@@ -34,7 +34,7 @@ def evaluate(order: Order, problems: tuple[Problem, ...], arrays: Arrays) -> tup
 def _sum(
     order: Order, problems: tuple[Problem, ...], arrays: Arrays, places: Iterable[Place], careful: bool
 ) -> tuple[Tensor, ...]:
-    dtype = compute_dtype(problems[0])
+    dtype = max(map(compute_dtype, problems), key=lambda one: one.itemsize)
     query = problems[0].query
     outputs = tuple(query.new_zeros(shape, dtype=dtype) for shape in order.shapes(arrays))
     for place in places:

@@ -29,7 +29,10 @@ def followed(name: str, problem: Problem, *others: Tensor | None) -> Tensor:
 
 
 def computed(
-    function: Base | Order, kernels: Kernels, problems: tuple[Problem, ...], others: tuple[Tensor | None, ...]
+    function: Base | Order,
+    kernels: Kernels | None,
+    problems: tuple[Problem, ...],
+    others: tuple[Tensor | None, ...],
 ) -> tuple[Tensor, ...]:
     """The outputs of a function of problems, followed."""
     order = function if isinstance(function, Order) else Order.of(function)
