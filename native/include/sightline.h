@@ -261,6 +261,16 @@ SIGHTLINE_API int32_t sightline_watch(sightline_zone enter, sightline_zone leave
 SIGHTLINE_API int32_t sightline_forward(int32_t level, int32_t threads, const sightline_problem* problem,
                                         void* context, const int64_t context_stride[3], double* lse);
 
+/* The same, and what each key received, the sum of its weights over the queries, is added to what stands in
+ * received [B,heads,M], strides b and head, contiguous along the keys. `received_heads` is H, or G: then it
+ * is summed over the query heads of each key/value head too. Knows no dropout. Where few queries decode, it
+ * is made of the logits of the one pass; elsewhere a second pass reads it off. */
+SIGHTLINE_API int32_t sightline_forward_received(int32_t level, int32_t threads,
+                                                 const sightline_problem* problem, void* context,
+                                                 const int64_t context_stride[3], double* lse,
+                                                 float* received, const int64_t received_stride[2],
+                                                 int32_t received_heads);
+
 /* What sightline_forward does with the same arguments; `context` other than 0: the context is wanted. Reads
  * none of the arrays. A problem without rows has no parts. */
 SIGHTLINE_API int32_t sightline_plan(int32_t level, int32_t threads, const sightline_problem* problem,

@@ -102,6 +102,12 @@ class Definition:
         context = empty_context(problem.query, problem.value.shape[3]).copy_(stages.context)
         return context, stages.lse
 
+    def forward_received(self, problem, received):
+        context, lse = self.forward(problem)
+        sums = stages_of(problem).weights.sum(2)
+        received += sums.unflatten(1, (received.shape[1], -1)).sum(2) if sums.numel() else 0
+        return context, lse
+
     def backward(self, problem, context, lse, grad_context, grad_lse, wanted):
         p, pattern = problem, pattern_of(problem)
         stages = stages_of(p, pattern)

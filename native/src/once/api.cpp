@@ -7,6 +7,7 @@
 #include "once/runs/forward.h"
 #include "once/runs/peak.h"
 #include "once/runs/readouts.h"
+#include "once/runs/received.h"
 #include "once/runs/tangent.h"
 
 using namespace sightline;
@@ -37,6 +38,24 @@ int32_t sightline_forward(int32_t level, int32_t threads, const sightline_proble
   ForwardOut out = {context, {0, 0, 0}, lse};
   if (context) memcpy(out.context_stride, context_stride, sizeof out.context_stride);
   return forward(Call(*kernels, threads), *problem, out);
+}
+
+int32_t sightline_forward_received(int32_t level, int32_t threads, const sightline_problem* problem,
+                                   void* context, const int64_t context_stride[3], double* lse,
+                                   float* received, const int64_t received_stride[2],
+                                   int32_t received_heads) {
+  const Kernels* kernels;
+  if (const auto status = find_kernels(level, &kernels)) return status;
+  if (const auto status = check_problem(problem, threads, context != nullptr)) return status;
+  if ((context && !context_stride) || !received_stride) return SIGHTLINE_INVALID_ARGUMENT;
+  if (!has_rows(*problem)) return SIGHTLINE_OK;
+  const bool fits = received_heads == problem->heads || received_heads == problem->kv_heads;
+  if (!fits || (problem->keys > 0 && !received)) return SIGHTLINE_INVALID_ARGUMENT;
+  ForwardOut out = {context, {0, 0, 0}, lse};
+  if (context) memcpy(out.context_stride, context_stride, sizeof out.context_stride);
+  const ReceivedOut sums = {
+      received, {received_stride[0], received_stride[1]}, received_heads != problem->heads};
+  return forward_received(Call(*kernels, threads), *problem, out, sums);
 }
 
 int32_t sightline_tangent(int32_t level, int32_t threads, const sightline_problem* problem,

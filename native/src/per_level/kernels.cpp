@@ -5,6 +5,7 @@
 #include "per_level/backward/block.h"
 #include "per_level/decode/merge.h"
 #include "per_level/decode/part.h"
+#include "per_level/decode/received.h"
 #include "per_level/forward/block.h"
 #include "per_level/peak.h"
 #include "per_level/readouts/block.h"
@@ -46,11 +47,11 @@ void pack_head(const sightline_problem& p, Side side, int64_t b, int64_t g, floa
 // The one symbol of a level that the linker sees.
 extern const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL);
 const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL) = {
-    kBlockRows,      in_place,      packed_words,    pack_head,     forward_scratch,   forward_block,
-    moving_floats,   pack_moving,   tangent_scratch, tangent_block, readout_scratch,   readout_block,
-    received_floats, fold_received, kDecodeQueries,  kPairs,        decode_row_floats, decode_scratch,
-    decode_part,     decode_merge,  backward_words,  pack_backward, head_moderate,     backward_scratch,
-    backward_block,  all_numbers,   store_rows,      peak_burst,    peak_dot_burst,
+    kBlockRows,       in_place,       packed_words,    pack_head,      forward_scratch,   forward_block,
+    moving_floats,    pack_moving,    tangent_scratch, tangent_block,  readout_scratch,   readout_block,
+    received_floats,  fold_received,  kDecodeQueries,  kPairs,         decode_row_floats, decode_scratch,
+    decode_part,      decode_merge,   decode_received, backward_words, pack_backward,     head_moderate,
+    backward_scratch, backward_block, all_numbers,     store_rows,     peak_burst,        peak_dot_burst,
 };
 
 }  // namespace sightline

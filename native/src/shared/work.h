@@ -19,6 +19,19 @@ struct ForwardOut {
   double* lse;
 };
 
+// Where the sums over queries of what each key received are added; null: not wanted.
+struct ReceivedOut {
+  float* sums;        // contiguous along the keys
+  int64_t stride[2];  // b, head
+  bool grouped;       // one row of sums for all heads of a key/value head
+};
+
+// Masked logits of a decode's rows, in units of log 2, kept until their lse is known; null: not wanted.
+struct DecodeLogits {
+  float* data;  // [row][stride]
+  int64_t stride;
+};
+
 // Rows [first, first + rows) of those that read key/value head g, counted head by head, and keys [begin,
 // end).
 struct DecodePart {

@@ -205,6 +205,14 @@ class Backend(Protocol):
     def forward(self, problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
         """(context [B,H,N,E], lse [B,H,N] in ``lse_dtype``); without ``want_lse`` the second may be None."""
 
+    def forward_received(self, problem: Problem, received: Tensor) -> tuple[Tensor, Tensor]:
+        """(context, lse), where what each key received, its weights summed over the queries, is added too.
+
+        Args:
+            received: [B,H,M] or [B,G,M], float32 (float64 for float64): what is added to. In the second the
+                query heads of a key/value head are summed as well. Dropout is left out.
+        """
+
     def backward(
         self,
         problem: Problem,

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <new>
 
+#include "once/memory/logit_slots.h"
 #include "once/memory/worker_memory.h"
 #include "once/runtime/call.h"
 #include "once/runtime/threads.h"
@@ -11,34 +12,61 @@
 
 namespace sightline {
 
-inline sightline_status decode(const Call& call, const sightline_problem& p, const ForwardOut& out) {
+// What the keys of a group received, all of them by one worker.
+inline void add_group(const Call& call, const sightline_problem& p, DecodePart group, LogitSlots& slots,
+                      int64_t number, const double* lse, const ReceivedOut& received) {
+  group.begin = 0, group.end = p.keys;
+  call.kernels.decode_received(p, group, slots.of(number), lse, received);
+  slots.give_back(number);
+}
+
+// The same for all groups, by all workers: each takes pieces of the keys.
+inline void add_groups(const Call& call, const sightline_problem& p, const DecodeSchedule& schedule,
+                       LogitSlots& slots, const double* lse, const ReceivedOut& received) {
+  parallel_for(schedule.workers, schedule.parts(), [&](int worker, int64_t item) {
+    const Zone zone(call.zones(worker), SIGHTLINE_STAGE_WEIGHTS);
+    const int64_t group = item / schedule.key_parts;
+    call.kernels.decode_received(p, schedule.part(item), slots.of(group), lse, received);
+  });
+}
+
+// `received.sums` other than null: what each key received is added there, which takes `out.lse`.
+inline sightline_status decode(const Call& call, const sightline_problem& p, const ForwardOut& out,
+                               const ReceivedOut& received = {}) {
   const Kernels& kernels = call.kernels;
-  const bool context = out.context != nullptr;
-  const DecodeSchedule schedule(p, call.threads, context);
+  const bool context = out.context != nullptr, receiving = received.sums != nullptr;
+  const DecodeSchedule schedule(p, call.threads, context, receiving);
   const int64_t row_floats = kernels.decode_row_floats(p);
-  const int rows = (int)(schedule.group_rows < kDecodeRows ? schedule.group_rows : kDecodeRows);
+  const int rows = (int)schedule.most_rows();
   const WorkerMemory scratch(schedule.workers, kernels.decode_scratch(p, rows));
   const WorkerMemory partials(
       1, sizeof(float) * row_floats * schedule.key_parts * p.batch * p.heads * p.queries);
   const WorkerMemory counters(1, sizeof(std::atomic<int64_t>) * schedule.groups);
-  if (!scratch.ok() || !partials.ok() || !counters.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  LogitSlots slots(schedule, receiving);
+  if (!scratch.ok() || !partials.ok() || !counters.ok() || !slots.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   auto* left = reinterpret_cast<std::atomic<int64_t>*>(counters.of(0));
   for (int64_t group = 0; group < schedule.groups; group++) {
     new (left + group) std::atomic<int64_t>(schedule.key_parts);
   }
+  const bool at_once = receiving && !LogitSlots::keeps_all(schedule);
   parallel_for(schedule.workers, schedule.parts(), [&](int worker, int64_t item) {
     const Zones* zones = call.zones(worker);
     const int64_t group = item / schedule.key_parts;
     const DecodePart part = schedule.part(item);
     float* group_partials = reinterpret_cast<float*>(partials.of(0)) +
                             schedule.rows_before(group) * schedule.key_parts * row_floats;
-    kernels.decode_part(p, part, context, {scratch.of(worker), zones},
+    kernels.decode_part(p, part, context, {scratch.of(worker), zones}, slots.of(group),
                         group_partials + item % schedule.key_parts * part.rows * row_floats);
     // Whoever is last merges, always in the order of the keys.
     if (--left[group] > 0) return;
-    const Zone zone(zones, SIGHTLINE_STAGE_CONTEXT);
-    kernels.decode_merge(p, part, group_partials, schedule.key_parts, out);
+    {
+      const Zone zone(zones, SIGHTLINE_STAGE_CONTEXT);
+      kernels.decode_merge(p, part, group_partials, schedule.key_parts, out);
+    }
+    const Zone zone(at_once ? zones : nullptr, SIGHTLINE_STAGE_WEIGHTS);
+    if (at_once) add_group(call, p, part, slots, group, out.lse, received);
   });
+  if (receiving && !at_once) add_groups(call, p, schedule, slots, out.lse, received);
   return SIGHTLINE_OK;
 }
 

@@ -28,9 +28,10 @@ struct DecodeSchedule {
   int64_t group_rows, row_parts, groups, part_keys, key_parts;
   int workers;
 
-  DecodeSchedule(const sightline_problem& p, int threads, bool values) : problem(p) {
+  // `whole`: the rows of a group are never cut.
+  DecodeSchedule(const sightline_problem& p, int threads, bool values, bool whole = false) : problem(p) {
     group_rows = p.heads / p.kv_heads * p.queries;
-    row_parts = (group_rows + kDecodeRows - 1) / kDecodeRows;
+    row_parts = whole ? 1 : divide_up(group_rows, kDecodeRows);
     groups = p.batch * p.kv_heads * row_parts;
     part_keys = kDecodePartKeys;
     while (part_keys < p.keys && groups * divide_up(p.keys, part_keys) > kDecodeManyParts) part_keys *= 2;
@@ -44,6 +45,9 @@ struct DecodeSchedule {
   }
 
   int64_t parts() const { return groups * key_parts; }
+
+  // Rows of the largest part.
+  int64_t most_rows() const { return divide_up(group_rows, row_parts); }
 
   DecodePart part(int64_t item) const {
     const int64_t group = item / key_parts, begin = item % key_parts * part_keys;

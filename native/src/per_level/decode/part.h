@@ -9,6 +9,8 @@
 // Each chunk of keys and values is read from memory once, and stays in the caches for the rows that follow.
 #pragma once
 
+#include <algorithm>
+
 #include "per_level/decode/keys.h"
 #include "per_level/decode/scratch.h"
 #include "per_level/decode/stages.h"
@@ -39,6 +41,17 @@ SL_INLINE void mask_tile(const DecodeWork<P>& work, int first, Span keys) {
   SL_UNROLL for (int r = 0; r < rows; r++) {
     apply_stages(RowStages{work.p, work.scratch.rows[first + r], keys, work.scratch.scores + r * kDecodeKeys},
                  work.zones);
+  }
+}
+
+// What is masked is kept, for those who want to know what each key received (received.h).
+template <class P, int rows>
+SL_INLINE void keep_tile(const DecodeWork<P>& work, int first, Span keys) {
+  const Zone zone(work.zones, SIGHTLINE_STAGE_WEIGHTS);
+  float* to = work.logits.data + first * work.logits.stride + keys.begin;
+  SL_UNROLL for (int r = 0; r < rows; r++) {
+    memcpy(to + r * work.logits.stride, work.scratch.scores + r * kDecodeKeys,
+           sizeof(float) * (keys.end - keys.begin));
   }
 }
 
@@ -81,6 +94,7 @@ void decode_tile(const DecodeWork<P>& work, int first, Span keys) {
   float decay[rows];
   score_tile<P, rows>(work, first, keys);
   mask_tile<P, rows>(work, first, keys);
+  if (work.logits.data) keep_tile<P, rows>(work, first, keys);
   weigh_tile<P, rows>(work, first, keys, weights, decay);
   if (work.context) add_tile_context<P, rows>(work, first, keys, weights, decay);
 }
@@ -93,6 +107,15 @@ void decode_chunk(const DecodeWork<P>& work, int rows, Span keys) {
   }
   if (kDecodeTileRows > 2 && rows - first >= 2) decode_tile<P, 2>(work, first, keys), first += 2;
   if (rows - first >= 1) decode_tile<P, 1>(work, first, keys);
+}
+
+// Chunks that no row sees are skipped: their logits are these.
+template <class P>
+void hide_part(const DecodeWork<P>& work, const DecodePart& part) {
+  for (int r = 0; r < part.rows; r++) {
+    float* row = work.logits.data + r * work.logits.stride;
+    std::fill(row + part.begin, row + part.end, -kInfinity);
+  }
 }
 
 // Rows of the part as the products read them, with nothing seen yet.
@@ -111,6 +134,7 @@ void start_part(const DecodeWork<P>& work, const DecodePart& part) {
     state[0] = -kInfinity;
     store(work.scratch.sums + r * kLanes, Vec{});
   }
+  if (work.logits.data && (p.ranges || p.visible)) hide_part(work, part);
 }
 
 // Whether a sum is NaN, be it only that of a hidden value.
@@ -138,7 +162,7 @@ void walk_part(const DecodeWork<P>& work, const DecodePart& part) {
 
 template <class Element>
 void decode_part_of(const sightline_problem& p, const DecodePart& part, bool context, const Worker& worker,
-                    float* partial) {
+                    const DecodeLogits& logits, float* partial) {
   typedef typename ProductsOf<Element>::Type P;
   Scratch carver(worker.scratch);
   const Element *key = static_cast<const Element*>(p.key), *value = static_cast<const Element*>(p.value);
@@ -155,7 +179,8 @@ void decode_part_of(const sightline_problem& p, const DecodePart& part, bool con
                         decode_row_floats(p),
                         partial,
                         worker.zones,
-                        false};
+                        false,
+                        logits};
   for (;; work.careful = true) {
     start_part<Element>(work, part);
     walk_part(work, part);
@@ -175,9 +200,10 @@ size_t decode_scratch(const sightline_problem& p, int rows) {
 }
 
 void decode_part(const sightline_problem& p, const DecodePart& part, bool context, const Worker& worker,
-                 float* partial) {
-  with_element(p.dtype,
-               [&](auto element) { decode_part_of<decltype(element)>(p, part, context, worker, partial); });
+                 const DecodeLogits& logits, float* partial) {
+  with_element(p.dtype, [&](auto element) {
+    decode_part_of<decltype(element)>(p, part, context, worker, logits, partial);
+  });
 }
 
 }  // namespace

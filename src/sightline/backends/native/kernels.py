@@ -21,7 +21,7 @@ from sightline.backends.native.structs import (
 from sightline.backends.native.zones import watching
 from sightline.backends.problem import Problem, empty_context, empty_gradient
 
-_THREE_STRIDES = ctypes.c_int64 * 3
+_TWO_STRIDES, _THREE_STRIDES = ctypes.c_int64 * 2, ctypes.c_int64 * 3
 
 
 def forward(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
@@ -30,6 +30,33 @@ def forward(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | N
     context = _room(problem.query, problem.value)
     lse = torch.empty(problem.query.shape[:3], dtype=torch.float64) if want_lse else None
     _forward(problem, context, lse)
+    return context, lse
+
+
+def forward_received(problem: Problem, received: Tensor) -> tuple[Tensor, Tensor]:
+    """(context, lse); what each key received is added to ``received``, [B,H,M] or [B,G,M] in float32."""
+    assert problem.value is not None
+    assert received.dtype == torch.float32
+    onto = received if received.stride(-1) == 1 or received.shape[-1] < 2 else received.contiguous()
+    context = _room(problem.query, problem.value)
+    lse = torch.empty(problem.query.shape[:3], dtype=torch.float64)
+    packed, alive = pack(problem)
+    with watching():
+        status = core.library().sightline_forward_received(
+            core.level(),
+            torch.get_num_threads(),
+            ctypes.addressof(packed),
+            context.data_ptr(),
+            _THREE_STRIDES(*context.stride()[:3]),
+            lse.data_ptr(),
+            onto.data_ptr(),
+            _TWO_STRIDES(*onto.stride()[:2]),
+            onto.shape[1],
+        )
+    core.check(status, "attention")
+    del alive
+    if onto is not received:
+        received.copy_(onto)
     return context, lse
 
 

@@ -79,6 +79,10 @@ class Native(Backend):
         """The lse in float64."""
         return kernels.forward(problem, want_lse)
 
+    def forward_received(self, problem: Problem, received: Tensor) -> tuple[Tensor, Tensor]:
+        """A decode in one pass; the sums are float32."""
+        return kernels.forward_received(problem, received)
+
     def backward(
         self,
         problem: Problem,

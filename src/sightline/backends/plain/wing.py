@@ -24,7 +24,7 @@ from sightline.backends.plain.cells import cell_rows
 from sightline.backends.plain.forward import forward, row_lse
 from sightline.backends.plain.plan import plan as plan_of
 from sightline.backends.plain.pool import pool
-from sightline.backends.plain.readouts import Product, TransposedProduct, multiplied, named
+from sightline.backends.plain.readouts import Product, Received, TransposedProduct, multiplied, named, run
 from sightline.backends.plain.sums import summed
 from sightline.backends.problem import Problem
 
@@ -52,6 +52,13 @@ class Plain(Backend):
     def forward(self, problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor]:
         """Gives the lse whether it is wanted or not."""
         return forward(problem)
+
+    def forward_received(self, problem: Problem, received: Tensor) -> tuple[Tensor, Tensor]:
+        """In two passes."""
+        context, lse = forward(problem)
+        (sums,) = run(problem, lse, [Received(problem)])
+        received += sums.unflatten(1, (received.shape[1], -1)).sum(2) if sums.numel() else 0
+        return context, lse
 
     def backward(
         self,
