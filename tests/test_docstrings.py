@@ -21,14 +21,17 @@ VALUES = {"sightline.Align", "sightline.__version__"}
 
 # What functions return and nobody else makes: it has nothing to refuse.
 RESULTS = {"measure.WeightedNorms", "sightline.Readouts"}
+# What classes of the user's own are like.
+PROTOCOLS = {"nn.EvictionRule"}
 
 # Names that a paper stands behind, and names that compute what a formula says.
 PAPERS = {
     "sightline": ["AttentionMatrix", "alibi", "attention", "relative", "window"],
     "nn": [
-        "Alibi", "ConvolutionModule", "CrossAttention", "FeedForward", "LearnedPositions",
-        "MultiheadAttention", "RelativePositions", "Rotary", "SelfAttention", "SinusoidalPositions",
-        "TransformerBlock", "TransformerDecoder", "TransformerEncoder", "alibi_slopes", "sinusoidal",
+        "Alibi", "ConvolutionModule", "CrossAttention", "FeedForward", "HeavyHitters", "LastQuery",
+        "LearnedPositions", "MultiheadAttention", "RelativePositions", "Rotary", "SelfAttention",
+        "SinusoidalPositions", "SnapKV", "TransformerBlock", "TransformerDecoder", "TransformerEncoder",
+        "alibi_slopes", "sinusoidal",
     ],
     "models": ["Decoder", "Encoder", "EncoderDecoder", "SpeechEncoder", "VisionEncoder"],
     "measure": [*measure.all(), "dtw", "encoder_decoder_relevance"],
@@ -95,7 +98,7 @@ DOCUMENTED = [name for name in NAMES if name not in VALUES]
 CAN_RAISE = [
     name
     for name in DOCUMENTED
-    if name not in RESULTS and _arguments(_object(name)) and not _is_record(_object(name))
+    if name not in RESULTS | PROTOCOLS and _arguments(_object(name)) and not _is_record(_object(name))
 ]
 WITH_SHAPES = [name for name in DOCUMENTED if _takes_tensors(_object(name))]
 

@@ -150,8 +150,29 @@ LAYERS = {
             "cross_attention": FLAG,
         },
     ),
-    "KVCache": Entry(nn.KVCache, {}, {"capacity": OPTIONAL_SIZE}),
-    "DecoderCache": Entry(nn.DecoderCache, {"layers": 1}, {"layers": Kind(NATURAL.refused), "capacity": Kind(OPTIONAL_SIZE.refused)}),
+    "KVCache": Entry(nn.KVCache, {}, {"capacity": OPTIONAL_SIZE, "scores": choice(None), "window": SIZE}),
+    "DecoderCache": Entry(
+        nn.DecoderCache, {"layers": 1},
+        {
+            "layers": Kind(NATURAL.refused), "capacity": Kind(OPTIONAL_SIZE.refused),
+            "scores": choice(None), "window": Kind(SIZE.refused),
+        },
+    ),
+    "HeavyHitters": Entry(
+        nn.HeavyHitters, {"keep": 8},
+        {"keep": SIZE, "recent": OPTIONAL_NATURAL.also(9), "sinks": NATURAL.also(9), "slack": NATURAL},
+    ),
+    "LastQuery": Entry(
+        nn.LastQuery, {"keep": 8},
+        {"keep": SIZE, "together": FLAG, "recent": NATURAL.also(9), "sinks": NATURAL.also(9), "slack": NATURAL},
+    ),
+    "SnapKV": Entry(
+        nn.SnapKV, {"keep": 40},
+        {
+            "keep": Kind(SIZE.refused), "window": SIZE.also(41), "kernel": SIZE.also(4), "pool": choice(),
+            "sinks": NATURAL.also(9),
+        },
+    ),
     "MeanOverHeads": Entry(nn.MeanOverHeads, {}, {"matrix": NO_MATRIX}),
 }  # fmt: skip
 
@@ -211,6 +232,18 @@ FORWARDS = {
     ),
     "KVCache.append": Entry(cached, {}, {"key": _NO_KEYS, "value": _NO_KEYS, "lengths": EACH.also([9, 1])}),
     "KVCache.truncate": Entry(lambda n: after("truncate", n=n), {}, {"n": NATURAL.without(torch.Tensor).also(99)}),
+    "KVCache.evict": Entry(
+        lambda keep, **given: after("evict", scores=torch.zeros(4), keep=keep, **given), {"keep": 3},
+        {"keep": SIZE, "recent": NATURAL.also(4), "sinks": NATURAL.also(4)},
+    ),
+    "KVCache.evict, scores": Entry(
+        lambda scores: after("evict", scores=scores, keep=3), {},
+        {"scores": Kind((None, 3, "x", [0.0] * 4, torch.zeros(3), torch.zeros(4).long(), torch.full((4,), torch.nan)))},
+    ),
+    "KVCache.keep_scores": Entry(
+        lambda **given: nn.KVCache().keep_scores(**{"scores": "last", **given}), {},
+        {"scores": choice(None), "window": SIZE},
+    ),
     "KVCache.reorder": Entry(lambda indices: after("reorder", indices=indices), {}, {"indices": EACH.also([9])}),
 }  # fmt: skip
 
@@ -470,6 +503,7 @@ ELSEWHERE = {
     },
     "nn": {
         "Linear": "as PyTorch's; tests/products", "BlockMatrices": "a result", "BlockOptions": "names only", "DecoderMatrices": "a result",
+        "EvictionRule": "a protocol",
     },
     "models": {
         "CheckpointError": "an error", "Generated": "a result", "Matrices": "a result", "Model": "a base",

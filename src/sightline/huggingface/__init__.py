@@ -20,10 +20,11 @@ from sightline.huggingface.requirement import check_transformers
 check_transformers()
 
 from sightline.huggingface.attention import sightline_attention  # noqa: E402  (the check comes first)
+from sightline.huggingface.eviction import evict  # noqa: E402
 from sightline.huggingface.mask import sightline_mask  # noqa: E402
 from sightline.huggingface.registry import NAME, register  # noqa: E402
 from sightline.nn.acceleration import accelerate  # noqa: E402
 
-__all__ = ["NAME", "accelerate", "register", "sightline_attention", "sightline_mask"]
+__all__ = ["NAME", "accelerate", "evict", "register", "sightline_attention", "sightline_mask"]
 
 register()

@@ -4,6 +4,7 @@ from sightline.nn.alibi import Alibi, alibi_slopes
 from sightline.nn.convolution import ConvolutionModule
 from sightline.nn.cross_attention import CrossAttention
 from sightline.nn.decoder_cache import DecoderCache
+from sightline.nn.eviction import EvictionRule, HeavyHitters, LastQuery, SnapKV
 from sightline.nn.feed_forward import FeedForward
 from sightline.nn.kv_cache import KVCache
 from sightline.nn.linear import Linear
@@ -25,8 +26,11 @@ __all__ = [
     "CrossAttention",
     "DecoderCache",
     "DecoderMatrices",
+    "EvictionRule",
     "FeedForward",
+    "HeavyHitters",
     "KVCache",
+    "LastQuery",
     "LearnedPositions",
     "Linear",
     "MeanOverHeads",
@@ -35,6 +39,7 @@ __all__ = [
     "Rotary",
     "SelfAttention",
     "SinusoidalPositions",
+    "SnapKV",
     "TransformerBlock",
     "TransformerDecoder",
     "TransformerEncoder",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from sightline.common.check import integer, shown
+from sightline.nn.key_scores import ScoreKind
 from sightline.nn.kv_cache import KVCache
 
 
@@ -26,6 +27,7 @@ class DecoderCache:
     Args:
         layers: how many blocks.
         capacity: the most tokens; see :class:`KVCache`. Default: grows.
+        scores, window: which scores of keys the self-attention keeps; see :class:`KVCache`. Default: none.
 
     Raises:
         ValueError: if ``capacity`` is below 1; TypeError: for sizes that are no integers.
@@ -40,13 +42,20 @@ class DecoderCache:
         (4, torch.Size([1, 1, 16]))
     """
 
-    def __init__(self, layers: int, capacity: int | None = None) -> None:
+    def __init__(
+        self,
+        layers: int,
+        capacity: int | None = None,
+        *,
+        scores: ScoreKind | None = None,
+        window: int = 32,
+    ) -> None:
         layers = integer("layers", layers, 0)
-        self.self_attention = [KVCache(capacity) for _ in range(layers)]
+        self.self_attention = [KVCache(capacity, scores=scores, window=window) for _ in range(layers)]
         self.cross_attention = [KVCache() for _ in range(layers)]
 
     def __len__(self) -> int:
-        """M, the length of the longest entry."""
+        """M, the length of the longest entry; after an eviction that of the first block."""
         return len(self.self_attention[0]) if self.self_attention else 0
 
     def __bool__(self) -> bool:

@@ -10,6 +10,7 @@ from sightline.common.check import flag, integer, share
 from sightline.masks import Mask
 from sightline.matrix import AttentionMatrix
 from sightline.nn.given import check_rows
+from sightline.nn.kv_cache import KVCache
 from sightline.nn.linear import Linear
 
 
@@ -85,6 +86,21 @@ class Projections(nn.Module):
         context, matrix = attention(
             query, key, value, mask=mask, bias=bias, dropout=dropout, return_matrix=True
         )
+        return self._join(context), matrix
+
+    def attend_cached(
+        self,
+        query: Tensor,
+        cache: KVCache,
+        mask: Mask | Tensor | None,
+        bias: Bias | Tensor | None,
+        return_matrix: bool,
+    ) -> Tensor | tuple[Tensor, AttentionMatrix]:
+        """The same over what a cache holds, whose scores, if it keeps any, take the step in."""
+        dropout = self.dropout if self.training else 0.0
+        if not return_matrix:
+            return self._join(cache.attend(query, mask=mask, bias=bias, dropout=dropout))
+        context, matrix = cache.attend(query, mask=mask, bias=bias, dropout=dropout, return_matrix=True)
         return self._join(context), matrix
 
     def _split(self, x: Tensor, heads: int) -> Tensor:

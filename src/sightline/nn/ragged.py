@@ -1,4 +1,4 @@
-"""Batches whose entries have different lengths in the cache: what is refused and what is hidden."""
+"""Batches whose entries have different lengths in the cache: what is refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sightline.biases import Alibi, Bias, Relative
-from sightline.masks import Both, Either, Mask, Window, as_mask, lengths
+from sightline.masks import Both, Either, Mask, Window
 from sightline.nn.kv_cache import KVCache, given_integers
 from sightline.positions.align import Align
 
@@ -45,14 +45,6 @@ def check_aligned(
             f"mask: a mask or bias aligned to the bottom right takes query 0 to stand at M - N = {m - n}, "
             f"but in this cache it stands at {stands}. Align it with align=cache.start, read before the step."
         )
-
-
-def hide_padding(mask: Mask | Tensor | None, cache: KVCache) -> Mask | Tensor | None:
-    """The mask without the rows past each entry's own length."""
-    if not cache.ragged:
-        return mask
-    own = lengths(cache.lengths)
-    return own if mask is None else as_mask(mask) & own
 
 
 def _aligns(mask: Mask | Tensor | None) -> Iterator[Align]:

@@ -14,7 +14,7 @@ from sightline.matrix import AttentionMatrix
 from sightline.nn.given import check_rows
 from sightline.nn.kv_cache import KVCache
 from sightline.nn.projections import Projections
-from sightline.nn.ragged import check_aligned, hide_padding
+from sightline.nn.ragged import check_aligned
 from sightline.nn.rotary import Rotary
 
 
@@ -130,8 +130,8 @@ class SelfAttention(Projections):
             query, key = self.rotary(query, start), self.rotary(key, start)
         if cache is not None:
             check_aligned(mask, bias, cache, query.shape[2], lengths)
-            key, value = cache.append(key, value, lengths=lengths)  # [B,G,M,D]
-            mask = hide_padding(mask, cache)
+            cache.append(key, value, lengths=lengths)
+            return self.attend_cached(query, cache, mask, bias, return_matrix)
         return self.attend(query, key, value, mask, bias, return_matrix)
 
     if TYPE_CHECKING:  # nn.Module's own call takes and returns Any

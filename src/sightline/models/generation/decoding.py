@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sightline.models.config import GenerativeConfig
 from sightline.nn.decoder_cache import DecoderCache
+from sightline.nn.eviction import EvictionRule
 
 _WORTH = 0.75
 
@@ -68,12 +69,24 @@ class Decoding:
         self._read, self._read_again = read, read_again
         self._cache = model.make_cache()
         self._memory: Memory | None = None
+        self._rule: EvictionRule | None = None
+        self._begun = False
+
+    def evict_by(self, rule: EvictionRule) -> None:
+        """From the first step on, the rule says after each step which keys go."""
+        for cache in self._cache.self_attention:
+            cache.keep_scores(rule.scores, rule.window)
+        self._rule = rule
 
     def step(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
         """ids [B,n], of which ``lengths`` count → ln p [B,V] of the next token; ``pad`` is never one."""
         if self._read is not None and self._memory is None:
             self._memory = self._read()
         logits = self.model.step(ids, self._cache, lengths, self._memory).float()
+        if self._rule is not None:
+            for cache in self._cache.self_attention:
+                self._rule(cache, not self._begun)
+        self._begun = True
         config = self.model.config
         if config.pad is not None and config.pad != config.end:
             logits[:, config.pad] = -torch.inf

@@ -9,12 +9,13 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from sightline.common.check import check_integers, integer, number
+from sightline.common.check import check_integers, integer, number, shown
 from sightline.models.generation.beam import beam_search, collected
 from sightline.models.generation.decoding import Decoding, GenerativeModel
 from sightline.models.generation.next_token import NextToken
 from sightline.models.generation.result import Generated
 from sightline.models.generation.sampling import sample
+from sightline.nn.eviction import EvictionRule
 
 
 class GenerationOptions(TypedDict, total=False):
@@ -29,6 +30,7 @@ class GenerationOptions(TypedDict, total=False):
     candidates: int
     end: int | None
     generator: torch.Generator | None
+    evict: EvictionRule | None
 
 
 def generate(
@@ -45,6 +47,7 @@ def generate(
     candidates: int = 1,
     end: int | None = None,
     generator: torch.Generator | None = None,
+    evict: EvictionRule | None = None,
 ) -> Generated:
     """Continues ``ids``, with a cache, without gradients and without dropout.
 
@@ -63,6 +66,9 @@ def generate(
             an empty text with a score of −∞ where there are fewer. At most ``beams``. Default: 1.
         end: the token that ends a text. Default: the configuration's.
         generator: draws from it. Default: PyTorch's.
+        evict: which keys leave the caches of the self-attention, so that they stay bounded: a
+            :class:`sightline.nn.HeavyHitters`, :class:`sightline.nn.LastQuery`, :class:`sightline.nn.SnapKV`,
+            or a rule of your own. What is written is then another text. Default: none.
 
     Raises:
         ValueError: for options out of range or that exclude each other, or positions that do not suffice.
@@ -81,6 +87,10 @@ def generate(
     choose = NextToken(temperature, top_k, top_p, generator)
     config = decoding.model.config
     end = config.end if end is None else integer("end", end, 0, config.vocabulary - 1)
+    if evict is not None:
+        if not callable(evict) or not hasattr(evict, "scores"):
+            raise TypeError(f"evict: must be an EvictionRule, as HeavyHitters is, got {shown(evict)}.")
+        decoding.evict_by(evict)
     ids = ids.long()
     pad = next((one for one in (config.pad, end) if one is not None), 0)
     if not ids.shape[0]:

@@ -1,0 +1,37 @@
+"""Attention that also says what each key received, in the one pass where the backend can."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sightline.backends import Problem, choose
+from sightline.backends.problem import tensors_in_order
+from sightline.call.run import run
+from sightline.common import dispatcher
+from sightline.matrix import AttentionMatrix
+
+
+def run_received(problem: Problem, received: Tensor) -> tuple[Tensor, Tensor]:
+    """(context, lse) as :func:`run` gives them, and what each key received is added to ``received``.
+
+    Args:
+        problem: one with a value.
+        received: [B,G,M], float32 (float64 for float64): the weights summed over the queries, and over the
+            query heads of each key/value head. Dropout is left out.
+    """
+    tensors = tensors_in_order(problem)
+    alone = dispatcher.is_quiet() and dispatcher.are_plain(tensors) and not dispatcher.are_recorded(tensors)
+    if alone and not isinstance(problem.softcap, Tensor):
+        return choose(problem).forward_received(problem, received)
+    context, lse = run(problem)
+    assert lse is not None
+    with torch.no_grad():
+        received += over_groups(AttentionMatrix.of_problem(problem, lse).received(), received.shape[1])
+    return context, lse
+
+
+def over_groups(of_heads: Tensor, groups: int) -> Tensor:
+    """[B,H,M] → [B,G,M], the sum over the query heads of each key/value head."""
+    b, h, m = of_heads.shape
+    return of_heads.reshape(b, groups, h // groups if groups else 1, m).sum(2)

@@ -1,0 +1,5 @@
+"""Shared by the tests of layers."""
+
+from wings import wing
+
+__all__ = ["wing"]
