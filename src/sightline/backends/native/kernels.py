@@ -45,11 +45,11 @@ def forward_received(problem: Problem, received: Tensor) -> tuple[Tensor, Tensor
         status = core.library().sightline_forward_received(
             core.level(),
             torch.get_num_threads(),
-            ctypes.addressof(packed),
-            context.data_ptr(),
+            ctypes.byref(packed),
+            ctypes.c_void_p(context.data_ptr()),
             _THREE_STRIDES(*context.stride()[:3]),
-            lse.data_ptr(),
-            onto.data_ptr(),
+            ctypes.c_void_p(lse.data_ptr()),
+            ctypes.c_void_p(onto.data_ptr()),
             _TWO_STRIDES(*onto.stride()[:2]),
             onto.shape[1],
         )

@@ -37,9 +37,6 @@ def library() -> ctypes.CDLL:
     lib.sightline_level_name.restype = ctypes.c_char_p
     lib.sightline_backward.argtypes = [ctypes.c_int32, ctypes.c_int32, *[ctypes.c_void_p] * 2]
     lib.sightline_forward.argtypes = [ctypes.c_int32, ctypes.c_int32, *[ctypes.c_void_p] * 4]
-    lib.sightline_forward_received.argtypes = [
-        ctypes.c_int32, ctypes.c_int32, *[ctypes.c_void_p] * 6, ctypes.c_int32
-    ]  # fmt: skip
     for peak in (lib.sightline_peak_gflops, lib.sightline_peak_dot_gflops):
         peak.restype = ctypes.c_double
         peak.argtypes = [ctypes.c_int32, ctypes.c_double]
