@@ -32,6 +32,7 @@ LEVELS: tuple[dict[str, str], ...] = (
         "attribution": "scores, split into what each part of a model wrote",
         "monitoring": "measures during training",
         "huggingface": "Sightline inside of Transformers",
+        "interventions": "what a model looks at, changed",
     },
     {"profiling": "measures over a corpus"},
     {"reading": "what a model made of an input"},

@@ -33,6 +33,7 @@ __all__ = [
     "documents",
     "explain",
     "info",
+    "intervene",
     "lengths",
     "load_profile",
     "load_trace",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from sightline.call.explain import Explanation, explain
     from sightline.call.info import info
     from sightline.call.sdpa import sdpa_override
+    from sightline.interventions import intervene
     from sightline.monitoring import monitor
     from sightline.nn.acceleration import accelerate
     from sightline.products import product
@@ -119,6 +121,7 @@ _LATER = {
     "accelerate": "nn.acceleration",
     "explain": "call.explain",
     "info": "call.info",
+    "intervene": "interventions",
     "load_profile": "profiling",
     "load_trace": "tracing",
     "measure": "measure",

@@ -7,6 +7,7 @@ from typing import Literal, overload
 from torch import Tensor
 
 from sightline.biases import Bias
+from sightline.call import changed
 from sightline.call.run import run
 from sightline.common.check import flag
 from sightline.lowering import autocast, check_value, lower
@@ -122,4 +123,12 @@ def attention(
     context, lse = run(problem, want_lse=bool(return_matrix))
     if not return_matrix:
         return context
+    became = changed.of(context)
+    if became is not None:
+        if return_matrix == "differentiable" and context.requires_grad:
+            raise NotImplementedError(
+                'return_matrix: "differentiable" has no gradients where sightline.intervene changes the '
+                "call. Use True, or leave the call out of the change."
+            )
+        problem, lse = became.problem, became.lse
     return context, AttentionMatrix.of_problem(problem, lse, detach=return_matrix != "differentiable")

@@ -36,9 +36,14 @@ class CaughtCall:
         thorough: whether every row is compared: what was done to the weights may differ from row to row.
         cross: whether it is cross-attention, where that is known.
         made_of: the storages that queries and keys lay in, where they are copies by now.
+        dropout: the share of weights that the model drops at random; ``None`` where it is not known.
         lead: the query's leading axes, where there are more than a batch and heads; the batch then holds all
             but the last.
         inside: the name of the part of the running module that it belongs to; "" for the module itself.
+        put: puts what comes of another context [B,H,N,E] where the model's own lies; ``None`` where
+            ``output`` says where that is.
+        result: what the operation made, the first of several.
+        computed: whether it has been run, so that ``context`` is the model's own.
     """
 
     how: str
@@ -64,5 +69,9 @@ class CaughtCall:
     thorough: bool = False
     cross: bool | None = None
     made_of: tuple[int, ...] = ()
+    dropout: float | None = 0.0
     lead: tuple[int, ...] = ()
     inside: str = ""
+    put: Callable[[Tensor], None] | None = None
+    result: Tensor | None = None
+    computed: bool = True

@@ -22,13 +22,19 @@ class LayerChoice:
             first ran, self- and cross-attention counted apart); a function of the name; or a list of names
             and integers.
         names: the names of the model's modules; none if there is no model to check names against.
+        order: the layers that ran so far, where several choices share them.
     """
 
-    def __init__(self, layers: Layers | None, names: Iterable[str]) -> None:
+    def __init__(
+        self,
+        layers: Layers | None,
+        names: Iterable[str],
+        order: dict[tuple[str, str], int] | None = None,
+    ) -> None:
         self._patterns: list[str] = []
         self._places: list[int] = []
         self._predicate: Callable[[str], bool] | None = None
-        self._order: dict[tuple[str, str], int] = {}
+        self._order: dict[tuple[str, str], int] = {} if order is None else order
         self._matched: set[str] = set()
         self._all = layers is None
         if callable(layers):

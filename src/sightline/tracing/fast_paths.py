@@ -28,7 +28,7 @@ def native_mha(args: Any, kwargs: Any, out: Any) -> CaughtCall | None:
         return mine, _padded(out[0])[:, rows].to(mine.dtype)
 
     caught = _native("nn.MultiheadAttention (fast path)", projected, given, compare)
-    caught.cross = cross
+    caught.cross, caught.put = cross, _putting(compare, out[0])
     return caught
 
 
@@ -60,7 +60,7 @@ def encoder_layer(args: Any, kwargs: Any, out: Any) -> CaughtCall | None:
     projected = _in_projection([x, x, x], given["num_heads"], given["qkv_weight"], given["qkv_bias"])
     given["query"] = source
     caught = _native("nn.TransformerEncoderLayer (fast path)", projected, given, compare)
-    caught.cross, caught.inside = False, "self_attn"
+    caught.cross, caught.inside, caught.put = False, "self_attn", _putting(compare, out)
     return caught
 
 
@@ -82,6 +82,20 @@ def _native(how: str, projected: list[Tensor], given: Any, compare: Callable[...
         four = mask.reshape(shape)
         (caught.hidden if mask.dtype == torch.bool else caught.added).append(four)
     return caught
+
+
+def _putting(compare: Callable[..., Any], out: Tensor) -> Callable[[Tensor], None]:
+    """What puts into ``out`` what comes of another context."""
+
+    def put(context: Tensor) -> None:
+        mine, _ = compare(context, slice(None))
+        if not out.is_nested:
+            out.copy_(mine)
+            return
+        for text, new in zip(out.unbind(), mine, strict=True):
+            text.copy_(new[: text.shape[0]])
+
+    return put
 
 
 def _padded(tensor: Tensor) -> Tensor:

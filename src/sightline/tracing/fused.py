@@ -46,7 +46,7 @@ def _sdpa(tensors: Any, context: Tensor, **terms: Any) -> CaughtCall | None:
         mask = _four_mask(mask, lead, q)
         (caught.visible if mask.dtype == torch.bool else caught.added).append(mask)
     caught.causal = bool(terms.get("causal"))
-    caught.doubt = DROPOUT if dropout else None
+    caught.doubt, caught.dropout = DROPOUT if dropout else None, float(dropout)
     caught.output = (context, four)
     caught.lead = (*lead, query.shape[-3]) if len(lead) > 1 else ()
     return caught
@@ -126,7 +126,7 @@ def sightline_attention(args: Any, kwargs: Any, out: Any) -> CaughtCall | None:
     query, key, value = problem.query, problem.key, problem.value
     caught = CaughtCall("sightline.attention", query, key, value, out[0], problem=problem)
     caught.lse = out[1]
-    caught.doubt = DROPOUT if problem.dropout else None
+    caught.doubt, caught.dropout = DROPOUT if problem.dropout else None, problem.dropout
     caught.output = (out[0], lambda tensor: tensor)
     return caught
 

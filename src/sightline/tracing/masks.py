@@ -80,7 +80,7 @@ class MaskReader:
         return self._once(tensor, queries, keys, inverted, _read_hidden if inverted else _read_visible)
 
     def _once(self, tensor: Tensor, queries: int, keys: int, inverted: bool, read: _Reader) -> LoweredMask:
-        if not is_plain(tensor):
+        if not is_plain(tensor) or (tensor.requires_grad and torch.is_grad_enabled()):
             return read(tensor, queries, keys)
         version = -1 if tensor.is_inference() else tensor._version
         key = (version, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), inverted)

@@ -63,7 +63,8 @@ def _whole(args: Any, kwargs: Any, out: Any) -> CaughtCall | None:
     caught = _call(given["query"], given["key"], given["value"], out[0])
     if caught is not None:
         caught.scale = given.get("scale")
-        caught.doubt = DROPOUT if given.get("dropout_p") else None
+        caught.dropout = float(given.get("dropout_p") or 0.0)
+        caught.doubt = DROPOUT if caught.dropout else None
         caught.scale = caught.query.shape[3] ** -0.5 if caught.scale is None else caught.scale
     return caught
 
@@ -80,6 +81,13 @@ def _call(query: Tensor, key: Tensor, value: Tensor, context: Tensor) -> CaughtC
     ranges = torch.stack((torch.cat((stops.new_zeros(1), stops[:-1])), stops), -1)
     rows = torch.tensor([text.shape[1] for text in queries])
     caught = CaughtCall("scaled_dot_product_attention (nested)", q, k, v, out, 1.0)
+
+    def put(other: Tensor) -> None:
+        texts = context.unbind()
+        for text, new in zip(texts, other[0].split([t.shape[1] for t in texts], 1), strict=True):
+            text.copy_(new)
+
+    caught.put = put
     caught.ranges = ranges.repeat_interleave(rows, 0).int()[None, None, :, None].to(q.device)
     return caught
 

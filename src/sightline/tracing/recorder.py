@@ -15,6 +15,7 @@ operations. And operators that libraries bring along themselves (flash-attn, xfo
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,16 @@ from sightline.tracing.uncompiled import compile_again, run_uncompiled
 aten = torch.ops.aten
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+
+
+class _Looking(threading.local):
+    """Of each thread its own: how many recorders look at an operation."""
+
+    def __init__(self) -> None:
+        self.deep = 0
+
+
+_looking = _Looking()
 
 
 class Recorder(TorchDispatchMode):
@@ -84,6 +95,10 @@ class Recorder(TorchDispatchMode):
         if not self._resting:
             _pop_mode(None)
         compile_again()
+        self.forget()
+
+    def forget(self) -> None:
+        """Forgets everything that was seen."""
         self._followed.clear()
         self._ragged_scores.clear()
         self.masks.clear()
@@ -131,12 +146,18 @@ class Recorder(TorchDispatchMode):
     # --- operations -------------------------------------------------------------------------------
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        operator = operator_of(func)
         kwargs = kwargs or {}
+        if _looking.deep:  # what a recorder above this one computes in order to see
+            return func(*args, **kwargs)
+        operator = operator_of(func)
         if types:  # a subclass with operations of its own, which are not seen
             return func(*args, **kwargs)
         if operator.ragged and args and is_ragged(args[0]):
             return self._ragged(func, args, kwargs)
+        if operator.fused is not None:
+            instead = self._instead(operator, func, args, kwargs)
+            if instead is not None:
+                return instead
         if operator.composite and torch.is_inference_mode_enabled():
             # Views of parameters say that they require gradients even here, and matmul looks at that.
             with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False):
@@ -147,19 +168,44 @@ class Recorder(TorchDispatchMode):
             out = func(*args, **kwargs)
         if operator.view or operator.dull and not self.tracking and self._followed.idle:
             return out
-        if torch._C._current_graph_task_id() != -1:  # a backward pass
+        if self._is_backward():
             return out
+        if not _len_torch_dispatch_stack():
+            self._look_and_tell(operator, func, args, kwargs, out)
+            return out
+        _looking.deep += 1
         try:
-            if operator.fused is None:
-                self._look(operator, func, args, kwargs, out)
-            else:
-                with observing():
-                    self._look(operator, func, args, kwargs, out)
+            self._look_and_tell(operator, func, args, kwargs, out)
+        finally:
+            _looking.deep -= 1
+        return out
+
+    def _look_and_tell(self, operator: Operator, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """Looks at an operation that has run, and hands over what is recognised."""
+        try:
+            self._see(operator, func, args, kwargs, out)
         except Exception as error:
             self._failed(operator.name, error)
         while self._caught:
-            self._emit(self._caught.pop(0))
-        return out
+            caught = self._caught.pop(0)
+            caught.result = out[0] if isinstance(out, (tuple, list)) else out
+            self._emit(caught)
+
+    def _instead(self, operator: Operator, func: Any, args: Any, kwargs: Any) -> Any:
+        """What is returned instead of running attention that is one operation; ``None``: it is run."""
+        return None
+
+    def _is_backward(self) -> bool:
+        """Whether what runs is a backward pass."""
+        return bool(torch._C._current_graph_task_id() != -1)
+
+    def _see(self, operator: Operator, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """Looks at an operation that has run."""
+        if operator.fused is None:
+            self._look(operator, func, args, kwargs, out)
+        else:
+            with observing():
+                self._look(operator, func, args, kwargs, out)
 
     def _ragged(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Runs an operation on nested tensors."""
@@ -168,9 +214,12 @@ class Recorder(TorchDispatchMode):
             with observing():
                 caught = self._ragged_scores.look(func, args, kwargs, out)
             if caught is not None:
-                self._emit(caught)
+                caught.result = out[0] if isinstance(out, tuple) else out
         except Exception as error:
             self._failed(f"attention of nested tensors ({func})", error)
+            return out
+        if caught is not None:
+            self._emit(caught)
         return out
 
     def _in_parts(self, func: Any, args: Any, kwargs: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.backends import Problem
+from sightline.call import changed
 from sightline.common.check import flag, shown
 from sightline.common.slots import residual_recorder
 from sightline.tracing import modules
@@ -21,15 +21,10 @@ from sightline.tracing.caught import CaughtCall
 from sightline.tracing.choice import LayerChoice, Layers
 from sightline.tracing.keep import OFFLOADS, Keeper
 from sightline.tracing.lowering import problem_of
-from sightline.tracing.origin import kind_of
-from sightline.tracing.packed import unpack
 from sightline.tracing.recorder import Recorder
 from sightline.tracing.stitch import Stitched
-from sightline.tracing.storage import address, is_plain
 from sightline.tracing.verify import doubt
-from sightline.tracing.windows import heads_apart
-
-_ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
+from sightline.tracing.watching import Watching, check_model
 
 _UNCOMPILED = (
     "A compiled model ran uncompiled in this block: compiled code shows no operations. Its output "
@@ -41,7 +36,7 @@ _FLEX = (
 )
 
 
-class Trace(Calls):
+class Trace(Calls, Watching):
     """See :func:`sightline.trace`."""
 
     def __init__(
@@ -56,8 +51,9 @@ class Trace(Calls):
         on_call: Callable[[AttentionCall], object] | None = None,
         residual: bool = False,
     ) -> None:
-        _check_model(model)
-        super().__init__(model=_name_of(model))
+        check_model(model)
+        Calls.__init__(self, model=_name_of(model))
+        Watching.__init__(self, model)
         if on_call is not None and not callable(on_call):
             raise TypeError(f"on_call: must be a function that takes a call, or None, got {shown(on_call)}.")
         gradients, stitch = flag("gradients", gradients), flag("stitch", stitch)
@@ -71,7 +67,6 @@ class Trace(Calls):
             raise ValueError(
                 "residual: is for calls that are kept, and on_call keeps none. Give one of the two."
             )
-        self._stack = modules.ModuleStack(model)
         if residual:
             self._residual = residual_recorder(self._stack.modules, self._stack.names)
         self._choice = LayerChoice(layers, self._stack.names.values())
@@ -81,12 +76,7 @@ class Trace(Calls):
         self._stitch = stitch and on_call is None and not gradients
         self._stitched: dict[tuple[str, str], tuple[AttentionCall, Stitched]] = {}
         self._in_step = False
-        self._seen = 0
         self._pending: list[tuple[AttentionCall, Tensor, Callable[[Tensor], Tensor]]] = []
-        self._frames: list[tuple[nn.Module, int]] = []
-        self._known_attention = any(map(_is_attention, self._stack.classes))
-        self._simple: tuple[nn.Module, Tensor] | None = None
-        self._recorder: Recorder | None = None
         self._used = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -101,10 +91,7 @@ class Trace(Calls):
         if self._used:
             raise RuntimeError("trace: was used before; make a new one for each block.")
         self._used = True
-        recorder = Recorder(self._weights(), self._stack, self._on_caught, self._on_failure)
-        recorder.__enter__()
-        self._recorder = recorder
-        modules.listen(self)
+        self._begin(Recorder(self._weights(), self._stack, self._on_caught, self._on_failure))
         if self._residual is not None:
             modules.listen(self._residual)
         return self
@@ -116,16 +103,10 @@ class Trace(Calls):
 
     def close(self) -> None:
         """Ends the block, without a word on what was not seen in it."""
-        recorder, self._recorder = self._recorder, None
-        assert recorder is not None
         if self._residual is not None:
             modules.stop_listening(self._residual)
-        modules.stop_listening(self)
-        recorder.__exit__()
-        self._simple = None
+        self._end()
         self._hook_gradients()
-        self._stack.running.clear()
-        self._frames.clear()
         for call, steps in self._stitched.values():
             if len(steps) > 1:
                 call.set_problem(*self._offloaded(*steps.whole()))
@@ -144,63 +125,16 @@ class Trace(Calls):
                 stacklevel=3,
             )
 
-    def _weights(self) -> set[int]:
-        tensors = [
-            tensor
-            for module in self._stack.modules.values()
-            for held in (module._parameters, module._buffers)
-            for tensor in held.values()
-        ]
-        return {address(tensor) for tensor in tensors if tensor is not None and is_plain(tensor)}
-
     # --- modules ----------------------------------------------------------------------------------
-
-    def entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A module begins to run."""
-        recorder = self._recorder
-        if recorder is None:
-            return
-        if self._simple is not None:  # it was interrupted
-            self._wake(None)
-        if modules.is_simple(module) and self._rests(module, args, recorder):
-            return
-        running = self._stack.enter(module, args)
-        if running.name is not None and _is_attention(type(module)):
-            self._frames.append((module, self._seen))
-        recorder.tracking = bool(self._frames) or not self._known_attention
-        if type(module).__name__ == "OptimizedModule":
-            self._say(_UNCOMPILED)
 
     def left(self, module: nn.Module, output: Any) -> None:
         """A module has run; ``output`` is ``None`` where it failed."""
         if self._pending:
             self._hook_gradients()
-        if self._simple is not None and self._simple[0] is module:
-            self._wake(output)
-            return
-        if self._frames and self._frames[-1][0] is module:
-            _, before = self._frames.pop()
-            if self._seen == before and not torch._C._current_graph_task_id() + 1:
-                self._on_unseen(module)
-        self._stack.leave(module)
-        if self._recorder is not None and not self._frames:
-            self._recorder.tracking = not self._known_attention or not self._stack.running
-            self._recorder.let_go()
+        super().left(module, output)
 
-    def _rests(self, module: nn.Module, args: tuple[Any, ...], recorder: Recorder) -> bool:
-        """Whether a module in which no attention can run is looked at as a whole: the common ones, mostly."""
-        if len(args) != 1 or not is_plain(args[0]) or id(module) not in self._stack.names:
-            return False
-        if recorder.follows(args[0]) or not recorder.rest():
-            return False
-        self._simple = (module, args[0])
-        return True
-
-    def _wake(self, output: Any) -> None:
-        assert self._simple is not None
-        assert self._recorder is not None
-        (module, source), self._simple = self._simple, None
-        self._recorder.wake(source, output, bool(modules.is_projection(module)))
+    def _compiled_began(self) -> None:
+        self._say(_UNCOMPILED)
 
     def _say(self, notice: str) -> None:
         """Adds a notice, once."""
@@ -229,16 +163,11 @@ class Trace(Calls):
     def _on_caught(self, caught: CaughtCall) -> None:
         if self._stack.foreign:
             return
-        self._seen += 1
-        name = ".".join(part for part in (self._stack.name, caught.inside) if part)
         if caught.how == "flex_attention":
             self._say(_FLEX)
-        assert self._recorder is not None
         with observing():
-            kind = kind_of(caught, name, self._recorder.origins)
-            unpack(caught, self._stack.module)
-            if caught.lead:
-                heads_apart(caught, self._stack.heads())
+            caught = changed.of(caught.result) or caught
+            name, kind = self._identified(caught)
             if not self._choice.takes(name, kind):
                 return
             call = self._call(caught, name, kind)
@@ -306,17 +235,6 @@ class Trace(Calls):
         self._pending.clear()
 
 
-_attention_classes: dict[type, bool] = {}
-
-
-def _is_attention(kind: type) -> bool:
-    """Whether a module of this class is called attention."""
-    known = _attention_classes.get(kind)
-    if known is None:
-        known = _attention_classes[kind] = _ATTENTION.search(kind.__name__) is not None
-    return known
-
-
 class _Receiver:
     """Puts the gradient of a context into its call."""
 
@@ -327,14 +245,6 @@ class _Receiver:
         share = self._view(gradient.detach())
         before = self._call.gradient
         self._call.gradient = share.clone() if before is None else before + share
-
-
-def _check_model(model: Any) -> None:
-    if isinstance(model, type) or not (model is None or callable(model)):
-        got = f"the class {model.__name__}" if isinstance(model, type) else shown(model)
-        raise TypeError(
-            f"model: must be a module, a function, or None for every call of the block, got {got}."
-        )
 
 
 def _name_of(model: Any) -> str:

@@ -60,6 +60,7 @@ class Scores(NamedTuple):
         opaque: why the expression says nothing about the scores; ``None`` if it does.
         changed: what was done to the weights after the softmax; ``None`` for nothing.
         dropout: whether weights were dropped at random.
+        share: how many of them, where it is known.
         zeroed: whether weights were set to 0 where the terms hide them.
         eps: the coarsest rounding on the way, where it is known.
         made_of: the storages of queries and keys as they were multiplied.
@@ -79,6 +80,7 @@ class Scores(NamedTuple):
     opaque: str | None = None
     changed: str | None = None
     dropout: bool = False
+    share: float | None = None
     zeroed: bool = False
     eps: float = 0.0
     made_of: tuple[int, ...] = ()

@@ -11,7 +11,8 @@ from sightline.tracing.storage import is_plain
 def drawn(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
     """A random mask."""
     if is_plain(args[0]):
-        followed.random.set(args[0], True)
+        kept = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
+        followed.random.set(args[0] if out is None else out, 1 - kept)
 
 
 def dropped(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
@@ -23,5 +24,5 @@ def dropped(followed: FollowedScores, args: Any, kwargs: Any, out: Any) -> None:
     if scores.stage != "weights":
         scores = scores.altered("dropped")
     elif len(args) < 3 or args[2] is not False:
-        scores = scores._replace(dropout=True)
+        scores = scores._replace(dropout=True, share=float(args[1]))
     followed.pass_on(out[0], args[0], axes, scores)

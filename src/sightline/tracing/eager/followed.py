@@ -51,8 +51,8 @@ class FollowedScores:
         emit: Callable[[CaughtCall], None],
     ) -> None:
         self.is_weight, self.module, self.emit = is_weight, module, emit
-        #: Whether a storage holds a random mask.
-        self.random: ByStorage[bool] = ByStorage(_FOLLOWED)
+        #: Which storages hold a random mask, and the share of it that is 0.
+        self.random: ByStorage[float] = ByStorage(_FOLLOWED)
         #: Which tensors are outputs of projections.
         self.features = Features()
         self._known: ByStorage[KnownScores] = ByStorage(_FOLLOWED)

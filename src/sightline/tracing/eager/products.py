@@ -118,6 +118,7 @@ def _caught(
         if caught.sinks is None and scores.sinks is not None:
             caught = _dense(scores, split(weights), split(value), split(context))
     caught.doubt, caught.eps = _doubt(scores, weights), scores.eps
+    caught.dropout = scores.share if scores.dropout else 0.0
     caught.made_of = scores.made_of
     caught.output = (result, lambda tensor: split(grid.rows(tensor)))
     return caught

@@ -58,8 +58,9 @@ def _times_tensor(
     followed: FollowedScores, scores: Scores, axes: Axes, tensor: Tensor, factor: Tensor, inverse: bool
 ) -> Scores:
     if scores.stage == "weights":
-        if is_plain(factor) and followed.random.get(factor):
-            return scores._replace(dropout=True)
+        share = followed.random.get(factor) if is_plain(factor) else None
+        if share is not None:
+            return scores._replace(dropout=True, share=share)
         return scores.altered("multiplied with a tensor (a mask of heads?)")
     query, key = scores.query, scores.key
     row, column = find(axes, ROW), find(axes, KEY)
