@@ -206,17 +206,54 @@ def test_a_readout_may_be_used_again():
     torch.testing.assert_close(q.grad, 2 * once)
 
 
-def test_with_the_context_of_the_same_call():
-    q, k, v = (torch.randn(1, 2, 6, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    context, A = sightline.attention(q, k, v, mask=sightline.causal(), return_matrix="differentiable")
+def test_with_the_context_of_the_same_call(wing):
+    q, k, term, sinks, x, _ = leaves("row", True, torch.float32)
+    v = torch.randn(B, G, M, 3, requires_grad=True)
+    options = {"mask": MASKS["two ranges"], "softcap": 3.0}
+    context, A = sightline.attention(
+        q, k, v, bias=term, sinks=sinks, return_matrix="differentiable", **options
+    )
     assert A.requires_grad
-    loss = context.square().sum() - A.entropy().sum()
-    found = torch.autograd.grad(loss, (q, k, v))
-    stages = reference.attention(q, k, v, mask=sightline.causal())
-    w = stages.weights
-    wanted = torch.autograd.grad(stages.context.square().sum() - entropy(w).sum(), (q, k, v))
-    for mine, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(mine, other)
+    inputs = (q, k, v, term, sinks)
+    loss = context.square().sum() - A.entropy().sum() + A.lse.sum() + (A @ x.detach()).sum()
+    found = torch.autograd.grad(loss, inputs, retain_graph=True)
+    again = torch.autograd.grad(loss, inputs)
+    assert all(map(torch.equal, found, again))
+    doubles = [one.detach().double().requires_grad_() for one in inputs]
+    stages = reference.attention(*doubles[:3], bias=doubles[3], sinks=doubles[4], **options)
+    wanted_loss = stages.context.square().sum() - entropy(stages.weights).sum() + stages.lse.sum()
+    wanted_loss = wanted_loss + (stages.weights @ x.detach().double()).sum()
+    for mine, other in zip(found, torch.autograd.grad(wanted_loss, doubles), strict=True):
+        torch.testing.assert_close(mine.double(), other, atol=1e-4, rtol=1e-4)
+
+
+def test_both_orders_with_the_context():
+    q, k, v = (torch.randn(1, 2, 5, 3, dtype=torch.float64, requires_grad=True) for _ in range(3))
+
+    def read(q, k, v):
+        context, A = sightline.attention(q, k, v, mask=sightline.causal(), return_matrix="differentiable")
+        return context, A.entropy(), A.lse
+
+    assert gradcheck(read, (q, k, v), fast_mode=True)
+    assert gradgradcheck(read, (q, k, v), fast_mode=True)
+
+
+def test_parts_of_a_matrix_read_the_same_entropy():
+    q, k, v = (torch.randn(2, 4, 6, 3, requires_grad=True) for _ in range(3))
+    _, A = sightline.attention(q, k, v, return_matrix="differentiable")
+    (whole,) = torch.autograd.grad(A.entropy()[:, 1].sum(), q, retain_graph=True)
+    (part,) = torch.autograd.grad(A[:, 1].entropy().sum(), q)
+    torch.testing.assert_close(whole, part)
+
+
+def test_without_recording_there_are_no_gradients():
+    q, k, v = (torch.randn(1, 2, 6, 3, requires_grad=True) for _ in range(3))
+    with torch.no_grad():
+        _, A = sightline.attention(q, k, v, return_matrix="differentiable")
+    (gradient,) = torch.autograd.grad(A.entropy().sum(), q)  # read with gradients after all
+    assert gradient.abs().sum() > 0
+    with pytest.raises(TypeError, match="return_matrix: must be True or False or 'differentiable'"):
+        sightline.attention(q, k, v, return_matrix="attached")
 
 
 def test_what_hides_sends_no_nan():

@@ -108,7 +108,7 @@ class Definition:
         received += sums.unflatten(1, (received.shape[1], -1)).sum(2) if sums.numel() else 0
         return context, lse
 
-    def backward(self, problem, context, lse, grad_context, grad_lse, wanted):
+    def backward(self, problem, context, lse, grad_context, grad_lse, wanted, of_entropy=None):
         p, pattern = problem, pattern_of(problem)
         stages = stages_of(p, pattern)
         b, h, n, m = p.shape
@@ -118,7 +118,12 @@ class Definition:
         delta = (upstream * stages.context).where(seen.any(-1, keepdim=True), 0).sum(-1)
         if grad_lse is not None:
             delta = delta - grad_lse.double()
-        of_masked = stages.weights * ((upstream @ value.mT) * pattern - delta[..., None])
+        of_logs = torch.zeros_like(stages.weights)
+        if of_entropy is not None:
+            logs = (stages.masked - stages.lse[..., None]).where(stages.weights != 0, 0)
+            of_logs = -(1 + logs) * of_entropy.grad.double()[..., None]
+            delta = delta + (stages.weights * of_logs).sum(-1)
+        of_masked = stages.weights * ((upstream @ value.mT) * pattern + of_logs - delta[..., None])
         gradients = self._through_logits(p, stages, of_masked.where(seen, 0))
         gradients["value"] = (
             seen_product((stages.weights * pattern).mT, upstream, seen.mT)
@@ -127,20 +132,6 @@ class Definition:
         )
         if p.sinks is not None:
             share = torch.exp(p.sinks.double()[:, None] - stages.lse)  # its weight
-            gradients["sinks"] = -(share * delta).sum((0, 2))
-        return self._wanted(p, gradients, wanted)
-
-    def entropy_backward(self, problem, lse, entropy, grad_entropy, wanted):
-        p, stages = problem, stages_of(problem)
-        weights = stages.weights
-        logs = (stages.masked - stages.lse[..., None]).where(weights != 0, 0)
-        of_weights = -(1 + logs) * grad_entropy.double()[..., None]
-        delta = (weights * of_weights).sum(-1)
-        seen = stages.masked != -math.inf
-        of_masked = (weights * (of_weights - delta[..., None])).where(seen, 0)
-        gradients = self._through_logits(p, stages, of_masked)
-        if p.sinks is not None:
-            share = torch.exp(p.sinks.double()[:, None] - stages.lse)
             gradients["sinks"] = -(share * delta).sum((0, 2))
         return self._wanted(p, gradients, wanted)
 

@@ -76,6 +76,13 @@ class Summand(NamedTuple):
     threshold: float = 0.0
 
 
+class OfEntropy(NamedTuple):
+    """The entropy -Σ w ln w of each row, without dropout, and its gradient: both [B,H,N]."""
+
+    entropy: Tensor
+    grad: Tensor
+
+
 class Cells(NamedTuple):
     """Which of ``size`` cells each key belongs to: of_key [1|B,M], from 0."""
 
@@ -103,8 +110,8 @@ class Work(NamedTuple):
     """What a backend is to do with a problem.
 
     Attributes:
-        name: "attention" (forward and backward), "entropy_backward", "tangent", "lse", "cells", "pool",
-            "product", "transposed_product", "sum", or the name of a readout.
+        name: "attention" (forward and backward), "tangent", "lse", "cells", "pool", "product",
+            "transposed_product", "sum", or the name of a readout.
         rows: which queries it is done for.
         k: how many weights of a row, for "topk".
         gradients: whether autograd has to follow the computation itself.
@@ -221,13 +228,9 @@ class Backend(Protocol):
         grad_context: Tensor,
         grad_lse: Tensor | None,
         wanted: Collection[str],
+        of_entropy: OfEntropy | None = None,
     ) -> dict[str, Tensor]:
         """The wanted gradients, by name of the problem's field; in the field's dtype or a wider one."""
-
-    def entropy_backward(
-        self, problem: Problem, lse: Tensor, entropy: Tensor, grad_entropy: Tensor, wanted: Collection[str]
-    ) -> dict[str, Tensor]:
-        """The wanted gradients, as :meth:`backward` gives them, of each row's entropy -Σ w ln w [B,H,N]."""
 
     def tangent(
         self, problem: Problem, tangents: Mapping[str, Tensor]

@@ -6,6 +6,7 @@ from typing import Literal, overload
 
 from torch import Tensor
 
+from sightline.backends import Problem
 from sightline.biases import Bias
 from sightline.call import changed
 from sightline.call.run import run
@@ -84,7 +85,8 @@ def attention(
         sinks: [H] logits, one per head. Default: none.
         dropout: share of weights drawn (from PyTorch's generator) and zeroed, the others / (1 - dropout).
         return_matrix: whether to return the attention matrix as well: lazy, without dropout, and detached
-            unless it is to be "differentiable". Gradients then flow from its readouts as from the context.
+            unless it is to be "differentiable". Gradients then flow from its readouts as from the context;
+            that of the entropy goes through the same backward pass.
 
     Returns:
         The context vectors [B,H,N,E] in the query's dtype; with ``return_matrix`` also the
@@ -120,6 +122,9 @@ def attention(
     problem = lower(
         query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks, dropout=dropout
     )
+    looked = _looked(problem) if return_matrix == "differentiable" else None
+    if looked is not None:
+        return looked
     context, lse = run(problem, want_lse=bool(return_matrix))
     if not return_matrix:
         return context
@@ -132,3 +137,16 @@ def attention(
             )
         problem, lse = became.problem, became.lse
     return context, AttentionMatrix.of_problem(problem, lse, detach=return_matrix != "differentiable")
+
+
+def _looked(problem: Problem) -> tuple[Tensor, AttentionMatrix] | None:
+    """Context and differentiable matrix, where one backward pass can serve both."""
+    from sightline.call.together import attend_and_look  # late: few programs need it
+
+    found = attend_and_look(problem)
+    if found is None:
+        return None
+    context, lse, node = found
+    matrix = AttentionMatrix.of_problem(problem, lse, detach=False)
+    matrix._entropy_node = node
+    return context, matrix

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor
@@ -23,12 +23,30 @@ from sightline.matrix.row_lse import RowLse, cut
 from sightline.matrix.transforms import left_behind, refuse_vmap
 
 
+class EntropyNode(NamedTuple):
+    """Where the gradient of the rows' entropy joins that of the context, in the backward pass of attention.
+
+    Attributes:
+        zeros: [B,H,N], an output of attention: what is added to it is differentiated with the context.
+        know: takes the entropy, which that pass needs.
+    """
+
+    zeros: Tensor
+    know: Callable[[Tensor], None]
+
+    def join(self, entropy: Tensor) -> Tensor:
+        """The entropy such that its gradient goes there."""
+        self.know(entropy)
+        return entropy + self.zeros.to(entropy.dtype)
+
+
 class MatrixCore(LikeTensor):
     """Identity, laziness and the lse; the other rooms of the matrix build on it."""
 
     _problem: Problem
     _lse: Tensor | None
     _rows: RowLse | None = None  # as much of the lse as is known where the whole is not
+    _entropy_node: EntropyNode | None = None
     _dropped: tuple[bool, bool]  # whether an integer index took the batch and the head axis away
     _versions: tuple[int | None, ...]
     #: Why the weights may not be those of the model that the matrix was caught in; ``None`` if they are.

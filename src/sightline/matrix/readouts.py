@@ -13,7 +13,7 @@ from sightline.backends import Backend, Values, Work, choose, decide
 from sightline.backends.contract import READOUTS, Answer, Request
 from sightline.backends.pairs import pair_logits
 from sightline.common.check import check_device, check_integers, kind
-from sightline.common.dispatcher import outside
+from sightline.common.dispatcher import is_transformed, outside
 from sightline.matrix.followed import WITH_KERNELS, followed
 from sightline.matrix.followed.reduction import Function
 from sightline.matrix.last_axis import along_axis, as_max, exact, is_last
@@ -171,6 +171,8 @@ class ReadoutMethods(Reductions, Pairs):
         name, problem, known = request.name, self._problem, self._known_lse()
         if name in ("max", "topk", "max_score"):
             return self._largest(request)
+        if name == "entropy" and self._entropy_node is not None and not is_transformed():
+            return self._entropy_node.join(self._standing().entropy())
         if name == "distance":
             b, _, n, m = self.sizes
             return followed(name, problem, offsets(request.align, b, n, m, self.device), known)

@@ -44,6 +44,12 @@ class Rows(NamedTuple):
         lse = self.lse.masked_fill(self.lse.detach() == -math.inf, 0)
         return self.masked - lse[..., None]
 
+    @property
+    def entropy(self) -> Tensor:
+        """-Σ w ln w, [b,H,n]; 0 · ln 0 counts as 0."""
+        weights = self.weights
+        return -(weights * self.log_weights.masked_fill(weights.detach() == 0, 0)).sum(-1)
+
 
 def rows_of(problem: Problem, careful: bool = False) -> Rows:
     """All rows; nothing is written in place, so that any transform can follow.

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from sightline.backends.contract import FUNCTIONS, Cells, Summand
+from sightline.backends.contract import FUNCTIONS, Cells, OfEntropy, Summand
 from sightline.backends.native import library as core
 from sightline.backends.native.pack import pack, rows_of, strides, term
 from sightline.backends.native.structs import (
@@ -96,19 +96,16 @@ def backward(
     grad_context: Tensor,
     grad_lse: Tensor | None,
     wanted: Collection[str],
-    grad_entropy: Tensor | None = None,
+    of_entropy: OfEntropy | None = None,
 ) -> dict[str, Tensor]:
     """The wanted ones of the gradients of query, key, value, bias, slopes, table and sinks, by name.
 
-    Those of query, key and value have their dtype and layout, the others are contiguous float32. What the
-    entropy's gradient adds to delta is in ``grad_lse``; see the header.
+    Those of query, key and value have their dtype and layout, the others are contiguous float32.
     """
     packed, alive = pack(problem)
     context, grad_context, lse = rows_of(context), rows_of(grad_context), lse.double().contiguous()
     gradients = {name: _room_for_gradient(name, getattr(problem, name)) for name in wanted}
-    of_lse, of_entropy = (
-        None if one is None else one.float().contiguous() for one in (grad_lse, grad_entropy)
-    )
+    grad_lse, grad_entropy = _of_rows(problem, lse, grad_lse, of_entropy)
     outputs: list[int] = []
     for name in STRIDED_GRADIENTS:
         outputs += term(gradients.get(name), STRIDES[name], alive)
@@ -116,8 +113,8 @@ def backward(
         *term(context, 3, alive),
         lse.data_ptr(),
         *term(grad_context, 3, alive),
-        0 if of_lse is None else of_lse.data_ptr(),
-        0 if of_entropy is None else of_entropy.data_ptr(),
+        0 if grad_lse is None else grad_lse.data_ptr(),
+        0 if grad_entropy is None else grad_entropy.data_ptr(),
         *outputs,
         *(gradients[name].data_ptr() if name in gradients else 0 for name in FLAT_GRADIENTS),
     )
@@ -128,6 +125,22 @@ def backward(
     core.check(status, "attention backward")
     del alive
     return gradients
+
+
+def _of_rows(
+    problem: Problem, lse: Tensor, grad_lse: Tensor | None, of_entropy: OfEntropy | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of lse and entropy as the core takes them."""
+    if of_entropy is None:
+        return None if grad_lse is None else grad_lse.float().contiguous(), None
+    entropy, grad = of_entropy
+    total: Tensor | float = 1.0
+    if problem.sinks is not None:
+        total = 1 - torch.exp(problem.sinks.to(lse.dtype)[:, None] - lse).to(entropy.dtype)
+    # The entropy's share in delta is the caller's to say; see native/include/sightline.h.
+    share = grad * (entropy - total)
+    grad_lse = -share if grad_lse is None else grad_lse - share
+    return grad_lse.float().contiguous(), grad.float().contiguous()
 
 
 def _room_for_gradient(name: str, like: Tensor) -> Tensor:

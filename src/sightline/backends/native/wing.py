@@ -12,6 +12,7 @@ from sightline.backends.contract import (
     Backend,
     Cells,
     Obstacle,
+    OfEntropy,
     Over,
     Plan,
     PooledRegion,
@@ -21,7 +22,6 @@ from sightline.backends.contract import (
 )
 from sightline.backends.native import kernels, library
 from sightline.backends.native.cells import cell_rows
-from sightline.backends.native.entropy import entropy_backward
 from sightline.backends.native.named import named
 from sightline.backends.native.pack import DTYPES
 from sightline.backends.native.plan import plan
@@ -56,7 +56,7 @@ class Native(Backend):
             from sightline.backends.native import tangent as in_forward_mode  # late: few programs need it
 
             return in_forward_mode.why_not(problem, work)
-        return None if work.name in ("attention", "entropy_backward") else _why_not_read(problem, work)
+        return None if work.name == "attention" else _why_not_read(problem, work)
 
     def facts(self) -> Mapping[str, str]:
         """Where the core lies, and its instruction-set levels."""
@@ -91,15 +91,10 @@ class Native(Backend):
         grad_context: Tensor,
         grad_lse: Tensor | None,
         wanted: Collection[str],
+        of_entropy: OfEntropy | None = None,
     ) -> dict[str, Tensor]:
         """Gradients of query, key and value in their dtype, others in float32."""
-        return kernels.backward(problem, context, lse, grad_context, grad_lse, wanted)
-
-    def entropy_backward(
-        self, problem: Problem, lse: Tensor, entropy: Tensor, grad_entropy: Tensor, wanted: Collection[str]
-    ) -> dict[str, Tensor]:
-        """As the backward pass of attention without values."""
-        return entropy_backward(problem, lse, entropy, grad_entropy, wanted)
+        return kernels.backward(problem, context, lse, grad_context, grad_lse, wanted, of_entropy)
 
     def tangent(
         self, problem: Problem, tangents: Mapping[str, Tensor]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from sightline.backends.block import MatrixBlock, steps, table_index
+from sightline.backends.contract import OfEntropy
 from sightline.backends.dropout import kept
 from sightline.backends.grouped import grouped_product, product_to_keys
 from sightline.backends.plain.forward import blocks
@@ -35,53 +36,14 @@ def backward(
     grad_context: Tensor,
     grad_lse: Tensor | None,
     wanted: Collection[str],
+    of_entropy: OfEntropy | None = None,
 ) -> dict[str, Tensor]:
     """The wanted ones of the problem's GRADIENTS, by name; float32 or float64."""
-    rows = _Rows(context, lse, grad_context, grad_lse)
+    rows = _Rows(context, lse, grad_context, grad_lse, of_entropy)
     grads = _backward(problem, rows, wanted, careful=False)
     if may_hide(problem) and not finite(grads.values()):
         grads = _backward(problem, rows, wanted, careful=True)
     return {name: grads[name] for name in wanted}
-
-
-def entropy_backward(
-    problem: Problem, lse: Tensor, entropy: Tensor, grad_entropy: Tensor, wanted: Collection[str]
-) -> dict[str, Tensor]:
-    """The same for the gradient of each row's -Σ w ln w, in which values take no part."""
-    given = lse, entropy, grad_entropy
-    grads = _entropy_backward(problem, *given, wanted, careful=False)
-    if may_hide(problem) and not finite(grads.values()):
-        grads = _entropy_backward(problem, *given, wanted, careful=True)
-    return {name: grads[name] for name in wanted}
-
-
-def _entropy_backward(
-    problem: Problem,
-    lse: Tensor,
-    entropy: Tensor,
-    grad_entropy: Tensor,
-    wanted: Collection[str],
-    careful: bool,
-) -> Gradients:
-    grads = _empty_gradients(problem, wanted, ("query", "key"))
-    dtype = compute_dtype(problem)
-    if problem.sinks is not None and "sinks" in grads:
-        sink = weights_of(problem.sinks.to(dtype)[:, None, None].expand(*lse.shape, 1), lse)[..., 0]
-        delta = grad_entropy * (entropy - (1 - sink))
-        grads["sinks"] -= (sink * delta).sum((0, 2))
-    for block in blocks(problem, lse=lse):
-        batch, queries, _ = block.place
-        if problem.softcap is not None:
-            block.stage("capped")  # needed again below
-        weights = block.weights
-        hidden = block.masked == -math.inf if careful else None
-        with zone("grad_weights"):
-            logs = block.log_weights.masked_fill(weights == 0, 0)
-            grad_weights = -(1 + logs) * grad_entropy[batch, :, queries].to(dtype)[..., None]
-            delta = (weights * grad_weights).sum(-1, keepdim=True)
-            grad_masked = _hide(grad_weights.sub_(delta).mul_(weights), hidden)
-        _through_logits(block, grads, grad_masked, hidden)
-    return grads
 
 
 class _Rows(NamedTuple):
@@ -91,11 +53,12 @@ class _Rows(NamedTuple):
     lse: Tensor
     grad_context: Tensor
     grad_lse: Tensor | None
+    of_entropy: OfEntropy | None
 
 
 def _backward(problem: Problem, rows: _Rows, wanted: Collection[str], careful: bool) -> Gradients:
     """``careful``: what is hidden is left out of the sums (see ``seen.py``)."""
-    grads = _empty_gradients(problem, wanted, ("query", "key", "value"))
+    grads = _empty_gradients(problem, wanted)
     if "sinks" in grads:
         grads["sinks"] -= _sink_gradients(problem, rows, careful)
     for block in blocks(problem, lse=rows.lse):
@@ -113,7 +76,10 @@ def _sink_gradients(problem: Problem, rows: _Rows, careful: bool) -> Tensor:
     if rows.grad_lse is not None:
         delta = delta - rows.grad_lse
     sink = problem.sinks.to(lse.dtype)[:, None].expand_as(lse)
-    return (weights_of(sink[..., None], lse)[..., 0] * delta).sum((0, 2))
+    weight = weights_of(sink[..., None], lse)[..., 0]
+    if rows.of_entropy is not None:
+        delta = delta + rows.of_entropy.grad * (rows.of_entropy.entropy - (1 - weight))
+    return (weight * delta).sum((0, 2))
 
 
 def _through_block(block: MatrixBlock, grads: Gradients, rows: _Rows, careful: bool) -> None:
@@ -137,8 +103,21 @@ def _through_block(block: MatrixBlock, grads: Gradients, rows: _Rows, careful: b
         grads["value"][batch, :, cols] += over_seen(to_keys, applied, upstream, seen)
     with zone("grad_weights"):
         delta = _delta(block, value, upstream, grad_weights, rows, pattern)
-        grad_masked = _hide(grad_weights.sub_(delta[..., None]).mul_(weights), hidden)
+        grad_masked = grad_weights.sub_(delta[..., None]).mul_(weights)
+        if rows.of_entropy is not None:
+            grad_masked += _through_entropy(block, rows.of_entropy.grad)
+        grad_masked = _hide(grad_masked, hidden)
     _through_logits(block, grads, grad_masked, hidden)
+
+
+def _through_entropy(block: MatrixBlock, grad: Tensor) -> Tensor:
+    """The gradient that a block's logits get from the entropy of its rows, [b,H,n,m]."""
+    batch, queries, _ = block.place
+    weights = block.weights
+    logs = block.log_weights.masked_fill(weights == 0, 0)
+    grad_weights = -(1 + logs) * grad[batch, :, queries].to(weights.dtype)[..., None]
+    delta = (weights * grad_weights).sum(-1, keepdim=True)
+    return grad_weights.sub_(delta).mul_(weights)
 
 
 def _through_logits(block: MatrixBlock, grads: Gradients, grad_masked: Tensor, hidden: Tensor | None) -> None:
@@ -207,7 +186,7 @@ def _bias_gradients(problem: Problem, place: Place, grads: Gradients, grad: Tens
             grads["table"].index_add_(1, where, per_head)
 
 
-def _empty_gradients(problem: Problem, wanted: Collection[str], always: Collection[str]) -> Gradients:
+def _empty_gradients(problem: Problem, wanted: Collection[str]) -> Gradients:
     dtype = compute_dtype(problem)
-    names = dict.fromkeys((*always, *wanted))
+    names = dict.fromkeys(("query", "key", "value", *wanted))
     return {name: empty_gradient(name, getattr(problem, name), dtype).zero_() for name in names}

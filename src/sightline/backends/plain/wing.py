@@ -12,6 +12,7 @@ from sightline.backends.contract import (
     Backend,
     Cells,
     Obstacle,
+    OfEntropy,
     Over,
     Plan,
     PooledRegion,
@@ -19,7 +20,7 @@ from sightline.backends.contract import (
     Summand,
     Work,
 )
-from sightline.backends.plain.backward import backward, entropy_backward
+from sightline.backends.plain.backward import backward
 from sightline.backends.plain.cells import cell_rows
 from sightline.backends.plain.forward import forward, row_lse
 from sightline.backends.plain.plan import plan as plan_of
@@ -68,15 +69,10 @@ class Plain(Backend):
         grad_context: Tensor,
         grad_lse: Tensor | None,
         wanted: Collection[str],
+        of_entropy: OfEntropy | None = None,
     ) -> dict[str, Tensor]:
         """Gradients in float32 or float64."""
-        return backward(problem, context, lse, grad_context, grad_lse, wanted)
-
-    def entropy_backward(
-        self, problem: Problem, lse: Tensor, entropy: Tensor, grad_entropy: Tensor, wanted: Collection[str]
-    ) -> dict[str, Tensor]:
-        """Gradients in float32 or float64."""
-        return entropy_backward(problem, lse, entropy, grad_entropy, wanted)
+        return backward(problem, context, lse, grad_context, grad_lse, wanted, of_entropy)
 
     def tangent(
         self, problem: Problem, tangents: Mapping[str, Tensor]

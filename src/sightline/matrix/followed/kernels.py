@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sightline.backends import Problem, Work, choose
-from sightline.backends.contract import Request
+from sightline.backends.contract import OfEntropy, Request
 from sightline.backends.derivatives import Order
 from sightline.backends.derivatives.order import PROBLEM, Arrays
 from sightline.backends.problem import compute_dtype
@@ -159,17 +159,20 @@ _FORWARD: dict[str, Callable[[Problem, Arrays], Tensor]] = {
 
 
 def _of_lse(asked: Asked) -> dict[str, Tensor]:
-    problem = asked.problem
-    nothing = replace(problem, value=problem.key[..., :0])
-    context = problem.query[..., :0]
-    backend = choose(problem)
-    return backend.backward(nothing, context, asked.output, context, asked.grad, asked.wanted)
+    return _without_values(asked, asked.output, asked.grad, None)
 
 
 def _of_entropy(asked: Asked) -> dict[str, Tensor]:
-    problem = replace(asked.problem, value=None)
-    backend = choose(problem, Work("entropy_backward"))
-    return backend.entropy_backward(problem, asked.lse, asked.output, asked.grad, asked.wanted)
+    return _without_values(asked, asked.lse, None, OfEntropy(asked.output, asked.grad))
+
+
+def _without_values(
+    asked: Asked, lse: Tensor, grad_lse: Tensor | None, of_entropy: OfEntropy | None
+) -> dict[str, Tensor]:
+    problem = asked.problem
+    context, values = problem.query[..., :0], problem.key[..., :0]
+    given = replace(problem, value=values), context, lse, context, grad_lse, asked.wanted
+    return choose(problem).backward(*given, of_entropy)
 
 
 def _of_product(asked: Asked) -> dict[str, Tensor]:

@@ -90,7 +90,7 @@ def _rule(functions: Sequence[Function], over: Over, extras: int) -> Callable[[P
         given = (rows.weights, rows.masked, i, j, *more)
         sums = []
         for function, winner in zip(functions, part.others[extras:], strict=True):
-            pairs = applied(function, given, rows.masked.shape, rows.masked.dtype)  # type: ignore[arg-type]
+            pairs = applied(function, given, rows.masked.shape, rows.masked.dtype)
             left_out = hidden if winner is None else ~_is(winner, over, i, j)
             sums.append(pairs.masked_fill(left_out, 0).sum(axis))
         return tuple(sums)

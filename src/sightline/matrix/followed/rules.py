@@ -22,12 +22,6 @@ def positions(part: Part) -> tuple[Tensor, Tensor]:
     return i[:, None], torch.arange(cols.start, cols.stop, device=device)
 
 
-def entropy_of(rows: Rows) -> Tensor:
-    """-Σ w ln w, [b,H,n]; 0 · ln 0 counts as 0."""
-    weights = rows.weights
-    return -(weights * rows.log_weights.masked_fill(weights.detach() == 0, 0)).sum(-1)
-
-
 def _rows(part: Part) -> Rows:
     return rows_of(part.problems[0], part.careful)
 
@@ -37,7 +31,7 @@ def _lse(part: Part) -> Outputs:
 
 
 def _entropy(part: Part) -> Outputs:
-    return (entropy_of(_rows(part)),)
+    return (_rows(part).entropy,)
 
 
 def _received(part: Part) -> Outputs:
