@@ -144,9 +144,10 @@ def test_biases_sinks_softcap(name, bias, more, wing):
     compare(*both(name, "two ranges", bias, sinks, softcap, torch.float32), 2e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", READ)
-def test_half_precision(name):
-    inputs = leaves("none", False, torch.bfloat16)
+def test_half_precision(name, dtype):
+    inputs = leaves("none", False, dtype)
     q, k, _, _, x, y = inputs
     found = READ[name][0](sightline.AttentionMatrix(q, k, mask=sightline.causal(), detach=False), x, y)
     doubles = [None if one is None else one.detach().double().requires_grad_() for one in inputs]

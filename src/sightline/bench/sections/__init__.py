@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 SECTIONS: dict[str, str] = {
     name: f"sightline.bench.sections.{name}:SECTION"
     for name in (
-        "forward", "backward", "decode", "patterns", "readouts", "threads", "levels", "errors", "memory",
-        "linear", "layer", "models", "endtoend", "trace",
+        "forward", "backward", "decode", "patterns", "readouts", "losses", "threads", "levels", "errors",
+        "memory", "linear", "layer", "models", "endtoend", "trace",
     )
 }  # fmt: skip
 
