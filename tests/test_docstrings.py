@@ -11,9 +11,9 @@ import pytest
 from torch import nn as torch_nn
 
 import sightline
-from sightline import measure, models, nn
+from sightline import losses, measure, models, nn
 
-ROOMS = {"sightline": sightline, "nn": nn, "models": models, "measure": measure}
+ROOMS = {"sightline": sightline, "nn": nn, "models": models, "measure": measure, "losses": losses}
 NAMES = [f"{room}.{name}" for room, module in ROOMS.items() for name in module.__all__]
 
 # What is no function and no class carries no docstring of its own.
@@ -24,6 +24,7 @@ RESULTS = {"measure.WeightedNorms", "sightline.Readouts"}
 # What classes of the user's own are like.
 PROTOCOLS = {"nn.EvictionRule"}
 
+LOSSES = [name for name in losses.__all__ if name not in ("Clipped", "WatchedCall", "watch")]
 # Names that a paper stands behind, and names that compute what a formula says.
 PAPERS = {
     "sightline": ["AttentionMatrix", "alibi", "attention", "relative", "window"],
@@ -35,6 +36,7 @@ PAPERS = {
     ],
     "models": ["Decoder", "Encoder", "EncoderDecoder", "SpeechEncoder", "VisionEncoder"],
     "measure": [*measure.all(), "dtw", "encoder_decoder_relevance"],
+    "losses": LOSSES,
 }  # fmt: skip
 FORMULAS = {
     "sightline": ["AttentionMatrix", "alibi", "attention", "causal", "ranges", "relative", "window"],
@@ -44,6 +46,7 @@ FORMULAS = {
         "TransformerBlock", "alibi_slopes", "sinusoidal",
     ],
     "measure": [*measure.all(), "WeightedNorms", "dtw", "encoder_decoder_relevance"],
+    "losses": LOSSES,
 }  # fmt: skip
 
 # Annotations of arguments that have a shape, and shapes: [B,N,C], [..., C], [height, width].

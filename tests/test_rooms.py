@@ -31,6 +31,7 @@ LEVELS: tuple[dict[str, str], ...] = (
     {
         "attribution": "scores, split into what each part of a model wrote",
         "monitoring": "measures during training",
+        "losses": "losses made of the matrix, and training aids",
         "huggingface": "Sightline inside of Transformers",
         "interventions": "what a model looks at, changed",
     },

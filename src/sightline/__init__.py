@@ -52,6 +52,7 @@ __all__ = [
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sightline import losses as losses
     from sightline import measure as measure
     from sightline import models as models
     from sightline import nn as nn
@@ -124,6 +125,7 @@ _LATER = {
     "intervene": "interventions",
     "load_profile": "profiling",
     "load_trace": "tracing",
+    "losses": "losses",
     "measure": "measure",
     "models": "models",
     "monitor": "monitoring",

@@ -24,7 +24,7 @@ from arguments.kinds import (
     floating,
     ids,
 )
-from sightline import measure, models, nn
+from sightline import losses, measure, models, nn
 
 
 class Entry(NamedTuple):
@@ -434,6 +434,62 @@ MEASURES = {
     ),
 }  # fmt: skip
 
+_TRAINED = sightline.AttentionMatrix(
+    *torch.randn(3, 2, 2, 5, 6).requires_grad_(), mask=sightline.causal(), detach=False
+)
+_TEACHER = sightline.AttentionMatrix(*torch.randn(3, 2, 2, 5, 6), mask=sightline.causal())
+_SHARE = SHARE.without(type(None))
+_REDUCED = {"queries": QUERIES, "reduction": choice()}
+
+
+def _loss(name: str, given: dict[str, Any] | None = None, **kinds: Kind) -> Entry:
+    """A loss of one matrix."""
+    return Entry(getattr(losses, name), {"A": _TRAINED, **(given or {})}, {"A": NO_MATRIX, **kinds})
+
+
+def _transfer(name: str, **kinds: Kind) -> Entry:
+    """A loss of a student and a teacher."""
+    given = {"student": _TRAINED, "teacher": _TEACHER}
+    return Entry(
+        getattr(losses, name),
+        given,
+        {"student": NO_MATRIX, "teacher": NO_MATRIX, "queries": QUERIES, **kinds},
+    )
+
+
+def clipping(**given: Any) -> str:
+    """A QKClip, closed again, in words."""
+    clip = losses.QKClip(**{"model": nn.TransformerEncoder(1, 8, 2), **given})
+    clip.close()
+    return repr(clip)
+
+
+_LAYERS = Kind((1.5, True, b"x", {1: 2}, [1.5], [True], [], -1, "nope"))
+_MODULE = Kind((None, 3, "x", len, torch.nn.Linear))
+LOSSES = {
+    "entropy": _loss("entropy", {"floor": 0.5}, floor=_SHARE, target=Kind((0.5, "x")), normalized=FLAG, **_REDUCED),
+    "entropy(target)": _loss(
+        "entropy", {"target": 0.5}, floor=Kind((0.5, "x")), target=_SHARE, normalized=FLAG, **_REDUCED
+    ),
+    "sink_mass": _loss("sink_mass", keys=KEYS, allowance=SHARE, **_REDUCED),
+    "alignment": _loss(
+        "alignment", {"pairs": [(0, 0), (4, 1)]},
+        pairs=Kind(
+            (None, 3, "x", [1, 2], [[0.5, 1]], [[True, False]], [[0]], [[5, 0]], [[0, -1]], [[0, 1]], torch.zeros(1, 2)),
+            ((torch.tensor([[2, 1]]), [(2, 1)]),),
+        ),
+        shares=Kind((3, [1.0, 1.0], torch.ones(3), torch.zeros(2), torch.tensor([1, 1]), torch.tensor([1.0, torch.nan]))),
+        kind=choice(), reduction=choice(),
+    ),
+    "divergence": _transfer("divergence", kind=choice(), reduction=choice()),
+    "tinybert": _transfer("tinybert", stage=choice(), reduction=choice()),
+    "minilm": _transfer("minilm", heads=OPTIONAL_SIZE.also(5)),
+    "minilmv2": _transfer("minilmv2", heads=OPTIONAL_SIZE.also(5), of=Kind((3, [], ["output"], "output", [3]))),
+    "relation": Entry(losses.relation, {"A": _TEACHER}, {"A": NO_MATRIX, "of": choice(), "heads": OPTIONAL_SIZE.also(5)}),
+    "QKClip": Entry(clipping, {}, {"model": _MODULE, "tau": POSITIVE, "layers": _LAYERS}),
+    "watch": Entry(losses.watch, {"model": nn.TransformerEncoder(1, 8, 2)}, {"model": _MODULE, "layers": _LAYERS}),
+}  # fmt: skip
+
 _LAYER_OF_ONE = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
 _MODEL = torch.nn.Sequential(torch.nn.Embedding(50, 8), _LAYER_OF_ONE)
 
@@ -490,6 +546,7 @@ TABLES = {
     "nn": LAYERS | FORWARDS,
     "models": CONFIGS | MODELS,
     "measure": MEASURES,
+    "losses": LOSSES,
 }
 
 #: Public callables that no table holds, and where their arguments are tried.
@@ -514,4 +571,5 @@ ELSEWHERE = {
         "Layer": "a record", "Measure": "a record", "Pair": "a result", "Path": "a result", "UnverifiedError": "an error",
         "WeightedNorms": "a result", "WordTime": "a result", "all": "takes nothing",
     },
+    "losses": {"Clipped": "a result", "WatchedCall": "a result"},
 }  # fmt: skip

@@ -11,16 +11,16 @@ import torch
 import sightline
 from arguments.kinds import files, shown
 from arguments.tables import ELSEWHERE, TABLES
-from sightline import measure, models, nn
+from sightline import losses, measure, models, nn
 from sightline.common.errors import CommandError
 
-ROOMS = {"sightline": sightline, "nn": nn, "models": models, "measure": measure}
+ROOMS = {"sightline": sightline, "nn": nn, "models": models, "measure": measure, "losses": losses}
 OURS = (TypeError, ValueError, IndexError, CommandError)
 HOME = str(Path(sightline.__file__).parent)
 
 #: What an error calls an argument, where it does not call it by its name.
 CALLED = {
-    "A": "measure|layers", "right": "right|measure|layers", "kv_lengths": "lengths", "tensor": "mask", "folder": "folder|path",
+    "A": "A: expected|measure|layers", "right": "right|measure|layers", "kv_lengths": "lengths", "tensor": "mask", "folder": "folder|path",
     "costs": "costs|dtw", "ids": "ids", "layers": "layers|measure", "decoder": "decoder|layers",
     "query": "query|key", "name": "about",
 }  # fmt: skip

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sightline.backends import Problem
 from sightline.biases import Bias
-from sightline.call import changed
+from sightline.call import changed, listeners
 from sightline.call.run import run
 from sightline.common.check import flag
 from sightline.lowering import autocast, check_value, lower
@@ -122,21 +122,33 @@ def attention(
     problem = lower(
         query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks, dropout=dropout
     )
-    looked = _looked(problem) if return_matrix == "differentiable" else None
-    if looked is not None:
-        return looked
-    context, lse = run(problem, want_lse=bool(return_matrix))
+    told = listeners.anybody()
+    if not return_matrix and not told:
+        return run(problem, want_lse=False)[0]
+    attached = return_matrix == "differentiable" or (told and listeners.anybody_follows())
+    context, matrix = _with_matrix(problem, attached)
+    if told:
+        listeners.tell(matrix)
     if not return_matrix:
         return context
+    return context, matrix.detach() if attached and return_matrix != "differentiable" else matrix
+
+
+def _with_matrix(problem: Problem, attached: bool) -> tuple[Tensor, AttentionMatrix]:
+    """Context and matrix, which gradients flow from if it is to be attached."""
+    looked = _looked(problem) if attached else None
+    if looked is not None:
+        return looked
+    context, lse = run(problem)
     became = changed.of(context)
     if became is not None:
-        if return_matrix == "differentiable" and context.requires_grad:
+        if attached and context.requires_grad:
             raise NotImplementedError(
                 'return_matrix: "differentiable" has no gradients where sightline.intervene changes the '
                 "call. Use True, or leave the call out of the change."
             )
         problem, lse = became.problem, became.lse
-    return context, AttentionMatrix.of_problem(problem, lse, detach=return_matrix != "differentiable")
+    return context, AttentionMatrix.of_problem(problem, lse, detach=not attached)
 
 
 def _looked(problem: Problem) -> tuple[Tensor, AttentionMatrix] | None:

@@ -27,6 +27,8 @@ def attend_and_look(problem: Problem) -> tuple[Tensor, Tensor, EntropyNode] | No
     quiet = dispatcher.is_quiet() and dispatcher.are_plain(arrays)
     if not quiet or isinstance(problem.softcap, Tensor) or not dispatcher.are_recorded(arrays):
         return None  # others take part: each of them sees the operators
+    if dispatcher.saves_elsewhere():
+        return None  # gradient checkpointing: the repeated pass is told nobody, and must save as much
     kernels = _Together()
     derivative = Derivative(ATTENTION_AND_ENTROPY, (numbers_of(problem),), kernels)
     context, lse, nothing = apply(derivative, *arrays)

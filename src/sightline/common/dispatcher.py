@@ -64,6 +64,12 @@ def is_quiet() -> bool:
     )
 
 
+def saves_elsewhere() -> bool:
+    """Whether what autograd saves goes through hooks, as under gradient checkpointing."""
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return top is not None and top(True) is not None
+
+
 def are_chosen_for(tensors: Iterable[Tensor | None]) -> bool:
     """Whether operators may be chosen by what is fastest: ordinary tensors on the CPU, and no transform.
 
