@@ -123,3 +123,18 @@ def test_far_logits(wing):
     _, _, sums = received(case, True)
     close(sums, wanted(case.reference(), 2), 2e-4)
     close(sums.sum(-1), torch.full((1, 2), 4.0), 1e-5)
+
+
+@pytest.mark.parametrize("spoiled", [torch.nan, torch.inf])
+def test_a_row_of_nan_spoils_what_it_sees_and_nothing_else(wing, spoiled):
+    """Of one head, the key 5; a window hides the first keys from it."""
+    query, key = torch.rand(2, 4, 1, 16) + 0.1, torch.randn(2, 2, 300, 16)
+    key[0, 1, 205] = spoiled
+    case = Case(query, key, torch.randn(2, 2, 300, 8), {"mask": sightline.window(150, 0)})
+    stages = case.reference()
+    for grouped in (False, True):
+        _, _, sums = received(case, grouped)
+        expected = wanted(stages, sums.shape[1])
+        assert expected.isnan().any()
+        assert torch.equal(sums.isnan(), expected.isnan())
+        close(sums.nan_to_num(), expected.nan_to_num(), 1e-5)

@@ -42,17 +42,17 @@ struct Kernels {
   void (*fold_received)(float* received, int64_t keys);
 
   // Decode: each part leaves decode_row_floats for each of its rows in `partial`; the partials of all parts
-  // of the same rows, one after another in the order of their keys, are merged into `out`. The logits of all
-  // rows of a group become what its keys [begin, end) received, given the lse [B,H,N].
+  // of the same rows, one after another in the order of their keys, are merged into `out`. What was
+  // kept of all rows of a group becomes what its keys [begin, end) received, given the lse [B,H,N].
   int decode_queries;  // up to so many queries per head it is faster than blocks
   bool pairs;          // whether bfloat16 is multiplied in pairs
   int64_t (*decode_row_floats)(const sightline_problem&);
   size_t (*decode_scratch)(const sightline_problem&, int rows);
   void (*decode_part)(const sightline_problem&, const DecodePart&, bool context, const Worker&,
-                      const DecodeLogits&, float* partial);
+                      const DecodeKept&, float* partial);
   void (*decode_merge)(const sightline_problem&, const DecodePart& rows, float* partials, int64_t parts,
                        const ForwardOut& out);
-  void (*decode_received)(const sightline_problem&, const DecodePart& group, const DecodeLogits&,
+  void (*decode_received)(const sightline_problem&, const DecodePart& group, const DecodeKept&,
                           const double* lse, const ReceivedOut& out);
 
   // The backward pass reads a head's keys and values where they lie as far as it can; pack_backward copies

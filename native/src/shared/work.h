@@ -26,11 +26,17 @@ struct ReceivedOut {
   bool grouped;       // one row of sums for all heads of a key/value head
 };
 
-// Masked logits of a decode's rows, in units of log 2, kept until their lse is known; null: not wanted.
-struct DecodeLogits {
-  float* data;  // [row][stride]
+// Weights of a decode's rows, kept until their lse is known; null: not wanted. A chunk of keys begins in a
+// cell of kDecodeCell keys of its own; its weights are relative to the largest logit that its row had met by
+// then.
+struct DecodeKept {
+  float* weights;  // [row][stride]
   int64_t stride;
+  float* largest;          // [row][cells], in units of log 2
+  int32_t *begins, *ends;  // [cells], the chunk's keys; none: begin >= end
+  int64_t cells;
 };
+constexpr int kDecodeCell = 64;
 
 // Rows [first, first + rows) of those that read key/value head g, counted head by head, and keys [begin,
 // end).

@@ -3,13 +3,14 @@
 
 #include "per_level/decode/ask.h"
 #include "per_level/vectors/wide.h"
+#include "shared/work.h"
 
 namespace sightline {
 namespace {
 
 // Rows of a tile: rows * 4 keys accumulators, their operands and a query must fit the registers.
 constexpr int kDecodeTileRows = kTileRows * kSlabVectors >= 24 ? 4 : 2;
-constexpr int kDecodeKeys = 64;  // keys of a chunk
+constexpr int kDecodeKeys = kDecodeCell;  // keys of a chunk
 
 // The sums of one chunk start at zero and are merged, context * decay + sum: long caches then round like a
 // tree of chunks, not like one long chain.

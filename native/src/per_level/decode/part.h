@@ -9,8 +9,6 @@
 // Each chunk of keys and values is read from memory once, and stays in the caches for the rows that follow.
 #pragma once
 
-#include <algorithm>
-
 #include "per_level/decode/keys.h"
 #include "per_level/decode/scratch.h"
 #include "per_level/decode/stages.h"
@@ -23,6 +21,10 @@ namespace {
 // Where blocks of queries, which fill whole vectors with them, become as fast; hardly a matter of the number
 // of keys, of the width or of the dtype.
 constexpr int kDecodeQueries = kLanes == 16 ? 10 : 6;
+
+// Whether weights are rounded before they meet values.
+template <class P>
+constexpr bool kRounded = sizeof(typename P::Weight) != sizeof(float);
 
 // Scaled scores of a tile's rows, or scaled / softcap. `first` is the first of the rows.
 template <class P, int rows>
@@ -44,15 +46,12 @@ SL_INLINE void mask_tile(const DecodeWork<P>& work, int first, Span keys) {
   }
 }
 
-// What is masked is kept, for those who want to know what each key received (received.h).
-template <class P, int rows>
-SL_INLINE void keep_tile(const DecodeWork<P>& work, int first, Span keys) {
-  const Zone zone(work.zones, SIGHTLINE_STAGE_WEIGHTS);
-  float* to = work.logits.data + first * work.logits.stride + keys.begin;
-  SL_UNROLL for (int r = 0; r < rows; r++) {
-    memcpy(to + r * work.logits.stride, work.scratch.scores + r * kDecodeKeys,
-           sizeof(float) * (keys.end - keys.begin));
-  }
+// Of one row what received.h makes of it what each key received.
+template <class P>
+SL_INLINE void keep_row(const DecodeWork<P>& work, int row, Span keys, const float* weights) {
+  const DecodeKept& kept = work.kept;
+  memcpy(kept.weights + row * kept.stride + keys.begin, weights, sizeof(float) * (keys.end - keys.begin));
+  kept.largest[row * kept.cells + keys.begin / kDecodeCell] = work.partial[row * work.row_floats];
 }
 
 template <class P, int rows>
@@ -63,8 +62,18 @@ SL_INLINE void weigh_tile(const DecodeWork<P>& work, int first, Span keys, typen
   SL_UNROLL for (int r = 0; r < rows; r++) {
     float* scores = work.scratch.scores + r * kDecodeKeys;
     hide_rest(count, scores);
-    decay[r] = weigh_row(scores, count, work.partial[(first + r) * work.row_floats],
-                         work.scratch.sums + (first + r) * kLanes, weights + r * kDecodeKeys);
+    typename P::Weight* to = weights + r * kDecodeKeys;
+    alignas(64) float exact[kRounded<P> ? kDecodeKeys : 1];
+    const bool keeps = work.kept.weights != nullptr;
+    decay[r] =
+        weigh_row(scores, count, work.partial[(first + r) * work.row_floats],
+                  work.scratch.sums + (first + r) * kLanes, to, kRounded<P> && keeps ? exact : nullptr);
+    if (!keeps) continue;
+    if constexpr (kRounded<P>) {
+      keep_row(work, first + r, keys, exact);
+    } else {
+      keep_row(work, first + r, keys, to);
+    }
   }
 }
 
@@ -94,7 +103,6 @@ void decode_tile(const DecodeWork<P>& work, int first, Span keys) {
   float decay[rows];
   score_tile<P, rows>(work, first, keys);
   mask_tile<P, rows>(work, first, keys);
-  if (work.logits.data) keep_tile<P, rows>(work, first, keys);
   weigh_tile<P, rows>(work, first, keys, weights, decay);
   if (work.context) add_tile_context<P, rows>(work, first, keys, weights, decay);
 }
@@ -107,15 +115,6 @@ void decode_chunk(const DecodeWork<P>& work, int rows, Span keys) {
   }
   if (kDecodeTileRows > 2 && rows - first >= 2) decode_tile<P, 2>(work, first, keys), first += 2;
   if (rows - first >= 1) decode_tile<P, 1>(work, first, keys);
-}
-
-// Chunks that no row sees are skipped: their logits are these.
-template <class P>
-void hide_part(const DecodeWork<P>& work, const DecodePart& part) {
-  for (int r = 0; r < part.rows; r++) {
-    float* row = work.logits.data + r * work.logits.stride;
-    std::fill(row + part.begin, row + part.end, -kInfinity);
-  }
 }
 
 // Rows of the part as the products read them, with nothing seen yet.
@@ -134,7 +133,9 @@ void start_part(const DecodeWork<P>& work, const DecodePart& part) {
     state[0] = -kInfinity;
     store(work.scratch.sums + r * kLanes, Vec{});
   }
-  if (work.logits.data && (p.ranges || p.visible)) hide_part(work, part);
+  if (work.kept.weights) {
+    for (int64_t key = part.begin; key < part.end; key += kDecodeCell) work.kept.ends[key / kDecodeCell] = 0;
+  }
 }
 
 // Whether a sum is NaN, be it only that of a hidden value.
@@ -155,14 +156,18 @@ void walk_part(const DecodeWork<P>& work, const DecodePart& part) {
     const DecodeRow* rows = work.scratch.rows;
     const Span keys = next_chunk(p, rows, part.rows, from, part.end);
     if (keys.begin >= keys.end) break;
-    if (!p.visible || !all_hidden(p, rows, part.rows, keys, work.zones)) decode_chunk(work, part.rows, keys);
     from = keys.end;
+    if (p.visible && all_hidden(p, rows, part.rows, keys, work.zones)) continue;
+    decode_chunk(work, part.rows, keys);
+    if (!work.kept.weights) continue;
+    const int64_t cell = keys.begin / kDecodeCell;
+    work.kept.begins[cell] = (int32_t)keys.begin, work.kept.ends[cell] = (int32_t)keys.end;
   }
 }
 
 template <class Element>
 void decode_part_of(const sightline_problem& p, const DecodePart& part, bool context, const Worker& worker,
-                    const DecodeLogits& logits, float* partial) {
+                    const DecodeKept& kept, float* partial) {
   typedef typename ProductsOf<Element>::Type P;
   Scratch carver(worker.scratch);
   const Element *key = static_cast<const Element*>(p.key), *value = static_cast<const Element*>(p.value);
@@ -180,7 +185,7 @@ void decode_part_of(const sightline_problem& p, const DecodePart& part, bool con
                         partial,
                         worker.zones,
                         false,
-                        logits};
+                        kept};
   for (;; work.careful = true) {
     start_part<Element>(work, part);
     walk_part(work, part);
@@ -200,9 +205,9 @@ size_t decode_scratch(const sightline_problem& p, int rows) {
 }
 
 void decode_part(const sightline_problem& p, const DecodePart& part, bool context, const Worker& worker,
-                 const DecodeLogits& logits, float* partial) {
+                 const DecodeKept& kept, float* partial) {
   with_element(p.dtype, [&](auto element) {
-    decode_part_of<decltype(element)>(p, part, context, worker, logits, partial);
+    decode_part_of<decltype(element)>(p, part, context, worker, kept, partial);
   });
 }
 

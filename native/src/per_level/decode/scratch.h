@@ -43,7 +43,7 @@ struct DecodeWork {
   float* partial;
   const Zones* zones;  // null: nobody listens
   bool careful;        // hidden values are left out of the products (products/seen.h)
-  DecodeLogits logits;
+  DecodeKept kept;
 };
 
 }  // namespace

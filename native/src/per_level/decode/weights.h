@@ -24,9 +24,11 @@ SL_INLINE void store_weight(Bfloat16* to, Vec weight) {
 }
 #endif
 
-// masked -> weights of one row; moves m and l on. Returns the decay.
+// masked -> weights of one row; moves m and l on. Returns the decay. `exact`: the weights as floats, where
+// those are kept and Weight is something else; null: not wanted.
 template <class Weight>
-SL_INLINE float weigh_row(const float* scores, int count, float& highest, float* sum_lanes, Weight* weights) {
+SL_INLINE float weigh_row(const float* scores, int count, float& highest, float* sum_lanes, Weight* weights,
+                          float* exact) {
   Vec high = splat(-kInfinity);
   for (int k = 0; k < count; k += kLanes) high = max_of(high, load(scores + k));
   const float before = highest, after = larger(before, highest_of_lanes(high));
@@ -38,6 +40,7 @@ SL_INLINE float weigh_row(const float* scores, int count, float& highest, float*
     const Vec weight = exp2(load(scores + k) - splat(shift));
     sum += weight;
     store_weight(weights + k, weight);
+    if (exact) store(exact + k, weight);
   }
   highest = after;
   store(sum_lanes, fma(load(sum_lanes), splat(decay), sum));

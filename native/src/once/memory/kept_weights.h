@@ -1,4 +1,4 @@
-// Where the logits of a decode wait for the lse of their rows.
+// Where the weights of a decode wait for the lse of their rows.
 #pragma once
 
 #include <mutex>
@@ -9,18 +9,19 @@
 
 namespace sightline {
 
-// One slot for each group of rows that is being worked on, so that with many groups the logits stay in the
+// One slot for each group of rows that is being worked on, so that with many groups the weights stay in the
 // caches. Parts are handed out in order, so at most one group has been begun and is left to nobody: slots for
 // the workers and one more are enough.
-class LogitSlots {
+class KeptWeights {
  public:
-  LogitSlots(const DecodeSchedule& schedule, bool wanted)
+  KeptWeights(const DecodeSchedule& schedule, bool wanted)
       : wanted_(wanted),
-        stride_((schedule.problem.keys + kRound - 1) / kRound * kRound),
+        rows_(schedule.group_rows),
+        cells_((schedule.problem.keys + kDecodeCell - 1) / kDecodeCell),
         count_(!wanted               ? 0
                : keeps_all(schedule) ? (int)schedule.groups
                                      : schedule.workers + 1),
-        memory_(wanted ? count_ : 1, wanted ? sizeof(float) * stride_ * schedule.group_rows : 0),
+        memory_(wanted ? count_ : 1, wanted ? bytes() : 0),
         of_group_(wanted ? schedule.groups : 0, -1) {
     for (int slot = 0; slot < count_; slot++) free_.push_back(slot);
   }
@@ -31,11 +32,14 @@ class LogitSlots {
   bool ok() const { return memory_.ok(); }
 
   // That of a group; null where none are wanted.
-  DecodeLogits of(int64_t group) {
-    if (!wanted_) return {nullptr, 0};
+  DecodeKept of(int64_t group) {
+    if (!wanted_) return {};
     const std::lock_guard<std::mutex> lock(mutex_);
     if (of_group_[group] < 0) of_group_[group] = free_.back(), free_.pop_back();
-    return {reinterpret_cast<float*>(memory_.of(of_group_[group])), stride_};
+    float* weights = reinterpret_cast<float*>(memory_.of(of_group_[group]));
+    float* largest = weights + rows_ * stride();
+    int32_t* begins = reinterpret_cast<int32_t*>(largest + rows_ * cells_);
+    return {weights, stride(), largest, begins, begins + cells_, cells_};
   }
   void give_back(int64_t group) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -43,10 +47,11 @@ class LogitSlots {
   }
 
  private:
-  static constexpr int64_t kRound = 64;  // whole vectors at every level
+  int64_t stride() const { return cells_ * kDecodeCell; }
+  size_t bytes() const { return 4 * (rows_ * (stride() + cells_) + 2 * cells_); }
 
   const bool wanted_;
-  const int64_t stride_;
+  const int64_t rows_, cells_;
   const int count_;
   const WorkerMemory memory_;
   std::mutex mutex_;
