@@ -28,8 +28,9 @@ inline bool spoiled(const sightline_problem& p, int64_t b, int64_t g, const doub
 inline void add_group(const Call& call, const sightline_problem& p, DecodePart group, KeptWeights& kept,
                       int64_t number, const double* lse, const ReceivedOut& received) {
   group.begin = 0, group.end = p.keys;
-  if (!spoiled(p, group.b, group.g, lse)) {
-    call.kernels.decode_received(p, group, kept.of(number), lse, received);
+  const DecodeKept weights = kept.of(number);
+  if (weights.weights && !spoiled(p, group.b, group.g, lse)) {
+    call.kernels.decode_received(p, group, weights, lse, received);
   }
   kept.give_back(number);
 }
@@ -59,7 +60,7 @@ inline sightline_status decode(const Call& call, const sightline_problem& p, con
       1, sizeof(float) * row_floats * schedule.key_parts * p.batch * p.heads * p.queries);
   const WorkerMemory counters(1, sizeof(std::atomic<int64_t>) * schedule.groups);
   KeptWeights kept(schedule, receiving);
-  if (!scratch.ok() || !partials.ok() || !counters.ok() || !kept.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  if (!scratch.ok() || !partials.ok() || !counters.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   auto* left = reinterpret_cast<std::atomic<int64_t>*>(counters.of(0));
   for (int64_t group = 0; group < schedule.groups; group++) {
     new (left + group) std::atomic<int64_t>(schedule.key_parts);
@@ -82,6 +83,7 @@ inline sightline_status decode(const Call& call, const sightline_problem& p, con
     const Zone zone(at_once ? zones : nullptr, SIGHTLINE_STAGE_WEIGHTS);
     if (at_once) add_group(call, p, part, kept, group, out.lse, received);
   });
+  if (!kept.ok()) return SIGHTLINE_OUT_OF_MEMORY;
   if (receiving && !at_once) add_groups(call, p, schedule, kept, out.lse, received);
   return SIGHTLINE_OK;
 }
