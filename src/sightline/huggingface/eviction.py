@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.nn.kept import kept_rows
+from sightline.nn.kept import kept_rows, rows_of_heads
 
 
 def evict(
@@ -57,10 +57,7 @@ def evict(
         _rows(layer, of_layer, keep, recent, sinks) for layer, of_layer in zip(layers, scores, strict=True)
     ]
     for layer, rows in zip(layers, kept, strict=True):
-        layer.keys, layer.values = (
-            tensor.gather(2, rows[..., None].expand(-1, -1, -1, tensor.shape[3]))
-            for tensor in (layer.keys, layer.values)
-        )
+        layer.keys, layer.values = (rows_of_heads(one, rows) for one in (layer.keys, layer.values))
     return kept
 
 

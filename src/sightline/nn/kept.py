@@ -39,6 +39,14 @@ def kept_rows(scores: Any, places: Tensor, filled: list[int], keep: int, recent:
     return best.masked_fill(best == m, -1)
 
 
+def rows_of_heads(tensor: Tensor, rows: Tensor) -> Tensor:
+    """Of a tensor [B,G,M,W] the rows [B,G,K] of each head, whole ones at a time; -1 gives any."""
+    b, g, m, width = tensor.shape
+    first = torch.arange(b * g, device=rows.device).view(b, g, 1) * m
+    flat = (rows.clamp(min=0) + first).flatten()
+    return tensor.reshape(b * g * m, width).index_select(0, flat).view(b, g, rows.shape[2], width)
+
+
 def _best_first(scores: Tensor, rank: Tensor) -> Tensor:
     """Rows by rank, those of one rank by score, those of one score from the last to the first."""
     order = scores.flip(-1).argsort(dim=-1, descending=True, stable=True)

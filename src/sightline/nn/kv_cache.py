@@ -15,7 +15,7 @@ from sightline.lowering import autocast, lower
 from sightline.masks import Mask, as_mask
 from sightline.masks import lengths as own_lengths
 from sightline.matrix import AttentionMatrix
-from sightline.nn.kept import kept_rows
+from sightline.nn.kept import kept_rows, rows_of_heads
 from sightline.nn.key_scores import KeyScores, ScoreKind, runs
 from sightline.nn.places import NOWHERE, bias_at, mask_at
 
@@ -381,10 +381,9 @@ class KVCache:
         if not self.evicted:  # until now a row's number was its place
             rooms = rooms | {"place": places[..., None]}
         counts = [min(keep, at) for at in self._filled]
-        index, capacity = kept.clamp(min=0)[..., None], max(2 * keep, _FIRST_CAPACITY)
+        capacity = max(2 * keep, _FIRST_CAPACITY)
         self._rooms = {
-            name: _filled_with(room.gather(2, index.expand(-1, -1, -1, room.shape[3])), counts, capacity)
-            for name, room in rooms.items()
+            name: _filled_with(rows_of_heads(room, kept), counts, capacity) for name, room in rooms.items()
         }
         self._settled = self._seen()
         self._gone = [seen - count for seen, count in zip(self._settled, counts, strict=True)]
