@@ -178,7 +178,7 @@ def test_caches_stay_bounded_while_generating():
 
     model.generate(torch.randint(30, (1, 100)), new_tokens=30, evict=Watched(20))
     assert [length for length, _, _, _ in seen] == [20] * 60
-    assert max(capacity for _, capacity, _, _ in seen) == 64
+    assert max(capacity for _, capacity, _, _ in seen) == 84
     assert [start for _, _, start, _ in seen[::2]] == list(range(100, 130))
     assert [prompt for _, _, _, prompt in seen] == [True] * 2 + [False] * 58
 

@@ -381,7 +381,7 @@ class KVCache:
         if not self.evicted:  # until now a row's number was its place
             rooms = rooms | {"place": places[..., None]}
         counts = [min(keep, at) for at in self._filled]
-        capacity = max(2 * keep, _FIRST_CAPACITY)
+        capacity = keep + max(keep // 4, _FIRST_CAPACITY)
         self._rooms = {
             name: _filled_with(rows_of_heads(room, kept), counts, capacity) for name, room in rooms.items()
         }
@@ -585,9 +585,12 @@ def _chosen(old: Tensor, indices: list[int], length: int) -> Tensor:
 
 def _filled_with(rows: Tensor, counts: list[int], capacity: int) -> Tensor:
     """Room that begins with the rows [B,G,K,...], zeros past each entry's own."""
-    room = _empty(rows, rows.shape[0], max(capacity, rows.shape[2]))
+    b, g, _, width = rows.shape
+    with torch.inference_mode(False):
+        room = rows.new_empty((b, g, capacity, width), requires_grad=False)
     for first, last in runs(counts):
         room.data[first:last, :, : counts[first]] = rows[first:last, :, : counts[first]]
+        room.data[first:last, :, counts[first] :] = 0
     return room
 
 
