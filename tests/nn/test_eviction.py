@@ -360,3 +360,16 @@ def test_what_rules_refuse():
             make()
     with pytest.raises(TypeError, match="evict: must be an EvictionRule, as HeavyHitters is, got 5"):
         model_of(positions="rotary").generate(torch.zeros(1, 3).long(), evict=5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_are_those_of_weights_that_an_intervention_changed(kind):
+    layer, cache = SelfAttention(16, 2).eval(), KVCache(scores=kind, window=2)
+    with torch.no_grad(), sightline.intervene(layer) as change:
+        change.block(layer=0, keys=[2])
+        for n in (6, 1):
+            x = torch.randn(1, n, 16)
+            _, A = layer(x, cache=cache, mask=sightline.causal(), return_matrix=True)
+            assert not A.received()[0, :, 2].any()
+    assert not cache.scores[0, :, 2].any()
+    assert cache.scores[0, :, 1].all()

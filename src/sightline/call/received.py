@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from sightline.backends import Problem, choose
 from sightline.backends.problem import tensors_in_order
-from sightline.call.run import run
+from sightline.call import listeners
 from sightline.common import dispatcher
-from sightline.matrix import AttentionMatrix
 
 
-def run_received(problem: Problem, received: Tensor) -> tuple[Tensor, Tensor]:
-    """(context, lse) as :func:`run` gives them, and what each key received is added to ``received``.
+def run_received(problem: Problem, received: Tensor) -> tuple[Tensor, Tensor] | None:
+    """(context, lse), where what each key received is added to ``received``; without the dispatcher.
+
+    ``None`` where others take part in the call, somebody listens or gradients are recorded: what keys
+    received is then read off the matrix of :func:`attention`.
 
     Args:
         problem: one with a value.
@@ -22,13 +23,9 @@ def run_received(problem: Problem, received: Tensor) -> tuple[Tensor, Tensor]:
     """
     tensors = tensors_in_order(problem)
     alone = dispatcher.is_quiet() and dispatcher.are_plain(tensors) and not dispatcher.are_recorded(tensors)
-    if alone and not isinstance(problem.softcap, Tensor):
-        return choose(problem).forward_received(problem, received)
-    context, lse = run(problem)
-    assert lse is not None
-    with torch.no_grad():
-        received += over_groups(AttentionMatrix.of_problem(problem, lse).received(), received.shape[1])
-    return context, lse
+    if not alone or listeners.anybody() or isinstance(problem.softcap, Tensor):
+        return None
+    return choose(problem).forward_received(problem, received)
 
 
 def over_groups(of_heads: Tensor, groups: int) -> Tensor:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from sightline.backends import Problem
 from sightline.call.received import over_groups, run_received
-from sightline.call.run import run
 from sightline.matrix import AttentionMatrix
 
 ScoreKind = Literal["received", "last", "window"]
@@ -36,33 +35,36 @@ class KeyScores(NamedTuple):
         """The score of a key that nobody has looked at yet: what is written after a prompt stays."""
         return math.inf if self.kind == "window" else 0.0
 
-    def attended(
-        self, problem: Problem, sums: Tensor, counts: list[int], filled: list[int]
-    ) -> tuple[Tensor, Tensor | None]:
-        """(context, lse) of a step, whose weights join the sums.
+    def in_one_pass(self, problem: Problem, sums: Tensor, counts: list[int]) -> tuple[Tensor, Tensor] | None:
+        """(context, lse) of a step whose weights joined the sums; ``None`` where that takes the matrix.
 
         Args:
             problem: the step's queries over all keys.
             sums: [B,G,M], over the query heads of each key/value head; changed in place.
             counts: of each entry, how many of the queries count.
-            filled: of each entry, how many of the keys are its own.
         """
         n = problem.query.shape[2]
-        even = all(count == n for count in counts)
-        if even and (self.kind == "received" or (self.kind == "last" and n == 1)):
-            if self.kind == "last":
-                sums.zero_()
-            return run_received(problem, sums)
-        context, lse = run(problem)
+        if any(count != n for count in counts) or self.kind == "window" or (self.kind == "last" and n != 1):
+            return None
+        if self.kind == "last":
+            sums.zero_()
+        return run_received(problem, sums)
+
+    def take(self, matrix: AttentionMatrix, sums: Tensor, counts: list[int], filled: list[int]) -> None:
+        """The weights of a step join the sums.
+
+        Args:
+            matrix: the step's.
+            sums, counts: as above.
+            filled: of each entry, how many of the keys are its own.
+        """
         if self.kind == "window" and max(counts, default=0) < 2:
-            return context, lse
+            return
         with torch.no_grad():
-            matrix = AttentionMatrix.of_problem(problem, lse)
             for first, last in runs(counts, filled):
                 if counts[first]:
                     entries = slice(first, last)
                     self._take(matrix[entries], sums[entries], counts[first], filled[first])
-        return context, lse
 
     def _take(self, matrix: AttentionMatrix, sums: Tensor, count: int, filled: int) -> None:
         """The first ``count`` queries of entries that all have ``filled`` keys."""

@@ -311,8 +311,8 @@ class KVCache:
         options: dict[str, Any] = {
             "mask": mask, "bias": bias, "scale": scale, "softcap": softcap, "sinks": sinks, "dropout": dropout
         }  # fmt: skip
+        attended: Any = attention
         if self._kind is None:
-            attended: Any = attention
             found: Tensor | tuple[Tensor, AttentionMatrix] = attended(
                 query, key, value, **options, return_matrix=return_matrix
             )
@@ -321,7 +321,13 @@ class KVCache:
         problem = lower(*autocast(query, key, value), **options)
         self._check_step(query)
         self._group = query.shape[1] // key.shape[1] if key.shape[1] else 1
-        context, lse = self._kind.attended(problem, self._sums(), self._step[1], self._filled)
+        sums, counts = self._sums(), self._step[1]
+        direct = self._kind.in_one_pass(problem, sums, counts)
+        if direct is None:
+            context, matrix = attended(query, key, value, **options, return_matrix=True)
+            self._kind.take(matrix, sums, counts, self._filled)
+            return (context, matrix) if return_matrix else context
+        context, lse = direct
         return (context, AttentionMatrix.of_problem(problem, lse)) if return_matrix else context
 
     def keep_scores(self, scores: ScoreKind | None, window: int = 32) -> None:
