@@ -110,7 +110,7 @@ class Intervention(Watching):
 
         A query that is left without any key gets a context of 0. Arguments: see :func:`sightline.intervene`.
         """
-        self._add(Block("block", self._layers(layer), head, batch, queries=queries, keys=keys))
+        self.add(Block("block", self._layers(layer), head, batch, queries=queries, keys=keys))
 
     def scale(
         self,
@@ -125,11 +125,11 @@ class Intervention(Watching):
         """These weights times ``by``, a number of 0 or more, and then each row sums to 1 again."""
         by = factor(by)
         if by == 0:
-            self._add(Block("scale", self._layers(layer), head, batch, queries=queries, keys=keys))
+            self.add(Block("scale", self._layers(layer), head, batch, queries=queries, keys=keys))
             return
         change = Scale("scale", self._layers(layer), head, batch, queries=queries, keys=keys)
         change.by = by
-        self._add(change)
+        self.add(change)
 
     def ablate(
         self,
@@ -150,7 +150,7 @@ class Intervention(Watching):
             change.how = how
         else:
             change.how = as_tensor("how", how)
-        self._add(change)
+        self.add(change)
 
     def replace(
         self,
@@ -172,7 +172,7 @@ class Intervention(Watching):
                     f"weights: must be [N,M] to [B,H,N,M] and not negative, got {shown(weights)}."
                 )
         change.weights = weights
-        self._add(change)
+        self.add(change)
 
     def patch(
         self,
@@ -193,7 +193,7 @@ class Intervention(Watching):
         axis = "keys" if stage in ("key", "value") else "queries"
         change = Patch("patch", self._layers(layer), head, batch, **{axis: positions})
         change.stage, change.value = stage, as_tensor("value", value)
-        self._add(change)
+        self.add(change)
 
     def _layers(self, layer: Layers | None) -> LayerChoice:
         try:
@@ -201,7 +201,8 @@ class Intervention(Watching):
         except (TypeError, ValueError) as error:
             raise type(error)(str(error).replace("layers:", "layer:", 1)) from None
 
-    def _add(self, change: Change) -> None:
+    def add(self, change: Change) -> None:
+        """One more change, behind those that are there."""
         self._changes.append(change)
 
     # --- calls ------------------------------------------------------------------------------------
