@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, str] = {
     "look": "sightline.commands.look:look",
     "profile": "sightline.commands.profile:profile",
+    "effects": "sightline.commands.effects:effects",
     "serve": "sightline.commands.serve:serve",
     "train": "sightline.commands.tasks:train",
     "run": "sightline.commands.tasks:run",

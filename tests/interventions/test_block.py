@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._C import _len_torch_dispatch_stack
 
 import sightline
-from tests.interventions.by_hand import HEADS, WIDTH, Model, inputs, pair
+from interventions.by_hand import HEADS, WIDTH, Model, inputs, pair
 
 
 @pytest.fixture

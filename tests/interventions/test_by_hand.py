@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import sightline
-from tests.interventions.by_hand import HEADS, WAYS, Model, inputs, pair, renormalised
+from interventions.by_hand import HEADS, WAYS, Model, inputs, pair, renormalised
 
 
 def factors(weights: Tensor, places: tuple[object, ...], by: float = 0.0) -> Tensor:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import sightline
+from huggingface.tiny_models import SEQ2SEQS, arguments, padding, tokens
+from interventions.by_hand import HEADS, WIDTH, Model, pair, renormalised
+from interventions.test_huggingface import build
 from sightline.interventions.figures import intervals, rank_correlation
 from sightline.interventions.result import Effects
-from tests.huggingface.tiny_models import SEQ2SEQS, arguments, padding, tokens
-from tests.interventions.by_hand import HEADS, WIDTH, Model, pair, renormalised
-from tests.interventions.test_huggingface import build
 
 
 def first(output: Any) -> Tensor:
@@ -37,8 +37,11 @@ def one_by_one(model: Any, given: dict[str, Any], layers: list[str], heads: int,
     return found
 
 
-@pytest.mark.parametrize("how", ["zero", "mean", "uniform", "tensor"])
-@pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "t5"])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("bert", "zero"), ("bert", "mean"), ("bert", "uniform"), ("bert", "tensor"), ("gpt2", "mean"),
+     ("llama", "zero"), ("t5", "zero")],
+)  # fmt: skip
 def test_heads(name: str, how: str) -> None:
     model = build(name, "sdpa")
     given = arguments(name, tokens(2, 11), padding("right", 11, (11, 8)))

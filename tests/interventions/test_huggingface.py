@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import sightline
-from tests.huggingface.tiny_models import (
+from huggingface.tiny_models import (
     DECODERS,
     ENCODERS,
     SEQ2SEQS,
@@ -20,7 +20,7 @@ from tests.huggingface.tiny_models import (
     padding,
     tokens,
 )
-from tests.interventions.by_hand import renormalised
+from interventions.by_hand import renormalised
 
 BUILDS = ENCODERS | DECODERS | SEQ2SEQS
 IMPLEMENTATIONS = ("eager", "sdpa", "sightline")

@@ -12,7 +12,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint
 
 import sightline
-from tests.interventions.by_hand import HEADS, WIDTH, pair
+from interventions.by_hand import HEADS, WIDTH, pair
 
 
 def knocked_out(attention: nn.MultiheadAttention, x: Tensor, hidden: Tensor | None = None) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
+from sightline.interventions.question import Question
 from sightline.reading.opened import OpenedModel
 
 DEFAULT = "translation"
@@ -30,3 +32,32 @@ def open_model(name: str | None) -> OpenedModel:
     from sightline.reading.published import PublishedModel
 
     return PublishedModel(name)
+
+
+class Asked(Protocol):
+    """A model that is asked for a number."""
+
+    def question(self, text: str, target: str | None = None) -> Question:
+        """The question of a text."""
+
+
+def open_asked(name: str) -> Asked:
+    """The same for a model whose answer is asked: one of Transformers comes with its head.
+
+    Raises:
+        CommandError: there is no such model, or it does not load.
+    """
+    from sightline.tasks.box import boxed
+    from sightline.tasks.registry import FILE
+
+    folder = Path(name).expanduser()
+    if (folder / FILE).is_file() or (name in boxed() and not folder.exists()):
+        from sightline.tasks.opened import TaskModel
+
+        opened = open_model(name)
+        assert isinstance(opened, TaskModel)
+        return opened
+
+    from sightline.reading.questions import HeadedModel
+
+    return HeadedModel(name)

@@ -49,7 +49,9 @@ class LoadedModel:
     encoder_decoder: bool
 
 
-def load_model(name: str | None, dtype: str = "float32", body: bool = False) -> LoadedModel:
+def load_model(
+    name: str | None, dtype: str = "float32", body: bool = False, head: bool = False
+) -> LoadedModel:
     """Load ``name`` (a local folder or a Hugging Face name; ``None`` for the default model).
 
     A local folder never touches the network. No code of a model folder is executed and no pickle is read.
@@ -58,6 +60,7 @@ def load_model(name: str | None, dtype: str = "float32", body: bool = False) -> 
         dtype: what the weights are converted to: "float32", "bfloat16" or "float16".
         body: the model without its language-model head. With and without it, families without
             ``attn_implementation="sightline"`` keep their own attention.
+        head: the model with the head that its configuration names: of classes, of the next token.
 
     Raises:
         ModelError: the folder or the name does not give a model; the message says what is missing.
@@ -68,7 +71,7 @@ def load_model(name: str | None, dtype: str = "float32", body: bool = False) -> 
     with quiet():
         config = _load_config(where, shown, local)
         tokenizer = _load_tokenizer(where, shown, local)
-        model = _load_weights(where, shown, local, config, body)
+        model = _load_weights(where, shown, local, config, body, head)
     return LoadedModel(
         name=shown,
         model=model.eval().to(getattr(torch, dtype)),
@@ -159,7 +162,7 @@ def _load_tokenizer(where: str, shown: str, local: bool) -> Any:
         raise ModelError(f"model {shown}: its tokenizer does not load: {_first_line(error)}") from None
 
 
-def _load_weights(where: str, shown: str, local: bool, config: Any, body: bool) -> Any:
+def _load_weights(where: str, shown: str, local: bool, config: Any, body: bool, head: bool) -> Any:
     import transformers
 
     # With its language-model head an encoder-decoder can write the target text itself.
@@ -171,7 +174,9 @@ def _load_weights(where: str, shown: str, local: bool, config: Any, body: bool) 
             except Exception as error:
                 if "Unrecognized configuration" not in str(error):
                     raise
-        return _weights(transformers.AutoModel, where, local, config)
+        named = (getattr(config, "architectures", None) or [""])[0]
+        whole = getattr(transformers, named, None) if head else None
+        return _weights(whole or transformers.AutoModel, where, local, config)
     except Exception as error:
         raise ModelError(f"model {shown}: its weights do not load: {_first_line(error)}") from None
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
+from torch import Tensor
 
 from sightline.common.atomic import check_writable, replacing
 from sightline.common.errors import CommandError
 
-if TYPE_CHECKING:
-    from sightline.interventions.result import Effects
-
 SUFFIXES = (".png", ".svg", ".pdf")
-_BARS = 40
+#: How many bars there are at most.
+BARS = 40
 _ABSENT = "#e4e4e4"
 
 
@@ -24,12 +22,20 @@ def check_picture(path: Path) -> None:
     if path.suffix not in SUFFIXES:
         raise CommandError(f"cannot write {path}: the picture's name must end in {', '.join(SUFFIXES)}")
     if importlib.util.find_spec("matplotlib") is None:
-        raise CommandError('a picture needs matplotlib: pip install "sightline[plot]"')
+        raise CommandError('a picture needs matplotlib: pip install "sightline[profile]"')
     check_writable(path)
 
 
-def draw(effects: Effects, path: Path | None) -> Any:
-    """A figure, written to ``path`` where there is one."""
+def draw(values: Tensor, names: list[str], title: str, about: str, path: Path | None) -> Any:
+    """A heat map of [L,H], bars of [N], written to ``path`` where there is one.
+
+    Args:
+        values: what is drawn.
+        names: of its rows.
+        title: above it.
+        about: what changes.
+        path: the file.
+    """
     if path is not None:
         check_picture(path)
     import matplotlib
@@ -39,26 +45,22 @@ def draw(effects: Effects, path: Path | None) -> Any:
     figure = Figure(layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    values = effects.values
-    largest = float(values.nan_to_num(0).abs().max()) or 1.0
-    if effects.of == "heads":
-        figure.set_size_inches(1.6 + 0.4 * values.shape[1], 1.4 + 0.34 * values.shape[0])
+    numbers, rows = values.numpy(), range(len(names))
+    if values.dim() == 2:
+        largest = float(values.nan_to_num(0).abs().max()) or 1.0
+        figure.set_size_inches(1.6 + 0.4 * values.shape[1], 1.4 + 0.34 * len(names))
         colours = matplotlib.colormaps["RdBu"].with_extremes(bad=_ABSENT)
-        image = axes.imshow(values.numpy(), cmap=colours, vmin=-largest, vmax=largest, aspect="auto")
-        figure.colorbar(image, label=f"change of {effects.about}")
-        axes.set(xlabel="head", xticks=range(values.shape[1]), yticks=range(values.shape[0]))
-        axes.set_yticklabels(effects.layers, fontsize=7)
+        image = axes.imshow(numbers, cmap=colours, vmin=-largest, vmax=largest, aspect="auto")
+        figure.colorbar(image, label=f"change of {about}")
+        axes.set(xlabel="head", xticks=range(values.shape[1]), yticks=rows)
     else:
-        places = list(range(len(values))) if len(values) <= _BARS else None
-        kept = torch.tensor(places if places is not None else [p for (p,) in effects.order()[:_BARS]])
-        figure.set_size_inches(6, 1.2 + 0.22 * len(kept))
-        shades = ["#b2182b" if values[place] < 0 else "#2166ac" for place in kept]
-        axes.barh(range(len(kept)), values[kept].numpy(), color=shades)
-        axes.set(xlabel=f"change of {effects.about}", yticks=range(len(kept)))
-        axes.set_yticklabels([effects.name_of((int(place),)) for place in kept], fontsize=8)
+        figure.set_size_inches(6, 1.2 + 0.22 * len(names))
+        axes.barh(rows, numbers, color=["#b2182b" if value < 0 else "#2166ac" for value in numbers])
+        axes.set(xlabel=f"change of {about}", yticks=rows)
         axes.invert_yaxis()
         axes.axvline(0, color="black", linewidth=0.6)
-    axes.set_title(f"what removing {effects.of} changes", fontsize=10)
+    axes.set_yticklabels(names, fontsize=7)
+    axes.set_title(title, fontsize=10)
     if path is not None:
         with replacing(path) as file:
             figure.savefig(file, format=path.suffix[1:], dpi=150)

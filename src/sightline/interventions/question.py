@@ -19,6 +19,7 @@ class Question(NamedTuple):
         metric: makes a number of the model's output.
         tokens: what the tokens are called, where that is known.
         about: what the number is, in words.
+        notices: what to tell of the input.
     """
 
     model: Any
@@ -26,6 +27,12 @@ class Question(NamedTuple):
     metric: Callable[[Any], Any]
     tokens: tuple[str, ...] = ()
     about: str = "metric"
+    notices: tuple[str, ...] = ()
+
+
+def mean_log_probability(logits: Tensor, ids: Tensor) -> Tensor:
+    """Of the tokens [B,N] that logits [B,N,V] stand before."""
+    return logits.double().log_softmax(-1).gather(-1, ids[..., None]).mean()
 
 
 class Given(NamedTuple):

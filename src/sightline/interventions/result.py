@@ -112,9 +112,15 @@ class Effects:
         Raises:
             CommandError: a path that cannot be written; ModuleNotFoundError: without Matplotlib.
         """
-        from sightline.interventions.picture import draw
+        from sightline.interventions.picture import BARS, draw
 
-        return draw(self, None if path is None else checked_path("path", path))
+        file = None if path is None else checked_path("path", path)
+        title = f"what removing {self.of} changes"
+        if self.of == "heads":
+            return draw(self.values, self.layers, title, self.about, file)
+        places = self.order()[:BARS] if len(self.values) > BARS else [(at,) for at in range(len(self.values))]
+        shown = torch.stack([self.values[place] for place in places])
+        return draw(shown, [self.name_of(place) for place in places], title, self.about, file)
 
     def save(self, path: str | Path) -> None:
         """Writes everything as JSON; the file is whole, or the old one."""

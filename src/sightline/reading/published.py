@@ -67,7 +67,7 @@ def _read_pair(loaded: LoadedModel, text: str, pair: str | None, limit: int | No
     inputs = _tensors(source.inputs)
     notices = _dropped(source, limit, reason, "the source")
     if pair is None:
-        ids = _write(loaded, inputs)
+        ids = written_by(loaded, inputs)
         tokens = tokens_of_ids(loaded.tokenizer, ids)
         written = loaded.tokenizer.decode(ids[1:], skip_special_tokens=True).strip()
         texts: tuple[str, ...] = (text, written)
@@ -78,7 +78,7 @@ def _read_pair(loaded: LoadedModel, text: str, pair: str | None, limit: int | No
         end = loaded.tokenizer.eos_token_id
         labels = target.inputs["input_ids"][0]
         kept = len(labels) - (labels[-1] == end)
-        ids = [_start(loaded), *labels[:kept]]
+        ids = [start_of(loaded), *labels[:kept]]
         tokens = _after_start(tokens_of_ids(loaded.tokenizer, ids[:1]), target.tokens[:kept])
         texts = (text, pair)
     outputs = _run(loaded, {**inputs, **_tensors({"decoder_input_ids": [ids]})})
@@ -105,17 +105,21 @@ def _run(loaded: LoadedModel, inputs: dict[str, Any]) -> Any:
         raise InputError(f"the model {loaded.name} does not take this text: {line}") from error
 
 
-def _write(loaded: LoadedModel, inputs: dict[str, Any]) -> list[int]:
+def written_by(loaded: LoadedModel, inputs: dict[str, Any]) -> list[int]:
     """The target that the model writes itself: decoder input ids, without the end token."""
     if not hasattr(loaded.model, "generate") or loaded.model.get_output_embeddings() is None:
         raise InputError(f"the model {loaded.name} cannot write a target text; give one as the second text")
     ids: list[int] = loaded.model.generate(
-        **inputs, do_sample=False, num_beams=1, max_new_tokens=_WRITTEN, decoder_start_token_id=_start(loaded)
+        **inputs,
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=_WRITTEN,
+        decoder_start_token_id=start_of(loaded),
     )[0].tolist()
     return ids[:-1] if len(ids) > 1 and ids[-1] == loaded.tokenizer.eos_token_id else ids
 
 
-def _start(loaded: LoadedModel) -> int:
+def start_of(loaded: LoadedModel) -> int:
     config, tokenizer = loaded.model.config, loaded.tokenizer
     for place, name in (
         (config, "decoder_start_token_id"),

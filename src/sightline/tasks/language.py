@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline.interventions.question import Question
 from sightline.models import Decoder, DecoderConfig
 from sightline.tasks.looking import look_at, shortened
 from sightline.tasks.recipe import Recipe
@@ -141,6 +142,22 @@ class Language(Task):
         ids, notices = shortened(self._ids(given).tolist(), options.limit, "the text", "--max-tokens")
         trace, tokens = look_at(model, self.tokenizer, ids)
         return Seen(trace, (given,), tokens, notices)
+
+    def question(self, model: Decoder, given: str, recipe: Recipe, target: str | None = None) -> Question:
+        """The probability of the token that follows, the likeliest one, or the first of the given target."""
+        ids, _ = shortened(self._ids(given).tolist(), None, "the text", "")
+        inputs = torch.tensor([ids])
+        with torch.no_grad():
+            at = int(model(inputs)[0, -1].argmax())
+        if target is not None:
+            at = shortened(self._ids(target).tolist(), None, "the target", "")[0][0]
+        return Question(
+            model,
+            inputs,
+            lambda logits: logits[:, -1].double().softmax(-1)[:, at].mean(),
+            tuple(self.tokenizer.id_to_token(token) for token in ids),
+            f"probability of {self.tokenizer.id_to_token(at)!r} next",
+        )
 
 
 def _text(path: Path, encoding: str) -> str:

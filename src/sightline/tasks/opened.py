@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sightline.interventions.question import Question
 from sightline.models import EncoderDecoder
 from sightline.reading.errors import InputError
 from sightline.reading.reading import Reading
@@ -24,6 +25,10 @@ class TaskModel:
                 f"a model of {self.task.name} reads no texts; sightline run {folder.name} FILE --look PAGE "
                 f"shows what it attends to"
             )
+
+    def question(self, text: str, target: str | None = None) -> Question:
+        """What :func:`sightline.effects` asks of a text."""
+        return self.task.question(self.model, text, self.recipe, target)
 
     def read(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> Reading:
         """See :class:`OpenedModel`."""

@@ -10,6 +10,7 @@ import torch
 
 from sightline.common.check import path
 from sightline.common.errors import CommandError
+from sightline.interventions.question import Question
 from sightline.tasks.box import box_folder, boxed
 from sightline.tasks.registry import TASKS, find_task, load_task
 
@@ -43,6 +44,18 @@ class Pipeline:
         alone = not isinstance(inputs, list)
         answers = list(self.stream([inputs] if alone else inputs, **options))
         return self.task.together(answers, alone)
+
+    def question(self, given: Any, target: str | None = None) -> Question:
+        """What :func:`sightline.effects` asks of an input: the answer to it, as a number.
+
+        Args:
+            given: a text.
+            target: another answer to ask about: a label, or the text that is to be written.
+
+        Raises:
+            CommandError: for a task whose answer is no number.
+        """
+        return self.task.question(self.model, given, self.recipe, target)
 
     def stream(self, given: Sequence[Any], **options: Any) -> Iterator[Any]:
         """An answer for each input, as soon as its batch is computed; arguments and errors as for a call."""

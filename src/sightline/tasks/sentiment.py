@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline.common.errors import CommandError
+from sightline.interventions.question import Question
 from sightline.models import Encoder, EncoderConfig
 from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
@@ -149,6 +151,26 @@ class Sentiment(Task):
         ids, notices = shortened(self.tokenizer.encode(given).ids, limit, "the text", whose)
         trace, tokens = look_at(model, self.tokenizer, ids)
         return Seen(trace, (given,), tokens, notices)
+
+    def question(self, model: Encoder, given: str, recipe: Recipe, target: str | None = None) -> Question:
+        """The probability of the label that the text's beginning gets, or of the one that is given."""
+        encoded = self.tokenizer.encode(given)
+        ids, notices = shortened(encoded.ids, recipe.context, "the text", "the model's limit")
+        inputs = torch.tensor([ids])
+        with torch.no_grad():
+            at = int(model(inputs)[0].argmax())
+        if target is not None:
+            if target not in self.labels:
+                raise CommandError(f"label {target!r}: there are {', '.join(self.labels)}")
+            at = self.labels.index(target)
+        return Question(
+            model,
+            inputs,
+            lambda logits: logits.double().softmax(-1)[:, at].mean(),
+            tuple(encoded.tokens[: len(ids)]),
+            f"probability of {self.labels[at]!r}",
+            notices,
+        )
 
     def _logits(
         self, model: Encoder, examples: Sequence[LabelledText], hide: float = 0.0

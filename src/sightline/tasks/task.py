@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sightline.common.errors import CommandError
+from sightline.interventions.question import Question
 from sightline.models import Model
 from sightline.reading.source import read_source
 from sightline.tasks.recipe import Recipe
@@ -219,6 +220,14 @@ class Task(ABC):
         Raises:
             CommandError: for a target where the task has none.
         """
+
+    def question(self, model: Any, given: Any, recipe: Recipe, target: str | None = None) -> Question:
+        """What :func:`sightline.effects` asks of an input: the model's own answer to it, as a number.
+
+        Raises:
+            CommandError: the task has none.
+        """
+        raise CommandError(f"{self.name} has no answer that is a number: give a model, inputs and a metric")
 
     def epoch(self, examples: list[Any], generator: torch.Generator) -> list[Any]:
         """The examples of one pass; drawn anew where a task has more than it can show at once."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.common.errors import CommandError
+from sightline.interventions.question import Question, mean_log_probability
 from sightline.models import EncoderDecoder, EncoderDecoderConfig
 from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
@@ -237,6 +238,29 @@ class PairTask(Task):
         assert model.config.start is not None
         trace, tokens = look_at(model, self.tokenizer, source, [model.config.start, *target])
         return Seen(trace, (given, text), tokens, notices)
+
+    def question(
+        self, model: EncoderDecoder, given: str, recipe: Recipe, target: str | None = None
+    ) -> Question:
+        """The mean log-probability of what it writes, or of a given target; tokens are the source's."""
+        seen = self.look(model, given, recipe, LookOptions(target, None))
+        assert seen.tokens is not None
+        end, start = self.tokenizer.token_to_id(END), model.config.start
+        source = [self.tokenizer.token_to_id(token) for token in seen.tokens[0]]
+        written = [self.tokenizer.token_to_id(token) for token in seen.tokens[1]][1:]
+        if not written or written[-1] != end:
+            written = [*written, end]
+        assert start is not None
+        inputs = (torch.tensor([source]), torch.tensor([[start, *written[:-1]]]))
+        ids = torch.tensor([written])
+        return Question(
+            model,
+            inputs,
+            lambda logits: mean_log_probability(logits, ids),
+            tuple(seen.tokens[0]),
+            f"mean log-probability of {seen.texts[1]!r}",
+            seen.notices,
+        )
 
 
 def _source(row: tuple[str, ...]) -> str:
