@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -287,3 +288,57 @@ def test_dropout_is_kept() -> None:
         context = model(x)
     assert 0.9 < context.mean() < 1.1
     assert context.std() > 0.01  # weights were dropped
+
+
+def test_heads_whose_keys_are_equal_by_chance_keep_gradients_of_their_own() -> None:
+    query, key, value = (torch.randn(1, 4, 6, 8, dtype=torch.float64) for _ in range(3))
+    key[:], value[:] = key[:, :1].clone(), value[:, :1].clone()
+    leaves = [tensor.requires_grad_() for tensor in (query, key, value)]
+    visible = torch.ones(4, 1, 6, dtype=torch.bool)
+    visible[2, :, 3] = False
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=visible).sin()
+    with sightline.intervene(None) as change:
+        change.block(head=2, keys=3)
+        found = (torch.softmax(query @ key.mT / 8**0.5, -1) @ value).sin()
+    for one, two in zip(
+        torch.autograd.grad(found.sum(), leaves), torch.autograd.grad(expected.sum(), leaves), strict=True
+    ):
+        torch.testing.assert_close(one, two)
+
+
+def test_memory_is_linear_in_the_sequence() -> None:
+    """Nothing of N x M is made by a change of fused attention: not even of bools."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, (tuple, list)) else (out,):
+                if isinstance(tensor, Tensor):
+                    largest = max(largest, tensor.untyped_storage().nbytes())
+            return out
+
+    n = 4096
+    x = torch.randn(1, 2, n, 8, requires_grad=True)
+    from sightline.interventions.changes import Ablate, Block, Scale
+    from sightline.interventions.looking import Looking
+    from sightline.lowering import lower
+    from sightline.tracing.choice import LayerChoice
+
+    scale = Scale("scale", LayerChoice(None, ()), 1, None, queries=[5, 9], keys=[2, 3])
+    scale.by = 2.0
+    changes = [
+        Block("block", LayerChoice(None, ()), 1, None, queries=range(100, 2000), keys=[7, 90]),
+        Block("block", LayerChoice(None, ()), None, None, queries=None, keys=range(0, n, 3)),
+        scale,
+        Ablate("ablate", LayerChoice(None, ()), 0, None),
+    ]
+    with Watch():
+        looking = Looking.of(lower(x, x, x, mask=sightline.causal()))
+        applied = [change.apply(looking, 0) for change in changes]
+        looking.context()[0].sum().backward()
+    assert all(applied)
+    assert largest < 2 * n * 400  # bytes; of bools alone it would be 16 MB

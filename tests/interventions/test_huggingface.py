@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -188,3 +189,29 @@ def test_under_inference_mode_and_autocast() -> None:
         knock_out(change, 1)
         coarse = model(ids).last_hidden_state
     assert_equal(coarse.float(), expected, 0.2)
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_flex_attention(name: str) -> None:
+    model, other = build(name, "flex_attention"), build(name, "eager")
+    outputs = []
+    for one in (model, other):
+        with warnings.catch_warnings(), torch.no_grad(), sightline.intervene(one) as change:
+            warnings.simplefilter("ignore")  # it runs uncompiled
+            knock_out(change, 1)
+            outputs.append(first_tensor(one(tokens(2, 9))))
+    assert_equal(*outputs, 2e-5)
+
+
+def test_a_static_cache() -> None:
+    """Its keys are as many as there is room for; queries stand where it is filled to."""
+    model, outputs = build("llama", "sdpa"), []
+    for cache in ("dynamic", "static"):
+        with torch.no_grad(), sightline.intervene(model) as change:
+            change.block(layer=0, head=1, queries=[7, 9], keys=[2])
+            steps = model.generate(
+                tokens(1, 7), max_new_tokens=5, do_sample=False, output_logits=True, eos_token_id=None,
+                return_dict_in_generate=True, cache_implementation=cache,
+            )  # fmt: skip
+        outputs.append(torch.stack(steps.logits, 1))
+    assert_equal(*outputs, 1e-4)

@@ -141,7 +141,7 @@ class Changer(Recorder):
         caught.computed = False
         if self._change(caught):
             assert self.lse is not None
-            out[1].copy_(self.lse)
+            out[1].copy_(self.lse.reshape(out[1].shape))  # heads may have stood as queries
             return out
         self._passed = True
         return None

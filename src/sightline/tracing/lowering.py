@@ -67,6 +67,8 @@ def _with_masks(problem: Problem, caught: CaughtCall, masks: MaskReader) -> Prob
 def _ungrouped(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Keys and values once for each group of heads, where a model repeated them for its query heads."""
     heads = key.shape[1]
+    if torch.is_grad_enabled() and (key.requires_grad or value.requires_grad):
+        return key, value  # heads that are equal for now may have gradients of their own
     if heads < 2 or value.shape[1] != heads or 0 in key.shape or 0 in value.shape:
         return key, value
     if not torch.equal(key[0, 0, 0], key[0, 1, 0]):
