@@ -40,8 +40,17 @@ def problem_of(caught: CaughtCall, masks: MaskReader) -> Problem:
                 f"the scores are not q·kᵀ, and the weights themselves, {list(caught.dense.shape)}, take "
                 f"{size / 1e9:.1f} GB"
             )
-        return replace(problem, bias=caught.dense.to(torch.float32).log())
+        return replace(problem, bias=_logarithm(caught.dense))
     return _with_masks(problem, caught, masks)
+
+
+def _logarithm(weights: Tensor) -> Tensor:
+    """In float32 or better; that of 0 is -inf, with gradients of 0."""
+    numbers = weights.to(torch.promote_types(weights.dtype, torch.float32))
+    if not (numbers.requires_grad and torch.is_grad_enabled()):
+        return numbers.log()
+    tiny = torch.finfo(numbers.dtype).tiny
+    return torch.where(numbers > 0, numbers.clamp(min=tiny).log(), -math.inf)
 
 
 def _with_masks(problem: Problem, caught: CaughtCall, masks: MaskReader) -> Problem:
