@@ -35,7 +35,7 @@ LEVELS: tuple[dict[str, str], ...] = (
         "huggingface": "Sightline inside of Transformers",
         "interventions": "what a model looks at, changed",
     },
-    {"profiling": "measures over a corpus"},
+    {"profiling": "measures over a corpus", "removing": "what each part of a model does to a number"},
     {"reading": "what a model made of an input"},
     {"view": "what people see", "tasks": "applications, from data to answers"},
     {"bench": "speed, beside others"},

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from sightline.call.explain import Explanation, explain
     from sightline.call.info import info
     from sightline.call.sdpa import sdpa_override
-    from sightline.interventions import effects, intervene
+    from sightline.interventions import intervene
     from sightline.monitoring import monitor
     from sightline.nn.acceleration import accelerate
     from sightline.products import product
@@ -121,7 +121,7 @@ _LATER = {
     "Picture": "tracing.media",
     "Sound": "tracing.media",
     "accelerate": "nn.acceleration",
-    "effects": "interventions",
+    "effects": "removing",
     "explain": "call.explain",
     "info": "call.info",
     "intervene": "interventions",

@@ -528,6 +528,19 @@ APPLICATIONS = {
         },
     ),
     "load_trace": Entry(sightline.load_trace, {}, {"path": PATH}),
+    "intervene": Entry(sightline.intervene, {}, {"model": Kind((3, "x", True, [1], torch.nn.Linear))}),
+    "effects": Entry(
+        sightline.effects,
+        {
+            "model": torch.nn.TransformerEncoderLayer(8, 2, batch_first=True).eval(), "inputs": torch.randn(1, 3, 8),
+            "metric": lambda output: output.sum(),
+        },
+        {
+            "metric": Kind((None, 3, "x", lambda output: "x")), "of": choice(), "how": Kind((None, "none", [1, "x"], {1})),
+            "edges": Kind(([], [(0, 0, 0, 0)])), "layers": Kind((1.5, True, [], -1, "nope")), "progress": Kind((3, "x", None)),
+            "path": PATH.without(type(None)), "about": Kind((3, True, b"x")),
+        },
+    ),
     "monitor": Entry(
         watched, {},
         {

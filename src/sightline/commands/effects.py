@@ -33,7 +33,7 @@ def effects(
     """Show what each token, head or layer does to MODEL's answer to TEXT, by removing it."""
     _check(of, top, json, plot)
     from sightline.commands.opening import open_asked
-    from sightline.interventions import effects as ask
+    from sightline.removing import effects as ask
 
     question = open_asked(model).question(read_source(text), target)
     for notice in question.notices:
@@ -64,6 +64,6 @@ def _check(of: str, top: int, json: Path | None, plot: Path | None) -> None:
     if json is not None:
         check_writable(json)
     if plot is not None:
-        from sightline.interventions.picture import check_picture
+        from sightline.removing.picture import check_picture
 
         check_picture(plot)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from sightline.interventions.question import Question
 from sightline.reading.opened import OpenedModel
+from sightline.removing.question import Question
 
 DEFAULT = "translation"
 """The task whose model, of those that come with Sightline, reads where none is named."""

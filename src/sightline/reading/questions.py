@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from sightline.huggingface.load import LoadedModel, load_model
-from sightline.interventions.question import Question, mean_log_probability
 from sightline.reading.errors import InputError
 from sightline.reading.published import start_of, written_by
 from sightline.reading.tokens import encode
+from sightline.removing.question import Question, mean_log_probability
 
 
 class HeadedModel:

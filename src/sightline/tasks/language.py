@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sightline.interventions.question import Question
 from sightline.models import Decoder, DecoderConfig
+from sightline.removing.question import Question
 from sightline.tasks.looking import look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sightline.interventions.question import Question
 from sightline.models import EncoderDecoder
 from sightline.reading.errors import InputError
 from sightline.reading.reading import Reading
+from sightline.removing.question import Question
 from sightline.tasks.looking import reading_of_seen
 from sightline.tasks.registry import load_task
 from sightline.tasks.task import LookOptions

@@ -10,7 +10,7 @@ import torch
 
 from sightline.common.check import path
 from sightline.common.errors import CommandError
-from sightline.interventions.question import Question
+from sightline.removing.question import Question
 from sightline.tasks.box import box_folder, boxed
 from sightline.tasks.registry import TASKS, find_task, load_task
 

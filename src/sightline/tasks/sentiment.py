@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.common.errors import CommandError
-from sightline.interventions.question import Question
 from sightline.models import Encoder, EncoderConfig
+from sightline.removing.question import Question
 from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import DataError, Rows, read_label_folder, read_rows

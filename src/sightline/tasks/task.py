@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from sightline.common.errors import CommandError
-from sightline.interventions.question import Question
 from sightline.models import Model
 from sightline.reading.source import read_source
+from sightline.removing.question import Question
 from sightline.tasks.recipe import Recipe
 
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.common.errors import CommandError
-from sightline.interventions.question import Question, mean_log_probability
 from sightline.models import EncoderDecoder, EncoderDecoderConfig
+from sightline.removing.question import Question, mean_log_probability
 from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.rows import read_rows

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sightline.common.atomic import write_atomically
 from sightline.common.check import path as checked_path
-from sightline.interventions.figures import intervals, rank_correlation
+from sightline.removing.figures import intervals, rank_correlation
 
 FORMAT, VERSION = "sightline-effects", 1
 
@@ -112,7 +112,7 @@ class Effects:
         Raises:
             CommandError: a path that cannot be written; ModuleNotFoundError: without Matplotlib.
         """
-        from sightline.interventions.picture import BARS, draw
+        from sightline.removing.picture import BARS, draw
 
         file = None if path is None else checked_path("path", path)
         title = f"what removing {self.of} changes"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.interventions.question import Given
+from sightline.removing.question import Given
 
 
 def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

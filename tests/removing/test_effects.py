@@ -14,8 +14,8 @@ import sightline
 from huggingface.tiny_models import SEQ2SEQS, arguments, padding, tokens
 from interventions.by_hand import HEADS, WIDTH, Model, pair, renormalised
 from interventions.test_huggingface import build
-from sightline.interventions.figures import intervals, rank_correlation
-from sightline.interventions.result import Effects
+from sightline.removing.figures import intervals, rank_correlation
+from sightline.removing.result import Effects
 
 
 def first(output: Any) -> Tensor:

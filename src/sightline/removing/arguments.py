@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from sightline.common.check import choice, path, shown
-from sightline.interventions.asking import Progress, ask
+from sightline.common.check import choice, kind, path, shown
 from sightline.interventions.changes import HOWS, as_tensor
-from sightline.interventions.question import Given, given
-from sightline.interventions.result import Effects
+from sightline.removing.question import Given, given
+from sightline.removing.result import Effects
+from sightline.removing.work import Asked, Progress, answer
 
 OF = ("heads", "layers", "tokens", "edges")
 
@@ -33,6 +33,8 @@ def effects_of(
 ) -> Effects:
     """See :func:`sightline.effects`."""
     choice("of", of, OF)
+    if about is not None:
+        kind("about", about, str, "what the metric is called, a str")
     how = _how(how, of)
     if (edges is not None) != (of == "edges"):
         raise ValueError('edges: belong to of="edges", and only to that: (layer, head, query, key) each.')
@@ -53,11 +55,11 @@ def effects_of(
             raise TypeError(f"metric: must be a function of the model's output, got {shown(metric)}.")
         metrics = [metric] * len(texts)
     file = None if where is None else path("path", where)
+    asked = Asked(
+        model, texts, metrics, of, how, edges or (), layers, file, tuple(tokens or ()), about or "metric"
+    )
     with _shown(progress) as told:
-        return ask(
-            model, texts, metrics, of, how, edges or (), layers, file, told, tuple(tokens or ()),
-            about or "metric",
-        )  # fmt: skip
+        return answer(asked, told)
 
 
 def _how(how: Any, of: str) -> str | Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from sightline.interventions.stacking import mapped, repeated
+from sightline.removing.stacking import mapped, repeated
 from sightline.tracing import modules
 
 
