@@ -198,6 +198,43 @@ def test_a_changed_call_has_no_gradients():
         assert not calls[0].matrix[..., 0].any()
 
 
+def test_inside_of_a_trace():
+    layer = SelfAttention(16, 2)
+    x = torch.randn(1, 5, 16)
+    with sightline.trace(layer) as trace, losses.watch(layer) as calls:
+        layer(x)
+    assert len(trace) == len(calls) == 1 and trace[0].verified and not trace[0].matrix.requires_grad
+    torch.testing.assert_close(trace[0].matrix.dense(), calls[0].matrix.dense())
+    alone = SelfAttention(16, 2)
+    alone.load_state_dict(layer.state_dict())
+    with losses.watch(alone) as again:
+        alone(x)
+    for mine, other in zip(
+        gradients(losses.entropy(calls, floor=1.0), layer),
+        gradients(losses.entropy(again, floor=1.0), alone),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, other)
+
+
+def test_autocast():
+    layer = SelfAttention(16, 2)
+    with torch.autocast("cpu", torch.bfloat16), losses.watch(layer) as calls:
+        layer(torch.randn(1, 5, 16))
+    assert calls[0].matrix.dtype == torch.bfloat16
+    losses.sink_mass(calls).backward()
+    assert layer.key.weight.grad.dtype == torch.float32 and layer.key.weight.grad.any()
+
+
+def test_nested_batches():
+    layer = sightline.nn.MultiheadAttention(16, 2, batch_first=True)
+    x = torch.nested.nested_tensor([torch.randn(3, 16), torch.randn(5, 16)], layout=torch.jagged)
+    with losses.watch(layer) as calls:
+        layer(x, x, x)
+    assert calls[0].matrix.shape == (1, 2, 8, 8)
+    assert any(g.any() for g in gradients(losses.entropy(calls, floor=1.0), layer))
+
+
 def test_dropout_is_left_out_of_the_matrix():
     layer = SelfAttention(16, 2, dropout=0.5)
     x = torch.randn(1, 5, 16)

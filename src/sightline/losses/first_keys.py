@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sightline.backends.problem import compute_dtype
 from sightline.common.check import share
 from sightline.losses.given import over_layers, reduced
 from sightline.matrix import AttentionMatrix
-from sightline.measure.keys import Keys, chosen, mass
+from sightline.measure.keys import Keys, chosen
 from sightline.measure.rows import counted
 from sightline.measure.subject import Layers
 
@@ -57,7 +58,9 @@ def sink_mass(
 
     def of_one(matrix: AttentionMatrix) -> Tensor:
         sinks = chosen(matrix, keys)
-        values = (mass(matrix, sinks) - allowed).clamp(min=0)
+        # A product, whose derivative is one pass over the matrix however many keys there are.
+        on_sinks = (matrix @ sinks[:, None, :, None].to(compute_dtype(matrix.problem)))[..., 0]
+        values = (on_sinks - allowed).clamp(min=0)
         return reduced(values, counted(matrix, _sees_others(matrix, sinks), queries), reduction)
 
     return over_layers(A, reduction, of_one)
