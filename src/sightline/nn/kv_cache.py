@@ -10,14 +10,16 @@ from torch import Tensor
 
 from sightline.biases import Bias
 from sightline.call.attention import attention
-from sightline.common.check import check_strided, choice, flag, integer, integers_tensor, is_eager
+from sightline.common.check import choice, flag, integer
 from sightline.lowering import autocast, lower
 from sightline.masks import Mask, as_mask
 from sightline.masks import lengths as own_lengths
 from sightline.matrix import AttentionMatrix
 from sightline.nn.kept import kept_rows, rows_of_heads
-from sightline.nn.key_scores import KeyScores, ScoreKind, runs
+from sightline.nn.key_scores import KeyScores, ScoreKind
 from sightline.nn.places import NOWHERE, bias_at, mask_at
+from sightline.nn.room import entries_of, filled_with, grown, write
+from sightline.nn.steps import check_step, counts_of, given_integers
 
 _FIRST_CAPACITY = 64
 
@@ -216,14 +218,14 @@ class KVCache:
             >>> key.shape, cache.lengths.tolist()
             (torch.Size([2, 1, 4, 4]), [4, 2])
         """
-        self._check(key, value)
-        steps = _counts("lengths", lengths, key.shape[0], key.shape[2], "n")
+        check_step(key, value, self._rooms)
+        steps = counts_of("lengths", lengths, key.shape[0], key.shape[2], "n")
         filled = self._filled or [0] * key.shape[0]
         ends = [at + step for at, step in zip(filled, steps, strict=True)]
         rows = {"key": key, "value": value, **self._beside(key)}
         self._make_room(rows, max(ends, default=0))
         for name, step in rows.items():
-            _write(self._rooms[name], step, filled, steps, self._shown)
+            write(self._rooms[name], step, filled, steps, self._shown)
         self._filled, self._step = ends, (key.shape[2], steps)
         self._gone = self._gone or [0] * len(ends)
         self._settled = self._settled or [0] * len(ends)
@@ -389,7 +391,7 @@ class KVCache:
         counts = [min(keep, at) for at in self._filled]
         capacity = keep + max(keep // 4, _FIRST_CAPACITY)
         self._rooms = {
-            name: _filled_with(rows_of_heads(room, kept), counts, capacity) for name, room in rooms.items()
+            name: filled_with(rows_of_heads(room, kept), counts, capacity) for name, room in rooms.items()
         }
         self._settled = self._seen()
         self._gone = [seen - count for seen, count in zip(self._settled, counts, strict=True)]
@@ -420,7 +422,7 @@ class KVCache:
                 raise ValueError(f"n: {n} does not lie between 0 and the cache's length M={longest}.")
             kept = [min(n, at) for at in seen]
         else:
-            kept = _counts("n", n, len(seen), longest, "M")
+            kept = counts_of("n", n, len(seen), longest, "M")
         for b, (wanted, at, settled) in enumerate(zip(kept, seen, self._settled, strict=True)):
             if wanted > at:
                 raise ValueError(f"n: entry {b} has {at} tokens (axis M), fewer than the {wanted} to keep.")
@@ -449,7 +451,7 @@ class KVCache:
                 raise ValueError(
                     f"indices: there is no entry {index} in a batch of B={key.shape[0]} (axis B)."
                 )
-        self._rooms = {name: _chosen(room, chosen, len(self)) for name, room in self._rooms.items()}
+        self._rooms = {name: entries_of(room, chosen, len(self)) for name, room in self._rooms.items()}
         self._filled, self._gone, self._settled = (
             [each[index] for index in chosen] for each in (self._filled, self._gone, self._settled)
         )
@@ -522,115 +524,6 @@ class KVCache:
             return
         capacity = self._fixed or max(length, 2 * there, _FIRST_CAPACITY)
         self._rooms = {
-            name: _grown(self._rooms.get(name), step, capacity, len(self)) for name, step in rows.items()
+            name: grown(self._rooms.get(name), step, capacity, len(self)) for name, step in rows.items()
         }
         self._shown = self._filled or [0] * rows["key"].shape[0]
-
-    def _check(self, key: Tensor, value: Tensor) -> None:
-        for name, tensor, axes in (("key", key, "[B,G,n,D]"), ("value", value, "[B,G,n,E]")):
-            if not isinstance(tensor, Tensor):
-                raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}.")
-            check_strided(name, tensor)
-            if tensor.is_quantized:
-                raise TypeError(f"{name}: {tensor.dtype} is not kept. Use .dequantize().")
-            if tensor.dim() != 4:
-                raise ValueError(f"{name}: expected 4 axes {axes}, got shape {list(tensor.shape)}.")
-            if tensor.requires_grad and torch.is_grad_enabled():
-                raise ValueError(
-                    f"{name}: requires gradients, which a cache cannot carry. Append {name}.detach(), or "
-                    "work under torch.no_grad()."
-                )
-        for axis, letter in enumerate("BGn"):
-            if key.shape[axis] != value.shape[axis]:
-                raise ValueError(
-                    f"value: {value.shape[axis]} entries along axis {letter} ({axis}) differ from the key's "
-                    f"{key.shape[axis]}. Keys and values belong in pairs."
-                )
-        _check_same("key", key, self._rooms.get("key"), "D")
-        _check_same("value", value, self._rooms.get("value"), "E")
-
-
-def _check_same(name: str, step: Tensor, there: Tensor | None, width: str) -> None:
-    """Raises for a step that does not fit what the cache holds."""
-    if there is None:
-        return
-    for axis, letter in ((0, "B"), (1, "G"), (3, width)):
-        if step.shape[axis] != there.shape[axis]:
-            raise ValueError(
-                f"{name}: {step.shape[axis]} entries along axis {letter} ({axis}) differ from the cache's "
-                f"{there.shape[axis]}. Call reset() to begin anew."
-            )
-    if step.dtype != there.dtype:
-        raise TypeError(f"{name}: dtype {step.dtype} differs from the cache's {there.dtype}.")
-    if step.device != there.device:
-        raise ValueError(
-            f"{name}: on {step.device}, but the cache is on {there.device}. "
-            f"Move it with .to({str(there.device)!r})."
-        )
-
-
-def _empty(like: Tensor, batch: int, capacity: int) -> Tensor:
-    """Zeros [batch,G,capacity,D]: padding that a mask hides must not be NaN. Written to in any grad mode."""
-    with torch.inference_mode(False):
-        return like.new_zeros((batch, like.shape[1], capacity, like.shape[3]), requires_grad=False)
-
-
-def _grown(old: Tensor | None, step: Tensor, capacity: int, length: int) -> Tensor:
-    room = _empty(step, step.shape[0], capacity)
-    if old is not None and length:
-        room.data[:, :, :length] = old[:, :, :length]
-    return room
-
-
-def _chosen(old: Tensor, indices: list[int], length: int) -> Tensor:
-    room = _empty(old, len(indices), old.shape[2])
-    where = torch.tensor(indices, dtype=torch.int64, device=old.device)
-    room.data[:, :, :length] = old[:, :, :length].index_select(0, where)
-    return room
-
-
-def _filled_with(rows: Tensor, counts: list[int], capacity: int) -> Tensor:
-    """Room that begins with the rows [B,G,K,...], zeros past each entry's own."""
-    b, g, _, width = rows.shape
-    with torch.inference_mode(False):
-        room = rows.new_empty((b, g, capacity, width), requires_grad=False)
-    for first, last in runs(counts):
-        room.data[first:last, :, : counts[first]] = rows[first:last, :, : counts[first]]
-        room.data[first:last, :, counts[first] :] = 0
-    return room
-
-
-def _write(room: Tensor, step: Tensor, filled: list[int], counts: list[int], shown: list[int]) -> None:
-    """Puts the first ``counts[b]`` rows of entry b at ``filled[b]``.
-
-    Rows that no view shows yet are written past autograd's version counter: nothing that anyone holds
-    changes. Overwriting bumps it, so that whoever kept a view can tell.
-    """
-    with torch.no_grad():
-        for first, last in runs(filled, counts, shown):
-            at, count = filled[first], counts[first]
-            target = room if at < shown[first] and count else room.data
-            target[first:last, :, at : at + count] = step.detach()[first:last, :, :count]
-
-
-def _counts(name: str, given: Any, batch: int, most: int, letter: str) -> list[int]:
-    """One count from 0 to ``most`` per batch entry."""
-    if given is None:
-        return [most] * batch
-    counts = given_integers(name, given)
-    if len(counts) != batch:
-        raise ValueError(f"{name}: {len(counts)} numbers for a batch of B={batch} (axis B).")
-    for count in counts:
-        if not 0 <= count <= most:
-            raise ValueError(f"{name}: {count} does not lie between 0 and {letter}={most}.")
-    return counts
-
-
-def given_integers(name: str, given: Any) -> list[int]:
-    """Integers along one axis, as Python has them."""
-    tensor = integers_tensor(name, given)
-    if tensor.dim() != 1:
-        raise ValueError(f"{name}: expected one axis, got shape {list(tensor.shape)}.")
-    if not is_eager(tensor):
-        raise TypeError(f"{name}: a cache needs numbers that can be looked at; this tensor has none.")
-    return [int(number) for number in tensor.tolist()]

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from sightline.biases import Alibi, Bias, Relative
 from sightline.masks import Both, Either, Mask, Window
-from sightline.nn.kv_cache import KVCache, given_integers
+from sightline.nn.kv_cache import KVCache
+from sightline.nn.steps import given_integers
 from sightline.positions.align import Align
 
 
