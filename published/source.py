@@ -79,7 +79,7 @@ SOURCES = (
         "known (Lindner et al. 2023, Tracr: Compiled Transformers as a Laboratory for "
         "Interpretability). The compiled weights run in PyTorch with `sightline.attention`; outputs are "
         "those that the docstrings of Tracr's library promise, the residual stream and the weights "
-        "those of Tracr's own model in JAX, and `measure.head_labels` has to find out which selector a "
-        "head was compiled from.",
+        "those of Tracr's own model in JAX, `measure.head_labels` has to find out which selector a "
+        "head was compiled from, and `trace.why` what that compares: where query and key come from.",
     ),
 )
