@@ -29,16 +29,17 @@ def as_model(compiled: Any, length: int) -> nn.Module:
         "vocabulary": vocabulary, "width": heads * head_width, "heads": heads, "layers": settings.num_layers,
         "hidden": settings.mlp_hidden_size, "max_positions": length, "activation": "relu",
     }  # fmt: skip
-    made: Decoder | Encoder
     made = Decoder(DecoderConfig(**options)) if settings.causal else Encoder(EncoderConfig(**options))
     stack = made.decoder if isinstance(made, Decoder) else made.encoder
+    blocks: list[Any] = list(stack.blocks)
+    embedding: Any = made.embedding
     _without_norms(made)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.zero_()
-        made.embedding.tokens.weight[:, :width] = weights["token_embed"]["embeddings"]
-        made.embedding.positions.weight[:, :width] = weights["pos_embed"]["embeddings"][:length]
-        for at, block in enumerate(stack.blocks):
+        embedding.tokens.weight[:, :width] = weights["token_embed"]["embeddings"]
+        embedding.positions.weight[:, :width] = weights["pos_embed"]["embeddings"][:length]
+        for at, block in enumerate(blocks):
             layer = {part: weights[f"transformer/layer_{at}/{part}"] for part in _PARTS}
             _attention(block.self_attention, layer, heads, key_size)
             for part, linear in (
