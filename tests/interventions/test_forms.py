@@ -128,3 +128,30 @@ def test_half_precision(dtype: torch.dtype) -> None:
     expected = weights / weights.sum(-1, keepdim=True) @ value.double()
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), expected, rtol=0.02, atol=0.02)
+
+
+def heads_in_a_row(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return ((query @ key.mT) * 0.3).softmax(-1) @ value
+
+
+@pytest.mark.parametrize("how", ["block", "scale", "ablate", "mean", "uniform", "replace"])
+def test_heads_that_nobody_touches_keep_their_bits(how: str) -> None:
+    query, key, value = torch.randn(3, 2, 4, 6, 8)
+    with torch.no_grad():
+        plain = heads_in_a_row(query, key, value)
+        with sightline.intervene(None) as change:
+            if how == "block":
+                change.block(head=[1, 3], keys=[2])
+            elif how == "scale":
+                change.scale(head=[1, 3], keys=[2], by=0.5)
+            elif how == "replace":
+                change.replace(head=[1, 3], weights=torch.full((6, 6), 1 / 6))
+            else:
+                change.ablate(head=[1, 3], how="zero" if how == "ablate" else how)
+            with sightline.trace(None) as trace:
+                found = heads_in_a_row(query, key, value)
+    assert torch.equal(found[:, [0, 2]], plain[:, [0, 2]])
+    assert not torch.isclose(found[:, [1, 3]], plain[:, [1, 3]]).all(-1).any(-1).any()
+    weights = trace[0].matrix.dense() @ value
+    torch.testing.assert_close(found, weights, atol=1e-5, rtol=1e-4)
+    assert trace[0].verified

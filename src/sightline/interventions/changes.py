@@ -27,7 +27,7 @@ STAGES = ("query", "key", "value", "context")
 
 
 class Change:
-    """A change of some heads in some layers.
+    """A change of some heads in some layers; the others stay as they were, where it is ``alone``.
 
     Args:
         word: what it is called.
@@ -35,6 +35,8 @@ class Change:
         head, batch: of which heads, and which entries of the batch.
         positions: queries and keys, and the like, by name.
     """
+
+    alone = True
 
     def __init__(self, word: str, layers: LayerChoice, head: Any, batch: Any, **positions: Any) -> None:
         self.word, self.layers = word, layers
@@ -53,6 +55,7 @@ class Change:
         if any(places == [] for places, _ in met.values()) or heads == [] or batch == []:
             return False
         self._change(looking, heads, batch, met)
+        looking.touch(heads if self.alone else None)
         self.applied = True
         return True
 
@@ -256,6 +259,7 @@ def _of_matrix(problem: Problem, matrix: AttentionMatrix, heads: list[int]) -> P
 class Patch(Change):
     """Queries, keys, values or contexts of another run at some positions."""
 
+    alone = False  # heads share keys and values
     stage: str = "value"
     value: Tensor
 

@@ -254,7 +254,11 @@ class Intervention(Watching):
             done = [change.apply(looking, shapes) for change in wanted]
             if not any(done):
                 return False
-            context, lse = looking.context()
+            known = self._known(caught, looking) if below is None else None
+            if known is None:
+                context, lse = looking.context()
+            else:
+                context, lse = looking.context_beside(known), None
         self._put(caught, context)
         recorder.lse = lse
         assert caught.result is not None
@@ -276,6 +280,17 @@ class Intervention(Watching):
         _latest.call = _Changed(caught.result, caught, looking, pairs)
         changed.note(caught.result, _Once(caught, looking, context.detach(), lse))
         return True
+
+    def _known(self, caught: CaughtCall, looking: Looking) -> Tensor | None:
+        """The context before the change [B,H,N,E], where heads that nobody touched may keep it."""
+        context = caught.context
+        if context is None or not caught.computed or caught.dropout or looking.touched is None:
+            return None
+        given = tensors(looking.parts[0].problem)
+        if torch.is_grad_enabled() and any(one.requires_grad for one in given.values()):
+            return None
+        same = context.shape == (*looking.shape[:3], given["value"].shape[3])
+        return context if same else None
 
     def _where(self, caught: CaughtCall, kind: str) -> int:
         """Where the first query stands: behind what a cache holds."""

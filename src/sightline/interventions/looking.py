@@ -34,12 +34,14 @@ class Looking:
         after: what is done to the context, in order.
         unexplained: why the weights are not what made the context, if so.
         averaged: heads whose context is the mean of their contexts.
+        touched: the heads that may have another context than before; ``None`` for all.
     """
 
     parts: list[Part]
     after: list[After] = field(default_factory=list)
     unexplained: str | None = None
     averaged: list[list[int] | None] = field(default_factory=list)
+    touched: set[int] | None = field(default_factory=set)
 
     @classmethod
     def of(cls, problem: Problem) -> Looking:
@@ -73,6 +75,13 @@ class Looking:
                 changed.append(Part(here, how(part.problem, here)) if here else part)
         self.parts = changed
 
+    def touch(self, heads: list[int] | None) -> None:
+        """Notes that these heads may have another context than before; ``None``: all of them."""
+        if heads is None or self.touched is None:
+            self.touched = None
+        else:
+            self.touched |= set(heads)
+
     def average(self, heads: list[int] | None, batch: list[int] | None) -> None:
         """Notes that these heads' contexts become their mean."""
         self.averaged.append(heads)
@@ -96,6 +105,18 @@ class Looking:
         for change in self.after:
             context = change(context)
         return context, lse
+
+    def context_beside(self, known: Tensor) -> Tensor:
+        """The context [B,H,N,E], given what it was before: only heads that were touched are computed."""
+        context = known.clone()
+        for part in self.parts:
+            here = [at for at, head in enumerate(part.heads) if self.touched is None or head in self.touched]
+            if here:
+                made, _ = run(_computable(select_heads(part.problem, here)), want_lse=False)
+                context[:, [part.heads[at] for at in here]] = made.to(context.dtype)
+        for change in self.after:
+            context = change(context)
+        return context
 
     def problem(self) -> Problem:
         """One problem with the weights of all heads.
