@@ -210,13 +210,18 @@ def cap(problem: Problem, scaled: Tensor) -> Tensor:
     return problem.softcap * torch.tanh(scaled / problem.softcap)
 
 
+def numbers(problem: Problem, place: Place) -> tuple[Tensor, Tensor]:
+    """The numbers of a block's queries, [n,1], and of its keys, [m]: int64."""
+    device = problem.query.device
+    queries = torch.arange(problem.shape[2], device=device)[place.rows]
+    return queries[:, None], torch.arange(place.cols.start, place.cols.stop, device=device)
+
+
 def steps(problem: Problem, place: Place) -> Tensor:
     """j - i - offset, [1|b, n, m]."""
-    device = problem.query.device
-    query = torch.arange(problem.shape[2], device=device)[place.rows]
-    key = torch.arange(place.cols.start, place.cols.stop, device=device)
+    i, j = numbers(problem, place)
     assert problem.offset is not None
-    return key - (query[:, None] + part(problem.offset, 0, place.batch)[:, None, None])
+    return j - (i + part(problem.offset, 0, place.batch)[:, None, None])
 
 
 def bias_of(problem: Problem, place: Place) -> Tensor | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sightline.backends import MatrixBlock, Work, choose, decide
+from sightline.backends.block import numbers
 from sightline.backends.contract import Over, Summand
 from sightline.backends.problem import compute_dtype
 from sightline.backends.select import part
@@ -216,7 +217,7 @@ class _Pass:
         """The reductions, float32 or better."""
         for block in self.matrix.blocks():
             hidden = block.masked == -math.inf
-            i, j = _positions(block)
+            i, j = numbers(block.problem, block.place)
             given = (block.weights, block.masked, i, j, *(_cut(one, block) for one in self.asked.extra))
             for at, function in enumerate(self.functions):
                 pairs = applied(function, given, block.masked.shape, self.dtype)
@@ -242,12 +243,6 @@ class _Pass:
         better = better | best.values.isnan()
         self.winners[at][where] = torch.where(better, best.indices + first, self.winners[at][where])
         kept[where] = torch.where(better, best.values, kept[where])
-
-
-def _positions(block: MatrixBlock) -> tuple[Tensor, Tensor]:
-    device = block.masked.device
-    i = torch.arange(block.problem.shape[2], device=device)[block.rows]
-    return i[:, None], torch.arange(block.cols.start, block.cols.stop, device=device)
 
 
 def _cut(tensor: Tensor, block: MatrixBlock) -> Tensor:

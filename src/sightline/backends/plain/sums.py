@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sightline.backends.block import MatrixBlock
+from sightline.backends.block import MatrixBlock, numbers
 from sightline.backends.contract import Function, Over, Summand
 from sightline.backends.plain.forward import blocks
 from sightline.backends.problem import Problem, compute_dtype
@@ -29,10 +29,8 @@ def summed(problem: Problem, lse: Tensor, summand: Summand, over: Over) -> Tenso
 
 
 def _distance(block: MatrixBlock) -> Tensor:
-    device = block.weights.device
-    i = torch.arange(block.problem.shape[2], device=device)[block.rows]
-    j = torch.arange(block.cols.start, block.cols.stop, device=device)
-    return (i[:, None] - j).abs()
+    i, j = numbers(block.problem, block.place)
+    return (i - j).abs()
 
 
 _RULES: dict[Function, Callable[[MatrixBlock, float], Tensor]] = {

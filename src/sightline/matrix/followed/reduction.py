@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from sightline.backends import Problem
+from sightline.backends.block import numbers
 from sightline.backends.contract import Over
 from sightline.backends.derivatives import Base, Order, Part, Slot
 from sightline.backends.derivatives.order import Arrays, Outputs
 from sightline.backends.derivatives.rows import rows_of
 from sightline.matrix.followed.read import computed
-from sightline.matrix.followed.rules import positions
 from sightline.transforms import Kernels
 
 Operation = Literal["sum", "max", "min"]
@@ -84,7 +84,7 @@ def _rule(functions: Sequence[Function], over: Over, extras: int) -> Callable[[P
     axis = -1 if over == "keys" else -2
 
     def rule(part: Part) -> Outputs:
-        rows, (i, j) = rows_of(part.problems[0], part.careful), positions(part)
+        rows, (i, j) = rows_of(part.problems[0], part.careful), numbers(part.whole[0], part.place)
         hidden = ~rows.seen
         more = (_shown(one, hidden) for one in part.others[:extras])
         given = (rows.weights, rows.masked, i, j, *more)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
+from sightline.backends.block import numbers
 from sightline.backends.derivatives import Base, Part, Slot
 from sightline.backends.derivatives.order import Outputs
 from sightline.backends.derivatives.rows import Rows, of_pairs, rows_of
@@ -12,14 +12,6 @@ from sightline.backends.derivatives.rows import Rows, of_pairs, rows_of
 _OF_QUERIES, _OF_KEYS = Slot("of queries", "BHN"), Slot("of keys", "BHM")
 #: The rows' lse, known: kernels make weights with it, blocks have their own.
 KNOWN = Slot("lse", "BHN", smooth=False)
-
-
-def positions(part: Part) -> tuple[Tensor, Tensor]:
-    """The numbers of a block's queries, [n,1], and keys, [m], int64."""
-    _, rows, cols = part.place
-    device = part.problems[0].query.device
-    i = torch.arange(part.whole[0].shape[2], device=device)[rows]
-    return i[:, None], torch.arange(cols.start, cols.stop, device=device)
 
 
 def _rows(part: Part) -> Rows:
@@ -41,7 +33,7 @@ def _received(part: Part) -> Outputs:
 def _distance(part: Part) -> Outputs:
     offset = part.others[0]
     assert offset is not None
-    i, j = positions(part)
+    i, j = numbers(part.whole[0], part.place)
     steps = (i + offset[:, None, None] - j).abs()
     return ((_rows(part).weights * steps[:, None]).sum(-1),)
 
