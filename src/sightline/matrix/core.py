@@ -266,7 +266,8 @@ class MatrixCore(LikeTensor):
 
     def _full_lse(self) -> Tensor:
         """That of all rows; derivatives reach what it is made of, each time anew."""
-        return followed("lse", self._problem) if self._followed else self._known_lse()
+        known = self._known_lse()
+        return followed("lse", self._problem, known) if self._followed else known
 
     def _known_lse(self) -> Tensor:
         """The same as a number, which no derivative reaches."""

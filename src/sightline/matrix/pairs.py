@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from sightline.backends.pairs import pair_logits
@@ -16,10 +17,11 @@ class Pairs(MatrixCore):
     """Reads single weights."""
 
     def _weights_at(self, rows: Tensor, keys: Tensor) -> Tensor:
-        """The weights of ``rows`` [n] for ``keys`` [B,H,n], one for each: [B,H,n]."""
+        """The weights of ``rows`` [n] for ``keys`` [B,H,n] or [B,H,n,k], of the same shape."""
         self._unchanged()
         if not keys.numel():
             return keys.new_zeros(keys.shape, dtype=compute_dtype(self._problem))
-        masked = pair_logits(self._problem, rows, keys)
+        each = keys.unsqueeze(-1) if keys.dim() == 3 else keys
+        masked = torch.stack([pair_logits(self._problem, rows, one) for one in each.unbind(-1)], -1)
         sums = sums_of(settled(self._problem, self._full_lse()), ALL, rows)
-        return weights_of(masked[..., None], sums)[..., 0]
+        return weights_of(masked, sums).view(keys.shape)

@@ -22,6 +22,10 @@ from sightline.matrix.reductions import Reductions
 from sightline.positions.align import Align, check_align, offsets
 
 
+#: Readouts that are single weights or scores.
+_OF_PAIRS = ("max", "topk", "max_score")
+
+
 class Readouts:
     """Several readouts of one pass, as attributes: those that were asked for.
 
@@ -169,7 +173,7 @@ class ReadoutMethods(Reductions, Pairs):
     def _followed_readout(self, request: Request) -> Answer:
         """A readout that derivatives reach."""
         name, problem, known = request.name, self._problem, self._known_lse()
-        if name in ("max", "topk", "max_score"):
+        if name in _OF_PAIRS:
             return self._largest(request)
         if name == "entropy" and self._entropy_node is not None and not is_transformed():
             return self._entropy_node.join(self._standing().entropy())
@@ -194,10 +198,7 @@ class ReadoutMethods(Reductions, Pairs):
         if request.name == "max_score":
             scores = pair_logits(self._problem, rows, keys).masked_fill(found.indices < 0, -math.inf)
             return scores.masked_fill(found.values.isnan(), math.nan)
-        if request.name == "max":
-            return Values(self._weights_at(rows, keys).masked_fill(found.indices < 0, 0), found.indices)
-        each = [self._weights_at(rows, keys[..., at]) for at in range(request.k)]
-        return Values(torch.stack(each, -1).masked_fill(found.indices < 0, 0), found.indices)
+        return Values(self._weights_at(rows, keys).masked_fill(found.indices < 0, 0), found.indices)
 
     def explain(self, *names: str, topk: int | None = None, reduce: Function | None = None) -> dict[str, str]:
         """By name, whether a readout runs natively or in plain PyTorch, and then why.
@@ -227,8 +228,9 @@ class ReadoutMethods(Reductions, Pairs):
         """How a readout is computed, and its gradients where there may be some."""
         if not self.requires_grad:
             return how
-        kernels = name in WITH_KERNELS or name in ("max", "max_score", "topk")
-        return f"{how}; gradients {'by the same kernels' if kernels else 'in plain PyTorch'}"
+        if name in _OF_PAIRS:
+            return f"{how}; gradients of the pairs that are read, in plain PyTorch"
+        return f"{how}; gradients {'by the same kernels' if name in WITH_KERNELS else 'in plain PyTorch'}"
 
     def _reading(self, name: str, k: int) -> Work:
         return Work(name, k=k if name == "topk" else 0)

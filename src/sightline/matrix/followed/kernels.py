@@ -48,9 +48,7 @@ class Asked(NamedTuple):
     @property
     def lse(self) -> Tensor:
         """The rows' lse."""
-        known = self.others[-1]
-        assert known is not None
-        return known
+        return _given(self.others[-1])
 
 
 class ReadoutKernels(Kernels):
@@ -72,79 +70,53 @@ class ReadoutKernels(Kernels):
             return None
         names = [slot.name for slot in order.base.inputs]
         others = arrays[len(PROBLEM) : len(names)]
-        grad, output = arrays[-2:]
-        assert grad is not None
-        assert output is not None
+        grad, output = map(_given, arrays[-2:])
         wanted = [names[at] for at in step.of]
         found = backward(Asked(problems[0], others, output, grad, wanted))
-        return tuple(found[names[at]].to(_dtype(arrays[at])) for at in step.of)
+        return tuple(found[names[at]].to(_given(arrays[at]).dtype) for at in step.of)
 
 
-def _dtype(array: Tensor | None) -> torch.dtype:
+def _given(array: Tensor | None) -> Tensor:
+    """What a readout's rule has as its input, and nobody left out."""
     assert array is not None
-    return array.dtype
+    return array
 
 
 # --- Readouts -----------------------------------------------------------------------------------------------
 
 
 def _read_lse(problem: Problem, others: Arrays) -> Tensor:
-    return choose(problem, Work("lse")).lse(problem)
+    return _given(others[-1]).clone()  # an output of its own
 
 
 def _request(name: str) -> Callable[[Problem, Arrays], Tensor]:
     def read(problem: Problem, others: Arrays) -> Tensor:
         request = Request(name)
         if name == "distance":
-            request = request._replace(align=_offset(others))
+            request = request._replace(align=_given(others[0]))
         if name == "mass":
-            request = request._replace(segments=_segments(problem, others))
-        answer = choose(problem, Work(name)).readouts(problem, _known(others), [request])[name]
+            request = request._replace(segments=_given(others[0]).expand(problem.shape[0], -1))
+        answer = choose(problem, Work(name)).readouts(problem, _given(others[-1]), [request])[name]
         assert isinstance(answer, Tensor)
         if name == "mass":  # some last segments may have no key
-            columns = others[1]
-            assert columns is not None
-            answer = torch.nn.functional.pad(answer, (0, columns.shape[0] - answer.shape[3]))
+            count = _given(others[1]).shape[0]
+            answer = torch.nn.functional.pad(answer, (0, count - answer.shape[3]))
         return answer
 
     return read
 
 
-def _offset(others: Arrays) -> Tensor:
-    offset = others[0]
-    assert offset is not None
-    return offset
-
-
-def _segments(problem: Problem, others: Arrays) -> Tensor:
-    segments = others[0]
-    assert segments is not None
-    return segments.expand(problem.shape[0], -1)
-
-
-def _known(others: Arrays) -> Tensor:
-    known = others[-1]
-    assert known is not None
-    return known
-
-
 def _multiply(problem: Problem, others: Arrays) -> Tensor:
-    return _product(problem, _known(others), _factor(others))
+    return _product(problem, _given(others[-1]), _given(others[0]))
 
 
 def _multiply_transposed(problem: Problem, others: Arrays) -> Tensor:
     backend = choose(problem, Work("transposed_product"))
-    return backend.transposed_product(problem, _known(others), _factor(others))
+    return backend.transposed_product(problem, _given(others[-1]), _given(others[0]))
 
 
 def _product(problem: Problem, lse: Tensor, x: Tensor) -> Tensor:
     return choose(problem, Work("product")).product(problem, lambda: lse, x)
-
-
-def _factor(others: Arrays) -> Tensor:
-    x = others[0]
-    assert x is not None
-    return x
 
 
 _FORWARD: dict[str, Callable[[Problem, Arrays], Tensor]] = {
@@ -176,12 +148,11 @@ def _without_values(
 
 
 def _of_product(asked: Asked) -> dict[str, Tensor]:
-    return _through_values(asked, _factor(asked.others), asked.output, asked.grad)
+    return _through_values(asked, _given(asked.others[0]), asked.output, asked.grad)
 
 
 def _of_transposed_product(asked: Asked) -> dict[str, Tensor]:
-    x = _factor(asked.others)
-    return _through_queries(asked, x)
+    return _through_queries(asked, _given(asked.others[0]))
 
 
 def _of_received(asked: Asked) -> dict[str, Tensor]:
@@ -190,9 +161,7 @@ def _of_received(asked: Asked) -> dict[str, Tensor]:
 
 
 def _of_mass(asked: Asked) -> dict[str, Tensor]:
-    segments = asked.others[0]
-    assert segments is not None
-    own = torch.nn.functional.one_hot(segments, asked.grad.shape[3])
+    own = torch.nn.functional.one_hot(_given(asked.others[0]), asked.grad.shape[3])
     return _through_values(asked, own[:, None].to(asked.grad.dtype), asked.output, asked.grad)
 
 

@@ -66,7 +66,7 @@ def _transposed_product(part: Part) -> Outputs:
 
 #: By name of the readout.
 RULES: dict[str, Base] = {
-    "lse": Base(_lse, (_OF_QUERIES,), dtypes=lambda query, lse: (lse,)),
+    "lse": Base(_lse, (_OF_QUERIES,), (KNOWN,), dtypes=lambda query, lse: (lse,)),
     "entropy": Base(_entropy, (_OF_QUERIES,), (KNOWN,)),
     "received": Base(_received, (_OF_KEYS,), (KNOWN,)),
     "distance": Base(_distance, (_OF_QUERIES,), (Slot("offset", "B", "B", smooth=False), KNOWN)),
