@@ -21,7 +21,6 @@ from sightline.matrix.pairs import Pairs
 from sightline.matrix.reductions import Reductions
 from sightline.positions.align import Align, check_align, offsets
 
-
 #: Readouts that are single weights or scores.
 _OF_PAIRS = ("max", "topk", "max_score")
 
