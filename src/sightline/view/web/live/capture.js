@@ -1,0 +1,90 @@
+/**
+ * What a page shows of one run: for each call of attention the vectors that its weights follow from, as
+ * compute/head.js takes a layer, and the residual stream before and behind each block.
+ */
+export class Capture {
+  constructor() {
+    /** @type {{section: string, name: string, layer: import("../compute/head.js").Layer}[]} in the order in which they ran */
+    this.calls = [];
+    /** @type {Object<string, Float32Array[]>} of each stack [N,C]: what enters it, then what each block gives */
+    this.residual = {};
+  }
+
+  /**
+   * A call begins.
+   * @param {import("./attention.js").AttentionLayer} attention
+   * @param {Float32Array} query [N, H·D]
+   * @param {import("./attention.js").Rows} rows
+   * @param {import("./attention.js").Kept} kept
+   * @param {boolean} moved whether changes act on its scores
+   * @returns {CaughtCall}
+   */
+  open(attention, query, rows, kept, moved) {
+    const caught = new CaughtCall(attention, query, rows.positions.length, kept, moved);
+    this.calls.push({ section: attention.call.section, name: attention.name, layer: caught.layer });
+    return caught;
+  }
+
+  /** @param {string} stack @param {Float32Array} states [N,C] */
+  stream(stack, states) {
+    (this.residual[stack] ??= []).push(Float32Array.from(states));
+  }
+}
+
+/** One call while its rows are computed. */
+class CaughtCall {
+  constructor(attention, query, n, { key, value, count: m }, moved) {
+    const { heads, groups, width } = attention.call;
+    const { slopes, table } = attention.bias;
+    const tensor = (data, ...shape) => ({ data, shape });
+    /** @type {any} */
+    const tensors = {
+      query: tensor(byHead(query, n, heads, width), heads, n, width),
+      key: tensor(byHead(key, m, groups, width), groups, m, width),
+      value: tensor(byHead(value, m, groups, width), groups, m, width),
+      lse: tensor(new Float32Array(heads * n), heads, n),
+    };
+    if (slopes) tensors.slopes = tensor(slopes, heads);
+    if (table) tensors.table = tensor(table, heads, table.length / heads);
+    if (moved) tensors.bias = tensor(new Float32Array(heads * n * m), heads, n, m);
+    const ranges = rangesOf(attention, n, m);
+    if (ranges) tensors.ranges = tensor(ranges, 1, n, 1, 2);
+    this.layer = { heads, groups, n, m, width, scale: attention.scale, softcap: null, offset: 0, tensors };
+  }
+
+  /** The log-sum-exp of a row. */
+  row(head, r, lse) {
+    this.layer.tensors.lse.data[head * this.layer.n + r] = lse;
+  }
+
+  /** Where it is told by how much a row's scores were moved; null where changes move none. */
+  bias(head, r) {
+    const { n, m, tensors } = this.layer;
+    return tensors.bias?.data.subarray((head * n + r) * m, (head * n + r + 1) * m) ?? null;
+  }
+}
+
+/** The keys that each query may see, [N,2]; null where all see all. */
+function rangesOf(attention, n, m) {
+  const ranges = new Int32Array(2 * n);
+  let all = true;
+  for (let i = 0; i < n; i++) {
+    const [lo, hi] = attention.reach(i, m);
+    ranges[2 * i] = lo;
+    ranges[2 * i + 1] = hi;
+    all &&= lo === 0 && hi === m;
+  }
+  return all ? null : ranges;
+}
+
+/** [R, heads · D] → [heads, R, D]. */
+function byHead(x, rows, heads, width) {
+  const out = new Float32Array(rows * heads * width);
+  for (let r = 0; r < rows; r++) {
+    for (let h = 0; h < heads; h++) {
+      const from = (r * heads + h) * width;
+      out.set(x.subarray(from, from + width), (h * rows + r) * width);
+    }
+  }
+  return out;
+}

@@ -1,0 +1,86 @@
+"""Weights in a page: exact, compact, and refused where they do not fit."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+
+import numpy as np
+import pytest
+import torch
+
+from sightline.common.errors import CommandError
+from sightline.models import Decoder, DecoderConfig
+from sightline.view.live import packed
+from tests.view.live.asking import answers, question
+
+CONFIG = DecoderConfig(width=16, heads=2, layers=1, vocabulary=11)
+
+
+def unpacked(model):
+    """The weights by name, read as web/live/weights.js reads them."""
+    held = packed(model)
+    numbers = []
+    for block in held.blocks:
+        planes = np.frombuffer(gzip.decompress(base64.b64decode(block["text"])), np.uint8)
+        planes = planes.reshape(-1, block["count"]).T
+        if block["kind"] == "b2":
+            planes = np.concatenate([np.zeros_like(planes), planes], 1)
+        kind = "<f2" if block["kind"] == "f2" else "<f4"
+        numbers.append(np.ascontiguousarray(planes).view(kind)[:, 0].astype(np.float32))
+    read = {}
+    for each in held.tensors:
+        size = int(np.prod(each["shape"]))
+        read[each["name"]] = numbers[each["block"]][each["at"] : each["at"] + size].reshape(each["shape"])
+    return read
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("float16", "f2"), ("bfloat16", "b2"), ("float32", "f4")])
+def test_exact_in_the_precision_of_the_checkpoint(dtype, kind):
+    torch.manual_seed(0)
+    model = Decoder(CONFIG)
+    if dtype != "float16":  # numbers so small that float16 would round them
+        model.embedding.tokens.weight.data *= 1e-6
+    model = model.to(getattr(torch, dtype)).float()
+    assert kind in [block["kind"] for block in packed(model).blocks]
+    for name, numbers in unpacked(model).items():
+        np.testing.assert_array_equal(numbers, model.state_dict()[name].numpy())
+
+
+def test_kinds_mix(tmp_path):
+    """A model whose tensors differ in precision runs with all of them exact."""
+    torch.manual_seed(0)
+    model = Decoder(CONFIG).half().float()
+    with torch.no_grad():
+        model.embedding.tokens.weight += 1e-5
+        model.decoder.norm.weight.fill_(1e30)  # beyond float16, and none of float32's digits are needed
+        model.decoder.norm.weight.copy_(model.decoder.norm.weight.bfloat16())
+    assert [block["kind"] for block in packed(model).blocks] == ["f2", "b2", "f4"]
+    with torch.no_grad():
+        model.decoder.norm.weight.fill_(2.0)
+    ((answer,),) = answers(tmp_path, [question(model, {"target": [1, 2, 3]})])
+    wanted = model(torch.tensor([[1, 2, 3]]))
+    torch.testing.assert_close(torch.tensor(answer["logits"]).view(wanted.shape), wanted, atol=1e-4, rtol=0)
+
+
+def test_the_same_model_makes_the_same_text():
+    model = Decoder(CONFIG)
+    assert packed(model) == packed(model)
+
+
+def test_too_large_says_what_helps():
+    model = Decoder(CONFIG)
+    with pytest.raises(CommandError, match=r"take 0 MB, and a page carries at most 0 MB\. Saved as float16"):
+        packed(model, limit=1000)
+    with pytest.raises(CommandError, match=r"at most 0 MB\.$"):
+        packed(model.half().float(), limit=1000)
+
+
+def test_other_numbers_are_refused():
+    with pytest.raises(CommandError, match=r"embedding\.tokens\.weight is float64"):
+        packed(Decoder(CONFIG).double())
+    model = Decoder(CONFIG)
+    with torch.no_grad():
+        model.decoder.norm.bias[3] = float("nan")
+    with pytest.raises(CommandError, match=r"decoder\.norm\.bias holds a number that is not finite"):
+        packed(model)
