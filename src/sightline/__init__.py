@@ -96,15 +96,21 @@ def _pretrained(model: Any) -> Any:
 
 
 def _residual_recorder(modules: Any, names: Any) -> Any:
-    from sightline.attribution.recorder import ResidualRecorder
+    from sightline.attribution.lens.asked import recorder_of
 
-    return ResidualRecorder(modules, names)
+    return recorder_of(modules, names)
 
 
 def _why(*asked: Any, **options: Any) -> Any:
     from sightline.attribution.asked import why
 
     return why(*asked, **options)
+
+
+def _lens(*asked: Any, **options: Any) -> Any:
+    from sightline.attribution.lens.asked import lens
+
+    return lens(*asked, **options)
 
 
 # The view stands above the rooms that call it here; it is loaded when something is shown.
@@ -114,6 +120,7 @@ slots.trace_report.fill(_write_report)
 slots.pretrained.fill(_pretrained)
 slots.residual_recorder.fill(_residual_recorder)
 slots.trace_why.fill(_why)
+slots.trace_lens.fill(_lens)
 
 # Loaded when first asked for, so that importing sightline stays quick: the name, and the room that has it.
 _LATER = {

@@ -117,6 +117,8 @@ class _Asked:
 
 
 def _place(recorder: ResidualRecorder, name: str) -> Place:
+    if not isinstance(recorder, ResidualRecorder):
+        raise ValueError(f"why: what writes to this model's stream is known of {supported()}")
     if recorder.reason is not None:
         raise ValueError(f"why: what was written is not known: {recorder.reason}.")
     if name not in recorder.places:

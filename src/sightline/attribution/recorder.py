@@ -34,6 +34,7 @@ class ResidualRecorder:
 
     def __init__(self, modules: Mapping[str, nn.Module], names: Mapping[int, str]) -> None:
         self.places: dict[str, Place] = places(modules, names)
+        self.modules = dict(modules)
         if not self.places:
             raise ValueError(f"residual: what writes to this model's stream is known of {supported()}")
         #: Why nothing can be said, if so.
@@ -59,10 +60,13 @@ class ResidualRecorder:
         """
         chunks = self._chunks.get((id(module), what), [])
         if not chunks:
-            raise ValueError(f"why: a {type(module).__name__} before this layer did not run in this block.")
+            raise ValueError(
+                f"residual: a {type(module).__name__} before this layer did not run in this block."
+            )
         if len({chunk.shape[0] for chunk in chunks}) > 1:
             raise ValueError(
-                "why: the model ran with batches of several sizes in this block. Trace each run by itself."
+                "residual: the model ran with batches of several sizes in this block. Trace each run by "
+                "itself."
             )
         if len(chunks) > 1:
             chunks[:] = [torch.cat(chunks, 1)]

@@ -141,7 +141,7 @@ def weight_of(layer: nn.Module) -> Tensor:
     weight = getattr(layer, "weight", None)
     if not isinstance(weight, Tensor) or not weight.is_floating_point():
         raise TypeError(
-            f"why: a projection of this model is a {type(layer).__name__} without a floating weight. Trace "
-            "the model before it is quantised."
+            f"residual: a projection of this model is a {type(layer).__name__} without a floating weight. "
+            "Trace the model before it is quantised."
         )
     return double(weight)

@@ -41,3 +41,5 @@ trace_report: Slot[..., int] = Slot("trace_report")
 residual_recorder: Slot[[Any, Any], Any] = Slot("residual_recorder")
 #: Why a head looks where it does: (trace, what was kept, layer, head, query, key, ...) -> the answer.
 trace_why: Slot[..., Any] = Slot("trace_why")
+#: What a position's vector says in words: (what was kept, position, ...) -> the answer.
+trace_lens: Slot[..., Any] = Slot("trace_lens")

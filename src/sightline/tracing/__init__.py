@@ -56,9 +56,10 @@ def trace(
         stitch: whether steps of a generation with a cache become one matrix for each layer.
         on_call: takes each call as it runs, instead of the trace, which then holds none: whatever the
             function does not keep is freed. Steps are not stitched.
-        residual: whether to keep what each layer writes to the residual stream, which ``trace.why`` needs:
-            two vectors for each position and layer. For models of :mod:`sightline.models` and stacks of
-            :mod:`sightline.nn`.
+        residual: whether to keep what each layer writes to the residual stream, which ``trace.why`` and
+            ``trace.lens`` need: two vectors for each position and layer. For models of
+            :mod:`sightline.models` and stacks of :mod:`sightline.nn`, and for the lens also causal and masked
+            models of Transformers.
 
     Returns:
         The trace: a context manager, and a sequence of calls: ``len(trace)``, ``trace[3]``,

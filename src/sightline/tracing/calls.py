@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from sightline.common.slots import trace_html, trace_report, trace_why
+from sightline.common.slots import trace_html, trace_lens, trace_report, trace_why
 from sightline.tracing.call import AttentionCall
 from sightline.tracing.choice import Layers
 from sightline.tracing.saving import save
@@ -208,6 +208,67 @@ class Calls:
             self, self._residual, layer, head, query, key,
             batch=batch, queries=queries, contrast=contrast, unverified=unverified,
         )  # fmt: skip
+
+    def lens(
+        self,
+        position: int,
+        *,
+        k: int = 10,
+        layers: int | Sequence[int] | None = None,
+        batch: int = 0,
+        model: str | None = None,
+        words: Callable[[int], str] | Sequence[str] | None = None,
+    ) -> Any:
+        """What a position's vector says in words after each layer: the logit lens.
+
+        ``probabilities = softmax(W · norm(stream))``: the residual stream behind the embedding, behind each
+        attention and behind each feed-forward layer is read as if it were the last, through the model's own
+        final norm and output matrix W. ``.contributions(token)`` is what each head brought to a word.
+
+        Needs ``sightline.trace(model, residual=True)``, of a :class:`sightline.models.Decoder`,
+        ``EncoderDecoder`` (its decoder; of one that copies, what it would write by itself) or ``Encoder``
+        with a masked-token head (which is applied whole), or of a causal or masked model of Transformers.
+        Only the position asked for is read: S · V numbers.
+
+        Args:
+            position: which, of what the model was given; negative ones count from the end. What is read there
+                is the word that comes next, in a masked-token model the word at that place.
+            k: how many words. Default: 10.
+            layers: after which blocks. Default: all, and the embedding.
+            batch: which batch entry.
+            model: the name of one of several models that were traced together.
+            words: strings of the V tokens, or a function of an id (``tokenizer.id_to_token``), to be shown.
+
+        Returns:
+            A :class:`~sightline.attribution.LogitLens`.
+
+        Raises:
+            ValueError: without the recording; for a model without output matrix, places out of range, a model
+                in training with dropout, or weights changed since.
+
+        Caveat: early layers need not write in the language of the output matrix; an unlikely word there may
+        be on its way (Belrose et al. 2023).
+
+        Sources: nostalgebraist 2020, "interpreting GPT: the logit lens"; Elhage et al. 2021, "A mathematical
+        framework for transformer circuits"; Belrose et al. 2023, "Eliciting latent predictions from
+        transformers with the tuned lens".
+
+        Example:
+            >>> import sightline, torch
+            >>> from sightline.models import Decoder, DecoderConfig
+            >>> model = Decoder(DecoderConfig(width=32, layers=2, vocabulary=50)).eval()
+            >>> with torch.no_grad(), sightline.trace(model, residual=True) as trace:
+            ...     logits = model(torch.randint(50, (1, 7)))
+            >>> lens = trace.lens(-1, k=3)
+            >>> torch.allclose(lens.logits[-1].float(), logits[0, -1].topk(3).values, atol=1e-4)
+            True
+        """
+        if self._residual is None:
+            raise ValueError(
+                "lens: this trace holds nothing of the residual stream. Trace with "
+                "sightline.trace(model, residual=True); copies and saved traces hold none."
+            )
+        return trace_lens(self._residual, position, k=k, layers=layers, batch=batch, model=model, words=words)
 
     def _selves(self, under: str) -> list[AttentionCall]:
         """The self-attention calls in a module and inside it, in the order in which they ran."""
