@@ -24,12 +24,12 @@ HEAD = """\
  */
 """
 ABOUT = {
-    "LETTERS": "\\\\p{L} of its regular expressions.",
-    "NUMBERS": "\\\\p{N} of its regular expressions.",
-    "BLANKS": "\\\\s of its regular expressions, and what its pre-tokenizers call whitespace.",
-    "PUNCTUATION": "What its pre-tokenizers call punctuation.",
-    "COMPOSING": "Characters that composition (NFC) may change, move or join; all others stay as they are.",
-    "LOWERED": "Characters with a lower case: first-last/step+distance.",
+    "LETTER_RANGES": "\\p{L} of its regular expressions.",
+    "NUMBER_RANGES": "\\p{N} of its regular expressions.",
+    "BLANK_RANGES": "\\s of its regular expressions, and what its pre-tokenizers call whitespace.",
+    "PUNCTUATION_RANGES": "What its pre-tokenizers call punctuation.",
+    "COMPOSING_RANGES": "Characters that composition (NFC) may change, move or join; all others stay as they are.",
+    "LOWER_RUNS": "Characters with a lower case: first-last/step+distance.",
 }
 
 
@@ -87,14 +87,14 @@ def lowered() -> str:
 
 def tables() -> dict[str, str]:
     tests = {
-        "LETTERS": removed(r"\p{L}"),
-        "NUMBERS": removed(r"\p{N}"),
-        "BLANKS": removed(r"\s"),
-        "PUNCTUATION": is_punctuation,
-        "COMPOSING": is_composing(),
+        "LETTER_RANGES": removed(r"\p{L}"),
+        "NUMBER_RANGES": removed(r"\p{N}"),
+        "BLANK_RANGES": removed(r"\s"),
+        "PUNCTUATION_RANGES": is_punctuation,
+        "COMPOSING_RANGES": is_composing(),
     }
     found = {name: ranges(code for code in CHARACTERS if test(chr(code))) for name, test in tests.items()}
-    return {**found, "LOWERED": lowered()}
+    return {**found, "LOWER_RUNS": lowered()}
 
 
 def rendered() -> str:

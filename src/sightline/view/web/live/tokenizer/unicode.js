@@ -3,8 +3,8 @@
  * written by tests/view/unicode_tables.py, which asks the library. Browsers follow other versions.
  */
 
-/** \\p{L} of its regular expressions. */
-export const LETTERS = `
+/** \p{L} of its regular expressions. */
+export const LETTER_RANGES = `
 41-5a 61-7a aa b5 ba c0-d6 d8-f6 f8-2c1 2c6-2d1 2e0-2e4 2ec 2ee 370-374 376-377 37a-37d 37f 386 388-38a 38c 38e-3a1
 3a3-3f5 3f7-481 48a-52f 531-556 559 560-588 5d0-5ea 5ef-5f2 620-64a 66e-66f 671-6d3 6d5 6e5-6e6 6ee-6ef 6fa-6fc 6ff
 710 712-72f 74d-7a5 7b1 7ca-7ea 7f4-7f5 7fa 800-815 81a 824 828 840-858 860-86a 870-887 889-88e 8a0-8c9 904-939 93d
@@ -63,8 +63,8 @@ ffc2-ffc7 ffca-ffcf ffd2-ffd7 ffda-ffdc 10000-1000b 1000d-10026 10028-1003a 1003
 1eea1-1eea3 1eea5-1eea9 1eeab-1eebb 20000-2a6df 2a700-2b739 2b740-2b81d 2b820-2cea1 2ceb0-2ebe0 2ebf0-2ee5d
 2f800-2fa1d 30000-3134a 31350-323af`;
 
-/** \\p{N} of its regular expressions. */
-export const NUMBERS = `
+/** \p{N} of its regular expressions. */
+export const NUMBER_RANGES = `
 30-39 b2-b3 b9 bc-be 660-669 6f0-6f9 7c0-7c9 966-96f 9e6-9ef 9f4-9f9 a66-a6f ae6-aef b66-b6f b72-b77 be6-bf2 c66-c6f
 c78-c7e ce6-cef d58-d5e d66-d78 de6-def e50-e59 ed0-ed9 f20-f33 1040-1049 1090-1099 1369-137c 16ee-16f0 17e0-17e9
 17f0-17f9 1810-1819 1946-194f 19d0-19da 1a80-1a89 1a90-1a99 1b50-1b59 1bb0-1bb9 1c40-1c49 1c50-1c59 2070 2074-2079
@@ -80,12 +80,12 @@ aa50-aa59 abf0-abf9 ff10-ff19 10107-10133 10140-10178 1018a-1018b 102e1-102fb 10
 1d360-1d378 1d7ce-1d7ff 1e140-1e149 1e2f0-1e2f9 1e4f0-1e4f9 1e5f1-1e5fa 1e8c7-1e8cf 1e950-1e959 1ec71-1ecab
 1ecad-1ecaf 1ecb1-1ecb4 1ed01-1ed2d 1ed2f-1ed3d 1f100-1f10c 1fbf0-1fbf9`;
 
-/** \\s of its regular expressions, and what its pre-tokenizers call whitespace. */
-export const BLANKS = `
+/** \s of its regular expressions, and what its pre-tokenizers call whitespace. */
+export const BLANK_RANGES = `
 9-d 20 85 a0 1680 2000-200a 2028-2029 202f 205f 3000`;
 
 /** What its pre-tokenizers call punctuation. */
-export const PUNCTUATION = `
+export const PUNCTUATION_RANGES = `
 21-2f 3a-40 5b-60 7b-7e a1 a7 ab b6-b7 bb bf 37e 387 55a-55f 589-58a 5be 5c0 5c3 5c6 5f3-5f4 609-60a 60c-60d 61b
 61e-61f 66a-66d 6d4 700-70d 7f7-7f9 830-83e 85e 964-965 970 af0 df4 e4f e5a-e5b f04-f12 f14 f3a-f3d f85 fd0-fd4
 fd9-fda 104a-104f 10fb 1360-1368 1400 166d-166e 169b-169c 16eb-16ed 1735-1736 17d4-17d6 17d8-17da 1800-180a 1944-1945
@@ -100,7 +100,7 @@ ff1f-ff20 ff3b-ff3d ff3f ff5b ff5d ff5f-ff65 10100-10102 1039f 103d0 1056f 10857
 16b37-16b3b 16b44 1bc9f 1da87-1da8b`;
 
 /** Characters that composition (NFC) may change, move or join; all others stay as they are. */
-export const COMPOSING = `
+export const COMPOSING_RANGES = `
 3b-3e 41-50 52-5a 60-70 72-7a a8 b4 b7 c0-cf d1-d6 d8-dd e0-ef f1-f6 f8-fd ff-10f 112-125 128-130 134-137 139-13e
 143-148 14c-151 154-165 168-17f 1a0-1a1 1af-1b0 1b7 1cd-1dc 1de-1e3 1e6-1f0 1f4-1f5 1f8-21b 21e-21f 226-233 292 2b9
 300-34e 350-36f 374 37e 385-38a 38c 38e-391 395 397 399 39f 3a1 3a5 3a9-3b1 3b5 3b7 3b9 3bf 3c1 3c5 3c9-3ce 3d2-3d4
@@ -172,7 +172,7 @@ fe20-fe2f 101fd 102e0 10376-1037a 10a0d 10a0f 10a38-10a3a 10a3f 10ae5-10ae6 1104
 2f800-2fa1d`;
 
 /** Characters with a lower case: first-last/step+distance. */
-export const LOWERED = `
+export const LOWER_RUNS = `
 41-5a/1+20 c0-d6/1+20 d8-de/1+20 100-12e/2+1 132-136/2+1 139-147/2+1 14a-176/2+1 178-178/1-79 179-17d/2+1 181-181/1+d2
 182-184/2+1 186-186/1+ce 187-187/1+1 189-18a/1+cd 18b-18b/1+1 18e-18e/1+4f 18f-18f/1+ca 190-190/1+cb 191-191/1+1
 193-193/1+cd 194-194/1+cf 196-196/1+d3 197-197/1+d1 198-198/1+1 19c-19c/1+d3 19d-19d/1+d5 19f-19f/1+d6 1a0-1a4/2+1
