@@ -1,8 +1,8 @@
 """The weights of a model in a page: exactly those it has, in as few bytes as that takes.
 
 Each tensor is kept in the smallest of three kinds that holds all its numbers exactly: float16, bfloat16 or
-float32. All of a kind lie in one block, sorted by the place of a byte in its number, since the bytes that hold
-sign and exponent resemble each other and compress; then gzip, which browsers undo by themselves, and base64.
+float32. All of a kind lie in one block, sorted by the place of a byte in its number, since the bytes of sign
+and exponent resemble each other and compress; then gzip, which browsers undo by themselves, and base64.
 """
 
 from __future__ import annotations
@@ -55,32 +55,6 @@ def packed(model: nn.Module, limit: int = WEIGHTS_LIMIT) -> PackedWeights:
         raise CommandError(
             f"the model's weights take {size / 1e6:.0f} MB, and a page carries at most {limit / 1e6:.0f} MB."
             + (half if _is_wide(kinds) else "")
-        )
-    tensors: list[dict[str, Any]]
-    blocks: list[dict[str, Any]]
-    size: int
-
-
-def packed(model: nn.Module, limit: int = WEIGHTS_LIMIT) -> PackedWeights:
-    """The weights of a model, each tensor once; shared ones under their first name.
-
-    Args:
-        model: whose floating parameters and saved buffers are taken.
-        limit: bytes of weights at most, as they are kept in the page.
-
-    Raises:
-        CommandError: the weights take more, or are not numbers that a page can hold.
-    """
-    kinds = {name: (_kind(name, tensor), tensor) for name, tensor in _unshared(model).items()}
-    size = sum(_BYTES[kind] * tensor.numel() for kind, tensor in kinds.values())
-    if size > limit:
-        half = (
-            " Saved as float16 (storage=float16, dtype=torch.float16) it takes half."
-            if _is_wide(kinds)
-            else ""
-        )
-        raise CommandError(
-            f"the model's weights take {size / 1e6:.0f} MB, and a page carries at most {limit / 1e6:.0f} MB.{half}"
         )
     tensors: list[dict[str, Any]] = []
     blocks: list[dict[str, Any]] = []

@@ -26,8 +26,9 @@ _WORDS: dict[str, tuple[str, ...]] = {
 #: Settings that the runtime computes, or that say nothing of a finished model.
 _KNOWN = {
     *_WORDS, "width", "heads", "layers", "decoder_layers", "kv_heads", "hidden", "vocabulary", "segments",
-    "classes", "pooler", "max_positions", "window", "norm_first", "norm_eps", "bias", "dropout", "attention_dropout",
-    "embedding_norm", "embedding_scale", "tied", "head_bias", "copying", "pad", "start", "end",
+    "classes", "pooler", "max_positions", "window", "norm_first", "norm_eps", "bias", "dropout",
+    "attention_dropout", "embedding_norm", "embedding_scale", "tied", "head_bias", "copying", "pad", "start",
+    "end",
 }  # fmt: skip
 
 
