@@ -58,6 +58,12 @@ class Tabs:
         self.context.close()
 
 
+def open_menu(tab):
+    """What is in the header's menu can be seen."""
+    if tab.get_attribute("#menu-button", "aria-expanded") == "false":
+        tab.click("#menu-button")
+
+
 def shoot(tab, name, selector=None):
     """A picture for the documentation; it must hold more than one colour."""
     target = tab.locator(selector) if selector else tab

@@ -328,7 +328,8 @@ def test_the_frame_computes_in_a_worker_keeps_out_and_saves(tabs, tmp_path):
     assert len(tab.workers) == 1 and tab.workers[0].url.startswith("blob:")
     assert tab.evaluate("document.querySelector('iframe').contentDocument") is None
     frame.wait_for_selector("#map[data-exact=true]")
-    frame.get_by_text("export").click()
+    frame.locator("#menu-button").click()
+    frame.get_by_text("export a picture").click()
     with tab.expect_download() as download:
         frame.get_by_role("button", name="Map as CSV").click()
     assert "# Weights show where a head looks" in download.value.path().read_text(encoding="utf-8-sig")

@@ -13,6 +13,7 @@ from sightline.common.pretrained import quiet
 from sightline.huggingface.load import LoadedModel, load_model
 from sightline.matrix import AttentionMatrix
 from sightline.reading.errors import InputError
+from sightline.reading.output import WROTE, written
 from sightline.reading.reading import Reading, Section, sees_first_only
 from sightline.reading.tokens import EncodedText, Token, encode, tokens_of_ids
 from sightline.reading.unknown import unknown_notices
@@ -69,9 +70,9 @@ def _read_pair(loaded: LoadedModel, text: str, pair: str | None, limit: int | No
     if pair is None:
         ids = written_by(loaded, inputs)
         tokens = tokens_of_ids(loaded.tokenizer, ids)
-        written = loaded.tokenizer.decode(ids[1:], skip_special_tokens=True).strip()
-        texts: tuple[str, ...] = (text, written)
-        notices += (f"no target given: the model wrote one itself (greedily, at most {_WRITTEN} tokens)",)
+        target_text = loaded.tokenizer.decode(ids[1:], skip_special_tokens=True).strip()
+        texts: tuple[str, ...] = (text, target_text)
+        notices += (f"{WROTE} (greedily, at most {_WRITTEN} tokens)",)
     else:
         target = encode(loaded.tokenizer, pair, None, limit)
         notices += _dropped(target, limit, reason, "the target")
@@ -90,7 +91,8 @@ def _read_pair(loaded: LoadedModel, text: str, pair: str | None, limit: int | No
         Section("decoder", tokens, tokens, decoder, True, True),
         Section("cross", tokens, source.tokens, cross, False, False),
     )
-    return Reading(loaded.name, texts, sections, notices)
+    output = written("text", texts[1], given=pair is not None)
+    return Reading(loaded.name, texts, sections, notices, output=output)
 
 
 def _run(loaded: LoadedModel, inputs: dict[str, Any]) -> Any:

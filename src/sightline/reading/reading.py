@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sightline.reading.errors import InputError
+from sightline.reading.output import Output
 from sightline.reading.tokens import Token
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Reading:
         sections: one for an encoder or a decoder; three for an encoder-decoder.
         notices: what the user ought to know (tokens dropped, a target that the model wrote).
         medium: the image or the sound whose patches or frames are the positions.
+        output: what the model made of it, where that is known.
     """
 
     model: str
@@ -78,6 +80,7 @@ class Reading:
     sections: tuple[Section, ...]
     notices: tuple[str, ...]
     medium: Picture | Sound | None = None
+    output: Output | None = None
 
     def section(self, name: str | None) -> Section:
         """The section of that name; by default ``cross`` where there is one, else the only one.

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.models import Decoder, DecoderConfig
+from sightline.reading.output import Output, likeliest
+from sightline.reading.tokens import tokens_of_strings
 from sightline.removing.question import Question
 from sightline.tasks.looking import look_at, shortened
 from sightline.tasks.recipe import Recipe
@@ -140,8 +142,14 @@ class Language(Task):
         """The whole text, however long: a position looks back at most the length of the context."""
         options.refuse_target(self.name)
         ids, notices = shortened(self._ids(given).tolist(), options.limit, "the text", "--max-tokens")
-        trace, tokens = look_at(model, self.tokenizer, ids)
-        return Seen(trace, (given,), tokens, notices)
+        trace, tokens, logits = look_at(model, self.tokenizer, ids)
+        return Seen(trace, (given,), tokens, notices, self._next(logits[0, -1]))
+
+    def _next(self, logits: Tensor) -> Output:
+        """The likeliest next tokens, as they are shown among those of the text."""
+        pieces = [self.tokenizer.id_to_token(at) for at in range(len(logits))]
+        names = [token.text for token in tokens_of_strings(pieces)]
+        return likeliest("next", "next token", logits.double().softmax(-1), names)
 
     def question(self, model: Decoder, given: str, recipe: Recipe, target: str | None = None) -> Question:
         """The probability of the token that follows, the likeliest one, or the first of the given target."""

@@ -17,11 +17,11 @@ from sightline.tasks.task import LookOptions, Seen
 from sightline.tracing import trace
 
 
-def look_at(model: Any, tokenizer: Any, *sides: list[int]) -> tuple[Any, list[list[str]]]:
-    """The trace of a model over its ids, source and target if it takes both, and their tokens' strings."""
+def look_at(model: Any, tokenizer: Any, *sides: list[int]) -> tuple[Any, list[list[str]], Any]:
+    """The trace of a model over its ids, source and target if it takes both; their tokens; what it gave."""
     with torch.no_grad(), trace(model) as calls:
-        model(*(torch.tensor([ids]) for ids in sides))
-    return calls, [[tokenizer.id_to_token(i) for i in ids] for ids in sides]
+        output = model(*(torch.tensor([ids]) for ids in sides))
+    return calls, [[tokenizer.id_to_token(i) for i in ids] for ids in sides], output
 
 
 def shortened(ids: list[int], limit: int | None, what: str, whose: str) -> tuple[list[int], tuple[str, ...]]:
@@ -69,4 +69,5 @@ def reading_of_seen(seen: Seen, name: str, vocabulary: Iterable[str] = ()) -> Re
         CommandError: there is nothing to show.
     """
     reading = reading_of(seen.trace, tokens=seen.tokens, vocabulary=vocabulary)
-    return replace(reading, model=name, texts=seen.texts, notices=(*seen.notices, *reading.notices))
+    notices = (*seen.notices, *reading.notices)
+    return replace(reading, model=name, texts=seen.texts, notices=notices, output=seen.output)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sightline.common.errors import CommandError
 from sightline.models import Encoder, EncoderConfig
+from sightline.reading.output import likeliest
 from sightline.removing.question import Question
 from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
@@ -149,8 +150,9 @@ class Sentiment(Task):
         options.refuse_target(self.name)
         limit, whose = limit_of(recipe.context, options)
         ids, notices = shortened(self.tokenizer.encode(given).ids, limit, "the text", whose)
-        trace, tokens = look_at(model, self.tokenizer, ids)
-        return Seen(trace, (given,), tokens, notices)
+        trace, tokens, logits = look_at(model, self.tokenizer, ids)
+        output = likeliest("label", "label", logits[0].softmax(-1), self.labels)
+        return Seen(trace, (given,), tokens, notices, output)
 
     def question(self, model: Encoder, given: str, recipe: Recipe, target: str | None = None) -> Question:
         """The probability of the label that the text's beginning gets, or of the one that is given."""

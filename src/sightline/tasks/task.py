@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sightline.common.errors import CommandError
 from sightline.models import Model
+from sightline.reading.output import Output
 from sightline.reading.source import read_source
 from sightline.removing.question import Question
 from sightline.tasks.recipe import Recipe
@@ -122,12 +123,14 @@ class Seen(NamedTuple):
         texts: the input, and what was written for it.
         tokens: strings of the positions, a list for each side; None where they have none.
         notices: what the user ought to know of it.
+        output: what the model made of it.
     """
 
     trace: Any
     texts: tuple[str, ...]
     tokens: list[list[str]] | None = None
     notices: tuple[str, ...] = ()
+    output: Output | None = None
 
 
 class Task(ABC):

@@ -9,6 +9,7 @@ from typing import Any
 
 from sightline._version import __version__
 from sightline.measure.sources import CAVEAT
+from sightline.reading.output import WROTE, Output
 from sightline.reading.reading import Reading, Section
 from sightline.reading.tokens import Token, are_places
 from sightline.view.pyramid import coarse_level, top_level
@@ -51,7 +52,8 @@ def about(reading: Reading, identity: str, title: str, start: Start | None = Non
         "title": title,
         "model": short_name(reading.model),
         "texts": [_clip(text, 400) for text in reading.texts if text],
-        "notices": list(reading.notices),
+        "output": None if reading.output is None else _output(reading.output),
+        "notices": _notices(reading),
         "caveat": CAVEAT,
         "version": __version__,
         "sections": _sections(reading, sides),
@@ -85,6 +87,23 @@ def page_tokens(tokens: Sequence[Token]) -> dict[str, Any]:
         "special": [token.special for token in tokens],
         "glued": [not token.space for token in tokens],
     }
+
+
+def _output(output: Output) -> dict[str, Any]:
+    """What came out, as the page takes it."""
+    return {
+        "kind": output.kind,
+        "name": output.name,
+        "text": output.text,
+        "given": output.given,
+        "choices": [{"text": text, "probability": share} for text, share in output.choices],
+    }
+
+
+def _notices(reading: Reading) -> list[str]:
+    """Without what the output tells."""
+    told = reading.output is not None and not reading.output.given
+    return [notice for notice in reading.notices if not (told and notice.startswith(WROTE))]
 
 
 def _sections(reading: Reading, sides: list[tuple[Token, ...]]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from sightline.measure import head_labels, induction
 from sightline.view.server.reader import Reader
 from sightline.view.server.uploads import Uploads
 
-from ..browser import FAINT, Tabs
+from ..browser import FAINT, Tabs, open_menu
 from ..test_browser import bring, browser, hover_cell, settled, wait_facts, weight_in  # noqa: F401
 from .test_manners import running  # noqa: F401
 from .test_values import dense
@@ -47,6 +47,7 @@ def test_a_known_weight_under_the_pointer(open_tab, trace):
 
 def test_search_text_and_steps(open_tab, trace):
     tab = open_tab("#l=0&h=1")
+    open_menu(tab)
     tab.fill("#wanted", "t77")
     tab.press("#wanted", "Enter")
     tab.wait_for_function("() => location.hash.includes('q=77')")
@@ -135,18 +136,20 @@ def test_from_nothing_to_a_typed_text(open_tab, service, model_folder, saved):
     tab.click("#open-go")
     tab.wait_for_selector("#views:not([hidden])")
     tab.wait_for_function("() => document.querySelector('#text')?.textContent.includes('mat')")
+    open_menu(tab)
     tab.get_by_role("button", name="open a text or a trace").click()
     tab.set_input_files("#open-file", saved)
-    tab.wait_for_function("() => document.getElementById('about').textContent.includes('1,300 × 1,300')")
+    tab.wait_for_function("() => document.getElementById('menu').textContent.includes('1,300 × 1,300')")
     assert tab.locator("#trace option").all_inner_texts() == ["the cat sat on the mat", "small.safetensors"]
     # A damaged file is told, and nothing is lost.
+    open_menu(tab)
     tab.get_by_role("button", name="open a text or a trace").click()
     tab.set_input_files(
         "#open-file",
         {"name": "bad.safetensors", "mimeType": "application/octet-stream", "buffer": b"nonsense"},
     )
     tab.wait_for_function("() => /not a valid trace/.test(document.getElementById('open').textContent)")
-    assert re.search("1,300", tab.inner_text("#about"))
+    assert "1,300 × 1,300" in tab.text_content("#menu")
     # The browser itself reports the refused upload.
     assert [each for each in open_tab.tabs.problems if "400" not in each] == []
     open_tab.tabs.problems.clear()

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { ceilingOf } from "../../../src/sightline/view/web/map/ceiling.js";
 import { cellNames, copyTile } from "../../../src/sightline/view/web/map/cells.js";
 import { DifferenceTiles, subtract } from "../../../src/sightline/view/web/map/difference.js";
-import { axisLabels } from "../../../src/sightline/view/web/map/labels.js";
+import { axisLabels, labelRoom, labelWidth } from "../../../src/sightline/view/web/map/labels.js";
 import { insideView, levelOf, parentOf, visibleTiles, wholeView, zoomedView } from "../../../src/sightline/view/web/map/pyramid.js";
 import { Tiles } from "../../../src/sightline/view/web/map/tiles.js";
 
@@ -99,4 +99,19 @@ test("tiles: sampled ones first, then exact; what goes out of view is let go of"
   await rest();
   assert.equal(tiles.open, 0);
   assert.deepEqual(failures, []);
+});
+
+test("labels have the room that they need, and it does not change while one moves", () => {
+  const of = (texts) => ({ text: (at) => texts[at] ?? "" });
+  const short = of(["The", "cat", "sat"]);
+  const flat = labelRoom({ queries: short, keys: short }, 3, 3, 600, 600);
+  assert.equal(flat.top, 40, "short labels stand side by side");
+  const long = of(["unbelievable", "straightforward", "transformation"]);
+  const leaning = labelRoom({ queries: short, keys: long }, 3, 3, 300, 300);
+  assert.ok(leaning.top > flat.top && leaning.top < 120, String(leaning.top));
+  assert.ok(labelRoom({ queries: long, keys: short }, 3, 3, 600, 600).left >= labelWidth("straightforwa…"));
+  assert.ok(labelRoom({ queries: long, keys: long }, 3, 3, 200, 200).left <= 0.34 * 200, "the cells keep most of it");
+  const none = of([]);
+  assert.deepEqual(labelRoom({ queries: none, keys: none }, 5000, 5000, 600, 600), labelRoom({ queries: long, keys: long }, 5000, 5000, 600, 600));
+  assert.ok(labelWidth("漢字") > labelWidth("ab"));
 });

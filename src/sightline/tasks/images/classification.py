@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sightline.common.errors import CommandError
 from sightline.models import VisionEncoder, VisionEncoderConfig
+from sightline.reading.output import likeliest
 from sightline.tasks.images.augment import augmented
 from sightline.tasks.images.folder import images_in
 from sightline.tasks.images.pixels import as_pixels, open_image, upright
@@ -146,7 +147,8 @@ class ImageClassification(Task):
         calls.medium = Picture(shown, rows=side, columns=side, first=1)
         name = Path(given).name if isinstance(given, (str, Path)) else "image"
         patches = [f"{row + 1}·{column + 1}" for row in range(side) for column in range(side)]
-        return Seen(calls, (f"{name} → {self.labels[int(logits.argmax())]}",), [["[class]", *patches]])
+        output = likeliest("label", "label", logits[0].softmax(-1), self.labels)
+        return Seen(calls, (f"{name} → {output.text}",), [["[class]", *patches]], output=output)
 
     def _pixels(self, given: Any) -> Tensor:
         """A path or an image of Pillow as the model's bytes."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sightline.common.errors import CommandError
 from sightline.models import EncoderDecoder, EncoderDecoderConfig
+from sightline.reading.output import WROTE, written
 from sightline.removing.question import Question, mean_log_probability
 from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
@@ -230,14 +231,15 @@ class PairTask(Task):
         if options.target is None:
             target = self._generated(model, torch.tensor([source]), None, limit, self.beams)[0]
             text = self.text_of(target)
-            notices += ("no target given: the model wrote one itself",)
+            notices += (WROTE,)
         else:
             text = options.target
             target, cut = shortened(self.tokenizer.encode(text).ids, limit, "the target", whose)
             notices += cut
         assert model.config.start is not None
-        trace, tokens = look_at(model, self.tokenizer, source, [model.config.start, *target])
-        return Seen(trace, (given, text), tokens, notices)
+        trace, tokens, _ = look_at(model, self.tokenizer, source, [model.config.start, *target])
+        output = written(self.answer.removesuffix("_text"), text, given=options.target is not None)
+        return Seen(trace, (given, text), tokens, notices, output)
 
     def question(
         self, model: EncoderDecoder, given: str, recipe: Recipe, target: str | None = None

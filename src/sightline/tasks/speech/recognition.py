@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sightline.common.errors import CommandError
 from sightline.models import SpeechEncoder, SpeechEncoderConfig
+from sightline.reading.output import written
 from sightline.tasks.rows import DataError
 from sightline.tasks.speech.audio import need_packages
 from sightline.tasks.speech.augment import Drawn, Utterance, Variation
@@ -247,7 +248,8 @@ class SpeechRecognition(Task):
         whole = torch.cat([frames, frames[-1:].expand(-len(frames) % recipe.subsampling, -1)])
         calls.medium = Sound(self.features.energies(whole), seconds=len(whole) / SECOND, count=len(scores))
         heard = [self.labels[at].replace(BOUNDARY, "▁") or "·" for at in scores.argmax(-1).tolist()]
-        return Seen(calls, (self.write([scores], self.settings["search"])[0],), [heard])
+        text = self.write([scores], self.settings["search"])[0]
+        return Seen(calls, (text,), [heard], output=written("transcript", text))
 
 
 def error_rates(texts: Sequence[str], written: Sequence[str]) -> dict[str, float]:

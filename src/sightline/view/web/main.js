@@ -5,12 +5,14 @@ import "./cross/element.js";
 import "./steps/element.js";
 import { byId } from "./common/dom.js";
 import { Explorer } from "./explorer.js";
+import { Answer } from "./page/answer.js";
 import { EmptyState } from "./page/empty.js";
 import { ExportDialog } from "./page/export.js";
 import { Facts } from "./page/facts.js";
 import { HelpDialog } from "./page/help.js";
 import { Hints } from "./page/hints.js";
 import { listenToKeys } from "./page/keyboard.js";
+import { Menu } from "./page/menu.js";
 import { Notices } from "./page/notices.js";
 import { OpenDialog } from "./page/open.js";
 import { PlaceControls } from "./page/place.js";
@@ -34,15 +36,17 @@ async function main() {
     empty.hide();
     byId("views").hidden = false;
     for (const id of VIEWS) byId(id).connect(explorer);
-    const controls = new PlaceControls(byId("place"), explorer);
+    const menu = new Menu(byId("menu-button"), byId("menu"));
+    const controls = new PlaceControls(byId("place"), menu, explorer);
+    const answer = new Answer(byId("answer"), byId("answer-texts"), explorer);
     const tabs = new Tabs(byId("tabs"), VIEWS.map(byId), explorer);
     const help = new HelpDialog(byId("keys"));
     const exporter = new ExportDialog(byId("export"), explorer, byId("map"));
-    explorer.views.push(notices, controls, tabs, new Facts(byId("facts"), explorer, () => byId("map").main.seen));
+    explorer.views.push(answer, notices, controls, tabs, new Facts(byId("facts"), explorer, () => byId("map").main.seen));
     new Hints().show();
     explorer.views.push({ update: () => writeAddress(toAddress(explorer.state)) });
-    actions(explorer, opener, exporter, help);
-    listenToKeys(explorer, { help, map: byId("map"), search: controls.search });
+    actions(menu, explorer, opener, exporter, help);
+    listenToKeys(explorer, { help, map: byId("map"), controls });
     window.addEventListener("hashchange", () => void explorer.open(fromAddress(location.hash)));
     explorer.tell(new Set(["subject", "compared", "traces", ...Object.keys(explorer.state)]));
     document.documentElement.dataset.ready = "true";
@@ -60,21 +64,12 @@ function writeAddress(address) {
   }
 }
 
-/** Buttons at the right end of the header. */
-function actions(explorer, opener, exporter, help) {
-  const box = byId("actions");
-  const button = (text, title, onClick) => {
-    const made = document.createElement("button");
-    Object.assign(made, { type: "button", textContent: text, title });
-    made.setAttribute("aria-label", title);
-    made.addEventListener("click", onClick);
-    box.append(made);
-    return made;
-  };
-  if (explorer.source.can.read || explorer.source.can.upload) button("open…", "open a text or a trace", () => opener.show());
-  button("⇩ export", "export a picture or the numbers", () => exporter.show());
-  followTheme(button("☾", "dark or light", () => {}), (dark) => explorer.setDark(dark));
-  button("?", "keys and help", () => help.show());
+/** What the menu offers. */
+function actions(menu, explorer, opener, exporter, help) {
+  if (explorer.source.can.read || explorer.source.can.upload) menu.add("open a text or a trace…", () => opener.show(), { id: "open-text-or-trace" });
+  menu.add("export a picture or the numbers…", () => exporter.show());
+  followTheme(menu.add("dark colours", () => {}, { stay: true }), (dark) => explorer.setDark(dark));
+  menu.add("keys and help…", () => help.show());
 }
 
 main().catch((error) => {

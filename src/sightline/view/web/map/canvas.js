@@ -1,9 +1,6 @@
-import { axisLabels } from "./labels.js";
+import { axisLabels, labelRoom, labelWidth, LEAN, LETTERS } from "./labels.js";
 import { paintCells } from "./paint.js";
 import { insideView, levelOf, parentOf, TILE, visibleTiles, wholeView, zoomedView } from "./pyramid.js";
-
-/** Room for the labels, CSS pixels. */
-const ROOM = { left: 84, top: 72, right: 18, bottom: 2 };
 
 /**
  * What a canvas draws.
@@ -44,8 +41,9 @@ export class MapCanvas {
   /** The cells' part of the canvas, CSS pixels. */
   get plot() {
     const { clientWidth, clientHeight } = this.canvas;
-    const [width, height] = [clientWidth - ROOM.left - ROOM.right, clientHeight - ROOM.top - ROOM.bottom];
-    return { left: ROOM.left, top: ROOM.top, width: Math.max(0, width), height: Math.max(0, height) };
+    const { n, m } = this.size;
+    const { left, top, right, bottom } = labelRoom(this.host.subject, n, m, clientWidth, clientHeight);
+    return { left, top, width: Math.max(0, clientWidth - left - right), height: Math.max(0, clientHeight - top - bottom) };
   }
 
   /** @returns {import("./pyramid.js").MapRange} */
@@ -162,31 +160,39 @@ export class MapCanvas {
     const { subject, pinned, hovered } = this.host;
     const { n, m } = this.size;
     const per = 1 / view.per;
-    context.font = "11px system-ui, sans-serif";
     context.textBaseline = "middle";
-    const ink = (at, range, under) => {
+    const pen = (at, range, under) => {
       const strong = under === at || (range !== null && at >= range.from && at < range.to);
-      context.fillStyle = colour(strong ? "--accent" : "--quiet");
+      context.fillStyle = colour(strong ? "--accent" : "--ink");
+      context.font = `${strong ? "600 " : ""}${LETTERS}px system-ui, sans-serif`;
     };
+    const [corner, edge] = [plot.left + Math.max(0, -view.x * per), plot.top + Math.max(0, -view.y * per)];
     const rows = inSight(view.y, plot.height * view.per, n);
     context.textAlign = "right";
     for (const { at, text } of axisLabels(subject.queries, rows.from, rows.to, per)) {
-      ink(at, pinned.query, hovered?.query);
+      pen(at, pinned.query, hovered?.query);
       const y = plot.top + (at + 0.5 - view.y) * per;
-      if (y >= plot.top && y <= plot.top + plot.height) context.fillText(text, plot.left - 5 + Math.max(0, -view.x * per), y);
+      if (y >= plot.top && y <= plot.top + plot.height) context.fillText(text, corner - 7, y);
     }
     const columns = inSight(view.x, plot.width * view.per, m);
-    context.textAlign = "left";
-    for (const { at, text } of axisLabels(subject.keys, columns.from, columns.to, per)) {
+    const labels = axisLabels(subject.keys, columns.from, columns.to, per);
+    const flat = labels.every(({ text }) => labelWidth(text) + 4 <= per);
+    context.textAlign = flat ? "center" : "left";
+    for (const { at, text } of labels) {
       const x = plot.left + (at + 0.5 - view.x) * per;
       if (x < plot.left || x > plot.left + plot.width) continue;
-      ink(at, pinned.key, hovered?.key);
+      pen(at, pinned.key, hovered?.key);
       context.save();
-      context.translate(x, plot.top - 5 + Math.max(0, -view.y * per));
-      context.rotate(-Math.PI / 3);
+      context.translate(flat ? x : x - LETTERS / 4, edge - 9);
+      if (!flat) context.rotate(LEAN);
       context.fillText(text, 0, 0);
       context.restore();
     }
+    context.font = "11px system-ui, sans-serif";
+    context.fillStyle = colour("--quiet");
+    context.textAlign = "right";
+    context.fillText("key →", corner - 7, edge - 24);
+    context.fillText("query ↓", corner - 7, edge - 9);
   }
 
   cellAt(event) {

@@ -10,7 +10,7 @@ import { Tiles } from "./tiles.js";
 
 /** @type {[string, string][]} */
 const CEILINGS = [
-  ["fixed", "1 (the same everywhere)"],
+  ["fixed", "1, everywhere"],
   ["view", "the largest in view"],
   ["99.9", "99.9 % of cells"],
   ["99", "99 % of cells"],
@@ -37,9 +37,13 @@ class SightlineMap extends View {
       this.ceiling.label,
       this.fitAgain,
       this.reduce.label,
-      button("+", () => this.zoom(0.5), { id: "zoom-in", "aria-label": "zoom in" }),
-      button("−", () => this.zoom(2), { id: "zoom-out", "aria-label": "zoom out" }),
-      button("all", () => void explorer.set({ view: null }), { id: "zoom-all", "aria-label": "show the whole map" }),
+      element(
+        "span",
+        { class: "zoom" },
+        button("+", () => this.zoom(0.5), { id: "zoom-in", "aria-label": "zoom in" }),
+        button("−", () => this.zoom(2), { id: "zoom-out", "aria-label": "zoom out" }),
+        button("all", () => void explorer.set({ view: null }), { id: "zoom-all", "aria-label": "show the whole map" }),
+      ),
       this.progress,
       this.cancel,
     );

@@ -1,9 +1,9 @@
 /**
  * Keys that work anywhere on the page but where something is typed or chosen from a list.
  * @param {import("../explorer.js").Explorer} explorer
- * @param {{help: import("./help.js").HelpDialog, map: any, search: HTMLInputElement}} parts
+ * @param {{help: import("./help.js").HelpDialog, map: any, controls: import("./place.js").PlaceControls}} parts
  */
-export function listenToKeys(explorer, { help, map, search }) {
+export function listenToKeys(explorer, { help, map, controls }) {
   const toHead = (step) => {
     const { layer, head } = explorer.subject;
     const names = [...Array.from({ length: layer.heads }, (_, at) => String(at)), "mean", "max"];
@@ -46,13 +46,12 @@ export function listenToKeys(explorer, { help, map, search }) {
     "=": () => map.zoom(0.5),
     "-": () => map.zoom(2),
     0: () => explorer.set({ view: null }),
-    "/": () => search.focus(),
+    "/": () => controls.startSearch(),
     Escape: leave,
     "?": () => help.show(),
   };
   document.addEventListener("keydown", (event) => {
     const target = /** @type {HTMLElement} */ (event.target);
-    if (target === search && event.key === "Escape") search.blur();
     const typed = target.matches("select, textarea, input:not([type=checkbox]):not([type=range])");
     if (document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey || typed) return;
     const arrow = event.key.startsWith("Arrow");

@@ -1,13 +1,15 @@
 import { button, choice, element } from "../common/dom.js";
 import { clip, showCount } from "../common/format.js";
 
-/** The controls of what is shown: trace, section, layer, head, words, search. */
+/** The controls of what is shown: trace, section, layer and head in the header; words and search in the menu. */
 export class PlaceControls {
   /**
    * @param {HTMLElement} box
+   * @param {import("./menu.js").Menu} menu
    * @param {import("../explorer.js").Explorer} explorer
    */
-  constructor(box, explorer) {
+  constructor(box, menu, explorer) {
+    this.menu = menu;
     this.explorer = explorer;
     const set = (name, read = (value) => value) => (value) => void explorer.set({ [name]: read(value) });
     this.trace = choice("trace", [], (trace) => void explorer.open({ trace }), { id: "trace" });
@@ -22,9 +24,19 @@ export class PlaceControls {
       event.preventDefault();
       void this.find();
     });
-    const labels = [this.trace, this.section, this.layer, this.head].map((each) => each.label);
     this.found = element("span", { class: "quiet", role: "status", id: "found" });
-    box.replaceChildren(...labels, element("label", {}, this.words, " merge subwords into words"), form, this.found);
+    for (const { label } of [this.trace, this.section, this.layer, this.head]) {
+      // An option says what it is: "layer 2". The name is for those who hear it.
+      label.replaceChildren(element("span", { class: "visually-hidden" }, label.firstChild), label.lastChild);
+      box.append(label);
+    }
+    menu.controls.append(form, this.found, element("label", {}, this.words, " merge subwords into words"));
+  }
+
+  /** Let something to find be typed. */
+  startSearch() {
+    this.menu.open();
+    this.search.focus();
   }
 
   /** @param {Set<string>} changed */
@@ -38,16 +50,17 @@ export class PlaceControls {
     const { about, section, layer } = subject;
     options(this.trace, traces.map(({ id, title }) => [id, title]), about.id);
     options(this.section, about.sections.map(({ name }) => [name, name]), section.name);
-    options(this.layer, section.layers.map((each, at) => [String(at), each.verified ? String(at) : `${at} (unverified)`]), String(subject.layerAt));
-    const heads = Array.from({ length: layer.heads }, (_, head) => [String(head), String(head)]);
-    options(this.head, [...heads, ["mean", "mean over heads"], ["max", "max over heads"]], subject.head);
+    options(this.layer, section.layers.map((each, at) => [String(at), `layer ${at}${each.verified ? "" : " (unverified)"}`]), String(subject.layerAt));
+    const heads = Array.from({ length: layer.heads }, (_, head) => [String(head), `head ${head}`]);
+    options(this.head, [...heads, ["mean", "mean"], ["max", "max"]], subject.head);
     this.trace.label.hidden = traces.length < 2;
     this.section.label.hidden = about.sections.length < 2;
     const size = `${showCount(layer.n)} × ${showCount(layer.m)}`;
-    const line = [about.model, size, layer.name, about.texts.join(" ⁄ ")].filter(Boolean).join(" · ");
     const box = document.getElementById("about");
-    box.textContent = clip(line, 400);
-    box.title = line.slice(0, 2000);
+    box.hidden = traces.length > 1;
+    box.textContent = clip(about.model, 400);
+    box.title = [about.model, about.texts.join(" ⁄ ")].filter(Boolean).join(" · ").slice(0, 2000);
+    this.menu.about.textContent = [about.title, about.model, `${size} weights in each head`, layer.name].filter(Boolean).join(" · ");
     document.getElementById("caveat").textContent = about.caveat;
     document.getElementById("made").textContent = `Sightline ${about.version} · exact weights, computed from queries and keys when they are looked at`;
     document.title = `${about.title} · Sightline`;

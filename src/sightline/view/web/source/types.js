@@ -42,11 +42,16 @@
  * @typedef {{kind: "image", width: number, height: number, rows: number, columns: number, first: number}} ImageInfo
  * @typedef {{kind: "sound", frames: number, bins: number, seconds: number, first: number, count: number}} SoundInfo
  *
+ * What came out: a text that was written (or given), or a choice of a label or of the next token, the likeliest first.
+ * @typedef {{kind: "text" | "label" | "next", name: string, text: string, given: boolean,
+ *   choices: {text: string, probability: number}[]}} Output
+ *
  * @typedef {object} About
  * @property {string} id
  * @property {string} title
  * @property {string} model
  * @property {string[]} texts
+ * @property {Output | null} [output] null where nobody knows
  * @property {string[]} notices
  * @property {string} caveat
  * @property {string} version
