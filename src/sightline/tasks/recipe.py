@@ -7,6 +7,11 @@ from typing import Any, Self
 
 from sightline.common.errors import CommandError
 
+_CHOICES = {
+    "optimiser": ("adamw", "muon"),
+    "precision": ("float32", "bfloat16"),
+    "storage": ("float32", "float16"),
+}
 _TRUTH = {"true": True, "false": False}
 
 
@@ -22,7 +27,9 @@ class Recipe:
         epochs: passes over the data at most.
         patience: epochs without a better validation figure after which it stops.
         batch: examples of a step.
-        rate: the largest learning rate of AdamW, warmed up over ``warmup`` steps, then falling as a cosine.
+        optimiser: "adamw", or "muon": Muon for matrices that multiply vectors, AdamW for the rest.
+        rate: the largest learning rate, warmed up over ``warmup`` steps, then falling as a cosine to
+            ``floor`` times itself.
         decay: weight decay of matrices.
         smoothing: label smoothing.
         clip: the gradient's norm at most.
@@ -42,8 +49,10 @@ class Recipe:
     epochs: int = 10
     patience: int = 3
     batch: int = 32
+    optimiser: str = "adamw"
     rate: float = 1e-3
     warmup: int = 100
+    floor: float = 0.1
     decay: float = 0.01
     smoothing: float = 0.0
     clip: float = 1.0
@@ -57,12 +66,12 @@ class Recipe:
             1, "width", "layers", "heads", "vocabulary", "context", "epochs", "patience", "batch"
         )
         self.check_least(0, "hidden", "warmup", "decay", "clip")
-        self.check_share("dropout", "smoothing", "average")
+        self.check_share("dropout", "smoothing", "average", "floor")
         if self.width % self.heads:
             raise CommandError(f"heads: {self.heads} do not divide the width of {self.width}")
         if not self.rate > 0:
             raise CommandError(f"rate: above 0, got {self.rate}")
-        for name, known in (("precision", ("float32", "bfloat16")), ("storage", ("float32", "float16"))):
+        for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise CommandError(f"{name}: {' or '.join(known)}, got {getattr(self, name)}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from sightline.tasks.batches import batches_of
 from sightline.tasks.checkpoint import TrainingProgress, load_run, save_run
 from sightline.tasks.interrupt import Abandoned, Interrupts
 from sightline.tasks.log import write_log
+from sightline.tasks.optimiser import Optimiser
 from sightline.tasks.processes import Processes
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.task import Data, Task
@@ -75,7 +75,7 @@ class TrainingRun:
         self.model: Any = self._build()
         self.processes.spread(self.model.state_dict().values())
         self.processes.seed(recipe.seed)
-        self.optimiser = _optimiser(self.model, recipe)
+        self.optimiser = Optimiser(self.model, recipe)
         self.mean = (
             {name: t.detach().clone() for name, t in self.model.named_parameters()} if recipe.average else {}
         )
@@ -141,9 +141,8 @@ class TrainingRun:
     def save(self) -> None:
         """Writes the checkpoint."""
         self._count_time()
-        state = self.optimiser.state_dict()["state"]
-        moments = {f"{i}.{name}": t for i, each in state.items() for name, t in each.items()}
-        groups = {"model": _own(self.model), "optimiser": moments, "mean": self.mean, "best": self.best}
+        groups = {"model": _own(self.model), "optimiser": self.optimiser.state()}
+        groups |= {"mean": self.mean, "best": self.best}
         groups["rng"] = {"states": self.processes.gathered(torch.get_rng_state())}
         self.processes.first(lambda: save_run(self.folder, self.identity, self.progress, groups))
 
@@ -157,22 +156,15 @@ class TrainingRun:
         torch.set_rng_state(groups["rng"]["states"][self.processes.rank].clone())
         self.model.load_state_dict(groups["model"], strict=False)
         self.mean, self.best = groups.get("mean", {}), groups.get("best", {})
-        described = self.optimiser.state_dict()
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in groups.get("optimiser", {}).items():
-            number, _, rest = name.partition(".")
-            state.setdefault(int(number), {})[rest] = tensor
-        self.optimiser.load_state_dict({**described, "state": state})
+        self.optimiser.restore(groups.get("optimiser", {}))
 
     def _step(self, batch: list[Any], total: int) -> float:
         recipe = self.recipe
-        for group in self.optimiser.param_groups:
-            group["lr"] = recipe.rate * _schedule(self.progress.step, recipe.warmup, total)
         with self.processes.together():
             loss = self._gradients(batch)
         loss = self.processes.sum_gradients(self.model.parameters(), loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
-        self.optimiser.step()
+        self.optimiser.step(self.progress.step, total)
         self.progress.step += 1
         with torch.no_grad():
             keep = min(recipe.average, (1 + self.progress.step) / (10 + self.progress.step))
@@ -253,19 +245,3 @@ def _own(model: nn.Module) -> dict[str, Tensor]:
             seen.add(id(tensor))
             kept[name] = tensor.detach().clone()
     return kept
-
-
-def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """Weight decay is for matrices, not for biases and norms."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
-
-
-def _schedule(step: int, warmup: int, total: int) -> float:
-    """The learning rate's factor: from 0 to 1 over ``warmup`` steps, then down a cosine to a tenth."""
-    if step < warmup:
-        return (step + 1) / warmup
-    done = min(1.0, (step - warmup) / max(1, total - warmup))
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * done))

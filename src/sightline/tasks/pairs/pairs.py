@@ -94,7 +94,7 @@ class PairTask(Task):
         return EncoderDecoder(
             EncoderDecoderConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
-                hidden=recipe.hidden or None,
+                hidden=recipe.hidden or None, decoder_layers=recipe.decoder_layers or None,
                 vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,
                 positions="sinusoidal", embedding_scale=True, copying=recipe.copying,
                 pad=pad, start=start, end=end,

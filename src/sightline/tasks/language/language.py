@@ -15,12 +15,14 @@ from sightline.models import Decoder, DecoderConfig
 from sightline.reading.output import Output, likeliest
 from sightline.reading.tokens import tokens_of_strings
 from sightline.removing.question import Question
-from sightline.tasks.looking import look_at, shortened
-from sightline.tasks.recipe import Recipe
+from sightline.tasks.language.recipe import LanguageRecipe
+from sightline.tasks.language.windows import Window, by_length, drawn_windows
+from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.rows import DataError
 from sightline.tasks.task import Data, LookOptions, Seen, Source, Task
 from sightline.tasks.tokenizing import train_bytes, train_characters
 
+_MEASURED = 16_384  # tokens whose logits are in memory at once when a model is measured
 CHARACTERS = 512  # up to this vocabulary size every character is a token
 
 
@@ -30,12 +32,12 @@ class Language(Task):
     name = "generation"
     metric = "loss"
     higher_is_better = False
-    recipe = Recipe(
+    recipe = LanguageRecipe(
         width=256, layers=4, heads=4, dropout=0.15, vocabulary=256, context=256, epochs=12, patience=4,
         batch=16, rate=2e-3, warmup=200, decay=0.1, average=0.99,
     )  # fmt: skip
 
-    def read(self, source: Source, recipe: Recipe) -> Data:
+    def read(self, source: Source, recipe: Any) -> Data:
         """A text file; without a validation file its last tenth validates."""
         source.refuse(self.name, "fold", "columns", "skip_bad", "labels")
         text = _text(source.data, source.encoding)
@@ -58,7 +60,7 @@ class Language(Task):
                     f"{source.data}: the {name} text has {len(part)} tokens, no more than the context of "
                     f"{recipe.context}; give a longer text, or --set context=..."
                 )
-        self.stream, self.context = parts[0], recipe.context
+        self.stream, self.drawn = parts[0], recipe
         return Data(list(range(len(parts[0]) // recipe.context)), self._windows(parts[1], recipe), test)
 
     def _ids(self, text: str) -> Tensor:
@@ -66,46 +68,51 @@ class Language(Task):
         encoded = self.tokenizer.encode_batch(_lines(text))
         return torch.tensor([i for each in encoded for i in each.ids])
 
-    def _windows(self, ids: Tensor, recipe: Recipe) -> list[list[int]]:
+    def _windows(self, ids: Tensor, recipe: Any) -> list[list[int]]:
         """One after another, each token predicted once."""
         step = recipe.context
         return [ids[at : at + step + 1].tolist() for at in range(0, len(ids) - 1, step)]
 
     def epoch(self, examples: list[Any], generator: torch.Generator) -> list[Any]:
         """Windows from a newly drawn start, so that no token is always the first."""
-        room = self.context
-        start = int(torch.randint(room, (1,), generator=generator))
-        ids = self.stream[start:]
-        return [ids[at : at + room + 1].tolist() for at in range(0, len(ids) - room, room)]
+        drawn = self.drawn
+        return drawn_windows(self.stream, drawn.context, drawn.shortest, drawn.repeats, generator)
 
-    def build(self, recipe: Recipe) -> Decoder:
-        """A decoder with rotary positions, which never looks further back than in training."""
+    def build(self, recipe: Any) -> Decoder:
+        """A decoder with rotary positions that looks back as far as in training, or at everything."""
         return Decoder(
             DecoderConfig(
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
                 hidden=recipe.hidden or None,
                 vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,
-                positions="rotary", window=recipe.context,
+                positions="rotary", window=None if recipe.window < 0 else recipe.window or recipe.context,
             )
         )  # fmt: skip
 
-    def size(self, example: list[int]) -> int:
-        """Tokens."""
-        return len(example)
+    def size(self, example: Window) -> int:
+        """Tokens that are read at once."""
+        return example.length
 
-    def loss(self, model: Decoder, examples: Sequence[list[int]], recipe: Recipe) -> Tensor:
+    def loss(self, model: Decoder, examples: Sequence[Window], recipe: Any) -> Tensor:
         """Cross-entropy of each next token."""
-        ids = torch.tensor(examples)
-        logits = model(ids[:, :-1])
-        return F.cross_entropy(
-            logits.flatten(0, 1).float(), ids[:, 1:].flatten(), label_smoothing=recipe.smoothing
-        )
+        total = torch.zeros(())
+        for ids, wanted in by_length(examples):
+            total = total + F.cross_entropy(
+                model(ids).flatten(0, 1).float(), wanted.flatten(), reduction="sum",
+                label_smoothing=recipe.smoothing,
+            )  # fmt: skip
+        return total / self.weight(examples)
 
-    def evaluate(self, model: Decoder, examples: Sequence[list[int]], recipe: Recipe) -> dict[str, float]:
+    def weight(self, examples: Sequence[Window]) -> float:
+        """Tokens that are predicted."""
+        return sum(len(window.ids) - 1 for window in examples)
+
+    def evaluate(self, model: Decoder, examples: Sequence[list[int]], recipe: Any) -> dict[str, float]:
         """The mean loss of a token, in nats."""
         total, count = 0.0, 0
         whole = [each for each in examples if len(each) == recipe.context + 1]
-        parts = [torch.tensor(whole[at : at + 16]) for at in range(0, len(whole), 16)]
+        rows = max(1, min(16, _MEASURED // recipe.context))
+        parts = [torch.tensor(whole[at : at + rows]) for at in range(0, len(whole), rows)]
         parts += [torch.tensor([each]) for each in examples if len(each) != recipe.context + 1]
         for ids in parts:
             logits = model(ids[:, :-1]).flatten(0, 1).float()
@@ -113,7 +120,7 @@ class Language(Task):
             count += ids[:, 1:].numel()
         return {"loss": total / count}
 
-    def judge(self, model: Decoder, examples: Sequence[list[int]], recipe: Recipe) -> dict[str, float]:
+    def judge(self, model: Decoder, examples: Sequence[list[int]], recipe: Any) -> dict[str, float]:
         """The loss per token and, to compare models with different tokenizers, per character."""
         figures = self.evaluate(model, examples, recipe)
         texts = self.tokenizer.decode_batch([each[1:] for each in examples])
@@ -121,13 +128,17 @@ class Language(Task):
         return figures | {"loss_per_character": figures["loss"] * tokens / sum(map(len, texts))}
 
     def answers(
-        self, model: Decoder, inputs: Sequence[str], recipe: Recipe, options: dict[str, Any]
+        self, model: Decoder, inputs: Sequence[str], recipe: Any, options: dict[str, Any]
     ) -> list[Any]:
-        """{"generated_text"}: the text and its continuation; only the last ``context`` tokens are read."""
+        """{"generated_text"}: the text and its continuation; only the last ``context`` tokens are read.
+
+        A model that sees all before it reads fewer, so that what it writes stays within the context, too.
+        """
         chosen = {"new_tokens": 100} | {name: each for name, each in options.items() if name != "truncation"}
+        room = recipe.context if recipe.window >= 0 else max(1, recipe.context - chosen["new_tokens"])
         answers = []
         for text in inputs:
-            known = torch.tensor([self.tokenizer.encode(text).ids[-recipe.context :]])
+            known = torch.tensor([self.tokenizer.encode(text).ids[-room:]])
             written = model.generate(known, **chosen).lists()[0]
             answers.append(
                 {"generated_text": text + self.tokenizer.decode(written, skip_special_tokens=True)}
@@ -138,10 +149,16 @@ class Language(Task):
         """A list of several texts gives a list of lists."""
         return answers if alone else [[each] for each in answers]
 
-    def look(self, model: Decoder, given: str, recipe: Recipe, options: LookOptions) -> Seen:
-        """The whole text, however long: a position looks back at most the length of the context."""
+    def look(self, model: Decoder, given: str, recipe: Any, options: LookOptions) -> Seen:
+        """The whole text, however long, where a position looks back at most the length of the context.
+
+        A model that sees all before it reads no more than its context: of places beyond it knows nothing.
+        """
         options.refuse_target(self.name)
-        ids, notices = shortened(self._ids(given).tolist(), options.limit, "the text", "--max-tokens")
+        limit, whose = options.limit, "--max-tokens"
+        if recipe.window < 0:
+            limit, whose = limit_of(recipe.context, options)
+        ids, notices = shortened(self._ids(given).tolist(), limit, "the text", whose)
         trace, tokens, logits = look_at(model, self.tokenizer, ids)
         return Seen(trace, (given,), tokens, notices, self._next(logits[0, -1]))
 
@@ -151,7 +168,7 @@ class Language(Task):
         names = [token.text for token in tokens_of_strings(pieces)]
         return likeliest("next", "next token", logits.double().softmax(-1), names)
 
-    def question(self, model: Decoder, given: str, recipe: Recipe, target: str | None = None) -> Question:
+    def question(self, model: Decoder, given: str, recipe: Any, target: str | None = None) -> Question:
         """The probability of the token that follows, the likeliest one, or the first of the given target."""
         ids, _ = shortened(self._ids(given).tolist(), None, "the text", "")
         inputs = torch.tensor([ids])

@@ -1,0 +1,35 @@
+"""Settings of a run on a text that goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sightline.common.errors import CommandError
+from sightline.tasks.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageRecipe(Recipe):
+    """Settings of every run, and of one on a text that goes on.
+
+    Attributes:
+        window: keys that a token sees, itself included; 0 for as many as the context, -1 for all before it.
+        shortest: tokens of the shortest windows in training: each is the context, or its half, its quarter
+            and so on down to this, drawn anew each time, as many as fill the context; 0 for the context.
+        repeats: share of the windows in which a passage comes a second time, further on.
+    """
+
+    window: int = 0
+    shortest: int = 0
+    repeats: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_least(-1, "window")
+        self.check_least(0, "shortest")
+        self.check_share("repeats")
+        if self.shortest and self.context not in (self.shortest << halved for halved in range(32)):
+            raise CommandError(
+                f"shortest: the context of {self.context}, or its half, its quarter and so on; got "
+                f"{self.shortest}"
+            )

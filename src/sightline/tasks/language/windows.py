@@ -1,0 +1,88 @@
+"""Windows of a text that a language model learns from; in some a passage comes again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_SHORTEST_PASSAGE = 16  # tokens that come again at least; at most a quarter of what is read at once
+
+
+class Window(NamedTuple):
+    """A stretch of the text and the token after it.
+
+    Attributes:
+        ids: [n + 1] token ids.
+        parts: how many stretches of the same length it is read in, none of which sees another.
+    """
+
+    ids: Tensor
+    parts: int
+
+    @property
+    def length(self) -> int:
+        """Tokens that are read at once."""
+        return (len(self.ids) - 1) // self.parts
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """([parts, length] ids, [parts, length] the token after each)."""
+        return self.ids[:-1].view(self.parts, -1), self.ids[1:].view(self.parts, -1)
+
+
+def drawn_windows(
+    stream: Tensor, context: int, shortest: int, repeats: float, generator: torch.Generator
+) -> list[Window]:
+    """Windows from a newly drawn start, so that no token is always the first.
+
+    Args:
+        stream: [n] ids of the text.
+        context: tokens of a window.
+        shortest: see :class:`LanguageRecipe`.
+        repeats: share of the windows in which a passage comes again.
+        generator: of everything that is drawn.
+    """
+    start = int(torch.randint(context, (1,), generator=generator))
+    windows = []
+    for at in range(start, len(stream) - context, context):
+        halvings = int(math.log2(context // shortest)) if shortest else 0
+        parts = 2 ** int(torch.randint(halvings + 1, (1,), generator=generator)) if halvings else 1
+        window = Window(stream[at : at + context + 1], parts)
+        if repeats and float(torch.rand((), generator=generator)) < repeats:
+            window = repeated(window, generator)
+        windows.append(window)
+    return windows
+
+
+def repeated(window: Window, generator: torch.Generator) -> Window:
+    """The window with a passage of each part written a second time, further on in it.
+
+    A part too short for a passage stays as it is.
+    """
+    length = window.length
+    longest = length // 4
+    if longest < _SHORTEST_PASSAGE:
+        return window
+    ids = window.ids.clone()
+    for part in ids[:-1].view(window.parts, -1):
+        size = int(
+            _SHORTEST_PASSAGE * (longest / _SHORTEST_PASSAGE) ** float(torch.rand((), generator=generator))
+        )
+        first = int(torch.randint(length - 2 * size + 1, (1,), generator=generator))
+        second = int(torch.randint(first + size, length - size + 1, (1,), generator=generator))
+        part[second : second + size] = part[first : first + size].clone()
+    return Window(ids, window.parts)
+
+
+def by_length(windows: Sequence[Window]) -> list[tuple[Tensor, Tensor]]:
+    """Ids and the tokens after them, [rows, length] each, of all parts of one length together."""
+    groups: dict[int, list[tuple[Tensor, Tensor]]] = {}
+    for window in windows:
+        groups.setdefault(window.length, []).append(window.read())
+    return [
+        (torch.cat([ids for ids, _ in group]), torch.cat([wanted for _, wanted in group]))
+        for group in groups.values()
+    ]
