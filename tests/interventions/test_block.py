@@ -98,6 +98,8 @@ WRONG = {
     "keys: takes an index, a list of indices": lambda c: c.block(keys="2"),
     "keys: takes integer indices": lambda c: c.block(keys=torch.tensor([True, False])),
     "by: must be at least 0|by: must": lambda c: c.scale(by=-1.0),
+    "to: a weight is from 0 to 1, got 1.5": lambda c: c.set(keys=[1], to=1.5),
+    "to: must be": lambda c: c.set(keys=[1], to=-0.1),
     "how: there is no 'noise'": lambda c: c.ablate(how="noise"),
     "how: must be a tensor": lambda c: c.ablate(how=[1.0]),
     "weights: must be a tensor": lambda c: c.replace(weights="dense"),

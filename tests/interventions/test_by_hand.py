@@ -56,6 +56,23 @@ CASES = {
         blocked((ALL, 3, ROWS, KEYS), 7.0),
     ),
     "scaled to nothing": (lambda c: c.scale(layer=1, keys=[0], by=0), blocked((ALL, ALL, ALL, 0))),
+    "given": (
+        lambda c: c.set(layer=1, head=2, queries=[4, 5], keys=[3], to=0.7),
+        lambda w: _given(w, (ALL, 2, [4, 5]), [3], 0.7),
+    ),
+    "given to several": (
+        lambda c: c.set(layer=1, keys=[1, 4], to=0.25),
+        lambda w: _given(w, (ALL, ALL, ALL), [1, 4], 0.25),
+    ),
+    "given to an entry": (
+        lambda c: c.set(layer=1, head=0, queries=5, keys=0, to=0.9, batch=1),
+        lambda w: _given(w, (1, 0, [5]), [0], 0.9),
+    ),
+    "given nothing": (lambda c: c.set(layer=1, head=1, keys=[0], to=0), blocked((ALL, 1, ALL, 0))),
+    "given all": (
+        lambda c: c.set(layer=1, head=1, queries=[3, 4], keys=[2, 3], to=1),
+        lambda w: _given(w, (ALL, 1, [3, 4]), [2, 3], 1.0),
+    ),
     "zero": (lambda c: c.ablate(layer=1, head=2), lambda w: w * _head(w, 2)),
     "mean": (
         lambda c: c.ablate(layer=1, head=2, how="mean"),
@@ -68,6 +85,20 @@ CASES = {
         ),
     ),
 }  # fmt: skip
+
+
+def _given(weights: Tensor, rows: tuple[Any, ...], keys: list[int], to: float) -> Tensor:
+    """Weights in which these keys together get ``to`` in some rows, and the others the rest."""
+    wanted = torch.zeros(weights.shape[:3], dtype=torch.bool)
+    wanted[rows] = True
+    own = torch.zeros(weights.shape[-1], dtype=torch.bool)
+    own[keys] = True
+    mine = (weights * own).sum(-1, keepdim=True)
+    others = (weights * ~own).sum(-1, keepdim=True)
+    moves = wanted[..., None] & (mine > 0) & (others > 0)
+    mine, others = (sums.where(moves, 1.0) for sums in (mine, others))
+    shared = torch.where(own, weights * to / mine, weights * (1 - to) / others)
+    return torch.where(moves, shared, weights)
 
 
 def _head(weights: Tensor, head: int) -> Tensor:

@@ -32,6 +32,7 @@ def intervene(model: nn.Module | Callable[..., Any] | None) -> Intervention:
         A context manager with the changes, which compose in the order in which they are given:
         ``block(layer, head, queries, keys)``: these queries may not see these keys;
         ``scale(layer, head, keys, by)``: weights times ``by``, rows sum to 1 again;
+        ``set(layer, head, queries, keys, to)``: these keys get that weight; the others share the rest;
         ``ablate(layer, head, how)``: the head's context is 0, its mean, that of uniform weights, or a tensor;
         ``replace(layer, head, weights=)``: the pattern of another run;
         ``patch(layer, head, stage=, positions=, value=)``: queries, keys, values or contexts of another run.

@@ -1,4 +1,4 @@
-"""The five kinds of change, each with what it is about and what it makes of a call."""
+"""The kinds of change, each with what it is about and what it makes of a call."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sightline.common.check import number, shown
 from sightline.interventions.looking import Looking
 from sightline.interventions.masking import hidden, of_weights, uniform, weighed
 from sightline.interventions.selection import Selection, grid
+from sightline.interventions.setting import set_to
 from sightline.matrix import AttentionMatrix
 from sightline.tracing.choice import LayerChoice
 
@@ -97,6 +98,17 @@ class Scale(Change):
     def _change(self, looking: Looking, heads: Places, batch: Places, met: Any) -> None:
         queries, keys, by = met["queries"][0], met["keys"][0], self.by
         looking.change(heads, lambda problem, here: weighed(problem, batch, here, queries, keys, by))
+
+
+class SetWeight(Change):
+    """Some keys together get a given weight; the others of the row share the rest as before."""
+
+    to: float = 1.0
+
+    def _change(self, looking: Looking, heads: Places, batch: Places, met: Any) -> None:
+        queries, keys, to = met["queries"][0], met["keys"][0], self.to
+        every = list(range(looking.shape[3])) if keys is None else keys
+        looking.change(heads, lambda problem, here: set_to(problem, batch, here, queries, every, to))
 
 
 class Ablate(Change):
@@ -310,6 +322,14 @@ def as_tensor(name: str, value: Any) -> Tensor:
     if value.requires_grad and torch.is_grad_enabled():
         raise ValueError(f"{name}: wants gradients, which do not reach what is put in. Use .detach().")
     return value.detach()
+
+
+def share(to: Any) -> float:
+    """A weight, or an error."""
+    value = number("to", to, 0)
+    if value > 1:
+        raise ValueError(f"to: a weight is from 0 to 1, got {value:g}.")
+    return value
 
 
 def factor(by: Any) -> float:

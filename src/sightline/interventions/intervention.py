@@ -25,8 +25,10 @@ from sightline.interventions.changes import (
     Patch,
     Replace,
     Scale,
+    SetWeight,
     as_tensor,
     factor,
+    share,
 )
 from sightline.interventions.looking import Looking
 from sightline.interventions.selection import Indices
@@ -61,7 +63,8 @@ _latest = _Latest()
 class Intervention(Watching):
     """See :func:`sightline.intervene`."""
 
-    def __init__(self, model: nn.Module | Callable[..., Any] | None) -> None:
+    def __init__(self, model: nn.Module | Callable[..., Any] | None, strict: bool = True) -> None:
+        """``strict``: what no call met raises when the block ends; a text may end before a change begins."""
         check_model(model)
         super().__init__(model)
         self._changes: list[Change] = []
@@ -69,6 +72,7 @@ class Intervention(Watching):
         self._unread: list[tuple[str, str]] = []
         self._position = (0, 0)
         self._used = False
+        self._strict = strict
 
     # --- the block --------------------------------------------------------------------------------
 
@@ -83,7 +87,7 @@ class Intervention(Watching):
         self._end()
         _latest.call = None
         changed.forget()
-        if kind is None:
+        if kind is None and self._strict:
             self._say_what_is_missing()
 
     def _say_what_is_missing(self) -> None:
@@ -129,6 +133,26 @@ class Intervention(Watching):
             return
         change = Scale("scale", self._layers(layer), head, batch, queries=queries, keys=keys)
         change.by = by
+        self.add(change)
+
+    def set(
+        self,
+        layer: Layers | None = None,
+        head: Indices = None,
+        queries: Indices = None,
+        keys: Indices = None,
+        to: float = 1.0,
+        *,
+        batch: Indices = None,
+    ) -> None:
+        """These keys together get ``to``, from 0 to 1, of the weight of each of these queries.
+
+        The keys keep their proportions among each other, and so do all others, a sink among them, that share
+        the rest: rows sum to 1 as before. 0 hides the keys, 1 leaves the others less than the dtype tells.
+        Rows that see none of the keys, or nothing else, stay as they are.
+        """
+        change = SetWeight("set", self._layers(layer), head, batch, queries=queries, keys=keys)
+        change.to = share(to)
         self.add(change)
 
     def ablate(

@@ -62,7 +62,7 @@ def _masked(problem: Problem, batch: Places, heads: Places, queries: Places, key
     """The same with a bool mask, of the size that it needs."""
     m, sizes = problem.shape[3], _sizes(problem, batch, heads, queries)
     shapes = [(*sizes, m)] + ([] if problem.visible is None else [tuple(problem.visible.shape)])
-    _check_size("block", torch.broadcast_shapes(*shapes), 1)
+    check_size("block", torch.broadcast_shapes(*shapes), 1)
     device = problem.query.device
     visible = torch.ones(*sizes, m, dtype=torch.bool, device=device)
     visible[grid((*sizes, m), [batch, heads, queries, keys], device)] = False
@@ -83,7 +83,7 @@ def weighed(
     linear = max(b * h * (n + m), 0 if old is None else old.numel())
     if size > linear and problem.softcap is None and problem.query.dtype in (torch.float32, torch.float64):
         return _by_a_column(problem, chosen, math.log(by))
-    _check_size("scale", sizes if old is None else torch.broadcast_shapes(old.shape, sizes), 4)
+    check_size("scale", sizes if old is None else torch.broadcast_shapes(old.shape, sizes), 4)
     added = torch.zeros(sizes, dtype=problem.query.dtype, device=problem.query.device)
     added[grid(sizes, list(chosen), added.device)] = math.log(by)
     return replace(problem, bias=added if old is None else old + added)
@@ -101,7 +101,8 @@ def _by_a_column(problem: Problem, chosen: tuple[Places, ...], added: float) -> 
     return replace(problem, query=torch.cat((query, ones), -1), key=torch.cat((key, number), -1))
 
 
-def _check_size(change: str, shape: tuple[int, ...], width: int) -> None:
+def check_size(change: str, shape: tuple[int, ...], width: int) -> None:
+    """Raises MemoryError where a mask or bias of this shape would be too large."""
     size = math.prod(shape) * width
     if size > DENSE_LIMIT:
         raise MemoryError(

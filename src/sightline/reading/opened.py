@@ -6,6 +6,7 @@ from typing import Protocol
 
 from torch import nn
 
+from sightline.reading.outcome import Answering
 from sightline.reading.reading import Reading
 
 
@@ -27,4 +28,11 @@ class OpenedModel(Protocol):
 
         Raises:
             CommandError: the model does not accept the text.
+        """
+
+    def answering(self) -> Answering:
+        """The same with the head that gives answers; its attention runs in the same order.
+
+        Raises:
+            CommandError: the model does not load with it.
         """

@@ -14,17 +14,19 @@ from sightline.huggingface.load import LoadedModel, load_model
 from sightline.matrix import AttentionMatrix
 from sightline.reading.errors import InputError
 from sightline.reading.output import WROTE, written
+from sightline.reading.questions import HeadedModel
 from sightline.reading.reading import Reading, Section, sees_first_only
 from sightline.reading.tokens import EncodedText, Token, encode, tokens_of_ids
 from sightline.reading.unknown import unknown_notices
-
-_WRITTEN = 64  # tokens that an encoder-decoder writes at most when no target is given
+from sightline.reading.writing import WRITTEN, start_of, written_by
 
 
 class PublishedModel:
     """A model of Hugging Face's Transformers, as an :class:`OpenedModel`."""
 
     def __init__(self, name: str) -> None:
+        self._given = name
+        self._headed: HeadedModel | None = None
         self._loaded = load_model(name)
         self.name, self.model = self._loaded.name, self._loaded.model
         self.encoder_decoder = self._loaded.encoder_decoder
@@ -32,6 +34,12 @@ class PublishedModel:
     def read(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> Reading:
         """See :class:`OpenedModel`."""
         return read(self._loaded, text, pair, max_tokens)
+
+    def answering(self) -> HeadedModel:
+        """See :class:`OpenedModel`."""
+        if self._headed is None:
+            self._headed = HeadedModel(self._given)
+        return self._headed
 
 
 def read(loaded: LoadedModel, text: str, pair: str | None = None, max_tokens: int | None = None) -> Reading:
@@ -72,7 +80,7 @@ def _read_pair(loaded: LoadedModel, text: str, pair: str | None, limit: int | No
         tokens = tokens_of_ids(loaded.tokenizer, ids)
         target_text = loaded.tokenizer.decode(ids[1:], skip_special_tokens=True).strip()
         texts: tuple[str, ...] = (text, target_text)
-        notices += (f"{WROTE} (greedily, at most {_WRITTEN} tokens)",)
+        notices += (f"{WROTE} (greedily, at most {WRITTEN} tokens)",)
     else:
         target = encode(loaded.tokenizer, pair, None, limit)
         notices += _dropped(target, limit, reason, "the target")
@@ -105,33 +113,6 @@ def _run(loaded: LoadedModel, inputs: dict[str, Any]) -> Any:
     except (IndexError, RuntimeError, ValueError, TypeError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"the model {loaded.name} does not take this text: {line}") from error
-
-
-def written_by(loaded: LoadedModel, inputs: dict[str, Any]) -> list[int]:
-    """The target that the model writes itself: decoder input ids, without the end token."""
-    if not hasattr(loaded.model, "generate") or loaded.model.get_output_embeddings() is None:
-        raise InputError(f"the model {loaded.name} cannot write a target text; give one as the second text")
-    ids: list[int] = loaded.model.generate(
-        **inputs,
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=_WRITTEN,
-        decoder_start_token_id=start_of(loaded),
-    )[0].tolist()
-    return ids[:-1] if len(ids) > 1 and ids[-1] == loaded.tokenizer.eos_token_id else ids
-
-
-def start_of(loaded: LoadedModel) -> int:
-    config, tokenizer = loaded.model.config, loaded.tokenizer
-    for place, name in (
-        (config, "decoder_start_token_id"),
-        (loaded.model.generation_config, "decoder_start_token_id"),
-        (tokenizer, "bos_token_id"),
-        (tokenizer, "pad_token_id"),
-    ):
-        if isinstance(number := getattr(place, name, None), int):
-            return number
-    raise InputError(f"the model {loaded.name} does not say with which token its target begins")
 
 
 def _after_start(start: tuple[Token, ...], tokens: tuple[Token, ...]) -> tuple[Token, ...]:

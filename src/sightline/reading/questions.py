@@ -1,28 +1,77 @@
-"""What ``sightline.effects`` asks of a model of Transformers: its own answer to a text, as a number."""
+"""Models of Transformers with a head: what they answer, and as a number what ``sightline.effects`` asks."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sightline.common.pretrained import quiet
 from sightline.huggingface.load import LoadedModel, load_model
 from sightline.reading.errors import InputError
-from sightline.reading.published import start_of, written_by
+from sightline.reading.outcome import Outcome, outcome_of_logits, word_of
+from sightline.reading.pieces import spells_bytes
 from sightline.reading.tokens import encode
+from sightline.reading.writing import start_of, written_by
 from sightline.removing.question import Question, mean_log_probability
+
+_CONTINUED = 24  # tokens that a model of language goes on with
 
 
 class HeadedModel:
-    """A model of Transformers with its head, as one that is asked."""
+    """A model of Transformers with its head, as one that is asked and that answers."""
 
     def __init__(self, name: str) -> None:
         self._loaded = load_model(name, head=True)
+        self.model = self._loaded.model
+        self.model.config.use_cache = False  # matrices are of the text alone
 
     def question(self, text: str, target: str | None = None) -> Question:
         """See :func:`question`."""
         return question(self._loaded, text, target)
+
+    def outcome(self, output: Any) -> Outcome:
+        """See :class:`sightline.reading.outcome.Answering`."""
+        logits, kind = getattr(output, "logits", None), type(self.model).__name__
+        if logits is not None and logits.dim() == 2:
+            labels = self.model.config.id2label
+            return outcome_of_logits(logits, "label", lambda at: str(labels.get(at, at)))
+        if kind.endswith(("ForTokenClassification", "ForQuestionAnswering")):
+            return Outcome()
+        return outcome_of_logits(logits, "word here" if "MaskedLM" in kind else "next word", self._word)
+
+    def _word(self, at: int) -> str:
+        piece = str(self._loaded.tokenizer.convert_ids_to_tokens(at))
+        return word_of(piece, self._spells_bytes)
+
+    @cached_property
+    def _spells_bytes(self) -> bool:
+        return spells_bytes(self._loaded.tokenizer)
+
+    def write(self, text: str) -> str | None:
+        """See :class:`sightline.reading.outcome.Answering`."""
+        loaded = self._loaded
+        writes = loaded.encoder_decoder or type(self.model).__name__.endswith(("ForCausalLM", "LMHeadModel"))
+        if not writes or not hasattr(loaded.model, "generate"):
+            return None
+        inputs = {
+            name: torch.tensor(value)
+            for name, value in encode(loaded.tokenizer, text, None, loaded.limit).inputs.items()
+        }
+        count = inputs["input_ids"].shape[1]
+        with quiet(), torch.no_grad():
+            if loaded.encoder_decoder:
+                ids = written_by(loaded, inputs)[1:]
+            else:
+                room = _CONTINUED if loaded.limit is None else min(_CONTINUED, loaded.limit - count)
+                if room < 1:
+                    return None
+                ids = loaded.model.generate(**inputs, do_sample=False, use_cache=True, max_new_tokens=room)[
+                    0
+                ].tolist()[count:]
+        return str(loaded.tokenizer.decode(ids, skip_special_tokens=True)).strip("\n")
 
 
 def question(loaded: LoadedModel, text: str, target: str | None = None) -> Question:

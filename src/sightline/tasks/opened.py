@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from sightline.models import EncoderDecoder
+import torch
+
+from sightline.models import Decoder, EncoderDecoder
 from sightline.reading.errors import InputError
+from sightline.reading.outcome import Outcome, outcome_of_logits, word_of
+from sightline.reading.pieces import are_byte_level
 from sightline.reading.reading import Reading
 from sightline.removing.question import Question
 from sightline.tasks.looking import reading_of_seen
 from sightline.tasks.registry import load_task
 from sightline.tasks.task import LookOptions
+
+#: How many tokens a model of language goes on with.
+_CONTINUED = 40
 
 
 class TaskModel:
@@ -34,3 +43,33 @@ class TaskModel:
         """See :class:`OpenedModel`."""
         seen = self.task.look(self.model, text, self.recipe, LookOptions(pair, max_tokens))
         return reading_of_seen(seen, self.name, self.task.tokenizer.get_vocab())
+
+    def answering(self) -> TaskModel:
+        """See :class:`OpenedModel`."""
+        return self
+
+    def outcome(self, output: Any) -> Outcome:
+        """See :class:`sightline.reading.outcome.Answering`."""
+        if self.task.labels:
+            return outcome_of_logits(output, "label", lambda at: self.task.labels[at])
+        return outcome_of_logits(output, "next word", self._word)
+
+    def write(self, text: str) -> str | None:
+        """See :class:`sightline.reading.outcome.Answering`."""
+        options = {"truncation": True}
+        with torch.no_grad():
+            if self.encoder_decoder:
+                (answer,) = self.task.answers(self.model, [text], self.recipe, options)
+                return str(next(iter(answer.values())))
+            ids = self.task.tokenizer.encode(text).ids
+            if not isinstance(self.model, Decoder) or len(ids) > self.recipe.context:
+                return None  # of a longer text only the end is read, where positions are others
+            (written,) = self.model.generate(torch.tensor([ids]), new_tokens=_CONTINUED).lists()
+        return str(self.task.tokenizer.decode(written, skip_special_tokens=True))
+
+    def _word(self, at: int) -> str:
+        return word_of(self.task.tokenizer.id_to_token(at), self._spells_bytes)
+
+    @cached_property
+    def _spells_bytes(self) -> bool:
+        return are_byte_level(self.task.tokenizer.get_vocab()) or "\u0120" in self.task.tokenizer.get_vocab()

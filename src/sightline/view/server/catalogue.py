@@ -17,6 +17,7 @@ from sightline.reading.traced import reading_of
 from sightline.tracing import load_trace
 from sightline.tracing.calls import Calls
 from sightline.view.about import Start, about, short_name, side_lists
+from sightline.view.server.ran import Asked
 from sightline.view.summary import Selection, summarize
 
 #: Up to this many tokens every head is read to find the most selective one, which the page shows first.
@@ -36,12 +37,14 @@ class OpenTrace:
         reading: its sections, tokens and all.
         calls: (section, layer in it) of each call.
         sides: the token lists; the page refers to them by their index.
+        asked: how the model read it, if it did here: the trace can then be asked what if.
     """
 
     def __init__(self, reading: Reading, title: str, identity: str) -> None:
         self.id, self.title, self.reading = identity, title, reading
         self.calls = [(section, at) for section in reading.sections for at in range(len(section.layers))]
         self.sides: list[tuple[Token, ...]] = side_lists(reading)
+        self.asked: Asked | None = None
         self._about: dict[str, Any] | None = None
 
     def matrix(self, call: int) -> AttentionMatrix:

@@ -31,6 +31,9 @@ CACHE = 128 << 20
 #: The most traces that are kept of those that were typed or uploaded.
 ADDED = 32
 
+#: The most changes of one trace that are kept: the page shows the last.
+CHANGED = 3
+
 
 @dataclass(frozen=True)
 class TileValues:
@@ -55,10 +58,14 @@ class Service:
         self.uploads: Uploads | None = None
 
     def add(self, trace: OpenTrace) -> None:
-        """Adds a trace at the end of the list; past ``ADDED`` of them the oldest goes."""
+        """Adds a trace at the end of the list; past ``ADDED``, or ``CHANGED`` of one, the oldest goes."""
         self._added.append(trace.id)
         gone = self._added[:-ADDED]
         del self._added[:-ADDED]
+        if trace.asked is not None and trace.asked.of is not None:
+            changes = [n for n, each in self.traces.items() if each.asked and each.asked.of == trace.asked.of]
+            gone += changes[: -CHANGED + 1]
+            self._added = [name for name in self._added if name not in gone]
         # A new dictionary: another thread may be iterating over the old one.
         self.traces = {name: each for name, each in self.traces.items() if name not in gone} | {
             trace.id: trace

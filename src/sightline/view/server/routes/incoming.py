@@ -1,18 +1,22 @@
-"""New traces: texts that the page sends to the model, and saved traces that it uploads."""
+"""New traces: texts that the page sends to the model, changes of these, and saved traces that it uploads."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sightline.view.server.asked import RefusedError
-from sightline.view.server.reader import TooManyError
+from sightline.interventions.written import read_changes
+from sightline.view.server.asked import RefusedError, find_trace
+from sightline.view.server.catalogue import OpenTrace
+from sightline.view.server.reader import Reader, ReadJob, TooManyError
 from sightline.view.server.responses import json_answer
 from sightline.view.server.service import Service
+from sightline.view.server.whatif import rooms_of
 
 #: The most bytes of a text that the page may send.
 TEXT = 1 << 20
@@ -25,6 +29,8 @@ class IncomingRoutes:
         self.service = service
         self.routes = [
             Route("/api/read", self.read, methods=["POST"]),
+            Route("/api/traces/{trace}/what-if", self.what_if, methods=["POST"]),
+            Route("/api/traces/{trace}/effects", self.effects, methods=["POST"]),
             Route("/api/jobs/{job}", self.job, methods=["GET", "DELETE"]),
             Route("/api/upload", self.upload, methods=["POST"]),
         ]
@@ -39,10 +45,35 @@ class IncomingRoutes:
             raise RefusedError(400, "text: give a text that is not empty, and perhaps a pair.")
         if _is_broken(text + (pair or "")):
             raise RefusedError(400, "text: holds half a surrogate pair, which is no character.")
+        return _begun(lambda: reader.start(text, pair or None))
+
+    async def what_if(self, request: Request) -> Response:
+        """The text of a trace once more, with changes of what the model looks at."""
+        reader, base = self._asked(request)
+        body = await _json_body(request)
         try:
-            return json_answer({"job": reader.start(text, pair or None).id})
-        except TooManyError:
-            raise RefusedError(503, "Other texts are still being read. Try again in a moment.") from None
+            changes = read_changes(body.get("changes"), rooms_of(base.reading))
+        except ValueError as error:
+            raise RefusedError(400, str(error)) from None
+        return _begun(lambda: reader.what_if(base, changes))
+
+    async def effects(self, request: Request) -> Response:
+        """What each head does to the answer."""
+        reader, base = self._asked(request)
+        await _json_body(request)
+        return _begun(lambda: reader.effects(base))
+
+    def _asked(self, request: Request) -> tuple[Reader, OpenTrace]:
+        """The model, and the trace of a text that it read."""
+        base = find_trace(self.service.traces, request.path_params["trace"])
+        reader = self.service.reader
+        if reader is None or base.asked is None:
+            raise RefusedError(409, "what if: the model of this trace is not here; open a text with --model.")
+        if base.asked.of is not None:
+            raise RefusedError(
+                409, "what if: this trace is a change itself; change the one that it came from."
+            )
+        return reader, base
 
     async def job(self, request: Request) -> Response:
         job = None if self.service.reader is None else self.service.reader.find(request.path_params["job"])
@@ -60,6 +91,13 @@ class IncomingRoutes:
         opened = await uploads.take(request.query_params.get("name", ""), request.stream())
         self.service.add(opened)
         return json_answer({"trace": opened.id})
+
+
+def _begun(start: Callable[[], ReadJob]) -> Response:
+    try:
+        return json_answer({"job": start().id})
+    except TooManyError:
+        raise RefusedError(503, "Other texts are still being read. Try again in a moment.") from None
 
 
 def _need_type(request: Request, wanted: str) -> None:
