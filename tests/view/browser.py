@@ -23,7 +23,7 @@ OPTIONS = [
 SCREENSHOTS = os.environ.get("SIGHTLINE_SCREENSHOTS")
 
 WIDE = {"width": 1280, "height": 900}
-NO_HINTS = "try { localStorage.setItem('sightline-hints', 'seen') } catch {}"
+NO_TOUR = "try { localStorage.setItem('sightline-tour', '{\"over\": true}') } catch {}"
 
 
 def launch():
@@ -38,10 +38,10 @@ def launch():
 class Tabs:
     """Opens pages, and keeps every error and every request that goes elsewhere."""
 
-    def __init__(self, browser, allowed=("file:", "blob:", "data:"), hints=False):
+    def __init__(self, browser, allowed=("file:", "blob:", "data:"), tour=False):
         self.context = browser.new_context(viewport=WIDE, accept_downloads=True)
-        if not hints:
-            self.context.add_init_script(NO_HINTS)
+        if not tour:
+            self.context.add_init_script(NO_TOUR)
         self.allowed = allowed
         self.problems: list[str] = []
 

@@ -598,22 +598,6 @@ def test_the_line_of_facts_covers_nothing_that_is_gone_to(open_page):
     assert box <= tab.evaluate(free)
 
 
-def test_hints_come_once(browser, look, tmp_path):
-    path = tmp_path / "page.html"
-    assert look(TEXT, "--html", path).code == 0
-    tabs = Tabs(browser, hints=True)
-    tab = tabs.open(path.as_uri())
-    assert "Hover a word" in tab.inner_text(".hint")
-    for name in ("next", "next", "done"):
-        tab.locator(".hint").get_by_text(name, exact=True).click()
-    assert tab.locator(".hint").count() == 0
-    tab.reload()
-    tab.wait_for_selector("html[data-ready]")
-    assert tab.locator(".hint").count() == 0
-    tabs.close()
-    assert tabs.problems == []
-
-
 def test_the_chosen_word_is_in_sight(open_page):
     tab = open_page(" ".join(["the cat sat"] * 15), "--query", "#40")
     inside = """() => {

@@ -276,7 +276,7 @@ def test_looking_inside_the_block_leaves_the_trace_as_it_is():
 @pytest.fixture
 def tabs():
     playwright, browser = launch()
-    made = Tabs(browser, allowed=("file:", "blob:", "data:", "about:"), hints=True)
+    made = Tabs(browser, allowed=("file:", "blob:", "data:", "about:"), tour=True)
     yield made
     made.close()
     browser.close()
@@ -315,7 +315,7 @@ def test_the_frame_tells_exact_weights(tabs, tmp_path):
         assert key == 1 and float(re.search(r"weight ([\d.e-]+)", told)[1]) == pytest.approx(
             expected, abs=1e-3
         )
-        assert frame.locator(".hint").count() == 0, at
+        assert frame.locator(".tour-offer").count() == 0, at
     assert "<b>&\"'" in framed(tab, 0).inner_text("#text")
     sizes = tab.evaluate("Array.from(document.images, (image) => [image.naturalWidth, image.naturalHeight])")
     assert sizes == [[64, 64]] * 2

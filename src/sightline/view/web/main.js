@@ -10,7 +10,6 @@ import { EmptyState } from "./page/empty.js";
 import { ExportDialog } from "./page/export.js";
 import { Facts } from "./page/facts.js";
 import { HelpDialog } from "./page/help.js";
-import { Hints } from "./page/hints.js";
 import { listenToKeys } from "./page/keyboard.js";
 import { Menu } from "./page/menu.js";
 import { Notices } from "./page/notices.js";
@@ -21,6 +20,9 @@ import { followTheme } from "./page/theme.js";
 import { CarriedSource } from "./source/carried.js";
 import { ServedSource } from "./source/served.js";
 import { fromAddress, toAddress } from "./state.js";
+import { TourOffer } from "./tour/offer.js";
+import { ownText } from "./tour/own.js";
+import { Tour } from "./tour/tour.js";
 
 const VIEWS = ["map", "text", "atlas", "cross", "steps"];
 
@@ -43,7 +45,9 @@ async function main() {
     const help = new HelpDialog(byId("keys"));
     const exporter = new ExportDialog(byId("export"), explorer, byId("map"));
     explorer.views.push(answer, notices, controls, tabs, new Facts(byId("facts"), explorer, () => byId("map").main.seen));
-    new Hints().show();
+    const tour = new Tour(byId("tour"), explorer, ownText(explorer, { field: byId("ask"), opener, dialog: byId("own") }));
+    const offer = new TourOffer(byId("answer-side"), menu.add("guided tour", () => void tour.open(), { id: "tour-open" }), tour);
+    explorer.views.push(offer);
     explorer.views.push({ update: () => writeAddress(toAddress(explorer.state)) });
     actions(menu, explorer, opener, exporter, help);
     listenToKeys(explorer, { help, map: byId("map"), controls });

@@ -1,0 +1,55 @@
+import { button, element } from "../common/dom.js";
+import { shareText } from "../page/answer.js";
+import { inTurn, weightText } from "./parts.js";
+
+/**
+ * What came out, what was learnt, and where to go on.
+ * @param {import("./steps.js").TourWalk} walk
+ * @returns {Node[]}
+ */
+export function tourEnding(walk) {
+  const { explorer, after } = walk;
+  const { output } = explorer.subject.about;
+  const learnt = [
+    ["query", "what a token looks for"],
+    ["key", "what a token has to offer"],
+    ["weight", "how much of a key's value is taken: a share; all shares of a query are 1 together"],
+  ].flatMap(([name, says]) => [element("dt", {}, name), element("dd", {}, says)]);
+  const own = button(after.ownText, after.own, { class: "tour-own" });
+  const buttons = [own, button("explore this page", after.explore, { class: "tour-explore" }), button("once more", after.again, {})];
+  return [
+    ...(output ? [inTurn(outputLine(output), 2)] : []),
+    crossLine(explorer),
+    element("dl", { class: "tour-learnt" }, ...learnt),
+    element("div", { class: "tools" }, ...buttons),
+  ];
+}
+
+/** @param {import("../source/types.js").Output} output */
+function outputLine({ kind, name, text, choices, given }) {
+  const large = element("p", { class: "tour-output" }, text, ...(choices.length ? [element("span", { class: "answer-share" }, ` ${shareText(choices[0].probability)}`)] : []));
+  const how = kind === "text" && !given ? `the ${name}, written token by token, each of which looks at what is written so far and, in the same way, at the source` : `the ${name}${given ? ", as it was given" : ""}`;
+  return element("div", {}, large, element("p", { class: "quiet" }, how));
+}
+
+/**
+ * Of a model with a source and a target: what a word of the target looks at.
+ * @param {import("../explorer.js").Explorer} explorer
+ * @returns {HTMLElement}
+ */
+function crossLine(explorer) {
+  const { about } = explorer.subject;
+  const line = element("p", { class: "tour-cross", hidden: true });
+  const section = about.sections.find(({ name, isSelf, queries, keys }) => name === about.start.section && !isSelf && !queries.places && !keys.places);
+  const { layer, head, query } = about.start;
+  if (!section || query === null) return line;
+  const place = { trace: about.id, call: section.layers[layer].call, head: String(head) };
+  const [queries, keys] = [explorer.tokensOf(about, section.queries), explorer.tokensOf(about, section.keys)];
+  void explorer.source.stages(place, query, 1).then(async ({ keys: [best] }) => {
+    if (!best) return;
+    await Promise.all([queries.ready(query, query + 1), keys.ready(best.key, best.key + 1)]);
+    line.textContent = `At “${queries.text(query)}” one head looks at “${keys.text(best.key)}” of the source: weight ${weightText(best.weight)}.`;
+    line.hidden = false;
+  }, () => {});
+  return line;
+}
