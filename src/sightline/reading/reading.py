@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sightline.matrix import AttentionMatrix
+    from sightline.reading.lens import WordLens
     from sightline.tracing.media import Picture, Sound
 
 
@@ -73,6 +74,7 @@ class Reading:
         notices: what the user ought to know (tokens dropped, a target that the model wrote).
         medium: the image or the sound whose patches or frames are the positions.
         output: what the model made of it, where that is known.
+        lens: what its positions say in words, where that was recorded.
     """
 
     model: str
@@ -81,6 +83,7 @@ class Reading:
     notices: tuple[str, ...]
     medium: Picture | Sound | None = None
     output: Output | None = None
+    lens: WordLens | None = None
 
     def section(self, name: str | None) -> Section:
         """The section of that name; by default ``cross`` where there is one, else the only one.

@@ -104,7 +104,7 @@ def tokens_of_ids(tokenizer: Any, ids: Sequence[int]) -> tuple[Token, ...]:
 def tokens_of_strings(pieces: Sequence[str]) -> tuple[Token, ...]:
     """Tokens from the strings of a vocabulary, without the tokenizer."""
     marked = any(piece.startswith(_SPACE_MARKS) for piece in pieces)
-    special = [_SPECIAL.fullmatch(piece) is not None and not is_fallback(piece) for piece in pieces]
+    special = [is_special(piece) for piece in pieces]
     byte_level = are_byte_level(piece for piece, outside in zip(pieces, special, strict=True) if not outside)
     texts = [text_of(piece, byte_level) for piece in pieces]
     tokens: list[Token] = []
@@ -117,6 +117,11 @@ def tokens_of_strings(pieces: Sequence[str]) -> tuple[Token, ...]:
         text = piece if outside else visible(texts[index])
         tokens.append(Token(index, text, outside, word, begins, piece in _UNKNOWN))
     return tuple(tokens)
+
+
+def is_special(piece: str) -> bool:
+    """Whether a piece of a vocabulary looks like one that the tokenizer adds: [CLS], </s>, <|end|>."""
+    return _SPECIAL.fullmatch(piece) is not None and not is_fallback(piece)
 
 
 def tokens_of_places(count: int) -> tuple[Token, ...]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from sightline.attribution.lens.asked import can_be_read
 from sightline.common.errors import CommandError
+from sightline.reading.lens import names_of_vocabulary
 from sightline.reading.reading import Reading
 from sightline.reading.tokens import tokens_of_strings
 from sightline.reading.traced import reading_of
@@ -19,7 +21,7 @@ from sightline.tracing import trace
 
 def look_at(model: Any, tokenizer: Any, *sides: list[int]) -> tuple[Any, list[list[str]], Any]:
     """The trace of a model over its ids, source and target if it takes both; their tokens; what it gave."""
-    with torch.no_grad(), trace(model) as calls:
+    with torch.no_grad(), trace(model, residual=can_be_read(model, len(sides[-1]))) as calls:
         output = model(*(torch.tensor([ids]) for ids in sides))
     return calls, [[tokenizer.id_to_token(i) for i in ids] for ids in sides], output
 
@@ -62,12 +64,20 @@ def limit_of(context: int, options: LookOptions) -> tuple[int, str]:
     return context, "the model's limit"
 
 
-def reading_of_seen(seen: Seen, name: str, vocabulary: Iterable[str] = ()) -> Reading:
-    """What a model attended to, as views take it; ``name`` is the model's, ``vocabulary`` all that it knows.
+def reading_of_seen(seen: Seen, name: str, vocabulary: Mapping[str, int] | None = None) -> Reading:
+    """What a model attended to, as views take it.
+
+    Args:
+        seen: what was seen.
+        name: the model's.
+        vocabulary: the ids of all pieces that it knows.
 
     Raises:
         CommandError: there is nothing to show.
     """
-    reading = reading_of(seen.trace, tokens=seen.tokens, vocabulary=vocabulary)
+    reading = reading_of(seen.trace, tokens=seen.tokens, vocabulary=vocabulary or ())
+    lens = reading.lens
+    if lens is not None and vocabulary is not None:
+        lens = replace(lens, names=names_of_vocabulary(vocabulary))
     notices = (*seen.notices, *reading.notices)
-    return replace(reading, model=name, texts=seen.texts, notices=notices, output=seen.output)
+    return replace(reading, model=name, texts=seen.texts, notices=notices, output=seen.output, lens=lens)

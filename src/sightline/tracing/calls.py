@@ -270,6 +270,11 @@ class Calls:
             )
         return trace_lens(self._residual, position, k=k, layers=layers, batch=batch, model=model, words=words)
 
+    @property
+    def recorded(self) -> Any:
+        """What was kept of the residual stream; ``None`` without ``residual=True``."""
+        return self._residual
+
     def _selves(self, under: str) -> list[AttentionCall]:
         """The self-attention calls in a module and inside it, in the order in which they ran."""
         selves = [

@@ -12,6 +12,7 @@ from sightline.measure.sources import CAVEAT
 from sightline.reading.output import WROTE, Output
 from sightline.reading.reading import Reading, Section
 from sightline.reading.tokens import Token, are_places
+from sightline.view.lens import lens_about
 from sightline.view.pyramid import coarse_level, top_level
 
 ROLLOUT = (
@@ -60,6 +61,7 @@ def about(reading: Reading, identity: str, title: str, start: Start | None = Non
         "start": vars(shown),
         "medium": None if reading.medium is None else reading.medium.about(),
         "flows": [flow for section in reading.sections for flow in _flows(section)],
+        "lens": None if reading.lens is None else lens_about(reading.lens),
     }
 
 

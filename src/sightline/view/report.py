@@ -16,6 +16,7 @@ from sightline.view.about import Start, about, page_tokens, side_lists
 from sightline.view.carried import carry, fixed_vectors
 from sightline.view.labels import labels_of
 from sightline.view.layers import LayerReadouts, TokenLayer, by_token
+from sightline.view.lens import carried_lens, why_not_carried
 from sightline.view.modules import inline, names, source
 from sightline.view.summary import Summary
 from sightline.view.tensors import TensorStore
@@ -91,6 +92,7 @@ def page_meta(summary: Summary, store: TensorStore, value_limit: int) -> dict[st
         "tokens": {str(at): page_tokens(side) for at, side in enumerate(side_lists(reading))},
         "layers": layers,
         "medium": _medium(reading, store),
+        "lens": _lens(reading, described, store),
     }
 
 
@@ -100,6 +102,21 @@ def script_json(value: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
+
+
+def _lens(reading: Reading, described: dict[str, Any], store: TensorStore) -> dict[str, Any] | None:
+    """What positions say in words; where it is left out, the description says so."""
+    if reading.lens is None:
+        return None
+    try:
+        why_not = why_not_carried(reading.lens)
+        if why_not is None:
+            return carried_lens(reading.lens, store)
+    except ValueError as error:
+        why_not = str(error)
+    described["lens"] = None
+    described["notices"].append(why_not)
+    return None
 
 
 class _Extras(NamedTuple):

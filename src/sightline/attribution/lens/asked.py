@@ -16,6 +16,10 @@ from sightline.attribution.lens.reader import read_words
 from sightline.attribution.lens.stream import WordStream
 from sightline.attribution.recorder import ResidualRecorder
 from sightline.common.check import integer
+from sightline.models import Model
+
+RECORDED = 1 << 26
+"""Numbers of a stream that are recorded where nobody asked for them yet: 256 MB of float32."""
 
 Words = Callable[[int], str] | Sequence[str]
 
@@ -27,6 +31,15 @@ def recorder_of(modules: Any, names: Any) -> ResidualRecorder | PublishedRecorde
         ValueError: for a model whose stream is not known.
     """
     return PublishedRecorder(modules[""]) if is_published(modules) else ResidualRecorder(modules, names)
+
+
+def can_be_read(model: Any, positions: int) -> bool:
+    """Whether a model of ours writes words, and what it writes for so many positions is no burden."""
+    if not isinstance(model, Model) or not word_models({"": model}):
+        return False
+    config = model.config
+    layers = getattr(config, "decoder_layers", None) or config.layers
+    return bool(2 * layers * positions * config.width <= RECORDED)
 
 
 def word_stream(recorder: Any, model: str | None = None) -> WordStream:

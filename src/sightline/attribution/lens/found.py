@@ -67,13 +67,21 @@ def is_norm(module: nn.Module) -> bool:
 
 def output_of(block: nn.Module) -> nn.Module | None:
     """The output projection of a block's self-attention."""
-    for name, child in block.named_children():
-        if ("attn" in name or "attention" in name) and not is_norm(child):
-            found = (getattr(child, each, None) for each in _OUTPUTS)
-            output = next((each for each in found if isinstance(each, nn.Module)), None)
-            if output is not None:
-                return output
-    return None
+    outputs = [_output(block.get_submodule(name)) for name in attentions_of(block)]
+    return outputs[0] if outputs else None
+
+
+def attentions_of(block: nn.Module) -> list[str]:
+    """The names of a block's modules of attention."""
+    named = [name for name, child in block.named_children() if "attn" in name or "attention" in name]
+    return [name for name in named if _output(block.get_submodule(name)) is not None]
+
+
+def _output(attention: nn.Module) -> nn.Module | None:
+    if is_norm(attention):
+        return None
+    found = (getattr(attention, name, None) for name in _OUTPUTS)
+    return next((each for each in found if isinstance(each, nn.Module)), None)
 
 
 def feed_forward_of(block: nn.Module) -> nn.Module | None:

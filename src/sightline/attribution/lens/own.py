@@ -58,7 +58,12 @@ class OwnStream(WordStream):
         self.stages = tuple(_stages(self._stream))
         given = recorder.kept(self._start.norm, "given")
         self.size = (given.shape[0], given.shape[1])
-        self.vocabulary = len(self._weight)
+        self.vocabulary, self.width = self._weight.shape
+        self.calls = {
+            name: (place.layer, "head" if place.kind == "self" else "cross head")
+            for name, place in recorder.places.items()
+            if place.stream.stack is self._stream.stack
+        }
         self.why_no_parts = None if self._masked is None else _TRANSFORM
         self.note = COPYING if isinstance(model, EncoderDecoder) and model.copying is not None else ""
 

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from sightline.attribution.frozen import double
 from sightline.attribution.lens.found import (
+    attentions_of,
     blocks_of,
     feed_forward_of,
     heads_of,
@@ -36,6 +37,7 @@ class PublishedRecorder:
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        names = {id(module): name for name, module in model.named_modules()}
         matrix = output_matrix(model)
         self.weight, self.bias = matrix.weight, getattr(matrix, "bias", None)
         holder, self.blocks = blocks_of(model)
@@ -51,6 +53,12 @@ class PublishedRecorder:
         self._projections = {id(each): at for at, each in enumerate(map(output_of, self.blocks)) if each}
         self._feed_forwards = {
             id(each): at for at, each in enumerate(map(feed_forward_of, self.blocks)) if each
+        }
+        #: The names of attention modules, and the blocks that they are in.
+        self.attentions = {
+            f"{names[id(block)]}.{name}": at
+            for at, block in enumerate(self.blocks)
+            for name in attentions_of(block)
         }
         self._places = {id(block): at for at, block in enumerate(self.blocks)}
         #: Whether each block does nothing but add what its heads and its feed-forward layer wrote.

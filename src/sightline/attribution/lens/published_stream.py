@@ -26,7 +26,8 @@ class PublishedStream(WordStream):
         self._recorder = recorder
         start = recorder.kept("start")
         self.size = (start.shape[0], start.shape[1])
-        self.vocabulary = len(recorder.weight)
+        self.vocabulary, self.width = recorder.weight.shape
+        self.calls = {name: (layer, "head") for name, layer in recorder.attentions.items()}
         self.stages = tuple(self._stages())
         if recorder.head is not None:
             self.why_no_parts = _NOT_LINEAR

@@ -61,6 +61,9 @@ class WordStream(ABC):
         stages: S places along it.
         size: (B, N), how many entries and positions were recorded.
         vocabulary: V.
+        width: C.
+        calls: of each attention call, by the name of its module, the block that it is in, and what its heads
+            are called among the parts: "head" or "cross head".
         why_no_parts: why nothing can be said of who brought a word; ``None`` where it can.
         note: what to know of all that is read here; mostly "".
     """
@@ -68,6 +71,8 @@ class WordStream(ABC):
     stages: tuple[Stage, ...]
     size: tuple[int, int]
     vocabulary: int
+    width: int
+    calls: dict[str, tuple[int, str]]
     why_no_parts: str | None = None
     note: str = ""
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from torch import Tensor
 
+from sightline.view.lens import lens_at
 from sightline.view.pyramid import Tile, top_level
 from sightline.view.server import readings
 from sightline.view.server.asked import Head, RefusedError, find_head, find_trace, integer, word
@@ -50,7 +51,7 @@ class NumberRoutes:
             "thumbnails": self.thumbnails,
         }
         self.routes = [Route(f"{call}/{name}", answer) for name, answer in of_calls.items()]
-        self.routes.append(Route(here + "/flow", self.flow))
+        self.routes += [Route(here + "/flow", self.flow), Route(here + "/lens", self.lens)]
 
     async def tile(self, request: Request) -> Response:
         query, head = request.query_params, self._head(request)
@@ -177,6 +178,22 @@ class NumberRoutes:
 
         key = (name, direction, start, stop)
         return await self._read(request, head, key, compute, Urgency.WHOLE)
+
+    async def lens(self, request: Request) -> Response:
+        trace = self._trace(request)
+        lens = trace.reading.lens
+        if lens is None:
+            raise RefusedError(404, "What this trace's vectors say in words was not recorded.")
+        position = integer(request.query_params, "position", 0, lens.stream.size[1] - 1)
+
+        def compute(_: Cancel) -> dict[str, Any]:
+            try:
+                return lens_at(lens, position)
+            except ValueError as error:
+                raise RefusedError(409, str(error)) from None
+
+        whole = Head(trace, 0, "mean")
+        return await self._read_json(request, whole, ("lens", position), compute, Urgency.EXACT)
 
     def _trace(self, request: Request) -> OpenTrace:
         return find_trace(self.service.traces, request.path_params["trace"])
