@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from sightline.reading.errors import InputError
-from sightline.reading.lens import lens_of
 from sightline.reading.pieces import joined
 from sightline.reading.reading import LayerFacts, Reading, Section, sees_first_only
+from sightline.reading.recorded import lens_of
 from sightline.reading.tokens import Token, tokens_of_places, tokens_of_strings
 from sightline.reading.unknown import unknown_notices
 from sightline.tracing.choice import LayerChoice, Layers
@@ -73,7 +73,7 @@ def reading_of(
     texts = (title,) if title else tuple(_text(each) for each in given if id(each) in known)
     model = trace.model or "a traced model"
     lens = lens_of(trace.recorded, sections, batch)
-    return Reading(model, texts, sections, (*trace.notices, *notices), trace.medium, lens)
+    return Reading(model, texts, sections, (*trace.notices, *notices), trace.medium, lens=lens)
 
 
 def shown(trace: Calls, layers: Layers | None, unverified: bool) -> tuple[list[AttentionCall], list[str]]:

@@ -101,7 +101,7 @@ def carried_lens(lens: WordLens, store: TensorStore) -> dict[str, Any]:
         "probabilities": store.add(read.probabilities, "f2"),
         "final": store.add(final, "i4"),
         "ranks": store.add(read.ranks, "i4"),
-        "ofFinal": store.add(read.of_final, "f2"),
+        "ofFinal": store.add(read.of_final, "f4"),
         "logits": store.add(read.logit_of_final[:, -1], "f4"),
     }
     if not lens.stream.why_no_parts:

@@ -3,6 +3,7 @@ import "./text/element.js";
 import "./atlas/element.js";
 import "./cross/element.js";
 import "./steps/element.js";
+import "./lens/element.js";
 import { byId } from "./common/dom.js";
 import { Explorer } from "./explorer.js";
 import { Answer } from "./page/answer.js";
@@ -24,7 +25,7 @@ import { TourOffer } from "./tour/offer.js";
 import { ownText } from "./tour/own.js";
 import { Tour } from "./tour/tour.js";
 
-const VIEWS = ["map", "text", "atlas", "cross", "steps"];
+const VIEWS = ["map", "text", "atlas", "cross", "steps", "lens"];
 
 /** Start the page: from what it carries, or from the server that it came from. */
 async function main() {

@@ -1,5 +1,6 @@
 import { readTensor } from "../compute/tensor.js";
 import { createAnswerer } from "../compute/worker.js";
+import { LensReader } from "./lens.js";
 
 /** A data source: what the page carries itself. Weights are computed in a worker, from queries and keys. */
 export class CarriedSource {
@@ -12,6 +13,8 @@ export class CarriedSource {
     this.can = { read: false, upload: false, carry: true };
     this.meta = meta;
     this.textOf = textOf;
+    /** @type {LensReader | undefined} */
+    this.words = undefined;
     this.last = 0;
     /** @type {Map<number, {done: (answer: any) => void, failed: (error: Error) => void, onProgress?: (share: number) => void}>} */
     this.waiting = new Map();
@@ -100,6 +103,11 @@ export class CarriedSource {
   flow(_trace, section, name, { direction, from, to, signal, onProgress }) {
     const calls = this.meta.about.sections.find((each) => each.name === section).layers.map(({ call }) => call);
     return this.ask({ what: name, calls, direction, from, to }, calls, signal, onProgress);
+  }
+
+  async lens(_trace, position) {
+    this.words ??= new LensReader(this.meta.lens, this.textOf);
+    return this.words.at(position);
   }
 
   async medium() {

@@ -69,6 +69,10 @@ export class ServedSource {
     return (await this.floats(`${traceAddress(trace)}/flow?${asked}`, signal)).values;
   }
 
+  lens(trace, position, signal) {
+    return this.json(`${traceAddress(trace)}/lens?${new URLSearchParams({ position: String(position) })}`, { signal });
+  }
+
   /** The image as pixels, or the spectrogram as numbers [frames * bins]. */
   async medium(trace) {
     const answer = await this.fetch(`${traceAddress(trace)}/medium`);

@@ -59,9 +59,31 @@
  * @property {{section: string, layer: number, head: number, query: number | null, words: boolean}} start
  * @property {ImageInfo | SoundInfo | null} medium
  * @property {{name: string, section: string, caveat: string}[]} flows "rollout", "relevance"
+ * @property {LensInfo | null} [lens]
  *
  * Word numbers rise; a glued token has no blank before it.
  * @typedef {{texts: string[], words: number[], special: boolean[], glued: boolean[]}} Tokens
+ *
+ * One place along the residual stream: behind the embedding, behind a half of a layer, or behind a whole one.
+ * @typedef {{name: string, layer: number | null, kind: string}} StageInfo
+ *
+ * Who writes to the stream: "head", "cross head", "feed-forward", "output bias", "tokens", ...
+ * @typedef {{name: string, layer: number | null, head: number | null, kind: string}} PartInfo
+ *
+ * What vectors say in words: whose positions, at which stages; `heads` says which layer of which section a block's are.
+ * @typedef {object} LensInfo
+ * @property {string[]} sections whose queries are the positions
+ * @property {number} count
+ * @property {StageInfo[]} stages
+ * @property {PartInfo[] | null} parts null where a word's logit is no sum over parts
+ * @property {Object<string, {section: string, layers: (number | null)[]}>} heads
+ * @property {string[]} notes
+ *
+ * The likeliest words at a stage; rank and probability of the word that comes out at the end.
+ * @typedef {{words: {text: string, probability: number}[], rank: number, probability: number}} LensStage
+ *
+ * Of one position: the word that comes out, and what each part brought to its logit.
+ * @typedef {{position: number, word: {text: string, logit: number}, stages: LensStage[], parts: number[] | null}} Lens
  *
  * The weight of one cell; null where the query may not look at the key, and score and rank for a mean over heads.
  * @typedef {{weight: number | null, score: number | null, rank: number | null, of: number, entropy: number | null}} Cell
@@ -106,6 +128,7 @@
  * @property {(trace: string, call: number, signal?: AbortSignal) => Promise<Numbers>} numbers
  * @property {(trace: string, call: number, signal?: AbortSignal) => Promise<Thumbnails>} thumbnails
  * @property {(trace: string, section: string, name: string, how: {direction: string, from: number, to: number, signal?: AbortSignal, onProgress?: (share: number) => void}) => Promise<Float32Array>} flow
+ * @property {(trace: string, position: number, signal?: AbortSignal) => Promise<Lens>} lens where About has one
  * @property {(trace: string) => Promise<ImageData | Float32Array>} medium pixels, or frames x bins
  * @property {(texts: {text: string, pair: string}, how: {onProgress: (share: number, what: string) => void, signal: AbortSignal}) => Promise<string>} read
  * @property {(file: File, how: {onProgress: (share: number, what: string) => void, signal: AbortSignal}) => Promise<string>} upload
