@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 COMMANDS: dict[str, str] = {
     "look": "sightline.commands.look:look",
+    "page": "sightline.commands.page:page",
     "profile": "sightline.commands.profile:profile",
     "effects": "sightline.commands.effects:effects",
     "serve": "sightline.commands.serve:serve",

@@ -151,7 +151,7 @@ def test_exported_names_are_unique():
 
 HARNESS = """
 import { readFileSync } from "node:fs";
-import { createAnswerer } from "./compute/worker.js";
+import { createAnswerer } from "./compute/answerer.js";
 import { CarriedSource } from "./source/carried.js";
 
 const page = readFileSync(process.argv[2], "utf8");

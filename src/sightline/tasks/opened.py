@@ -13,6 +13,7 @@ from sightline.reading.errors import InputError
 from sightline.reading.outcome import Outcome, outcome_of_logits, word_of
 from sightline.reading.pieces import are_byte_level
 from sightline.reading.reading import Reading
+from sightline.reading.runnable import Runnable
 from sightline.removing.question import Question
 from sightline.tasks.looking import reading_of_seen
 from sightline.tasks.registry import load_task
@@ -38,6 +39,10 @@ class TaskModel:
     def question(self, text: str, target: str | None = None) -> Question:
         """What :func:`sightline.effects` asks of a text."""
         return self.task.question(self.model, text, self.recipe, target)
+
+    def runnable(self) -> Runnable:
+        """The model as a page runs it."""
+        return self.task.runnable(self.model, self.recipe, self.name)
 
     def read(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> Reading:
         """See :class:`OpenedModel`."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from sightline.common.errors import CommandError
 from sightline.models import Encoder, EncoderConfig
 from sightline.reading.output import likeliest
+from sightline.reading.runnable import Runnable
 from sightline.removing.question import Question
 from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
@@ -144,6 +145,13 @@ class Sentiment(Task):
             score, at = (part.sum(0) / own.sum()).max(0)
             answers.append({"label": self.labels[int(at)], "score": float(score)})
         return answers
+
+    def runnable(self, model: Encoder, recipe: Recipe, name: str) -> Runnable:
+        """An encoder that names a label."""
+        return Runnable(
+            model, self.tokenizer, name, "label", "label", recipe.context, tuple(self.labels),
+            example="A warm and funny film.",
+        )  # fmt: skip
 
     def look(self, model: Encoder, given: str, recipe: Recipe, options: LookOptions) -> Seen:
         """The text's beginning, up to the context."""

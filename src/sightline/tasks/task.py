@@ -15,6 +15,7 @@ from torch import Tensor
 from sightline.common.errors import CommandError
 from sightline.models import Model
 from sightline.reading.output import Output
+from sightline.reading.runnable import Runnable
 from sightline.reading.source import read_source
 from sightline.removing.question import Question
 from sightline.tasks.recipe import Recipe
@@ -231,6 +232,14 @@ class Task(ABC):
             CommandError: the task has none.
         """
         raise CommandError(f"{self.name} has no answer that is a number: give a model, inputs and a metric")
+
+    def runnable(self, model: Any, recipe: Recipe, name: str) -> Runnable:
+        """The model as a page runs it; ``name`` is what to call it.
+
+        Raises:
+            CommandError: the task's inputs are no texts.
+        """
+        raise CommandError(f"a model of {self.name} reads no texts: a page runs models that do")
 
     def epoch(self, examples: list[Any], generator: torch.Generator) -> list[Any]:
         """The examples of one pass; drawn anew where a task has more than it can show at once."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -35,12 +36,13 @@ VALUE_LIMIT = 32 << 20
 """Bytes of values and gradients, 16 bits each, that a page takes at most."""
 
 
-def report_parts(summary: Summary, value_limit: int | None = None) -> Iterator[str]:
+def report_parts(summary: Summary, value_limit: int | None = None, more: Iterable[str] = ()) -> Iterator[str]:
     """The page in pieces, ready to be written one after another.
 
     Args:
         value_limit: bytes of values that it takes; without them the steps end at the weights. Default:
             ``VALUE_LIMIT``.
+        more: elements that the page carries besides.
 
     Raises:
         InputError: a layer's mask or bias cannot be carried in the page.
@@ -51,7 +53,7 @@ def report_parts(summary: Summary, value_limit: int | None = None) -> Iterator[s
         "csp": f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         "title": html.escape(f"{meta['about']['title']} · Sightline"),
         "styles": "".join(f"<style>\n{source(name)}</style>\n" for name in names(".css")),
-        "data": _data(meta, store),
+        "data": chain(_data(meta, store), more),
         "script": f'<script type="module">\n{inline("main.js")}</script>',
     }
     # Odd pieces are slots. The parts go in as they are, so a text that looks like a slot stays a text.

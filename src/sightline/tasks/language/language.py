@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sightline.models import Decoder, DecoderConfig
 from sightline.reading.output import Output, likeliest
+from sightline.reading.runnable import Runnable
 from sightline.reading.tokens import tokens_of_strings
 from sightline.removing.question import Question
 from sightline.tasks.language.recipe import LanguageRecipe
@@ -148,6 +149,12 @@ class Language(Task):
     def together(self, answers: list[Any], alone: bool) -> Any:
         """A list of several texts gives a list of lists."""
         return answers if alone else [[each] for each in answers]
+
+    def runnable(self, model: Decoder, recipe: Any, name: str) -> Runnable:
+        """A decoder that goes on with a text."""
+        return Runnable(
+            model, self.tokenizer, name, "continuation", "continuation", recipe.context, example="To be, or not"
+        )
 
     def look(self, model: Decoder, given: str, recipe: Any, options: LookOptions) -> Seen:
         """The whole text, however long, where a position looks back at most the length of the context.

@@ -13,6 +13,7 @@ from torch import Tensor
 from sightline.common.errors import CommandError
 from sightline.models import EncoderDecoder, EncoderDecoderConfig
 from sightline.reading.output import WROTE, written
+from sightline.reading.runnable import Runnable
 from sightline.removing.question import Question, mean_log_probability
 from sightline.tasks.looking import limit_of, look_at, shortened
 from sightline.tasks.recipe import Recipe
@@ -37,12 +38,16 @@ class PairTask(Task):
     """An encoder-decoder with one vocabulary for both sides.
 
     Attributes:
+        called: what the answer is called.
+        example: a source to begin with.
         beams, length_penalty: of the finished model's beam search.
         candidates: how many texts of a search :meth:`chosen` selects from.
     """
 
     columns: tuple[str, str]
     answer: str
+    called: str
+    example = "The cat sat on the mat."
     beams = 4
     length_penalty = 1.0
     candidates = 1
@@ -221,6 +226,20 @@ class PairTask(Task):
                 f"input {start!r} has {size} tokens, and the model reads {context}; split it, or "
                 f"truncation=True (--truncate) reads its beginning"
             )
+
+    def runnable(self, model: EncoderDecoder, recipe: Recipe, name: str) -> Runnable:
+        """An encoder-decoder that writes by beam search; of several candidates the likeliest."""
+        notice = ""
+        if self.candidates > 1:
+            notice = (
+                f"this page gives the likeliest of {self.beams} texts; sightline run gives the one that they "
+                f"agree with most"
+            )
+        return Runnable(
+            model, self.tokenizer, name, "text", self.called, recipe.context, beams=self.beams,
+            length_penalty=self.length_penalty, new_tokens=recipe.context - 1, example=self.example,
+            notice=notice,
+        )  # fmt: skip
 
     def look(self, model: EncoderDecoder, given: str, recipe: Recipe, options: LookOptions) -> Seen:
         """A source, its target, and what the target attended to."""

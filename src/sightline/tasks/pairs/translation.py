@@ -21,6 +21,7 @@ class Translation(PairTask):
     higher_is_better = False
     columns = ("source", "target")
     answer = "translation_text"
+    called = "translation"
     recipe = PairRecipe(
         width=128, layers=4, heads=4, hidden=256, dropout=0.2, vocabulary=5000, context=64, epochs=36,
         patience=6, batch=128, rate=3e-3, warmup=400, smoothing=0.1, average=0.995,

@@ -15,6 +15,13 @@ export class Answers {
     this.carried = new Map();
     /** @type {Map<number, import("./head.js").Layer>} */
     this.decoded = new Map();
+    /** @type {Map<number, import("./head.js").Layer>} */
+    this.held = new Map();
+  }
+
+  /** A layer whose numbers are here, and stay. @param {number} call @param {import("./head.js").Layer} layer */
+  hold(call, layer) {
+    this.held.set(call, layer);
   }
 
   /** @param {number} call @param {any} raw @param {Object<string, string>} texts base64 by block */
@@ -24,6 +31,8 @@ export class Answers {
 
   /** @param {number} call @returns {import("./head.js").Layer} */
   layer(call) {
+    const held = this.held.get(call);
+    if (held) return held;
     let layer = this.decoded.get(call);
     if (!layer) {
       const { raw, texts } = this.carried.get(call);
@@ -100,12 +109,12 @@ export class Answers {
 
   rollout({ calls, direction, from, to }, pause) {
     const layers = calls.map((call) => () => this.all(call));
-    return rolloutOf(layers, this.carried.get(calls[0]).raw.n, { direction, from, to }, pause);
+    return rolloutOf(layers, this.layer(calls[0]).n, { direction, from, to }, pause);
   }
 
   relevance({ calls, direction, from, to }, pause) {
     const layers = calls.map((call) => () => this.all(call));
-    return relevanceOf(layers, this.carried.get(calls[0]).raw.n, { direction, from, to }, pause);
+    return relevanceOf(layers, this.layer(calls[0]).n, { direction, from, to }, pause);
   }
 }
 

@@ -1,5 +1,5 @@
+import { createAnswerer } from "../compute/answerer.js";
 import { readTensor } from "../compute/tensor.js";
-import { createAnswerer } from "../compute/worker.js";
 import { LensReader } from "./lens.js";
 
 /** A data source: what the page carries itself. Weights are computed in a worker, from queries and keys. */

@@ -1,0 +1,182 @@
+import { Capture } from "./capture.js";
+import { Changes } from "./changes.js";
+import { write } from "./generate.js";
+import { logSoftmax } from "./heads.js";
+import { TextModel } from "./model.js";
+import { idsGiven, textWritten, unknownNotices } from "./tasks.js";
+import { tokensOf } from "./tokenizer/labels.js";
+import { createTokenizer } from "./tokenizer/tokenizer.js";
+import { LiveTrace } from "./trace.js";
+import { readWeights } from "./weights.js";
+
+/**
+ * A token that was written: how likely it was, and what else was.
+ * @typedef {{token: string, text: string, p: number, top: {token: string, text: string, p: number}[]}} WrittenToken
+ *
+ * What came out of a run.
+ * @typedef {object} LiveOutput
+ * @property {import("./tasks.js").LiveTask["answer"]} kind
+ * @property {string} name "translation", "summary", "continuation", "label"
+ * @property {string} text the text that was written, or the likeliest label
+ * @property {number[]} ids of what was written, with the one that ends it
+ * @property {string[]} tokens of what was written, as pieces of the vocabulary
+ * @property {number | null} score of what was written, Σ ln p, of a search divided by length^penalty
+ * @property {WrittenToken[]} steps
+ * @property {{label: string, p: number}[]} labels the likeliest first
+ * @property {string[]} notices what the reader ought to know
+ * @property {number} ms how long the first token and all of it took
+ */
+
+const ALTERNATIVES = 8; // likeliest tokens that are told of each step
+
+/** A model and what it has made of texts: answers what the page asks, as `createAnswerer` passes it on. */
+export class LiveSession {
+  constructor() {
+    /** @type {Map<string, LiveTrace>} */
+    this.traces = new Map();
+    /** @type {TextModel | null} */
+    this.model = null;
+  }
+
+  /**
+   * @param {any} asked "open", "run", "score" and "forget", or about a trace what Answers takes
+   * @param {(share: number) => Promise<void>} pause
+   * @param {(told: any) => void} tell
+   */
+  answer(asked, pause, tell) {
+    if (["open", "run", "score", "forget"].includes(asked.what)) return this[asked.what](asked, pause, tell);
+    const trace = this.traces.get(asked.trace);
+    if (!trace) throw new Error("This run is no longer kept: type its text once more.");
+    return trace.answer(asked, pause);
+  }
+
+  /** The model, its tokenizer and what it is for. */
+  async open({ described, weights, tokenizer }, pause) {
+    const parameters = await readWeights(weights);
+    await pause(NaN);
+    this.model = new TextModel(described, parameters);
+    this.tokenizer = createTokenizer(tokenizer);
+    this.task = described.task;
+    return { opened: true };
+  }
+
+  /** @param {{trace: string}} asked */
+  forget({ trace }) {
+    return { forgotten: this.traces.delete(trace) };
+  }
+
+  /**
+   * The model runs over a text, and a trace is kept of it.
+   * @param {{text: string, changes?: any[], trace: string, title: string, like: import("../source/types.js").About}} asked
+   */
+  async run({ text, changes = [], trace, title, like }, pause, tell) {
+    const begun = performance.now();
+    const { model, tokenizer, task } = this;
+    const acting = new Changes(changes);
+    const given = idsGiven(text, tokenizer, task, model.config);
+    const written = await this.written(given, acting, pause, tell);
+    const took = performance.now() - begun;
+    const capture = new Capture();
+    const { logits, target } = this.whole(given, written.ids, { changes: acting, capture });
+    await pause(NaN);
+    const output = { ...this.output(written, logits, given), ms: took };
+    const tokens = { source: this.tokensOf(given.source), target: this.tokensOf(target) };
+    const notices = [...given.notices, ...unknownNotices(tokens.source ?? tokens.target)];
+    const kept = new LiveTrace(capture, tokens);
+    this.traces.set(trace, kept);
+    const texts = task.answer === "label" || task.answer === "states" ? [text] : [text, output.text];
+    return { about: kept.about({ id: trace, title, texts, notices }, like), sides: kept.sides, output: { ...output, notices } };
+  }
+
+  /** What is written, if the model writes; the page hears of each step. */
+  async written({ source, target }, changes, pause, tell) {
+    const { model, tokenizer, task } = this;
+    if (!target) return { ids: [], score: null };
+    const watch = { changes, capture: null };
+    const memory = source ? model.encode(source, watch) : null;
+    await pause(NaN);
+    const room = model.config.positions === "learned" ? model.config.max_positions - target.length + 1 : Infinity;
+    const options = { ...task.writing, newTokens: Math.min(task.writing.newTokens, room) };
+    const heard = async (ids) => {
+      tell({ text: textWritten(ids, tokenizer, task), count: ids.length });
+      await pause(NaN);
+    };
+    return write(model, memory, target, options, heard, watch);
+  }
+
+  /** All positions at once: what the page shows, and the logits behind what was written, or of the labels. */
+  whole({ source, target }, written, watch) {
+    const { model } = this;
+    const memory = source ? model.encode(source, watch) : null;
+    if (!target) return { logits: model.logits(memory.states, memory.count), target: null };
+    const ids = [...target, ...written];
+    const states = model.decode(ids, memory, watch);
+    const { width } = model.config;
+    const rows = states.subarray((target.length - 1) * width, (ids.length - 1) * width);
+    return { logits: logSoftmax(model.logits(rows, written.length, memory), model.config.vocabulary), target: ids };
+  }
+
+  /** @returns {Omit<LiveOutput, "ms" | "notices">} */
+  output({ ids, score }, logits, { target }) {
+    const { task, tokenizer, model } = this;
+    const base = { kind: task.answer, name: task.name, ids, score, tokens: ids.map((id) => tokenizer.tokenOf(id)) };
+    if (target) {
+      const size = model.config.vocabulary;
+      const steps = ids.map((id, at) => this.step(id, logits.subarray(at * size, (at + 1) * size)));
+      return { ...base, text: textWritten(ids, tokenizer, task), steps, labels: [] };
+    }
+    const labels = task.answer === "label" ? this.labels(logits) : [];
+    return { ...base, text: labels[0]?.label ?? "", steps: [], labels };
+  }
+
+  /** @param {number} id @param {Float32Array} logP [V] @returns {WrittenToken} */
+  step(id, logP) {
+    const named = (each) => {
+      const token = this.tokenizer.tokenOf(each);
+      return { token, text: tokensOf([token]).texts[0], p: Math.exp(logP[each]) };
+    };
+    return { ...named(id), top: largestOf(logP, ALTERNATIVES).map(named) };
+  }
+
+  /** Labels with their probabilities, the likeliest first. */
+  labels(logits) {
+    const p = logSoftmax(Float32Array.from(logits), logits.length).map(Math.exp);
+    const labels = this.task.labels;
+    return Array.from(p, (each, at) => ({ label: labels[at] ?? String(at), p: each })).sort((a, b) => b.p - a.p);
+  }
+
+  /** @param {number[] | null} ids @returns {ReturnType<typeof tokensOf> | null} */
+  tokensOf(ids) {
+    return ids && tokensOf(ids.map((id) => this.tokenizer.tokenOf(id) ?? `#${id}`));
+  }
+
+  /**
+   * How likely an answer is under changes: the mean of ln p of the tokens of `ids` as what is written for a text, or
+   * ln p of a label by its number. Nothing is written and no trace is kept, so that many can be asked.
+   * @param {{text: string, ids?: number[], label?: number, changes?: any[]}} asked
+   */
+  async score({ text, ids = [], label = 0, changes = [] }, pause) {
+    const { model, tokenizer, task } = this;
+    const watch = { changes: new Changes(changes), capture: null };
+    const given = idsGiven(text, tokenizer, task, model.config);
+    const { logits, target } = this.whole(given, ids, watch);
+    await pause(NaN);
+    if (!target) return { score: logSoftmax(Float32Array.from(logits), logits.length)[label] };
+    const size = model.config.vocabulary;
+    return { score: ids.reduce((sum, id, at) => sum + logits[at * size + id], 0) / ids.length };
+  }
+}
+
+/** Places of the k largest numbers, descending. */
+function largestOf(numbers, k) {
+  /** @type {number[]} */
+  const best = [];
+  for (let at = 0; at < numbers.length; at++) {
+    if (best.length === k && !(numbers[at] > numbers[best[k - 1]])) continue;
+    let place = best.length;
+    while (place > 0 && numbers[best[place - 1]] < numbers[at]) place -= 1;
+    best.splice(place, 0, at);
+    if (best.length > k) best.pop();
+  }
+  return best;
+}

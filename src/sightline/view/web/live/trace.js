@@ -1,0 +1,93 @@
+import { Answers } from "../compute/answers.js";
+import { receivedOf, numbersOf, thumbnailsOf } from "./numbers.js";
+
+const TILE = 256; // cells along each side of a tile, and of the picture from which coarse levels are made
+const COARSE = 1024;
+
+/** @typedef {import("../source/types.js").Tokens} Tokens */
+
+/**
+ * One run of the model as the page shows it: what Python writes into a static page is computed here when asked for.
+ */
+export class LiveTrace {
+  /**
+   * @param {import("./capture.js").Capture} capture
+   * @param {{source: Tokens | null, target: Tokens | null}} tokens
+   */
+  constructor(capture, { source, target }) {
+    this.residual = capture.residual;
+    this.sides = [source, target].filter((side) => side !== null);
+    const [sourceSide, targetSide] = [0, source ? 1 : 0];
+    const sides = { encoder: [sourceSide, sourceSide], decoder: [targetSide, targetSide], cross: [targetSide, sourceSide] };
+    /** @type {{name: string, call: number, layer: import("../compute/head.js").Layer}[][]} */
+    const sections = [];
+    this.answers = new Answers();
+    /** @type {{sides: number[], isSelf: boolean}[]} by call */
+    this.calls = [];
+    for (const section of ["encoder", "decoder", "cross"]) {
+      const own = capture.calls.filter((each) => each.section === section);
+      if (own.length === 0) continue;
+      sections.push(
+        own.map(({ name, layer }) => {
+          const call = this.calls.length;
+          this.calls.push({ sides: sides[section], isSelf: section !== "cross" });
+          this.answers.hold(call, layer);
+          layer.tensors.received = { data: receivedOf(this.answers.all(call)), shape: [layer.heads, layer.m] };
+          return { name, call, layer };
+        }),
+      );
+    }
+    this.names = ["encoder", "decoder", "cross"].filter((name) => capture.calls.some((each) => each.section === name));
+    this.sections = sections;
+  }
+
+  /**
+   * What the page knows of the trace besides its numbers.
+   * @param {{id: string, title: string, texts: string[], notices: string[]}} what
+   * @param {import("../source/types.js").About} like the page's own trace, of the same model
+   * @returns {import("../source/types.js").About}
+   */
+  about({ id, title, texts, notices }, like) {
+    const sections = this.sections.map((layers, at) => this.section(this.names[at], layers));
+    const caveat = like.flows.find(({ name }) => name === "rollout")?.caveat ?? "";
+    const flows = sections.filter(({ isSelf }) => isSelf).map(({ name }) => ({ name: "rollout", section: name, caveat }));
+    const start = { ...like.start, query: null };
+    return { ...like, id, title, texts, notices, sections, start, medium: null, flows };
+  }
+
+  section(name, layers) {
+    const { sides, isSelf } = this.calls[layers[0].call];
+    const [queries, keys] = sides.map((side) => ({ id: String(side), count: this.sides[side].texts.length, places: false }));
+    return { name, isSelf, isCausal: name === "decoder", queries, keys, layers: layers.map((each) => describedLayer(each, isSelf)) };
+  }
+
+  /**
+   * @param {any} asked
+   * @param {(share: number) => Promise<void>} pause
+   */
+  answer(asked, pause) {
+    if (asked.what === "numbers") return this.numbers(asked.call);
+    if (asked.what === "thumbnails") return thumbnailsOf(this.answers.all(asked.call));
+    return this.answers.answer(asked, pause);
+  }
+
+  numbers(call) {
+    const { sides, isSelf } = this.calls[call];
+    return numbersOf(this.answers.all(call), isSelf ? this.sides[sides[1]].texts : null);
+  }
+}
+
+/** @returns {import("../source/types.js").LayerInfo} */
+function describedLayer({ name, call, layer }, isSelf) {
+  const { heads, n, m, offset, width, scale, softcap } = layer;
+  return {
+    call, name, kind: isSelf ? "self" : "cross", heads, n, m, offset, width, scale, softcap,
+    verified: true, reason: "", hasValues: true, top: levelOf(n, m, TILE), coarse: levelOf(n, m, COARSE),
+  };
+}
+
+function levelOf(n, m, cells) {
+  let level = 0;
+  while (Math.max(n, m) > cells * 2 ** level) level += 1;
+  return level;
+}
