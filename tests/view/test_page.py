@@ -139,7 +139,7 @@ def test_equal_tensors_are_stored_once():
 
 
 def test_exported_names_are_unique():
-    for entry in ("main.js", "compute/worker.js"):
+    for entry in ("main.js", "compute/worker.js", "live/worker.js"):
         order: list[str] = []
         modules._visit(entry, order)
         exported = [

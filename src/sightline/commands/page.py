@@ -35,12 +35,14 @@ def page(
     check_writable(output)
     given = None if text is None else read_source(text)
     from sightline.commands.opening import open_model, runnable_of
+    from sightline.reading.output import WROTE
     from sightline.view.live import write_page
 
     opened = open_model(model)
     runnable = runnable_of(opened)
     reading = opened.read(runnable.example if given is None else given)
     for notice in reading.notices:
-        print(f"sightline: {notice}", file=sys.stderr)
+        if not notice.startswith(WROTE):
+            print(f"sightline: {notice}", file=sys.stderr)
     size = write_page(reading, runnable, output)
     print(f"wrote {output} ({size / 1e6:.1f} MB)", file=sys.stderr)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.models import (
     Decoder,
@@ -19,8 +19,10 @@ from sightline.models import (
     load_tokenizer,
 )
 from sightline.reading.errors import InputError
+from sightline.reading.output import WROTE, Output, likeliest, written
 from sightline.reading.reading import Reading
 from sightline.reading.runnable import Runnable
+from sightline.reading.tokens import tokens_of_strings
 from sightline.reading.traced import reading_of
 from sightline.tracing import trace
 
@@ -81,11 +83,25 @@ class SavedModel:
             target, more = self._target(source, pair, limit)
             sides, notices = [source, target], notices + more
         with torch.no_grad(), trace(self._reader) as calls:
-            self._reader(*(torch.tensor([ids]) for ids in sides))
+            logits = self._reader(*(torch.tensor([ids]) for ids in sides))
         tokens = [[self.tokenizer.id_to_token(at) for at in ids] for ids in sides]
         reading = reading_of(calls, tokens=tokens, vocabulary=self.tokenizer.get_vocab())
+        told = self._output(logits, sides, pair is not None)
         texts = (text,) if len(sides) == 1 else (text, self._text(sides[1]))
-        return replace(reading, model=self.name, texts=texts, notices=(*notices, *reading.notices))
+        notices = (*notices, *reading.notices)
+        return replace(reading, model=self.name, texts=texts, notices=notices, output=told)
+
+    def _output(self, logits: Tensor, sides: list[list[int]], given: bool) -> Output | None:
+        """What came out: the text that was written, the likeliest label, or the likeliest next token."""
+        if isinstance(self._reader, EncoderDecoder):
+            return written("text", self._text(sides[1]), given)
+        if isinstance(self._reader, Decoder):
+            pieces = [str(self.tokenizer.id_to_token(at)) for at in range(logits.shape[-1])]
+            names = [token.text for token in tokens_of_strings(pieces)]
+            return likeliest("next", "next token", logits[0, -1].softmax(-1), names)
+        if self._reader.config.head == "classification":
+            return likeliest("label", "label", logits[0].softmax(-1))
+        return None
 
     def _ids(self, text: str, limit: int) -> tuple[list[int], tuple[str, ...]]:
         """A text as ids, with the end where a source has one, and a notice about those that did not fit."""
@@ -112,10 +128,10 @@ class SavedModel:
             ids = list(self.tokenizer.encode(pair).ids)[: limit - 1]
             return [start, *ids], ()
         how = self.runnable()
-        written = self._reader.generate(
+        found = self._reader.generate(
             torch.tensor([source]), new_tokens=min(how.new_tokens, limit - 1 or 1), beams=how.beams
         )
-        return [start, *written.lists()[0]], ("no target given: the model wrote one itself",)
+        return [start, *found.lists()[0]], (WROTE,)
 
     def _text(self, ids: list[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)

@@ -153,7 +153,13 @@ class Language(Task):
     def runnable(self, model: Decoder, recipe: Any, name: str) -> Runnable:
         """A decoder that goes on with a text."""
         return Runnable(
-            model, self.tokenizer, name, "continuation", "continuation", recipe.context, example="To be, or not"
+            model,
+            self.tokenizer,
+            name,
+            "continuation",
+            "continuation",
+            recipe.context,
+            example="To be, or not",
         )
 
     def look(self, model: Decoder, given: str, recipe: Any, options: LookOptions) -> Seen:

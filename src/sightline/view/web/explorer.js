@@ -31,6 +31,8 @@ export class Explorer {
     this.versus = null;
     /** @type {{query: number | null, key: number | null} | null} the cell, query or key under the pointer */
     this.hovered = null;
+    /** @type {{texts: string[], output: import("./source/types.js").Output} | null} what is being written now */
+    this.writing = null;
     /** The largest weight in view or a percentile of them, as the map found it; null for a fixed scale. */
     this.most = null;
     this.dark = false;

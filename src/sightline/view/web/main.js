@@ -4,6 +4,7 @@ import "./atlas/element.js";
 import "./cross/element.js";
 import "./steps/element.js";
 import "./lens/element.js";
+import { AskField } from "./ask/element.js";
 import { byId } from "./common/dom.js";
 import { Explorer } from "./explorer.js";
 import { Answer } from "./page/answer.js";
@@ -19,6 +20,7 @@ import { PlaceControls } from "./page/place.js";
 import { Tabs } from "./page/tabs.js";
 import { followTheme } from "./page/theme.js";
 import { CarriedSource } from "./source/carried.js";
+import { LiveSource } from "./source/live.js";
 import { ServedSource } from "./source/served.js";
 import { fromAddress, toAddress } from "./state.js";
 import { TourOffer } from "./tour/offer.js";
@@ -29,7 +31,7 @@ const VIEWS = ["map", "text", "atlas", "cross", "steps", "lens"];
 
 /** Start the page: from what it carries, or from the server that it came from. */
 async function main() {
-  const source = byId("sightline-data") ? CarriedSource.fromPage() : new ServedSource();
+  const source = sourceOfPage();
   const explorer = new Explorer(source, await source.list());
   const notices = new Notices(byId("notices"), explorer);
   const opener = new OpenDialog(byId("open"), explorer);
@@ -42,9 +44,12 @@ async function main() {
     const menu = new Menu(byId("menu-button"), byId("menu"));
     const controls = new PlaceControls(byId("place"), menu, explorer);
     const answer = new Answer(byId("answer"), byId("answer-texts"), explorer);
+    const ask = new AskField();
+    if (explorer.source.can.live) ask.connect(byId("ask"), explorer);
     const tabs = new Tabs(byId("tabs"), VIEWS.map(byId), explorer);
     const help = new HelpDialog(byId("keys"));
     const exporter = new ExportDialog(byId("export"), explorer, byId("map"));
+    if (explorer.source.can.live) explorer.views.push(ask);
     explorer.views.push(answer, notices, controls, tabs, new Facts(byId("facts"), explorer, () => byId("map").main.seen));
     const tour = new Tour(byId("tour"), explorer, ownText(explorer, { field: byId("ask"), opener, dialog: byId("own") }));
     const offer = new TourOffer(byId("answer-side"), menu.add("guided tour", () => void tour.open(), { id: "tour-open" }), tour);
@@ -58,6 +63,13 @@ async function main() {
   };
   if (explorer.traces.length > 0) return begin();
   empty.show(begin);
+}
+
+/** What the page carries, with the model that runs in it if it carries one; else the server that it came from. */
+function sourceOfPage() {
+  if (!byId("sightline-data")) return new ServedSource();
+  const carried = CarriedSource.fromPage();
+  return LiveSource.fromPage(carried) ?? carried;
 }
 
 /** Keep what is shown in the address, where the page has one of its own: a frame of a notebook has not. */

@@ -24,7 +24,7 @@ import { readWeights } from "./weights.js";
  * @property {WrittenToken[]} steps
  * @property {{label: string, p: number}[]} labels the likeliest first
  * @property {string[]} notices what the reader ought to know
- * @property {number} ms how long the first token and all of it took
+ * @property {number} ms how long it took to write it
  */
 
 const ALTERNATIVES = 8; // likeliest tokens that are told of each step
@@ -85,7 +85,7 @@ export class LiveSession {
     const kept = new LiveTrace(capture, tokens);
     this.traces.set(trace, kept);
     const texts = task.answer === "label" || task.answer === "states" ? [text] : [text, output.text];
-    return { about: kept.about({ id: trace, title, texts, notices }, like), sides: kept.sides, output: { ...output, notices } };
+    return { about: kept.about({ id: trace, title, texts, notices, output: outputShown(output) }, like), sides: kept.sides, output: { ...output, notices } };
   }
 
   /** What is written, if the model writes; the page hears of each step. */
@@ -165,6 +165,20 @@ export class LiveSession {
     const size = model.config.vocabulary;
     return { score: ids.reduce((sum, id, at) => sum + logits[at * size + id], 0) / ids.length };
   }
+}
+
+const SHOWN = 5; // labels that the page tells of
+
+/**
+ * What came out as the page shows it.
+ * @param {any} output
+ * @returns {import("../source/types.js").Output | null}
+ */
+function outputShown({ kind, name, text, labels }) {
+  if (kind === "states") return null;
+  const choices = labels.slice(0, SHOWN).map(({ label, p }) => ({ text: label, probability: p }));
+  const shown = /** @type {"label" | "text"} */ (kind === "label" ? "label" : "text");
+  return { kind: shown, name, text, given: false, choices };
 }
 
 /** Places of the k largest numbers, descending. */

@@ -43,16 +43,16 @@ export class LiveTrace {
 
   /**
    * What the page knows of the trace besides its numbers.
-   * @param {{id: string, title: string, texts: string[], notices: string[]}} what
+   * @param {{id: string, title: string, texts: string[], notices: string[], output: import("../source/types.js").Output | null}} what
    * @param {import("../source/types.js").About} like the page's own trace, of the same model
    * @returns {import("../source/types.js").About}
    */
-  about({ id, title, texts, notices }, like) {
+  about({ id, title, texts, notices, output }, like) {
     const sections = this.sections.map((layers, at) => this.section(this.names[at], layers));
     const caveat = like.flows.find(({ name }) => name === "rollout")?.caveat ?? "";
     const flows = sections.filter(({ isSelf }) => isSelf).map(({ name }) => ({ name: "rollout", section: name, caveat }));
     const start = { ...like.start, query: null };
-    return { ...like, id, title, texts, notices, sections, start, medium: null, flows };
+    return { ...like, id, title, texts, notices, output, sections, start, medium: null, flows, lens: null };
   }
 
   section(name, layers) {

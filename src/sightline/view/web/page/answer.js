@@ -19,7 +19,7 @@ export class Answer {
 
   /** @param {Set<string>} changed "output" where another came out of the same trace */
   update(changed) {
-    if (changed.has("subject") || changed.has("output")) this.show(this.explorer.subject.about);
+    if (changed.has("subject") || changed.has("output")) this.show({ ...this.explorer.subject.about, ...this.explorer.writing });
   }
 
   /** @param {import("./../source/types.js").About} about */

@@ -8,6 +8,11 @@ const KEPT = 12; // runs that are kept, besides what the page carries
  * @typedef {{model: string, config: any, task: import("../live/tasks.js").LiveTask, weights: any, tokenizer: string}} LiveDescription
  */
 
+/**
+ * Opens the worker that has the model: what it answers goes to the first function, and what breaks it to the second.
+ * @typedef {(onMessage: (message: any) => void, onBroken: (error: Error) => void) => (request: any) => void} OpenWorker
+ */
+
 /** One run of the model: all that is asked of it goes to the worker that has it. */
 class LiveRun extends CarriedSource {
   /** @param {any} meta @param {(onMessage: (message: any) => void) => (request: any) => void} openLine */
@@ -27,18 +32,37 @@ class LiveRun extends CarriedSource {
 
 /** Lines to one worker, each with numbers of its own for what it asks. */
 class WorkerLines {
-  /** @param {(onMessage: (message: any) => void) => (request: any) => void} openWorker */
+  /** @param {OpenWorker} openWorker opened when something is asked */
   constructor(openWorker) {
+    this.openWorker = openWorker;
     this.last = 0;
     /** @type {Map<number, {line: number, own: number, onMessage: (message: any) => void}>} */
     this.asked = new Map();
     this.lines = 0;
-    this.send = openWorker((message) => {
-      const from = this.asked.get(message.id);
-      if (!from) return;
-      if (message.share === undefined && message.told === undefined) this.asked.delete(message.id);
-      from.onMessage({ ...message, id: from.own });
-    });
+    /** @type {((request: any) => void) | null} */
+    this.worker = null;
+  }
+
+  send(request) {
+    try {
+      this.worker ??= this.openWorker((message) => this.receive(message), (error) => this.broken(error));
+      this.worker(request);
+    } catch (error) {
+      this.broken(/** @type {Error} */ (error));
+    }
+  }
+
+  receive(message) {
+    const from = this.asked.get(message.id);
+    if (!from) return;
+    if (message.share === undefined && message.told === undefined) this.asked.delete(message.id);
+    from.onMessage({ ...message, id: from.own });
+  }
+
+  /** Without its worker nothing that was asked will be answered. @param {Error} error */
+  broken({ message }) {
+    this.worker = null;
+    for (const id of [...this.asked.keys()]) this.receive({ id, error: `The model cannot run in this browser: ${message}` });
   }
 
   /** @param {Object<string, any>} always goes with each request */
@@ -70,7 +94,7 @@ export class LiveSource {
    * @param {CarriedSource} carried
    * @param {LiveDescription} described
    * @param {(id: string) => string} textOf
-   * @param {(onMessage: (message: any) => void) => (request: any) => void} openWorker
+   * @param {OpenWorker} openWorker
    */
   constructor(carried, described, textOf, openWorker) {
     this.can = { ...carried.can, live: true };
@@ -91,9 +115,10 @@ export class LiveSource {
     const description = document.getElementById("sightline-live");
     if (!description) return null;
     const textOf = (id) => document.getElementById(id).textContent;
-    return new LiveSource(carried, JSON.parse(description.textContent), textOf, (onMessage) => {
+    return new LiveSource(carried, JSON.parse(description.textContent), textOf, (onMessage, onBroken) => {
       const worker = new Worker(URL.createObjectURL(new Blob([textOf("sightline-live-worker")], { type: "text/javascript" })));
       worker.onmessage = ({ data }) => onMessage(data);
+      worker.onerror = ({ message }) => onBroken(new Error(message ?? "its worker does not start"));
       return (request) => worker.postMessage(request);
     });
   }

@@ -113,7 +113,8 @@
  *
  * Where the page's numbers come from: what it carries itself, or the server that it came from.
  * @typedef {object} Source
- * @property {{read: boolean, upload: boolean, carry?: boolean}} can carry: pictures and numbers of heads cost nothing
+ * @property {{read: boolean, upload: boolean, carry?: boolean, live?: boolean}} can carry: pictures and numbers of heads cost
+ *   nothing; live: the page runs the model (source/live.js)
  * @property {() => Promise<TraceInfo[]>} list
  * @property {(trace: string) => Promise<About>} about
  * @property {(trace: string, side: string, from: number, count: number) => Promise<Tokens>} tokens
