@@ -7,6 +7,7 @@ from typing import Protocol
 
 from sightline.common.errors import CommandError
 from sightline.reading.opened import OpenedModel
+from sightline.reading.reading import Reading
 from sightline.reading.runnable import Runnable
 from sightline.removing.question import Question
 
@@ -30,10 +31,6 @@ def open_model(name: str | None) -> OpenedModel:
         return TaskModel(folder, name)
     if name in boxed() and not folder.exists():
         return TaskModel(box_folder(name), f"Sightline's model for {name}")
-    if _is_saved(folder):
-        from sightline.reading.saved import SavedModel
-
-        return SavedModel(folder, name)
 
     from sightline.reading.published import PublishedModel
 
@@ -46,22 +43,52 @@ def _is_saved(folder: Path) -> bool:
     return config.is_file() and b'"sightline.models"' in config.read_bytes()
 
 
-def runnable_of(opened: OpenedModel) -> Runnable:
-    """An opened model as a page runs it.
+class RunsInPage(Protocol):
+    """A model that reads texts, and can be run in a page."""
+
+    def read(self, text: str) -> Reading:
+        """What it makes of a text; see :class:`sightline.reading.opened.OpenedModel`."""
+        ...
+
+    def runnable(self) -> Runnable:
+        """The model with what a page needs.
+
+        Raises:
+            CommandError: its inputs are no texts.
+        """
+        ...
+
+
+def open_runnable(name: str) -> RunsInPage:
+    """Opens a task's model in the box, or a folder that a task or ``sightline.models`` wrote.
 
     Raises:
-        CommandError: it is none of ``sightline.models``, or its inputs are no texts.
+        CommandError: there is no such model, or it is not one of Sightline.
     """
-    from sightline.reading.saved import SavedModel
-    from sightline.tasks.opened import TaskModel
+    from sightline.tasks.box import boxed
+    from sightline.tasks.registry import FILE
 
-    if not isinstance(opened, (TaskModel, SavedModel)):
+    folder = Path(name).expanduser()
+    if (folder / FILE).is_file() or (name in boxed() and not folder.exists()):
+        from sightline.tasks.opened import TaskModel
+
+        opened = open_model(name)
+        assert isinstance(opened, TaskModel)
+        return opened
+    if _is_saved(folder):
+        from sightline.reading.saved import SavedModel
+
+        return SavedModel(folder, name)
+    if not folder.is_dir():
         raise CommandError(
-            f"{opened.name}: a page runs models of Sightline, and this is one of Transformers; "
-            f"sightline look writes a page of what it attends to, and sightline.models.from_huggingface "
-            f"turns BERT, GPT-2, BART and Marian into models of Sightline"
+            f"there is no folder {name!r}, and no task of that name; models of {', '.join(boxed())} come "
+            f"with Sightline"
         )
-    return opened.runnable()
+    raise CommandError(
+        f"{name}: holds no model of Sightline, which a page can run; sightline look writes a page of what a "
+        f"model of Transformers attends to, and sightline.models.from_huggingface makes models of Sightline "
+        f"of BERT, GPT-2, BART and Marian"
+    )
 
 
 class Asked(Protocol):

@@ -34,12 +34,12 @@ def page(
     """
     check_writable(output)
     given = None if text is None else read_source(text)
-    from sightline.commands.opening import open_model, runnable_of
+    from sightline.commands.opening import open_runnable
     from sightline.reading.output import WROTE
     from sightline.view.live import write_page
 
-    opened = open_model(model)
-    runnable = runnable_of(opened)
+    opened = open_runnable(model)
+    runnable = opened.runnable()
     reading = opened.read(runnable.example if given is None else given)
     for notice in reading.notices:
         if not notice.startswith(WROTE):

@@ -30,7 +30,7 @@ _LONGEST = 256  # tokens that an encoder-decoder without learned positions write
 
 
 class SavedModel:
-    """What ``save_pretrained(folder, tokenizer)`` wrote, as :class:`sightline.reading.opened.OpenedModel`.
+    """What ``save_pretrained(folder, tokenizer)`` wrote.
 
     Args:
         folder: where it lies.
@@ -71,7 +71,7 @@ class SavedModel:
         return Runnable(self._reader, self.tokenizer, self.name, "states", "states", room)
 
     def read(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> Reading:
-        """See :class:`OpenedModel`."""
+        """See :class:`sightline.reading.opened.OpenedModel`."""
         room = self._config.room
         limit = min(room or max_tokens or 1 << 30, max_tokens or room or 1 << 30)
         source, notices = self._ids(text, limit)
