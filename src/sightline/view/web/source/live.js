@@ -234,6 +234,10 @@ export class LiveSource {
     return this.of(trace).flow(trace, section, name, how);
   }
 
+  lens(trace, position) {
+    return this.of(trace).lens(trace, position);
+  }
+
   medium(trace) {
     return this.of(trace).medium();
   }
