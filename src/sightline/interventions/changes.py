@@ -104,11 +104,25 @@ class SetWeight(Change):
     """Some keys together get a given weight; the others of the row share the rest as before."""
 
     to: float = 1.0
+    seen = False
 
     def _change(self, looking: Looking, heads: Places, batch: Places, met: Any) -> None:
         queries, keys, to = met["queries"][0], met["keys"][0], self.to
         every = list(range(looking.shape[3])) if keys is None else keys
-        looking.change(heads, lambda problem, here: set_to(problem, batch, here, queries, every, to))
+
+        def given(problem: Problem, here: Places) -> Problem:
+            made, seen = set_to(problem, batch, here, queries, every, to)
+            self.seen |= seen
+            return made
+
+        looking.change(heads, given)
+
+    def missing(self) -> str | None:
+        """See :class:`Change`; what no query may look at cannot be given a weight."""
+        reason = super().missing()
+        if reason is None and not self.seen:
+            return "none of these queries may look at any of these keys, so no weight can be given."
+        return reason
 
 
 class Ablate(Change):

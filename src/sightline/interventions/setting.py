@@ -19,27 +19,24 @@ Places = list[int] | None
 
 def set_to(
     problem: Problem, batch: Places, heads: Places, queries: Places, keys: list[int], to: float
-) -> Problem:
+) -> tuple[Problem, bool]:
     """The problem in which these keys together get ``to`` of the weight of each of these queries.
 
     Added to their scores is ln(to / (1 − to)) + lse of the row's other keys − lse of these: both groups keep
     their proportions, and rows sum to 1 as before. A sink counts among the others. Rows without others, and
     those that see none of the keys, stay as they are.
 
-    Raises:
-        ValueError: none of the queries may look at any of the keys.
+    Returns:
+        The problem, and whether any of the queries may look at any of the keys.
     """
-    if to == 0:
-        return hidden(problem, batch, heads, queries, keys)
     b, h, n, m = problem.shape
-    # Nearer to 1 the dtype cannot tell.
+    # Nearer to 1 the dtype cannot tell; at 0 what is added is not asked for.
     most = 1 - torch.finfo(compute_dtype(problem)).eps / 2
-    added, visible = _shifts(problem, queries, keys, min(to, most))
+    added, visible = _shifts(problem, queries, keys, min(max(to, 1e-30), most))
     index = grid((b, h), [batch, heads], added.device)
-    if not bool(visible[index].any()):
-        raise ValueError(
-            "set: none of these queries may look at any of these keys, so no weight can be given."
-        )
+    seen = bool(visible[index].any())
+    if to == 0:
+        return hidden(problem, batch, heads, queries, keys), seen
     chosen = torch.zeros(b, h, dtype=torch.bool, device=added.device)
     chosen[index] = True
     added = torch.where(chosen[..., None], added, 0.0)
@@ -50,14 +47,14 @@ def set_to(
         number = problem.key.new_zeros((*problem.key.shape[:2], m, 1))
         number[:, :, keys] = 1.0
         query, key = torch.cat((problem.query, ones), -1), torch.cat((problem.key, number), -1)
-        return replace(problem, query=query, key=key)
+        return replace(problem, query=query, key=key), seen
     old = problem.bias
     check_size("set", (b, h, n, m), 4)
     columns = added.new_zeros(m)
     columns[keys] = 1.0
     bias = added.new_zeros((b, h, n, m)).index_copy(2, rows, added[..., None] * columns)
     bias = bias.to(problem.query.dtype)
-    return replace(problem, bias=bias if old is None else old + bias)
+    return replace(problem, bias=bias if old is None else old + bias), seen
 
 
 def _shifts(problem: Problem, queries: Places, keys: list[int], to: float) -> tuple[Tensor, Tensor]:

@@ -11,9 +11,9 @@ import { meanRow } from "../../../src/sightline/view/web/compute/rows.js";
 const list = (numbers) => Array.from(numbers);
 
 /** Logits of a whole text, and every weight of every call as the page computes it. */
-function look(model, { source, target }) {
+function look(model, { source, target, changes }) {
   const capture = new Capture();
-  const watch = { changes: new Changes(), capture };
+  const watch = { changes: new Changes(changes), capture };
   const memory = source ? model.encode(source, watch) : null;
   const states = target ? model.decode(target, memory, watch) : memory.states;
   const logits = list(model.logits(states, (target ?? source).length, memory));
@@ -26,13 +26,14 @@ function look(model, { source, target }) {
   return { logits, calls, residual };
 }
 
-async function written(model, { source, target, options }) {
-  const memory = source ? model.encode(source) : null;
+async function written(model, { source, target, options, changes }) {
+  const watch = { changes: new Changes(changes), capture: null };
+  const memory = source ? model.encode(source, watch) : null;
   const start = process.cpuUsage();
   const marks = [];
   const answer = await write(model, memory, target, options, async (ids) => {
     marks.push(ids.length);
-  });
+  }, watch);
   const used = process.cpuUsage(start);
   return { ...answer, heard: marks.length, ms: (used.user + used.system) / 1000 };
 }

@@ -112,7 +112,9 @@ def check(model: Any, got: dict[str, Any], source: list[int] | None, target: lis
 
 
 def near(got: list[Any], wanted: torch.Tensor) -> None:
-    torch.testing.assert_close(torch.tensor(got).view(wanted.shape), wanted, atol=WITHIN, rtol=0)
+    torch.testing.assert_close(
+        torch.tensor(got, dtype=wanted.dtype).view(wanted.shape), wanted, atol=WITHIN, rtol=0
+    )
 
 
 def test_every_configuration(tmp_path):

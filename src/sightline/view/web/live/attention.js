@@ -86,9 +86,9 @@ export class AttentionLayer {
         const lse = weightsInPlace(scores);
         caught?.row(h, r, lse);
         mix(scores, kept.value, group * width, groups * width, path, context.subarray(from, from + width));
-        acting?.context?.(h, rows.positions[r], context.subarray(from, from + width));
       }
     }
+    acting?.contexts?.(context, rows.positions);
     return product(context, count, this.output);
   }
 
