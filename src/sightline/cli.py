@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "look": "sightline.commands.look:look",
     "page": "sightline.commands.page:page",
     "profile": "sightline.commands.profile:profile",
+    "lens": "sightline.commands.lens:lens",
     "effects": "sightline.commands.effects:effects",
     "serve": "sightline.commands.serve:serve",
     "train": "sightline.commands.tasks:train",

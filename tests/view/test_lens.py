@@ -190,6 +190,67 @@ def test_names_of_tokens_are_those_of_views():
     assert names_of_vocabulary({"▁Katze": 0, "##ze": 1})([0, 1]) == ["Katze", "##ze"]
 
 
+# --- in the terminal ----------------------------------------------------------------------------------
+
+
+def test_the_terminal_shows_words_and_parts(sightline_command, tmp_path):
+    path = tmp_path / "lens.json"
+    ran = sightline_command(
+        "lens", "The cat sat on the mat.", "Die Katze sitzt.", "--at", "Die", "--json", path, "--top", 3
+    )
+    assert ran.code == 0, ran.err
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert (found["token"], found["position"], found["word"]["text"]) == ("Die", 1, "Katze")
+    assert sum(found["contributions"].values()) == pytest.approx(found["word"]["logit"], abs=1e-3)
+    last = found["stages"][-1]
+    assert last["rank"] == 1 and last["words"][0]["text"] == "Katze"
+    assert re.search(
+        rf"^{last['name']} +Katze {last['words'][0]['probability']:.3f} .* 1  {last['probability']:.4f}$",
+        ran.out,
+        re.M,
+    )
+    assert "layer 0 attention" not in ran.out
+    largest = max(found["contributions"], key=lambda name: abs(found["contributions"][name]))
+    assert f"{found['contributions'][largest]:+9.3f}  {largest}\n" in ran.out
+    shown = [float(number) for number in re.findall(r"^ +([+-][\d.]+)  ", ran.out, re.M)]
+    assert len(shown) == 4 and sum(shown) == pytest.approx(found["word"]["logit"], abs=5e-3)
+    assert "layer 0 attention" in sightline_command("lens", "The cat.", "--halves").out
+
+
+def test_the_terminal_reads_models_of_transformers(sightline_command, model_folder, tmp_path):
+    import transformers
+
+    folder, path = model_folder("gpt2"), tmp_path / "lens.json"
+    ran = sightline_command("lens", "the cat sat", "--model", folder, "--json", path)
+    assert ran.code == 0, ran.err
+    found = json.loads(path.read_text(encoding="utf-8"))
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        wanted = model(torch.tensor([tokenizer("the cat sat")["input_ids"]])).logits[0, -1].topk(5)
+    told = [word["text"] for word in found["stages"][-1]["words"]]
+    assert told == tokenizer.convert_ids_to_tokens(wanted.indices.tolist())
+    assert found["word"]["logit"] == pytest.approx(float(wanted.values[0]), abs=1e-3)
+    assert found["token"] == "sat" and sum(found["contributions"].values()) == pytest.approx(
+        found["word"]["logit"], abs=1e-3
+    )
+    bert = sightline_command("lens", "the cat sat", "--model", model_folder("bert"))
+    assert bert.code == 1 and "has no output matrix" in bert.err
+
+
+def test_what_the_terminal_refuses(sightline_command):
+    for arguments, message in (
+        (("The cat.", "--at", "dog"), "--at 'dog': not in the text; its tokens are"),
+        (("The cat.", "Die Katze.", "--at", "#99"), "--at #99 is out of range"),
+        (("The cat.", "--top", 0), "--top 0: at least 1"),
+        (("The cat.", "--max-tokens", 0), "--max-tokens 0: at least 1"),
+        (("Good.", "--model", "sentiment"), "has no output matrix"),
+        (("The cat.", "--json", "/dev/null/x.json"), "/dev/null"),
+    ):
+        ran = sightline_command("lens", *arguments)
+        assert ran.code == 1 and message in ran.err, ran.err
+
+
 # --- served -------------------------------------------------------------------------------------------
 
 

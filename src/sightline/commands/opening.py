@@ -15,8 +15,12 @@ DEFAULT = "translation"
 """The task whose model, of those that come with Sightline, reads where none is named."""
 
 
-def open_model(name: str | None) -> OpenedModel:
+def open_model(name: str | None, head: bool = False) -> OpenedModel:
     """Opens a folder (Sightline's or Transformers'), a task's model in the box, or a Hugging Face name.
+
+    Args:
+        name: of the model.
+        head: of a model of Transformers, whether its head is loaded, too.
 
     Raises:
         CommandError: there is no such model, or it does not load.
@@ -34,7 +38,7 @@ def open_model(name: str | None) -> OpenedModel:
 
     from sightline.reading.published import PublishedModel
 
-    return PublishedModel(name)
+    return PublishedModel(name, head)
 
 
 def _is_saved(folder: Path) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sightline.reading.pieces import are_byte_level, text_of, visible
+from sightline.reading.pieces import are_byte_level, spells_bytes, text_of, visible
 from sightline.reading.tokens import is_special
 
 if TYPE_CHECKING:
@@ -53,3 +53,13 @@ def names_of_vocabulary(vocabulary: Mapping[str, int]) -> Names:
         return [piece if is_special(piece) else visible(text_of(piece, byte_level)) for piece in known]
 
     return names
+
+
+def names_of_ids(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """Names of tokens by a tokenizer of Transformers."""
+    special, byte_level = set(tokenizer.all_special_ids), spells_bytes(tokenizer)
+    pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(list(ids))]
+    return [
+        piece if number in special else visible(text_of(piece, byte_level))
+        for number, piece in zip(ids, pieces, strict=True)
+    ]

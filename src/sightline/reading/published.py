@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
+from sightline.attribution.lens.asked import recorded
 from sightline.common.check import SettingError
 from sightline.common.pretrained import quiet
 from sightline.huggingface.load import LoadedModel, load_model
 from sightline.matrix import AttentionMatrix
 from sightline.reading.errors import InputError
+from sightline.reading.lens import names_of_ids
 from sightline.reading.output import WROTE, written
 from sightline.reading.questions import HeadedModel
 from sightline.reading.reading import Reading, Section, sees_first_only
+from sightline.reading.recorded import lens_of
 from sightline.reading.tokens import EncodedText, Token, encode, tokens_of_ids
 from sightline.reading.unknown import unknown_notices
 from sightline.reading.writing import WRITTEN, start_of, written_by
 
 
 class PublishedModel:
-    """A model of Hugging Face's Transformers, as an :class:`OpenedModel`."""
+    """A model of Hugging Face's Transformers, as an :class:`OpenedModel`; with ``head`` as it was saved."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, head: bool = False) -> None:
         self._given = name
         self._headed: HeadedModel | None = None
-        self._loaded = load_model(name)
+        self._loaded = load_model(name, head=head)
         self.name, self.model = self._loaded.name, self._loaded.model
         self.encoder_decoder = self._loaded.encoder_decoder
 
@@ -60,15 +64,19 @@ def read(loaded: LoadedModel, text: str, pair: str | None = None, max_tokens: in
 
 def _read_one(loaded: LoadedModel, text: str, pair: str | None, limit: int | None, reason: str) -> Reading:
     encoded = encode(loaded.tokenizer, text, pair, limit)
-    outputs = _run(loaded, _tensors(encoded.inputs))
+    with recorded(loaded.model, len(encoded.tokens)) as recorder:
+        outputs = _run(loaded, _tensors(encoded.inputs))
     layers = _matrices(loaded, outputs, "attentions")
     causal = _is_causal(loaded, layers)
     section = Section(
         "decoder" if causal else "encoder", encoded.tokens, encoded.tokens, layers, True, causal
     )
+    lens = lens_of(recorder, (section,), 0)
+    if lens is not None:
+        lens = replace(lens, names=partial(names_of_ids, loaded.tokenizer))
     texts = (text,) if pair is None else (text, pair)
     notices = _dropped(encoded, limit, reason, "the text" if pair is None else "the texts")
-    return Reading(loaded.name, texts, (section,), notices)
+    return Reading(loaded.name, texts, (section,), notices, lens=lens)
 
 
 def _read_pair(loaded: LoadedModel, text: str, pair: str | None, limit: int | None, reason: str) -> Reading:

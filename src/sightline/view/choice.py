@@ -139,15 +139,20 @@ def choose(
     return ChosenQuery(best[0], best[1], asked[0], why, asked[1])
 
 
-def find_query(units: Units, query: str) -> tuple[int, str]:
+def find_query(units: Units, query: str, option: str = "--query") -> tuple[int, str]:
     """(index, a remark) of the query that ``query`` names: a word, a token, or ``#3``.
+
+    Args:
+        units: the section's.
+        query: what was given.
+        option: as which option.
 
     Raises:
         InputError: there is none; the message lists near matches.
     """
     tokens = units.queries
     if re.fullmatch(r"#-?\d+", query):
-        return _within("--query #", int(query[1:]), len(tokens)), "as asked"
+        return _within(f"{option} #", int(query[1:]), len(tokens)), "as asked"
     hits = _spelled(tokens, query)
     if hits:
         return hits[0], _others(units, hits)
@@ -156,7 +161,7 @@ def find_query(units: Units, query: str) -> tuple[int, str]:
         if _same(word, query) and len(places) > 1:
             more = f"#{places[0]} to #{places[-1]}"
             return places[0], f"{word!r} is {len(places)} tokens, {more}: the first is shown; --words merges"
-    raise InputError(f"--query {query!r}: {_nearest(tokens, [word for _, word in words], query)}")
+    raise InputError(f"{option} {query!r}: {_nearest(tokens, [word for _, word in words], query)}")
 
 
 def _spelled(tokens: Sequence[Token], query: str) -> list[int]:

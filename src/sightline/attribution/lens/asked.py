@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from sightline.attribution.lens.stream import WordStream
 from sightline.attribution.recorder import ResidualRecorder
 from sightline.common.check import integer
 from sightline.models import Model
+from sightline.tracing import modules
 
 RECORDED = 1 << 26
 """Numbers of a stream that are recorded where nobody asked for them yet: 256 MB of float32."""
@@ -24,13 +26,32 @@ RECORDED = 1 << 26
 Words = Callable[[int], str] | Sequence[str]
 
 
-def recorder_of(modules: Any, names: Any) -> ResidualRecorder | PublishedRecorder:
+def recorder_of(by_name: Any, names: Any) -> ResidualRecorder | PublishedRecorder:
     """Keeps what is written to a model's residual stream.
 
     Raises:
         ValueError: for a model whose stream is not known.
     """
-    return PublishedRecorder(modules[""]) if is_published(modules) else ResidualRecorder(modules, names)
+    return PublishedRecorder(by_name[""]) if is_published(by_name) else ResidualRecorder(by_name, names)
+
+
+@contextmanager
+def recorded(model: Any, positions: int) -> Iterator[PublishedRecorder | None]:
+    """A block in which a stream of a model of Transformers is recorded; ``None`` where it cannot be."""
+    recorder = None
+    if is_published({"": model}):
+        try:
+            recorder = PublishedRecorder(model)
+        except ValueError:
+            recorder = None
+    if recorder is None or 2 * len(recorder.blocks) * positions * recorder.weight.shape[1] > RECORDED:
+        yield None
+        return
+    modules.listen(recorder)
+    try:
+        yield recorder
+    finally:
+        modules.stop_listening(recorder)
 
 
 def can_be_read(model: Any, positions: int) -> bool:
