@@ -32,7 +32,7 @@ def test_a_translation_is_what_the_model_wrote(boxed):
     model, reading = boxed("translation", SENTENCE)
     [answer] = model.task.answers(model.model, [SENTENCE], model.recipe, {})
     expected = {"kind": "text", "name": "translation", "text": answer["translation_text"], "given": False}
-    assert told(reading) == expected | {"choices": []}
+    assert told(reading) == expected | {"choices": [], "after": ""}
     assert "no target given" in " ".join(reading.notices), "the terminal says so"
     assert about(reading, "x", "x")["notices"] == [], "the page shows it"
 
@@ -62,6 +62,9 @@ def test_the_tokens_that_may_come_next(boxed):
     assert output["choices"][0]["probability"] == pytest.approx(float(question.metric(logits)), abs=1e-5)
     shares = [each["probability"] for each in output["choices"]]
     assert shares == sorted(shares, reverse=True) and len(shares) == 5
+    assert output["after"] == "To be, or not to b"
+    _, longer = boxed("generation", "To be, or not to be. " * 9 + "Nay")
+    assert told(longer)["after"] == "…" + ("To be, or not to be. " * 9 + "Nay")[-80:]
 
 
 def test_few_choices_are_all_told():

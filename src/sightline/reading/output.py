@@ -23,6 +23,7 @@ class Output:
         text: the text itself, or the likeliest choice.
         given: whether it was handed in, and the model only read it.
         choices: (text, probability), the likeliest first; none for a text.
+        after: the end of what was read, where the next token follows it.
     """
 
     kind: str
@@ -30,6 +31,7 @@ class Output:
     text: str
     given: bool = False
     choices: tuple[tuple[str, float], ...] = ()
+    after: str = ""
 
 
 def written(name: str, text: str, given: bool = False) -> Output:

@@ -98,6 +98,7 @@ def _output(output: Output) -> dict[str, Any]:
         "name": output.name,
         "text": output.text,
         "given": output.given,
+        "after": output.after,
         "choices": [{"text": text, "probability": share} for text, share in output.choices],
     }
 

@@ -105,7 +105,7 @@ test("labels have the room that they need, and it does not change while one move
   const of = (texts) => ({ text: (at) => texts[at] ?? "" });
   const short = of(["The", "cat", "sat"]);
   const flat = labelRoom({ queries: short, keys: short }, 3, 3, 600, 600);
-  assert.equal(flat.top, 40, "short labels stand side by side");
+  assert.equal(flat.top, 44, "short labels stand side by side");
   const long = of(["unbelievable", "straightforward", "transformation"]);
   const leaning = labelRoom({ queries: short, keys: long }, 3, 3, 300, 300);
   assert.ok(leaning.top > flat.top && leaning.top < 120, String(leaning.top));

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { stagesOf } from "../../../src/sightline/view/web/compute/stages.js";
 import { shareText } from "../../../src/sightline/view/web/page/answer.js";
 import { cutOut, huntText, partAround } from "../../../src/sightline/view/web/tour/hunt.js";
+import { wordPosition, wordsByLayer } from "../../../src/sightline/view/web/tour/layers.js";
 import { addedValues, firstNumbers, previousHead, tourNumbers, workedContext, workedRoot, workedShare } from "../../../src/sightline/view/web/tour/numbers.js";
 import { tellingHead, tellingQuery, tourSection } from "../../../src/sightline/view/web/tour/place.js";
 import { CASES, headOf } from "./heads.js";
@@ -97,4 +98,20 @@ test("a long text's pictures show single weights around the query", () => {
 
 test("probabilities read as per cent, and none is called nothing or all that is not", () => {
   assert.deepEqual([1, 0.99999, 0.5, 0.0005, 0].map(shareText), ["100.0 %", "> 99.9 %", "50.0 %", "< 0.1 %", "0.0 %"]);
+});
+
+test("the words after each layer are those of the position that writes the word", () => {
+  const stage = (layer) => ({ name: "", layer, kind: "" });
+  const info = { sections: ["decoder", "cross"], count: 5, stages: [stage(null), stage(0), stage(0), stage(1), stage(1)] };
+  const about = (more) => ({ lens: info, output: { kind: "text" }, start: { section: "cross", query: 3 }, ...more });
+  assert.equal(wordPosition(about(), { section: "encoder", query: 4 }), 2);
+  assert.equal(wordPosition(about({ start: { section: "cross", query: 0 } }), { section: "encoder", query: 4 }), 0);
+  assert.equal(wordPosition(about({ output: { kind: "next" } }), { section: "decoder", query: 1 }), 4);
+  assert.equal(wordPosition(about(), { section: "decoder", query: 1 }), 1);
+  const lens = { stages: ["a", "b", "c", "d", "e"].map((text, at) => ({ words: [{ text, probability: at / 10 }], rank: 1, probability: 0 })) };
+  assert.deepEqual(wordsByLayer(info, lens), [
+    { name: "at first", text: "a", probability: 0 },
+    { name: "after layer 0", text: "c", probability: 0.2 },
+    { name: "after layer 1", text: "e", probability: 0.4 },
+  ]);
 });

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.models import Decoder, DecoderConfig
+from sightline.reading.lens import names_of_vocabulary
 from sightline.reading.output import Output, likeliest
 from sightline.reading.runnable import Runnable
-from sightline.reading.tokens import tokens_of_strings
 from sightline.removing.question import Question
 from sightline.tasks.language.recipe import LanguageRecipe
 from sightline.tasks.language.windows import Window, by_length, drawn_windows
@@ -25,6 +26,7 @@ from sightline.tasks.tokenizing import train_bytes, train_characters
 
 _MEASURED = 16_384  # tokens whose logits are in memory at once when a model is measured
 CHARACTERS = 512  # up to this vocabulary size every character is a token
+_END = 80  # tokens of a text's end that are told before the next
 
 
 class Language(Task):
@@ -173,13 +175,14 @@ class Language(Task):
             limit, whose = limit_of(recipe.context, options)
         ids, notices = shortened(self._ids(given).tolist(), limit, "the text", whose)
         trace, tokens, logits = look_at(model, self.tokenizer, ids)
-        return Seen(trace, (given,), tokens, notices, self._next(logits[0, -1]))
+        return Seen(trace, (given,), tokens, notices, self._next(logits[0, -1], ids))
 
-    def _next(self, logits: Tensor) -> Output:
-        """The likeliest next tokens, as they are shown among those of the text."""
-        pieces = [self.tokenizer.id_to_token(at) for at in range(len(logits))]
-        names = [token.text for token in tokens_of_strings(pieces)]
-        return likeliest("next", "next token", logits.double().softmax(-1), names)
+    def _next(self, logits: Tensor, ids: list[int]) -> Output:
+        """The likeliest next tokens, as they are shown among those of the text, and what they follow."""
+        names = names_of_vocabulary(self.tokenizer.get_vocab())(range(len(logits)))
+        output = likeliest("next", "next token", logits.double().softmax(-1), names)
+        end = self.tokenizer.decode(ids[-_END:], skip_special_tokens=False)
+        return replace(output, after=("…" if len(ids) > _END else "") + end)
 
     def question(self, model: Decoder, given: str, recipe: Any, target: str | None = None) -> Question:
         """The probability of the token that follows, the likeliest one, or the first of the given target."""

@@ -191,8 +191,8 @@ export class MapCanvas {
     context.font = "11px system-ui, sans-serif";
     context.fillStyle = colour("--quiet");
     context.textAlign = "right";
-    context.fillText("key →", corner - 7, edge - 24);
-    context.fillText("query ↓", corner - 7, edge - 9);
+    context.fillText("key →", corner - 7, edge - 31);
+    context.fillText("query ↓", corner - 7, edge - 17);
   }
 
   cellAt(event) {

@@ -8,6 +8,7 @@ const LINE = 15; // a label needs this many pixels
 const MOST = 14; // characters of a label
 const FEW = 64; // tokens: up to so many all are measured, and labels have the room that they need
 const AXES = 58; // pixels that the names of the axes need, side by side with nothing
+const TOP = 44; // and one above the other
 const GAP = 8;
 
 /** Pixels that a text takes, about: letters of East Asia are as wide as they are high. @param {string} text */
@@ -30,9 +31,9 @@ export function labelWidth(text) {
 export function labelRoom({ queries, keys }, n, m, width, height) {
   const [rows, columns] = [longest(queries, n), longest(keys, m)];
   const left = Math.min(Math.max(AXES, rows + 2 * GAP), 0.34 * width);
-  const flat = columns + GAP <= Math.min((width - left - GAP) / m, (height - 40) / n);
-  if (flat) return { left, top: 40, right: GAP, bottom: 2 };
-  const top = Math.max(40, columns * Math.sin(-LEAN) + LETTERS + GAP);
+  const flat = columns + GAP <= Math.min((width - left - GAP) / m, (height - TOP) / n);
+  if (flat) return { left, top: TOP, right: GAP, bottom: 2 };
+  const top = Math.max(TOP, columns * Math.sin(-LEAN) + LETTERS + GAP);
   return { left, top, right: Math.min(columns * Math.cos(LEAN), 0.12 * width), bottom: 2 };
 }
 

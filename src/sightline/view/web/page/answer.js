@@ -28,23 +28,14 @@ export class Answer {
     if (drawn === this.drawn) return;
     this.drawn = drawn;
     // A sound has no text but what was heard in it; a picture's has its label already.
-    const read = medium && output ? "" : (texts[0] ?? "");
+    const read = medium && output ? "" : output?.after || texts[0] || "";
     const second = !output && texts[1] ? texts[1] : "";
-    const parts = [read, second].filter(Boolean).map((text) => element("p", { class: "answer-source" }, shownEnd(text, output)));
+    const parts = [read, second].filter(Boolean).map((text) => element("p", { class: "answer-source" }, clip(text, SOURCE)));
     if (output) parts.push(...outputParts(output));
     this.texts.replaceChildren(...parts);
     this.texts.dataset.kind = output?.kind ?? "";
     this.box.hidden = parts.length === 0 && !this.box.querySelector("#ask:not([hidden])");
   }
-}
-
-/**
- * The text that was read, as much of it as is shown: of one that goes on, its end.
- * @param {string} text
- * @param {import("../source/types.js").Output | null | undefined} output
- */
-function shownEnd(text, output) {
-  return output?.kind === "next" ? text : clip(text, SOURCE);
 }
 
 /**

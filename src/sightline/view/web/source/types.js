@@ -42,9 +42,10 @@
  * @typedef {{kind: "image", width: number, height: number, rows: number, columns: number, first: number}} ImageInfo
  * @typedef {{kind: "sound", frames: number, bins: number, seconds: number, first: number, count: number}} SoundInfo
  *
- * What came out: a text that was written (or given), or a choice of a label or of the next token, the likeliest first.
+ * What came out: a text that was written (or given), or a choice of a label or of the next token, the likeliest first;
+ * after: the end of the text that the next token follows.
  * @typedef {{kind: "text" | "label" | "next", name: string, text: string, given: boolean,
- *   choices: {text: string, probability: number}[]}} Output
+ *   choices: {text: string, probability: number}[], after?: string}} Output
  *
  * @typedef {object} About
  * @property {string} id

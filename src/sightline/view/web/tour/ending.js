@@ -1,5 +1,6 @@
 import { button, element } from "../common/dom.js";
 import { shareText } from "../page/answer.js";
+import { layerWords } from "./layers.js";
 import { inTurn, weightText } from "./parts.js";
 
 /**
@@ -20,6 +21,7 @@ export function tourEnding(walk) {
   return [
     ...(output ? [inTurn(outputLine(output), 2)] : []),
     crossLine(explorer),
+    layerWords(walk),
     element("dl", { class: "tour-learnt" }, ...learnt),
     element("div", { class: "tools" }, ...buttons),
   ];

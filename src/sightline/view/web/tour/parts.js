@@ -34,12 +34,12 @@ export function vectorCard(kind, name, vector, most, colours, says = "") {
 
 /**
  * A list of keys, a bar and a number for each.
- * @param {string} name
+ * @param {string} caption
  * @param {{key: string, share: number, text: string, best: boolean, before?: string, negative?: boolean}[]} rows
  *   share: how much of the bar's room; before: what it was made from
- * @param {{before?: string, after?: string, foot?: [string, string] | null}} more names of columns, and a last row
+ * @param {{name?: string, before?: string, after?: string, foot?: [string, string] | null}} more names of columns, and a last row
  */
-export function barList(name, rows, { before = "", after = "score", foot = null }) {
+export function barList(caption, rows, { name = "key", before = "", after = "score", foot = null }) {
   const cell = (text) => (before ? [element("td", { class: "number" }, text)] : []);
   const lines = rows.map((row, at) => {
     const bar = element("span", { class: `tour-bar${row.negative ? " negative" : ""}`, "aria-hidden": "true" });
@@ -47,9 +47,9 @@ export function barList(name, rows, { before = "", after = "score", foot = null 
     const cells = [element("th", { scope: "row" }, row.key), ...cell(row.before), element("td", { class: "tour-room" }, bar), element("td", { class: "number" }, row.text)];
     return inTurn(element("tr", { class: row.best ? "best" : "" }, ...cells), at);
   });
-  const names = [element("th", { scope: "col" }, "key"), ...(before ? [element("th", { scope: "col", class: "number" }, before)] : []), element("td", {}), element("th", { scope: "col", class: "number" }, after)];
+  const names = [element("th", { scope: "col" }, name), ...(before ? [element("th", { scope: "col", class: "number" }, before)] : []), element("td", {}), element("th", { scope: "col", class: "number" }, after)];
   const last = foot ? [element("tfoot", {}, element("tr", {}, element("th", { scope: "row" }, foot[0]), ...cell(""), element("td", {}), element("td", { class: "number" }, foot[1])))] : [];
-  return element("table", { class: "tour-bars" }, element("caption", { class: "visually-hidden" }, name), element("thead", {}, element("tr", {}, ...names)), element("tbody", {}, ...lines), ...last);
+  return element("table", { class: "tour-bars" }, element("caption", { class: "visually-hidden" }, caption), element("thead", {}, element("tr", {}, ...names)), element("tbody", {}, ...lines), ...last);
 }
 
 /** A sum, written out. @param {string} text */
