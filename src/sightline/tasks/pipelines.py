@@ -34,7 +34,8 @@ class Pipeline:
                 (samples, rate), or a dictionary with these. One image or recording is answered alone.
             **options: of images ``top_k``, how many labels are given (5); ``new_tokens``; of generation
                 ``temperature``, ``top_k``, ``top_p`` and ``generator``; of translation and summarization
-                ``truncation``, to read only the beginning of longer texts; of speech
+                ``truncation``, to read only the beginning of longer texts; of translation ``alignment``, to
+                get "alignment", too: (word of the source, word of the translation, weight); of speech
                 ``greedy``, ``beams``, ``weight`` and ``bonus``.
 
         Raises:
