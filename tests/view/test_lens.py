@@ -360,7 +360,7 @@ def test_the_panel_shows_words_and_what_heads_brought(pair, tabs, tmp_path):
     # A head that is clicked on is shown by all views.
     bar = tab.locator("#lens [data-part='layer 1 cross head 2']")
     bar.click()
-    tab.wait_for_function("document.querySelector('#text h2').textContent.includes('layer 1 head 2')")
+    tab.wait_for_function("() => document.querySelector('#text h2').textContent.includes('layer 1 head 2')")
     assert "s=cross" in tab.url and tab.locator("#lens [aria-pressed=true].lens-bar").count() == 1
     assert tab.evaluate("document.activeElement.dataset.part") == "layer 1 cross head 2"
     assert tab.evaluate(FAINT) == []
@@ -380,7 +380,9 @@ def test_the_panel_follows_the_selection_and_says_where_words_are(pair, tabs, tm
     )
     assert tab.inner_text("#lens h2") == "Lens · #2"
     tab.keyboard.press("Escape")
-    tab.wait_for_function("document.querySelector('#lens .lens-about').textContent.includes('Choose a word')")
+    tab.wait_for_function(
+        "() => document.querySelector('#lens .lens-about').textContent.includes('Choose a word')"
+    )
     tab.set_viewport_size(NARROW)
     tab.evaluate("document.documentElement.dataset.theme = 'dark'")
     tab.keyboard.press("n")

@@ -69,9 +69,9 @@ export class AttentionLayer {
    */
   attend(query, rows, kept, { changes, capture }) {
     const { heads, groups, width } = this.call;
-    const context = new Float32Array(query.length);
     const acting = changes.of(this.call);
     const caught = capture?.open(this, query, rows, kept, acting !== null && acting.score !== undefined);
+    const context = caught?.contexts ?? new Float32Array(query.length);
     const count = rows.positions.length;
     for (let r = 0; r < count; r++) {
       const path = rows.paths === null ? null : rows.paths[r];

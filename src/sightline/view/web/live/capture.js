@@ -4,7 +4,10 @@
  */
 export class Capture {
   constructor() {
-    /** @type {{section: string, name: string, layer: import("../compute/head.js").Layer}[]} in the order in which they ran */
+    /**
+     * In the order in which they ran; `contexts` [N, H·D] are what the heads gave.
+     * @type {{section: string, name: string, layer: import("../compute/head.js").Layer, contexts: Float32Array}[]}
+     */
     this.calls = [];
     /** @type {Object<string, Float32Array[]>} of each stack [N,C]: what enters it, then what each block gives */
     this.residual = {};
@@ -21,7 +24,7 @@ export class Capture {
    */
   open(attention, query, rows, kept, moved) {
     const caught = new CaughtCall(attention, query, rows.positions.length, kept, moved);
-    this.calls.push({ section: attention.call.section, name: attention.name, layer: caught.layer });
+    this.calls.push({ section: attention.call.section, name: attention.name, layer: caught.layer, contexts: caught.contexts });
     return caught;
   }
 
@@ -35,6 +38,7 @@ export class Capture {
 class CaughtCall {
   constructor(attention, query, n, { key, value, count: m }, moved) {
     const { heads, groups, width } = attention.call;
+    this.contexts = new Float32Array(query.length);
     const { slopes, table } = attention.bias;
     const tensor = (data, ...shape) => ({ data, shape });
     /** @type {any} */

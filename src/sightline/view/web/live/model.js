@@ -26,6 +26,17 @@ class Embedding {
     this.norm = config.embedding_norm ? parameters.norm(`${name}.norm`, config) : null;
   }
 
+  /** What adds up to the vector of one id, before the norm. @param {number} id @param {number} position */
+  partsOf(id, position) {
+    const { width, scale } = this;
+    const parts = [{ name: "tokens", vector: this.tokens.slice(id * width, (id + 1) * width).map((each) => each * scale) }];
+    if (this.segment) parts.push({ name: "segments", vector: this.segment });
+    const places = new Float32Array(width);
+    this.positions.add(places, 0, position);
+    if (this.positions.learned || this.positions.waves) parts.push({ name: "positions", vector: places });
+    return parts;
+  }
+
   /** Ids that stand from a position on → [N,C]. */
   forward(ids, positions) {
     const { width } = this;

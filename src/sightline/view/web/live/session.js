@@ -2,6 +2,8 @@ import { Capture } from "./capture.js";
 import { Changes } from "./changes.js";
 import { write } from "./generate.js";
 import { logSoftmax } from "./heads.js";
+import { largestOf } from "./largest.js";
+import { LiveLens } from "./lens.js";
 import { TextModel } from "./model.js";
 import { idsGiven, textWritten, unknownNotices } from "./tasks.js";
 import { tokensOf } from "./tokenizer/labels.js";
@@ -82,7 +84,8 @@ export class LiveSession {
     const output = { ...this.output(written, logits, given), ms: took };
     const tokens = { source: this.tokensOf(given.source), target: this.tokensOf(target) };
     const notices = [...given.notices, ...unknownNotices(tokens.source ?? tokens.target)];
-    const kept = new LiveTrace(capture, tokens);
+    const lens = LiveLens.of(model, capture, target ?? given.source, (id) => this.tokensOf([id]).texts[0]);
+    const kept = new LiveTrace(capture, tokens, lens);
     this.traces.set(trace, kept);
     const texts = task.answer === "label" || task.answer === "states" ? [text] : [text, output.text];
     return { about: kept.about({ id: trace, title, texts, notices, output: outputShown(output) }, like), sides: kept.sides, output: { ...output, notices } };
@@ -179,18 +182,4 @@ function outputShown({ kind, name, text, labels }) {
   const choices = labels.slice(0, SHOWN).map(({ label, p }) => ({ text: label, probability: p }));
   const shown = /** @type {"label" | "text"} */ (kind === "label" ? "label" : "text");
   return { kind: shown, name, text, given: false, choices };
-}
-
-/** Places of the k largest numbers, descending. */
-function largestOf(numbers, k) {
-  /** @type {number[]} */
-  const best = [];
-  for (let at = 0; at < numbers.length; at++) {
-    if (best.length === k && !(numbers[at] > numbers[best[k - 1]])) continue;
-    let place = best.length;
-    while (place > 0 && numbers[best[place - 1]] < numbers[at]) place -= 1;
-    best.splice(place, 0, at);
-    if (best.length > k) best.pop();
-  }
-  return best;
 }

@@ -13,8 +13,10 @@ export class LiveTrace {
   /**
    * @param {import("./capture.js").Capture} capture
    * @param {{source: Tokens | null, target: Tokens | null}} tokens
+   * @param {import("./lens.js").LiveLens | null} lens
    */
-  constructor(capture, { source, target }) {
+  constructor(capture, { source, target }, lens) {
+    this.lens = lens;
     this.residual = capture.residual;
     this.sides = [source, target].filter((side) => side !== null);
     const [sourceSide, targetSide] = [0, source ? 1 : 0];
@@ -52,7 +54,7 @@ export class LiveTrace {
     const caveat = like.flows.find(({ name }) => name === "rollout")?.caveat ?? "";
     const flows = sections.filter(({ isSelf }) => isSelf).map(({ name }) => ({ name: "rollout", section: name, caveat }));
     const start = { ...like.start, query: null };
-    return { ...like, id, title, texts, notices, output, sections, start, medium: null, flows, lens: null };
+    return { ...like, id, title, texts, notices, output, sections, start, medium: null, flows, lens: this.lens?.about() ?? null };
   }
 
   section(name, layers) {
@@ -66,6 +68,7 @@ export class LiveTrace {
    * @param {(share: number) => Promise<void>} pause
    */
   answer(asked, pause) {
+    if (asked.what === "lens") return this.lens.at(asked.position);
     if (asked.what === "numbers") return this.numbers(asked.call);
     if (asked.what === "thumbnails") return thumbnailsOf(this.answers.all(asked.call));
     return this.answers.answer(asked, pause);

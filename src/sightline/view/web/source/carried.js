@@ -105,7 +105,7 @@ export class CarriedSource {
     return this.ask({ what: name, calls, direction, from, to }, calls, signal, onProgress);
   }
 
-  async lens(_trace, position) {
+  async lens(_trace, position, _signal = undefined) {
     this.words ??= new LensReader(this.meta.lens, this.textOf);
     return this.words.at(position);
   }

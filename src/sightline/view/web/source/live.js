@@ -25,6 +25,10 @@ class LiveRun extends CarriedSource {
     return this.ask({ what: "numbers", call }, [], signal);
   }
 
+  lens(_trace, position, signal = undefined) {
+    return this.ask({ what: "lens", position }, [], signal);
+  }
+
   thumbnails(_trace, call, signal = undefined) {
     return this.ask({ what: "thumbnails", call }, [], signal);
   }
@@ -234,8 +238,8 @@ export class LiveSource {
     return this.of(trace).flow(trace, section, name, how);
   }
 
-  lens(trace, position) {
-    return this.of(trace).lens(trace, position);
+  lens(trace, position, signal) {
+    return this.of(trace).lens(trace, position, signal);
   }
 
   medium(trace) {
