@@ -32,7 +32,7 @@ NARROW = {"width": 390, "height": 844}
 
 HARNESS = """
 import { readFileSync } from "node:fs";
-import { createAnswerer } from "./compute/worker.js";
+import { createAnswerer } from "./compute/answerer.js";
 import { CarriedSource } from "./source/carried.js";
 
 const page = readFileSync(process.argv[2], "utf8");
@@ -391,6 +391,7 @@ def test_the_panel_follows_the_selection_and_says_where_words_are(pair, tabs, tm
     assert tab.evaluate(FAINT) == []
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_panel_of_the_boxed_translation(tabs, sightline_command, tmp_path):
     page = tmp_path / "page.html"

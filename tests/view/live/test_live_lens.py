@@ -107,6 +107,7 @@ def test_it_says_the_same_words(found: dict[str, Any], name: str) -> None:
             assert said["parts"] == pytest.approx(wanted["parts"], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_typed_sentence_is_read_as_words(tmp_path):
     from sightline.cli import main
