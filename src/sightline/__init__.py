@@ -89,6 +89,12 @@ def _write_report(trace: Calls, path: Path, **options: Any) -> int:
     return write_report(trace, path, **options)
 
 
+def _write_live_page(*asked: Any) -> int:
+    from sightline.view.live import write_page
+
+    return write_page(*asked)
+
+
 def _pretrained(model: Any) -> Any:
     from sightline.huggingface.acceleration import pretrained
 
@@ -117,6 +123,7 @@ def _lens(*asked: Any, **options: Any) -> Any:
 slots.matrix_html.fill(_html_of_matrix)
 slots.trace_html.fill(_html_of_trace)
 slots.trace_report.fill(_write_report)
+slots.live_page.fill(_write_live_page)
 slots.pretrained.fill(_pretrained)
 slots.residual_recorder.fill(_residual_recorder)
 slots.trace_why.fill(_why)

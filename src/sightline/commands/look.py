@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,23 +39,35 @@ def look(
     words: Annotated[bool, typer.Option("--words", help="Merge subwords into words.")] = False,
     special: Annotated[bool, typer.Option("--special", help="Include special tokens such as [CLS].")] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a self-contained page.")] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="With --html: the page carries the model, and runs what is typed.")
+    ] = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the numbers as JSON.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Use at most this many tokens of the text.")] = None,
 ) -> None:
     """Show what a model attends to in TEXT."""
     _check(text, pair, top, max_tokens, html, json)
+    if live and html is None:
+        raise InputError("--live is for a page: name one with --html")
     first = read_source(text)
     second = None if pair is None else read_source(pair)
     with _progress("Loading") as step:
-        from sightline.commands.opening import open_model
+        from sightline.commands.opening import DEFAULT, open_model, open_runnable
         from sightline.view.json_export import json_parts
         from sightline.view.report import report_parts
         from sightline.view.summary import Selection, summarize
 
         step(f"Loading {model or 'the default model'}")
-        loaded = open_model(model)
-        step("Running the model")
-        reading = loaded.read(first, second, max_tokens)
+        more: Iterable[str] = ()
+        if live:
+            runs = open_runnable(model or DEFAULT)
+            more = _live_parts(runs)
+            step("Running the model")
+            reading = runs.read(first, second, max_tokens)
+        else:
+            loaded = open_model(model)
+            step("Running the model")
+            reading = loaded.read(first, second, max_tokens)
         step("Reading the attention matrices")
         summary = summarize(reading, Selection(section, layer, head, query, top, words, special))
         written = []
@@ -64,11 +76,18 @@ def look(
             written.append((json, write_atomically(json, json_parts(summary))))
         if html is not None:
             step(f"Writing {html}")
-            written.append((html, write_atomically(html, report_parts(summary))))
+            written.append((html, write_atomically(html, report_parts(summary, more=more))))
     _show(summary)
     _warn(summary)
     for path, size in written:
         print(f"wrote {path} ({size / 1e6:.1f} MB)", file=sys.stderr)
+
+
+def _live_parts(runs: Any) -> Iterable[str]:
+    """What a page carries to run the model."""
+    from sightline.view.live import live_parts
+
+    return live_parts(runs.runnable())
 
 
 def _check(

@@ -50,7 +50,7 @@ def _is_saved(folder: Path) -> bool:
 class RunsInPage(Protocol):
     """A model that reads texts, and can be run in a page."""
 
-    def read(self, text: str) -> Reading:
+    def read(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> Reading:
         """What it makes of a text; see :class:`sightline.reading.opened.OpenedModel`."""
         ...
 

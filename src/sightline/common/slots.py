@@ -37,6 +37,8 @@ pretrained: Slot[[Any], tuple[dict[type, type], list[str], dict[str, str], list[
 )
 #: Writes the calls of a trace as a page: (trace, path, title=, layers=, ...) -> its size in bytes.
 trace_report: Slot[..., int] = Slot("trace_report")
+#: Writes a page that runs a model: (reading, runnable, path) -> its size in bytes.
+live_page: Slot[..., int] = Slot("live_page")
 #: Keeps what is written to a model's residual streams in a trace: (modules, names by id) -> a listener.
 residual_recorder: Slot[[Any, Any], Any] = Slot("residual_recorder")
 #: Why a head looks where it does: (trace, what was kept, layer, head, query, key, ...) -> the answer.

@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 
-from sightline.common.check import path
+from sightline.common import slots
+from sightline.common.check import path as check_path
 from sightline.common.errors import CommandError
 from sightline.removing.question import Question
 from sightline.tasks.box import box_folder, boxed
+from sightline.tasks.looking import reading_of_seen
 from sightline.tasks.registry import TASKS, find_task, load_task
+from sightline.tasks.task import LookOptions
 
 _BATCH = 32
 
@@ -58,6 +61,35 @@ class Pipeline:
         """
         return self.task.question(self.model, given, self.recipe, target)
 
+    def page(self, path: str | Path, text: str | None = None) -> int:
+        """Writes a page in one file that runs the model: what is typed into it is answered and shown.
+
+        The page carries the weights, exactly, and the tokenizer, and needs no network; see ``sightline page``.
+
+        Args:
+            path: of the page; the file is replaced when all of it is there.
+            text: what it opens with. Default: an example of the task.
+
+        Returns:
+            Bytes of the page.
+
+        Raises:
+            CommandError: for a task whose inputs are no texts, a model whose weights take more than 40 MB, a
+                text without a token that it knows, or a path that cannot be written.
+
+        Example:
+            >>> import pathlib, sightline, tempfile
+            >>> path = pathlib.Path(tempfile.mkdtemp()) / "page.html"
+            >>> 3 < sightline.pipeline("sentiment").page(path, "A warm and funny film.") / 1e6 < 5
+            True
+        """
+        runnable = self.task.runnable(self.model, self.recipe, self.name)
+        given = runnable.example if text is None else text
+        self.task.check(given, 0)
+        seen = self.task.look(self.model, given, self.recipe, LookOptions())
+        reading = reading_of_seen(seen, self.name, self.task.tokenizer.get_vocab())
+        return slots.live_page(reading, runnable, check_path("path", path))
+
     def stream(self, given: Sequence[Any], **options: Any) -> Iterator[Any]:
         """An answer for each input, as soon as its batch is computed; arguments and errors as for a call."""
         for at, each in enumerate(given):
@@ -87,7 +119,7 @@ def pipeline(task: str, model: str | Path | None = None) -> Pipeline:
         ['label', 'score']
     """
     find_task(task)
-    return Pipeline(box_folder(task) if model is None else path("model", model), task)
+    return Pipeline(box_folder(task) if model is None else check_path("model", model), task)
 
 
 def open_pipeline(name: str) -> Pipeline:

@@ -53,7 +53,7 @@ class CaughtCall {
     if (moved) tensors.bias = tensor(new Float32Array(heads * n * m), heads, n, m);
     const ranges = rangesOf(attention, n, m);
     if (ranges) tensors.ranges = tensor(ranges, 1, n, 1, 2);
-    this.layer = { heads, groups, n, m, width, scale: attention.scale, softcap: null, offset: 0, tensors };
+    this.layer = { heads, groups, n, m, width, scale: attention.scale, softcap: null, offset: m - n, tensors };
   }
 
   /** The log-sum-exp of a row. */

@@ -112,10 +112,13 @@ export class LiveSession {
     const { model } = this;
     const memory = source ? model.encode(source, watch) : null;
     if (!target) return { logits: model.logits(memory.states, memory.count), target: null };
-    const ids = [...target, ...written];
+    // The last token that was written may stand where no learned position is; nothing came after it.
+    const room = model.config.positions === "learned" ? model.config.max_positions : Infinity;
+    const ids = [...target, ...written].slice(0, room);
     const states = model.decode(ids, memory, watch);
     const { width } = model.config;
-    const rows = states.subarray((target.length - 1) * width, (ids.length - 1) * width);
+    const from = target.length - 1;
+    const rows = states.subarray(from * width, (from + written.length) * width);
     return { logits: logSoftmax(model.logits(rows, written.length, memory), model.config.vocabulary), target: ids };
   }
 

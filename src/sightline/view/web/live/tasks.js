@@ -24,7 +24,7 @@
  * @throws for a text that the model cannot read, with a sentence that says why
  */
 export function idsGiven(text, tokenizer, task, config) {
-  const { ids } = tokenizer.encode(text);
+  const ids = text.trim() ? tokenizer.encode(text).ids : [];
   if (ids.length === 0) throw new Error("There is no token in this text that the model knows: type a word.");
   if (task.answer === "text") {
     const source = config.end === null ? ids : [...ids, config.end];
