@@ -64,7 +64,7 @@ class Pipeline:
     def page(self, path: str | Path, text: str | None = None) -> int:
         """Writes a page in one file that runs the model: what is typed into it is answered and shown.
 
-        The page carries the weights, exactly, and the tokenizer, and needs no network; see ``sightline page``.
+        The page carries weights and tokenizer, exactly, and needs no network; see ``sightline page``.
 
         Args:
             path: of the page; the file is replaced when all of it is there.
