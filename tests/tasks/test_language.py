@@ -27,19 +27,21 @@ def test_windows_are_stretches_of_the_text():
         assert torch.equal(ids.flatten(), torch.arange(64) + ids[0, 0])
 
 
-def test_a_passage_comes_again():
-    generator = torch.Generator().manual_seed(1)
-    for parts in (1, 2, 4):
-        again = repeated(Window(torch.arange(1025), parts), generator)
-        assert int(again.ids[-1]) == 1024  # the token after the window is the text's
-        for at, row in enumerate(again.read()[0]):
-            moved = (row != torch.arange(row.shape[0]) + at * row.shape[0]).nonzero()[:, 0]
-            size = len(moved)
-            assert 16 <= size <= row.shape[0] // 4
-            assert torch.equal(moved, torch.arange(size) + moved[0])  # one passage
-            first = int(row[moved[0]]) - at * row.shape[0]
-            assert first + size <= int(moved[0])  # it was read before
-            assert torch.equal(row[moved], row[first : first + size])
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_passages_come_again(parts):
+    """The text goes on after each, and what comes again stood in the same part before."""
+    again = repeated(Window(torch.arange(1025), parts), torch.Generator().manual_seed(1))
+    assert again.ids.shape == (1025,)
+    length = 1024 // parts
+    newest, copied = -1, 0
+    for at, token in enumerate(again.ids.tolist()):
+        if token == newest + 1:  # the text goes on
+            newest = token
+            continue
+        copied += 1
+        before = again.ids[at // length * length : at].tolist()
+        assert token in before or at == 1024
+    assert 0.2 < copied / 1024 < 0.7
 
 
 def test_short_windows_stay_as_they_are():

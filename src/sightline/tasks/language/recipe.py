@@ -16,7 +16,7 @@ class LanguageRecipe(Recipe):
         window: keys that a token sees, itself included; 0 for as many as the context, -1 for all before it.
         shortest: tokens of the shortest windows in training: each is the context, or its half, its quarter
             and so on down to this, drawn anew each time, as many as fill the context; 0 for the context.
-        repeats: share of the windows in which a passage comes a second time, further on.
+        repeats: share of the windows in which passages come again and again, further on.
     """
 
     window: int = 0

@@ -1,4 +1,4 @@
-"""Windows of a text that a language model learns from; in some a passage comes again."""
+"""Windows of a text that a language model learns from; in some of them passages come again."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def drawn_windows(
         stream: [n] ids of the text.
         context: tokens of a window.
         shortest: see :class:`LanguageRecipe`.
-        repeats: share of the windows in which a passage comes again.
+        repeats: share of the windows in which passages come again.
         generator: of everything that is drawn.
     """
     start = int(torch.randint(context, (1,), generator=generator))
@@ -58,23 +58,32 @@ def drawn_windows(
 
 
 def repeated(window: Window, generator: torch.Generator) -> Window:
-    """The window with a passage of each part written a second time, further on in it.
+    """The window with passages of the text so far put in again and again, after which the text goes on.
 
-    A part too short for a passage stays as it is.
+    About half of its tokens then stand in it a second time; every part repeats only what stands in itself. A
+    part too short for a passage stays as it is.
     """
     length = window.length
-    longest = length // 4
-    if longest < _SHORTEST_PASSAGE:
+    if length // 4 < _SHORTEST_PASSAGE:
         return window
-    ids = window.ids.clone()
-    for part in ids[:-1].view(window.parts, -1):
-        size = int(
-            _SHORTEST_PASSAGE * (longest / _SHORTEST_PASSAGE) ** float(torch.rand((), generator=generator))
-        )
-        first = int(torch.randint(length - 2 * size + 1, (1,), generator=generator))
-        second = int(torch.randint(first + size, length - size + 1, (1,), generator=generator))
-        part[second : second + size] = part[first : first + size].clone()
-    return Window(ids, window.parts)
+    text, taken, ids = window.ids.tolist(), 0, list[int]()
+    while len(ids) < len(text):
+        start = len(ids) // length * length
+        size = min(_passage(length, generator), start + length - len(ids))
+        known = len(ids) - start
+        if known >= size and float(torch.rand((), generator=generator)) < 0.5:
+            first = start + int(torch.randint(known - size + 1, (1,), generator=generator))
+            ids += ids[first : first + size]
+        else:
+            ids += text[taken : taken + size]
+            taken += size
+    return Window(torch.tensor(ids[: len(text)]), window.parts)
+
+
+def _passage(length: int, generator: torch.Generator) -> int:
+    """Tokens of a passage: any number up to a quarter of a part, short ones more often."""
+    most = length / 4 / _SHORTEST_PASSAGE
+    return int(_SHORTEST_PASSAGE * most ** float(torch.rand((), generator=generator)))
 
 
 def by_length(windows: Sequence[Window]) -> list[tuple[Tensor, Tensor]]:
