@@ -218,6 +218,33 @@ def test_a_masked_token_model_is_read_through_its_whole_head():
         lens.contributions()
 
 
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_a_classifier_without_pooler_is_read_as_labels(pooling):
+    config = EncoderConfig(**TEXT, head="classification", classes=3, pooling=pooling)
+    model = lively(Encoder(config))
+    with torch.no_grad():
+        logits = model(tokens(1))[0]
+    trace = traced(model, tokens(1))
+    lenses = [trace.lens(at) for at in range(9 if pooling == "mean" else 1)]
+    assert lenses[0].tokens.shape[1] == 3 and pooling in ("mean", "first") and lenses[0].note
+    for label in range(3):
+        parts = [lens.contributions(label) for lens in lenses]
+        own = torch.tensor([float(lens.follow(label).logits[-1]) for lens in lenses])
+        assert float(own.mean()) == pytest.approx(float(logits[label]), abs=1e-4)
+        brought = torch.stack([each.values for each in parts]).mean(0)
+        assert float(brought.sum()) == pytest.approx(float(logits[label]), abs=1e-4)
+        assert parts[0].parts[-1] == "label bias"
+
+
+def test_labels_of_tokens_are_read_at_each():
+    model = lively(Encoder(EncoderConfig(**TEXT, head="token-classification", classes=4, norm_first=False)))
+    with torch.no_grad():
+        logits = model(tokens())
+    lens = traced(model, tokens()).lens(5, batch=1)
+    assert (lens.logits[-1] - logits[1, 5].sort(descending=True).values).abs().max() < 2e-5
+    assert abs(lens.contributions().remainder) < 1e-4
+
+
 def test_layers_and_words_are_chosen():
     names = [f"word{at}" for at in range(50)]
     lens = decoder_lens(layers=[-1], k=2, words=names)
@@ -310,7 +337,7 @@ def test_models_that_write_no_words():
             VisionEncoderConfig(width=32, heads=4, layers=1, image_size=8, patch_size=4, channels=1)
         )
     )
-    classes = lively(Encoder(EncoderConfig(**TEXT, head="classification", classes=2)))
+    classes = lively(Encoder(EncoderConfig(**TEXT, head="classification", classes=2, pooler=True)))
     stack = lively(TransformerDecoder(1, 16, heads=2))
     for model, given in (
         (picture, torch.randn(1, 1, 8, 8)),

@@ -144,7 +144,7 @@ def test_pages_without_a_recording_or_words_have_none(tmp_path):
     model = lively(Decoder(DecoderConfig(**TEXT)))
     with torch.no_grad(), sightline.trace(model) as plain:
         model(ids(6))
-    classes = traced(lively(Encoder(EncoderConfig(**TEXT, head="classification", classes=2))), ids(6))
+    classes = traced(lively(Encoder(EncoderConfig(**TEXT))), ids(6))
     for trace in (plain, classes):
         trace.report(tmp_path / "page.html")
         meta = meta_of((tmp_path / "page.html").read_text(encoding="utf-8"))
@@ -238,13 +238,29 @@ def test_the_terminal_reads_models_of_transformers(sightline_command, model_fold
     assert bert.code == 1 and "has no output matrix" in bert.err
 
 
+def test_a_classifier_says_labels(sightline_command, tmp_path):
+    page = tmp_path / "page.html"
+    assert (
+        sightline_command("look", "A warm and funny film.", "--model", "sentiment", "--html", page).code == 0
+    )
+    meta = meta_of(page.read_text(encoding="utf-8"))
+    about = meta["about"]["lens"]
+    assert about["reads"] == "labels" and "mean over all tokens" in about["notes"][0]
+    assert set(meta["lens"]["names"]) == {choice["text"] for choice in meta["about"]["output"]["choices"]}
+    ran = sightline_command("lens", "A warm and funny film.", "--model", "sentiment", "--at", "funny")
+    assert (
+        ran.code == 0
+        and "label bias"
+        in sightline_command("lens", "A warm and funny film.", "--model", "sentiment", "--top", 99).out
+    )
+
+
 def test_what_the_terminal_refuses(sightline_command):
     for arguments, message in (
         (("The cat.", "--at", "dog"), "--at 'dog': not in the text; its tokens are"),
         (("The cat.", "Die Katze.", "--at", "#99"), "--at #99 is out of range"),
         (("The cat.", "--top", 0), "--top 0: at least 1"),
         (("The cat.", "--max-tokens", 0), "--max-tokens 0: at least 1"),
-        (("Good.", "--model", "sentiment"), "has no output matrix"),
         (("The cat.", "--json", "/dev/null/x.json"), "/dev/null"),
     ):
         ran = sightline_command("lens", *arguments)

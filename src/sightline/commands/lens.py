@@ -97,9 +97,9 @@ def _lines(found: dict[str, Any], top: int, halves: bool) -> Iterator[str]:
     """The words of each stage in columns, then who brought the last."""
     word, stages = found["word"]["text"], found["stages"]
     vector = f"the vector of {found['token']!r} (#{found['position']})"
-    yield f"{found['model']}: what {vector} says; what comes out is {word!r}"
+    yield f"{found['model']}: what {vector} says; at the end {word!r}"
     yield ""
-    yield f"{'after':<26}{'likeliest words':<66}{word!r}: rank, probability"
+    yield f"{'after':<26}{'likeliest':<66}{word!r}: rank, probability"
     for at, stage in enumerate(stages):
         if halves or at + 1 == len(stages) or stages[at + 1]["layer"] != stage["layer"]:
             words = "  ".join(f"{each['text']} {each['probability']:.3f}" for each in stage["words"])

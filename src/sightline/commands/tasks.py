@@ -143,7 +143,7 @@ def _write_page(pipe: Pipeline, given: Any, path: Path) -> None:
     seen = pipe.task.look(pipe.model, given, pipe.recipe, LookOptions())
     check_page_size([call.matrix for call in seen.trace])
     vocabulary = pipe.task.tokenizer.get_vocab() if pipe.task.tokenized else None
-    reading = reading_of_seen(seen, pipe.name, vocabulary)
+    reading = reading_of_seen(seen, pipe.name, vocabulary, pipe.task.labels)
     size = write_atomically(path, report_parts(summarize(reading, Selection())))
     print(f"wrote {path} ({size / 1e6:.1f} MB)", file=sys.stderr)
 

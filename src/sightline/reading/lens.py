@@ -55,6 +55,11 @@ def names_of_vocabulary(vocabulary: Mapping[str, int]) -> Names:
     return names
 
 
+def names_of_labels(labels: Sequence[str]) -> Names:
+    """Names of the labels of a classifier."""
+    return lambda ids: [labels[each] if each < len(labels) else f"#{each}" for each in ids]
+
+
 def names_of_ids(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     """Names of tokens by a tokenizer of Transformers."""
     special, byte_level = set(tokenizer.all_special_ids), spells_bytes(tokenizer)

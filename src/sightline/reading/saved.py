@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sightline.attribution.lens.asked import can_be_read
 from sightline.models import (
     Decoder,
     DecoderConfig,
@@ -19,6 +20,7 @@ from sightline.models import (
     load_tokenizer,
 )
 from sightline.reading.errors import InputError
+from sightline.reading.lens import names_of_vocabulary
 from sightline.reading.output import WROTE, Output, likeliest, written
 from sightline.reading.reading import Reading
 from sightline.reading.runnable import Runnable
@@ -82,14 +84,18 @@ class SavedModel:
         else:
             target, more = self._target(source, pair, limit)
             sides, notices = [source, target], notices + more
-        with torch.no_grad(), trace(self._reader) as calls:
+        residual = can_be_read(self._reader, len(sides[-1]))
+        with torch.no_grad(), trace(self._reader, residual=residual) as calls:
             logits = self._reader(*(torch.tensor([ids]) for ids in sides))
         tokens = [[self.tokenizer.id_to_token(at) for at in ids] for ids in sides]
         reading = reading_of(calls, tokens=tokens, vocabulary=self.tokenizer.get_vocab())
         told = self._output(logits, sides, pair is not None)
         texts = (text,) if len(sides) == 1 else (text, self._text(sides[1]))
         notices = (*notices, *reading.notices)
-        return replace(reading, model=self.name, texts=texts, notices=notices, output=told)
+        lens = reading.lens
+        if lens is not None and lens.stream.reads == "words":
+            lens = replace(lens, names=names_of_vocabulary(self.tokenizer.get_vocab()))
+        return replace(reading, model=self.name, texts=texts, notices=notices, output=told, lens=lens)
 
     def _output(self, logits: Tensor, sides: list[list[int]], given: bool) -> Output | None:
         """What came out: the text that was written, the likeliest label, or the likeliest next token."""

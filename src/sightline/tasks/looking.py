@@ -10,7 +10,7 @@ import torch
 
 from sightline.attribution.lens.asked import can_be_read
 from sightline.common.errors import CommandError
-from sightline.reading.lens import names_of_vocabulary
+from sightline.reading.lens import names_of_labels, names_of_vocabulary
 from sightline.reading.reading import Reading
 from sightline.reading.tokens import tokens_of_strings
 from sightline.reading.traced import reading_of
@@ -64,20 +64,25 @@ def limit_of(context: int, options: LookOptions) -> tuple[int, str]:
     return context, "the model's limit"
 
 
-def reading_of_seen(seen: Seen, name: str, vocabulary: Mapping[str, int] | None = None) -> Reading:
+def reading_of_seen(
+    seen: Seen, name: str, vocabulary: Mapping[str, int] | None = None, labels: Sequence[str] = ()
+) -> Reading:
     """What a model attended to, as views take it.
 
     Args:
         seen: what was seen.
         name: the model's.
         vocabulary: the ids of all pieces that it knows.
+        labels: that it chooses among.
 
     Raises:
         CommandError: there is nothing to show.
     """
     reading = reading_of(seen.trace, tokens=seen.tokens, vocabulary=vocabulary or ())
     lens = reading.lens
-    if lens is not None and vocabulary is not None:
+    if lens is not None and lens.stream.reads == "labels":
+        lens = replace(lens, names=names_of_labels(labels))
+    elif lens is not None and vocabulary is not None:
         lens = replace(lens, names=names_of_vocabulary(vocabulary))
     notices = (*seen.notices, *reading.notices)
     return replace(reading, model=name, texts=seen.texts, notices=notices, output=seen.output, lens=lens)

@@ -47,7 +47,7 @@ class TaskModel:
     def read(self, text: str, pair: str | None = None, max_tokens: int | None = None) -> Reading:
         """See :class:`OpenedModel`."""
         seen = self.task.look(self.model, text, self.recipe, LookOptions(pair, max_tokens))
-        return reading_of_seen(seen, self.name, self.task.tokenizer.get_vocab())
+        return reading_of_seen(seen, self.name, self.task.tokenizer.get_vocab(), self.task.labels)
 
     def answering(self) -> TaskModel:
         """See :class:`OpenedModel`."""

@@ -213,7 +213,7 @@ class Calls:
         self,
         position: int,
         *,
-        k: int = 10,
+        k: int | None = None,
         layers: int | Sequence[int] | None = None,
         batch: int = 0,
         model: str | None = None,
@@ -227,13 +227,14 @@ class Calls:
 
         Needs ``sightline.trace(model, residual=True)``, of a :class:`sightline.models.Decoder`,
         ``EncoderDecoder`` (its decoder; of one that copies, what it would write by itself) or ``Encoder``
-        with a masked-token head (which is applied whole), or of a causal or masked model of Transformers.
+        with a masked-token head (which is applied whole), or of a causal or masked model of Transformers. Of
+        an ``Encoder`` with a head of classes and no pooler, labels take the place of words.
         Only the position asked for is read: S · V numbers.
 
         Args:
             position: which, of what the model was given; negative ones count from the end. What is read there
                 is the word that comes next, in a masked-token model the word at that place.
-            k: how many words. Default: 10.
+            k: how many words. Default: 10, or as many as there are.
             layers: after which blocks. Default: all, and the embedding.
             batch: which batch entry.
             model: the name of one of several models that were traced together.

@@ -33,6 +33,7 @@ def lens_about(lens: WordLens) -> dict[str, Any]:
     }
     return {
         "sections": list(lens.sections),
+        "reads": stream.reads,
         "count": stream.size[1],
         "stages": [stage._asdict() for stage in stream.stages],
         "parts": None if stream.why_no_parts else [Part.named(name)._asdict() for name in _parts(lens)],

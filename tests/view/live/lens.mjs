@@ -12,7 +12,7 @@ function said(model, { source, target }) {
   const memory = source ? model.encode(source, watch) : null;
   if (target) model.decode(target, memory, watch);
   const ids = target ?? source;
-  const lens = LiveLens.of(model, capture, ids, (id) => `#${id}`);
+  const lens = LiveLens.of(model, capture, ids, (id) => `#${id}`, []);
   return lens && { about: lens.about(), said: ids.map((_, at) => lens.at(at)) };
 }
 

@@ -41,6 +41,11 @@ CONFIGS: dict[str, Any] = {
     ),
     "pair": EncoderDecoderConfig(**SIZE, decoder_layers=1, start=1),
     "pair, post-norm, copying": EncoderDecoderConfig(**SIZE, norm_first=False, copying=True),
+    "classes by the mean": EncoderConfig(**SIZE, head="classification", classes=3),
+    "classes by the first": EncoderConfig(
+        **SIZE, head="classification", classes=3, pooling="first", norm_first=False
+    ),
+    "classes of tokens": EncoderConfig(**SIZE, head="token-classification", classes=3),
     "masked": EncoderConfig(**SIZE, head="masked-token", segments=2),
 }
 
@@ -68,9 +73,7 @@ def found(tmp_path_factory) -> dict[str, Any]:
             model(*(torch.tensor([ids]) for ids in given.values()))
         readings[name] = reading_of(trace)
         questions.append(question(model, given))
-    questions.append(
-        question(made(EncoderConfig(**SIZE, head="classification", classes=2)), {"source": SOURCE})
-    )
+    questions.append(question(made(EncoderConfig(**SIZE)), {"source": SOURCE}))
     folder = tmp_path_factory.mktemp("lens")
     (folder / "given.json").write_text(json.dumps(questions), encoding="utf-8")
     harness = Path(__file__).parent / "lens.mjs"

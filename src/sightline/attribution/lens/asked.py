@@ -20,6 +20,9 @@ from sightline.common.check import integer
 from sightline.models import Model
 from sightline.tracing import modules
 
+WORDS = 10
+"""Words of each stage where nobody says how many."""
+
 RECORDED = 1 << 26
 """Numbers of a stream that are recorded where nobody asked for them yet: 256 MB of float32."""
 
@@ -81,8 +84,8 @@ def word_stream(recorder: Any, model: str | None = None) -> WordStream:
     if not known:
         raise ValueError(
             "lens: no model here has an output matrix, which makes words of vectors. Those that have are "
-            'Decoder, EncoderDecoder and Encoder(head="masked-token") of sightline.models, and causal and '
-            "masked models of Transformers with their heads."
+            'Decoder, EncoderDecoder and Encoder(head="masked-token") of sightline.models, Encoder with a '
+            "head of classes and no pooler, and causal and masked models of Transformers with their heads."
         )
     if model is None and len(known) > 1:
         raise ValueError(f"model: there are {', '.join(map(repr, known))}. Name one of them.")
@@ -95,7 +98,7 @@ def lens(
     recorder: Any,
     position: int,
     *,
-    k: int,
+    k: int | None,
     layers: int | Sequence[int] | None,
     batch: int,
     model: str | None,
@@ -106,7 +109,7 @@ def lens(
     batches, count = stream.size
     position = integer("position", position, -count, count - 1) % count
     batch = integer("batch", batch, -batches, batches - 1) % batches
-    k = integer("k", k, 1, stream.vocabulary)
+    k = min(WORDS, stream.vocabulary) if k is None else integer("k", k, 1, stream.vocabulary)
     kept = chosen(stream.stages, layers)
     read = read_words(stream, batch, torch.tensor([position]), k)
     at = list(kept)

@@ -12,11 +12,13 @@ from sightline.attribution.stream import Stream, streams
 from sightline.attribution.walk import Walk, weight_of
 from sightline.models import Decoder, Encoder, EncoderDecoder, Model
 from sightline.models.embedding import TokenEmbedding
-from sightline.models.heads import MaskedTokenHead, TokenHead
+from sightline.models.heads import ClassificationHead, MaskedTokenHead, PositionHead, TokenHead
 from sightline.nn.feed_forward import ACTIVATIONS
 from sightline.nn.projections import Projections
 from sightline.nn.transformer_block import TransformerBlock
 
+_MEAN = "The logit of a label is the mean over all tokens of what each says by itself."
+_FIRST = "The model reads the vector of its first token alone; others are read as that one is."
 COPYING = "Words that are copied from the source are not in it: it is what the decoder would write by itself."
 _TRANSFORM = (
     "the head of a masked-token model is not linear (a layer with an activation stands before its output "
@@ -26,13 +28,20 @@ _CLOSE = 1e-4  # of the deviation that the model found and that of what was reco
 
 
 def word_models(modules: dict[str, nn.Module]) -> dict[str, Model]:
-    """The models among the modules that write words, by name."""
+    """The models among the modules that end in words, or in labels by a matrix alone, by name."""
     return {
         name: module
         for name, module in modules.items()
         if isinstance(module, (Decoder, EncoderDecoder))
-        or (isinstance(module, Encoder) and isinstance(module.head, MaskedTokenHead))
+        or (isinstance(module, Encoder) and _ends(module.head))
     }
+
+
+def _ends(head: nn.Module | None) -> bool:
+    """Whether vectors can be read through a head: a pooler's tanh would mix what several of them say."""
+    if isinstance(head, ClassificationHead):
+        return head.pooler is None
+    return isinstance(head, (MaskedTokenHead, PositionHead))
 
 
 class OwnStream(WordStream):
@@ -49,12 +58,10 @@ class OwnStream(WordStream):
         assert isinstance(model, (Decoder, Encoder, EncoderDecoder))
         assert isinstance(self._stream.start, TokenEmbedding)
         self._start = self._stream.start
-        head = model.head
-        self._masked = head if isinstance(head, MaskedTokenHead) else None
-        tokens = head.tokens if isinstance(head, MaskedTokenHead) else head
-        assert isinstance(tokens, TokenHead)
-        self._weight = self._start.tokens.weight if tokens.weight is None else tokens.weight
-        self._bias = tokens.bias
+        self._masked = model.head if isinstance(model.head, MaskedTokenHead) else None
+        self._weight, self._bias = _matrix(model.head, self._start.tokens.weight)
+        if isinstance(model.head, (ClassificationHead, PositionHead)):
+            self.reads = "labels"
         self.stages = tuple(_stages(self._stream))
         given = recorder.kept(self._start.norm, "given")
         self.size = (given.shape[0], given.shape[1])
@@ -65,7 +72,7 @@ class OwnStream(WordStream):
             if place.stream.stack is self._stream.stack
         }
         self.why_no_parts = None if self._masked is None else _TRANSFORM
-        self.note = COPYING if isinstance(model, EncoderDecoder) and model.copying is not None else ""
+        self.note = _note(model)
 
     def states(self, batch: int, rows: Tensor) -> Tensor:
         """[S,n,C] float64: the stream of positions [n] at each stage.
@@ -104,7 +111,7 @@ class OwnStream(WordStream):
         read = Walk(self._recorder, batch, rows, weight).end(self._stream)
         parts = {name.removeprefix(self._stream.prefix): values for name, values in read.items()}
         if self._bias is not None:
-            parts["word bias"] = double(self._bias)[some].expand(len(rows), -1)
+            parts[f"{self.reads[:-1]} bias"] = double(self._bias)[some].expand(len(rows), -1)
         return parts
 
     @staticmethod
@@ -128,6 +135,24 @@ class OwnStream(WordStream):
                 "lens: what the layers wrote is not the stream that the model ended in. Weights were changed "
                 "after the trace, or layers were replaced or hooked."
             )
+
+
+def _matrix(head: nn.Module | None, vectors: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The output matrix [V,C] and its bias; ``vectors`` are the embedding's."""
+    if isinstance(head, (ClassificationHead, PositionHead)):
+        return head.classes.weight, head.classes.bias
+    tokens = head.tokens if isinstance(head, MaskedTokenHead) else head
+    assert isinstance(tokens, TokenHead)
+    return vectors if tokens.weight is None else tokens.weight, tokens.bias
+
+
+def _note(model: Model) -> str:
+    """What to know of all that is read of a model."""
+    if isinstance(model, EncoderDecoder):
+        return "" if model.copying is None else COPYING
+    if isinstance(model, Encoder) and isinstance(model.head, ClassificationHead):
+        return _FIRST if model.head.pooling == "first" else _MEAN
+    return ""
 
 
 def _stream_of(model: Model) -> Stream:

@@ -61,6 +61,7 @@ class WordStream(ABC):
         stages: S places along it.
         size: (B, N), how many entries and positions were recorded.
         vocabulary: V.
+        reads: "words", or "labels" for a classifier's.
         width: C.
         calls: of each attention call, by the name of its module, the block that it is in, and what its heads
             are called among the parts: "head" or "cross head".
@@ -73,6 +74,7 @@ class WordStream(ABC):
     vocabulary: int
     width: int
     calls: dict[str, tuple[int, str]]
+    reads: str = "words"
     why_no_parts: str | None = None
     note: str = ""
 

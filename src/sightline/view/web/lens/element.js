@@ -106,7 +106,8 @@ class SightlineLens extends View {
     };
     const last = lens.stages[lens.stages.length - 1];
     const said = element("strong", {}, word);
-    this.about.replaceChildren(`What the vector of ${this.nameOf(lens.position)} says after each layer. What comes out: `, said, ` ${shareText(last.probability)}.`);
+    const end = info.reads === "words" ? "What comes out" : "At the end";
+    this.about.replaceChildren(`What the vector of ${this.nameOf(lens.position)} says after each layer. ${end}: `, said, ` ${shareText(last.probability)}.`);
     const focused = this.table.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement).dataset.part : undefined;
     this.table.replaceChildren(wordTable(rows, how, explorer.colours, lens.word.text));
     if (focused !== undefined) /** @type {HTMLElement | null} */ (this.table.querySelector(`[data-part="${focused}"]`))?.focus();
@@ -145,7 +146,7 @@ class SightlineLens extends View {
  */
 function wordTable(rows, how, colours, final) {
   const hasParts = rows.some(({ parts }) => parts.length > 0);
-  const titles = ["", "likeliest words", how.word, ...(hasParts ? [`brought to ${how.word}`] : [])];
+  const titles = ["", `likeliest ${how.info.reads}`, how.word, ...(hasParts ? [`brought to ${how.word}`] : [])];
   // Narrow tables are drawn as blocks; the roles say that they are tables all the same.
   const head = element("tr", { role: "row" }, ...titles.map((title) => element("th", { scope: "col", role: "columnheader" }, title)));
   const lines = rows.map((row) => {

@@ -1,4 +1,4 @@
-import { TokenLogits, MaskedLogits } from "./heads.js";
+import { ClassLogits, MaskedLogits, PositionLogits, TokenLogits } from "./heads.js";
 import { largestOf } from "./largest.js";
 import { normed } from "./layers.js";
 import { addInPlace, product } from "./products.js";
@@ -9,6 +9,8 @@ import { Reading } from "./reading.js";
 
 const WORDS = 5; // of each stage
 const COPYING = "Words that are copied from the source are not in it: it is what the decoder would write by itself.";
+const MEAN = "The logit of a label is the mean over all tokens of what each says by itself.";
+const FIRST = "The model reads the vector of its first token alone; others are read as that one is.";
 const NOT_LINEAR =
   "Who brought a word cannot be said here: the head of a masked-token model is not linear (a layer with an activation stands before its output matrix), so that a logit is no sum over parts.";
 
@@ -34,13 +36,21 @@ export class LiveLens {
     this.start = capture.residual[stack.name][0];
     /** @type {Map<string, Float32Array>} contexts [N, H·D] of each call, by the name of its module */
     this.contexts = new Map(capture.calls.map(({ name, contexts }) => [name, contexts]));
-    this.linear = model.head instanceof TokenLogits;
+    /** the output matrix; null where it alone does not make the logits */
+    this.matrix = matrixOf(model.head);
   }
 
-  /** Null for a model that writes no words. */
-  static of(model, capture, ids, nameOf) {
-    const writes = model.head instanceof TokenLogits || model.head instanceof MaskedLogits;
-    return writes && ids ? new LiveLens(model, capture, ids, nameOf) : null;
+  /**
+   * Null for a model that ends neither in words nor in labels.
+   * @param {import("./model.js").TextModel} model
+   * @param {import("./capture.js").Capture} capture
+   * @param {number[] | null} ids
+   * @param {(id: number) => string} nameOf
+   * @param {string[]} labels
+   */
+  static of(model, capture, ids, nameOf, labels) {
+    if (!ids || !(matrixOf(model.head) || model.head instanceof MaskedLogits)) return null;
+    return new LiveLens(model, capture, ids, readsOf(model.head) === "words" ? nameOf : (id) => labels[id] ?? `#${id}`);
   }
 
   /** @returns {import("../source/types.js").LensInfo} */
@@ -51,11 +61,12 @@ export class LiveLens {
     const place = (section) => ({ section, layers });
     return {
       sections: crosses ? [stack.name, "cross"] : [stack.name],
+      reads: readsOf(model.head),
       count: this.ids.length,
       stages: stagesOf(stack),
-      parts: this.linear ? this.partsAt(0, this.ids[0]).map(({ name, layer, head, kind }) => ({ name, layer, head, kind })) : null,
+      parts: this.matrix ? this.partsAt(0, this.ids[0]).map(({ name, layer, head, kind }) => ({ name, layer, head, kind })) : null,
       heads: crosses ? { head: place(stack.name), "cross head": place("cross") } : { head: place(stack.name) },
-      notes: [...(model.copying ? [COPYING] : []), ...(this.linear ? [] : [NOT_LINEAR])],
+      notes: [...notesOf(model), ...(this.matrix ? [] : [NOT_LINEAR])],
     };
   }
 
@@ -65,12 +76,13 @@ export class LiveLens {
     const width = states[0].length;
     const all = new Float32Array(states.length * width);
     states.forEach((state, at) => all.set(state, at * width));
-    const logits = this.model.head.forward(normed(all, this.stack.norm), states.length);
+    const ends = normed(all, this.stack.norm);
+    const logits = this.matrix ? product(ends, states.length, this.matrix) : this.model.head.forward(ends, states.length);
     const size = logits.length / states.length;
     const rows = states.map((_, at) => logits.subarray(at * size, (at + 1) * size));
     const last = rows[rows.length - 1];
     const [word] = largestOf(last, 1);
-    const parts = this.linear ? this.partsAt(position, word).map(({ value }) => value) : null;
+    const parts = this.matrix ? this.partsAt(position, word).map(({ value }) => value) : null;
     return { position, word: { text: this.nameOf(word), logit: last[word] }, stages: rows.map((row) => this.stage(row, word)), parts };
   }
 
@@ -123,7 +135,7 @@ export class LiveLens {
    */
   partsAt(position, word) {
     const { states, steps } = this.stream(position);
-    const { weight, bias, inputs } = /** @type {TokenLogits} */ (this.model.head).layer;
+    const { weight, bias, inputs } = this.matrix;
     const reading = new Reading(weight.subarray(word * inputs, (word + 1) * inputs));
     /** @type {(PartInfo & {value: number})[]} */
     const written = [];
@@ -147,9 +159,26 @@ export class LiveLens {
     reading.norm(this.embedding.norm, whole);
     const first = start.map(({ name, vector }) => ({ name, layer: null, head: null, kind: name, value: reading.of(vector) }));
     const lone = (name, value) => ({ name, layer: null, head: null, kind: name, value });
-    const biases = [...(reading.hasBias ? [lone("norm biases", reading.bias)] : []), ...(bias ? [lone("word bias", bias[word])] : [])];
+    const biases = [...(reading.hasBias ? [lone("norm biases", reading.bias)] : []), ...(bias ? [lone(`${readsOf(this.model.head).slice(0, -1)} bias`, bias[word])] : [])];
     return [...first, ...written, ...biases];
   }
+}
+
+/** The matrix that alone makes logits of vectors; null where more does. @param {any} head @returns {import("./products.js").Linear | null} */
+function matrixOf(head) {
+  if (head instanceof TokenLogits) return head.layer;
+  return head instanceof PositionLogits || (head instanceof ClassLogits && !head.pooler) ? head.classes : null;
+}
+
+/** @param {any} head @returns {"words" | "labels"} */
+function readsOf(head) {
+  return head instanceof ClassLogits || head instanceof PositionLogits ? "labels" : "words";
+}
+
+/** @param {import("./model.js").TextModel} model */
+function notesOf({ copying, head }) {
+  if (head instanceof ClassLogits) return [head.pooling === "first" ? FIRST : MEAN];
+  return copying ? [COPYING] : [];
 }
 
 /** @param {import("./stack.js").Stack} stack @returns {StageInfo[]} */

@@ -84,7 +84,7 @@ export class LiveSession {
     const output = { ...this.output(written, logits, given), ms: took };
     const tokens = { source: this.tokensOf(given.source), target: this.tokensOf(target) };
     const notices = [...given.notices, ...unknownNotices(tokens.source ?? tokens.target)];
-    const lens = LiveLens.of(model, capture, target ?? given.source, (id) => this.tokensOf([id]).texts[0]);
+    const lens = LiveLens.of(model, capture, target ?? given.source, (id) => this.tokensOf([id]).texts[0], task.labels);
     const kept = new LiveTrace(capture, tokens, lens);
     this.traces.set(trace, kept);
     const texts = task.answer === "label" || task.answer === "states" ? [text] : [text, output.text];

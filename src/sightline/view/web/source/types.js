@@ -74,6 +74,7 @@
  * What vectors say in words: whose positions, at which stages; `heads` says which layer of which section a block's are.
  * @typedef {object} LensInfo
  * @property {string[]} sections whose queries are the positions
+ * @property {"words" | "labels"} reads
  * @property {number} count
  * @property {StageInfo[]} stages
  * @property {PartInfo[] | null} parts null where a word's logit is no sum over parts

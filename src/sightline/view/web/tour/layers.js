@@ -36,7 +36,7 @@ export function layerWords({ explorer, place }) {
   const { source, subject } = explorer;
   const { about } = subject;
   const box = element("div", { class: "tour-layers", hidden: true });
-  if (!about.lens) return box;
+  if (about.lens?.reads !== "words") return box;
   const at = wordPosition(about, place);
   const section = about.sections.find(({ name }) => name === about.lens.sections[0]);
   const tokens = explorer.tokensOf(about, section.queries);
