@@ -99,7 +99,7 @@ def carried_lens(lens: WordLens, store: TensorStore) -> dict[str, Any]:
     carried = {
         "names": lens.names(known.tolist()),
         "words": store.add(words, "i4"),
-        "probabilities": store.add(read.probabilities, "f2"),
+        "probabilities": store.add(read.probabilities, "f4"),
         "final": store.add(final, "i4"),
         "ranks": store.add(read.ranks, "i4"),
         "ofFinal": store.add(read.of_final, "f4"),
