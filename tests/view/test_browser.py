@@ -111,7 +111,6 @@ def test_text_hover_tells_the_exact_weight(open_page, dense):
     line = wait_facts(tab, "“cat” #2 → “mat” #6", "weight")
     assert weight_in(line) == pytest.approx(float(dense[1][2, 2, 6]), abs=1e-3)
     assert f"rank {int((dense[1][2, 2] > dense[1][2, 2, 6]).sum()) + 1} of 13" in line
-    shoot(tab, "text", "#text")
 
 
 def test_text_table_ranks_what_a_word_attends_to(open_page, dense):
@@ -189,7 +188,6 @@ def test_map_hover_and_pin(open_page, dense):
     assert weight_in(line) == pytest.approx(float(dense[2][0, 5, 7]), abs=1e-3)
     tab.mouse.click(*place)
     tab.wait_for_function("() => location.hash.includes('q=5') && location.hash.includes('k=7')")
-    shoot(tab, "map", "#map")
 
 
 def test_map_paints_visible_cells_only(open_page):
@@ -309,7 +307,6 @@ def test_atlas_numbers_sort_and_choice(open_page, dense):
     tab.wait_for_function("() => document.querySelector('#atlas .atlas-number').textContent !== ''")
     found = tab.locator("#atlas .atlas-row").nth(1).locator(".atlas-number").all_inner_texts()
     assert [float(text) for text in found[:4]] == pytest.approx(entropy[1].tolist(), abs=0.006)
-    shoot(tab, "atlas", "#atlas")
     tab.select_option("#atlas-sort", "entropy")
     tab.wait_for_function("() => document.querySelectorAll('#atlas .atlas-name').length === 12")
     names = tab.locator("#atlas .atlas-name").all_inner_texts()
@@ -350,7 +347,6 @@ def test_steps_show_every_stage(open_page, dense):
     tab = open_page(TEXT, "--layer", 1, "--head", 2, "--query", "cat")
     tab.locator("#steps .steps-names button").nth(4).click()
     tab.wait_for_function("() => document.querySelector('#steps .step')?.textContent.includes('lse')")
-    shoot(tab, "steps", "#steps")
     tab.click("#steps-all")
     text = tab.inner_text("#steps")
     for word in ("query", "key", "score", "softmax", "context", "concatenat"):
@@ -385,7 +381,6 @@ def test_cross_aligns_target_and_source(open_page, eager):
     tab.locator("#cross details summary").first.click()
     best = ["the", "cat", "sat", "[SEP]"][int(weights[2].argmax())]
     assert re.search(rf"dog[^\n]*{re.escape(best)}", tab.inner_text("#cross details"))
-    shoot(tab, "cross", "#cross")
     for name in ("encoder", "decoder"):
         tab.select_option("#section", name)
         tab.wait_for_function("(name) => location.hash.includes(`s=${name}`)", arg=name)
@@ -470,8 +465,6 @@ def test_contrast_is_aa(open_page, scheme):
     tab.wait_for_timeout(200)
     assert tab.evaluate("document.documentElement.dataset.theme") == scheme
     assert tab.evaluate(FAINT) == []
-    if scheme == "light":
-        shoot(tab, "page")
 
 
 def test_the_keyboard_reaches_everything(open_page):
@@ -505,7 +498,7 @@ def test_the_menu_by_keyboard(open_page):
     assert tab.get_attribute("#menu-button", "aria-expanded") == "true"
     assert "13 × 13" in tab.inner_text("#menu")
     tab.locator("#menu .menu-actions button").first.focus()
-    for key, expected in (("ArrowDown", "dark colours"), ("ArrowUp", "export"), ("ArrowUp", "keys and help")):
+    for key, expected in (("ArrowDown", "export"), ("ArrowUp", "guided tour"), ("ArrowUp", "keys and help")):
         tab.keyboard.press(key)
         assert expected in tab.evaluate("document.activeElement.textContent")
     assert tab.input_value("#layer") == "1", "the arrows went through the menu, not through the layers"
@@ -561,7 +554,6 @@ def test_phone_width(open_page):
     assert "f=map" in tab.evaluate("location.hash")
     tab.click("#tabs button[data-view='']")
     tab.wait_for_selector("#text", state="visible")
-    shoot(tab, "phone")
 
 
 def test_a_long_title_is_one_line(open_page):

@@ -9,7 +9,7 @@ import pytest
 
 import sightline
 
-from .browser import FAINT, Tabs, open_menu, shoot
+from .browser import FAINT, Tabs, open_menu
 from .test_browser import NARROW, browser, dense, patches  # noqa: F401
 from .test_numbers import TEXT
 
@@ -84,8 +84,6 @@ def test_the_tour_by_keyboard_tells_the_pages_numbers(new_here, dense):  # noqa:
     share = ratios[largest] / sum(ratios) * float(weights[top].sum())
     assert share == pytest.approx(float(weights.max()), abs=0.02), "weights are the softmax of the scores"
     assert tab.inner_text(".tour-bars tfoot").split()[-1] == "1.00"
-    tab.emulate_media(reduced_motion="reduce")
-    shoot(tab, "tour", "#tour")
     tab.keyboard.press("ArrowRight")
     wait_step(tab, 5)
     assert "context of “cat”" in tab.inner_text(".tour-values")

@@ -6,7 +6,7 @@ import { shareText } from "../../../src/sightline/view/web/page/answer.js";
 import { cutOut, huntText, partAround } from "../../../src/sightline/view/web/tour/hunt.js";
 import { wordPosition, wordsByLayer } from "../../../src/sightline/view/web/tour/layers.js";
 import { addedValues, firstNumbers, previousHead, tourNumbers, workedContext, workedRoot, workedShare } from "../../../src/sightline/view/web/tour/numbers.js";
-import { tellingHead, tellingQuery, tourSection } from "../../../src/sightline/view/web/tour/place.js";
+import { isWordOf, tellingHead, tellingQuery, tourSection } from "../../../src/sightline/view/web/tour/place.js";
 import { CASES, headOf } from "./heads.js";
 
 const lastNumber = (text) => Number(/= (−?[\d.]+(?:e−?\d+)?)$/.exec(text)[1].replaceAll("−", "-"));
@@ -58,9 +58,19 @@ test("the tour goes where a head looks at another word, decidedly", () => {
   // Rows: 0 looks at itself, 1 at its neighbour, 2 at the first, 3 at what is no word.
   const weights = Float32Array.from([[1, NaN, NaN, NaN], [0.9, 0.1, NaN, NaN], [0.6, 0.3, 0.1, NaN], [0.1, 0.05, 0.05, 0.8]].flat());
   const every = { isWord: () => true, isKeyWord: (at) => at !== 3 };
-  assert.equal(tellingQuery(weights, 4, true, every), 2);
-  assert.equal(tellingQuery(weights, 4, false, every), 0, "of another text any key counts");
+  assert.equal(tellingQuery(weights, 4, true, every).query, 2);
+  assert.ok(Math.abs(tellingQuery(weights, 4, true, every).weight - 0.6) < 1e-6);
+  assert.equal(tellingQuery(weights, 4, false, every).query, 0, "of another text any key counts");
   assert.equal(tellingQuery(weights, 4, true, { ...every, isWord: (at) => at === 1 }), null);
+});
+
+test("words that are worth following are long and said once, where a text has such", () => {
+  const of = (...texts) => ({ special: (at) => texts[at] === "[CLS]", text: (at) => texts[at] });
+  const chosen = (...texts) => texts.filter((_, at) => isWordOf(of(...texts), texts.length)(at));
+  assert.deepEqual(chosen("[CLS]", "The", "cat", "sat", "on", "the", "mat", "."), ["cat", "sat", "mat"]);
+  assert.deepEqual(chosen("the", "cat", "the", "cat"), ["the", "cat", "the", "cat"]);
+  assert.deepEqual(chosen("[CLS]", "I", "am", "in", "."), ["am", "in"]);
+  assert.deepEqual(chosen("a", "␣", "猫", "!"), ["a", "猫"]);
 });
 
 test("it follows the section that is shown, or one that looks at its own text; places are no text", () => {

@@ -49,8 +49,9 @@ async function main() {
     const tabs = new Tabs(byId("tabs"), VIEWS.map(byId), explorer);
     const help = new HelpDialog(byId("keys"));
     const exporter = new ExportDialog(byId("export"), explorer, byId("map"));
-    if (explorer.source.can.live) explorer.views.push(ask);
-    explorer.views.push(answer, notices, controls, tabs, new Facts(byId("facts"), explorer, () => byId("map").main.seen));
+    explorer.views.push(answer);
+    if (explorer.source.can.live) explorer.views.push(ask); // it measures its text, and the answer's place shows it
+    explorer.views.push(notices, controls, tabs, new Facts(byId("facts"), explorer, () => byId("map").main.seen));
     const tour = new Tour(byId("tour"), explorer, ownText(explorer, { field: byId("ask"), opener, dialog: byId("own") }));
     const offer = new TourOffer(byId("answer-side"), menu.add("guided tour", () => void tour.open(), { id: "tour-open" }), tour);
     explorer.views.push(offer);

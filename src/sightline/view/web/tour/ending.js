@@ -2,6 +2,7 @@ import { button, element } from "../common/dom.js";
 import { shareText } from "../page/answer.js";
 import { layerWords } from "./layers.js";
 import { inTurn, weightText } from "./parts.js";
+import { findQuery } from "./place.js";
 
 /**
  * What came out, what was learnt, and where to go on.
@@ -42,16 +43,28 @@ function outputLine({ kind, name, text, choices, given }) {
 function crossLine(explorer) {
   const { about } = explorer.subject;
   const line = element("p", { class: "tour-cross", hidden: true });
-  const section = about.sections.find(({ name, isSelf, queries, keys }) => name === about.start.section && !isSelf && !queries.places && !keys.places);
-  const { layer, head, query } = about.start;
-  if (!section || query === null) return line;
-  const place = { trace: about.id, call: section.layers[layer].call, head: String(head) };
-  const [queries, keys] = [explorer.tokensOf(about, section.queries), explorer.tokensOf(about, section.keys)];
-  void explorer.source.stages(place, query, 1).then(async ({ keys: [best] }) => {
-    if (!best) return;
-    await Promise.all([queries.ready(query, query + 1), keys.ready(best.key, best.key + 1)]);
-    line.textContent = `At “${queries.text(query)}” one head looks at “${keys.text(best.key)}” of the source: weight ${weightText(best.weight)}.`;
-    line.hidden = false;
+  const section = about.sections.find(({ isSelf, queries, keys }) => !isSelf && !queries.places && !keys.places);
+  if (section) void crossText(explorer, section).then((text) => {
+    line.textContent = text;
+    line.hidden = !text;
   }, () => {});
   return line;
+}
+
+/**
+ * @param {import("../explorer.js").Explorer} explorer
+ * @param {import("../source/types.js").SectionInfo} section
+ */
+async function crossText(explorer, section) {
+  const { source, subject } = explorer;
+  const { about } = subject;
+  const suggested = section.name === about.start.section;
+  const [layer, head] = suggested ? [about.start.layer, about.start.head] : [section.layers.length - 1, 0];
+  const query = (suggested ? about.start.query : null) ?? (await findQuery(explorer, section, { layer, head }))?.query ?? null;
+  if (query === null) return "";
+  const [queries, keys] = [explorer.tokensOf(about, section.queries), explorer.tokensOf(about, section.keys)];
+  const [best] = (await source.stages({ trace: about.id, call: section.layers[layer].call, head: String(head) }, query, 1)).keys;
+  if (!best) return "";
+  await Promise.all([queries.ready(query, query + 1), keys.ready(best.key, best.key + 1)]);
+  return `At “${queries.text(query)}” one head looks at “${keys.text(best.key)}” of the source: weight ${weightText(best.weight)}.`;
 }
