@@ -59,7 +59,8 @@ class OpenTrace:
     def about(self) -> dict[str, Any]:
         """Everything but the numbers."""
         if self._about is None:
-            self._about = about(self.reading, self.id, self.title, _start(self.reading))
+            told = about(self.reading, self.id, self.title, _start(self.reading))
+            self._about = told | {"whatIf": None if self.asked is None else {"of": self.asked.of}}
         return self._about
 
 

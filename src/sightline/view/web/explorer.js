@@ -33,6 +33,10 @@ export class Explorer {
     this.hovered = null;
     /** @type {{texts: string[], output: import("./source/types.js").Output} | null} what is being written now */
     this.writing = null;
+    /** @type {((what: {layer?: number, head?: string, query?: number | null, key?: number | null}) => void) | null} takes clicks */
+    this.onCut = null;
+    /** @type {(import("./source/types.js").HeadEffects & {trace: string}) | null} what each head does to an answer */
+    this.effects = null;
     /** The largest weight in view or a percentile of them, as the map found it; null for a fixed scale. */
     this.most = null;
     this.dark = false;
@@ -130,6 +134,7 @@ export class Explorer {
 
   /** Pin what was under the pointer: it shows now, not what was hovered. @param {Partial<import("./state.js").State>} change */
   pin(change) {
+    if (this.onCut) return void this.onCut(change);
     this.hovered = null;
     this.set(change);
   }

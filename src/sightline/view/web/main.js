@@ -4,6 +4,7 @@ import "./atlas/element.js";
 import "./cross/element.js";
 import "./steps/element.js";
 import "./lens/element.js";
+import "./whatif/element.js";
 import { AskField } from "./ask/element.js";
 import { byId } from "./common/dom.js";
 import { Explorer } from "./explorer.js";
@@ -27,7 +28,7 @@ import { TourOffer } from "./tour/offer.js";
 import { ownText } from "./tour/own.js";
 import { Tour } from "./tour/tour.js";
 
-const VIEWS = ["map", "text", "atlas", "cross", "steps", "lens"];
+const VIEWS = ["map", "text", "atlas", "cross", "steps", "lens", "whatif"];
 
 /** Start the page: from what it carries, or from the server that it came from. */
 async function main() {
@@ -57,7 +58,7 @@ async function main() {
     explorer.views.push(offer);
     explorer.views.push({ update: () => writeAddress(toAddress(explorer.state)) });
     actions(menu, explorer, opener, exporter, help);
-    listenToKeys(explorer, { help, map: byId("map"), controls });
+    listenToKeys(explorer, { help, map: byId("map"), whatif: byId("whatif"), controls });
     window.addEventListener("hashchange", () => void explorer.open(fromAddress(location.hash)));
     explorer.tell(new Set(["subject", "compared", "traces", ...Object.keys(explorer.state)]));
     document.documentElement.dataset.ready = "true";

@@ -19,6 +19,7 @@ class SightlineAtlas extends View {
     this.grid = new HeadGrid({
       onChoose: ({ layer, head }) => this.choose(layer, head),
       onCompare: ({ layer, head }) => this.compare(layer, head),
+      onLayer: (layer) => this.explorer.onCut?.({ layer }),
       onSight: () => this.see(),
     });
     this.table = new HeadTable((layer, head) => this.choose(layer, head));
@@ -38,12 +39,12 @@ class SightlineAtlas extends View {
   /** @param {Set<string>} changed */
   update(changed) {
     const has = (...names) => names.some((name) => changed.has(name));
-    if (has("subject", "traces", "compared", "number", "sort")) this.describe();
+    if (has("subject", "traces", "compared", "number", "sort", "effects")) this.describe();
     if (has("subject", "sort")) {
       this.gather();
       this.show();
     }
-    if (has("number")) this.fill();
+    if (has("number", "effects")) this.fill();
     if (has("subject", "colours", "scale", "ceiling")) this.see();
     if (has("subject", "compared")) this.mark();
     if (has("subject", "sort", "full")) this.reveal();
@@ -57,7 +58,13 @@ class SightlineAtlas extends View {
 
   /** The numbers of each layer; undefined where they are not here. */
   get numbers() {
-    return this.explorer.subject.section.layers.map((_, layer) => this.loader.get(this.job(layer, "numbers")));
+    const { about, section } = this.explorer.subject;
+    const { effects } = this.explorer;
+    const own = effects && [about.id, about.whatIf?.of].includes(effects.trace) ? effects.sections[section.name] : null;
+    return section.layers.map((_, layer) => {
+      const numbers = this.loader.get(this.job(layer, "numbers"));
+      return numbers && own ? { ...numbers, heads: { ...numbers.heads, effect: own[layer] } } : numbers;
+    });
   }
 
   /** The names of the numbers that there are. */
@@ -231,6 +238,7 @@ class SightlineAtlas extends View {
 
   /** Choose a head; another trace that shows the same head goes along. @param {number} layer @param {string} head */
   choose(layer, head) {
+    if (this.explorer.onCut) return this.explorer.onCut({ layer, head });
     const { subject, versus } = this.explorer;
     const goesAlong = this.otherTrace && versus.layerAt === subject.layerAt && versus.head === subject.head;
     void this.explorer.set({ layer, head, ...(goesAlong ? { versus: { ...versus.wanted, layer, head } } : {}) });

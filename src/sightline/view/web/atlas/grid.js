@@ -9,7 +9,7 @@ const GAP = 4; // pixels between a cell and the edge of the box
  */
 export class HeadGrid {
   /**
-   * @param {{onChoose: (cell: HeadCell) => void, onCompare: (cell: HeadCell) => void, onSight: () => void}} host
+   * @param {{onChoose: (cell: HeadCell) => void, onCompare: (cell: HeadCell) => void, onLayer: (layer: number) => void, onSight: () => void}} host
    */
   constructor(host) {
     this.host = host;
@@ -133,7 +133,9 @@ export class HeadGrid {
 
   /** @param {MouseEvent} event */
   clicked(event) {
-    const cell = this.ofButton.get(/** @type {Element} */ (event.target).closest("button"));
+    const target = /** @type {Element} */ (event.target);
+    if (target.matches(".atlas-layer")) return this.host.onLayer(Number(target.textContent));
+    const cell = this.ofButton.get(target.closest("button"));
     if (!cell) return;
     this.stopAt(cell);
     if (event.shiftKey) this.host.onCompare(cell);

@@ -9,6 +9,7 @@ export const HEAD_NUMBERS = {
   distance: { name: "distance", unit: "tokens", what: "how far a query looks, weighted" },
   itself: { name: "current token", unit: "", what: "weight of a query on its own place" },
   previous: { name: "previous token", unit: "", what: "weight on the place before the query" },
+  effect: { name: "effect of taking it away", unit: "", what: "by how much the answer's number changes without the head" },
   induction: { name: "induction", unit: "", what: "weight on what followed the same token earlier" },
 };
 
@@ -29,6 +30,7 @@ export function nameOfNumber(name) {
  */
 export function showHeadNumber(name, value) {
   if (value === undefined || !Number.isFinite(value)) return "–";
+  if (name === "effect") return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(Math.abs(value) < 0.0995 ? 3 : 2)}`;
   return value.toFixed(name === "distance" ? 1 : 2);
 }
 

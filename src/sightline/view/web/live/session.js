@@ -10,6 +10,7 @@ import { tokensOf } from "./tokenizer/labels.js";
 import { createTokenizer } from "./tokenizer/tokenizer.js";
 import { LiveTrace } from "./trace.js";
 import { readWeights } from "./weights.js";
+import { changedRun, effectsOfHeads } from "./whatif.js";
 
 /**
  * A token that was written: how likely it was, and what else was.
@@ -41,12 +42,12 @@ export class LiveSession {
   }
 
   /**
-   * @param {any} asked "open", "run", "score" and "forget", or about a trace what Answers takes
+   * @param {any} asked "open", "run", "score", "whatIf", "effects" and "forget", or about a trace what Answers takes
    * @param {(share: number) => Promise<void>} pause
    * @param {(told: any) => void} tell
    */
   answer(asked, pause, tell) {
-    if (["open", "run", "score", "forget"].includes(asked.what)) return this[asked.what](asked, pause, tell);
+    if (["open", "run", "score", "whatIf", "effects", "forget"].includes(asked.what)) return this[asked.what](asked, pause, tell);
     const trace = this.traces.get(asked.trace);
     if (!trace) throw new Error("This run is no longer kept: type its text once more.");
     return trace.answer(asked, pause);
@@ -89,6 +90,16 @@ export class LiveSession {
     this.traces.set(trace, kept);
     const texts = task.answer === "label" || task.answer === "states" ? [text] : [text, output.text];
     return { about: kept.about({ id: trace, title, texts, notices, output: outputShown(output) }, like), sides: kept.sides, output: { ...output, notices } };
+  }
+
+  /** The same tokens with changes; see whatif.js. */
+  whatIf(asked, pause) {
+    return changedRun(this, asked, pause);
+  }
+
+  /** What each head does to the answer; see whatif.js. */
+  effects(asked, pause, tell) {
+    return effectsOfHeads(this, asked, pause, tell);
   }
 
   /** What is written, if the model writes; the page hears of each step. */

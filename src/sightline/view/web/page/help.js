@@ -12,6 +12,7 @@ const KEYS = [
   ["click", "pin a token or a cell"],
   ["Shift and click", "a head of the atlas: compare with it"],
   ["f", "let the map fill the page, or all views again"],
+  ["x", "what if: clicks take away what they hit, or pin again"],
   ["Esc", "unpin; end the comparison"],
   ["?", "this list"],
 ];

@@ -1,9 +1,9 @@
 /**
  * Keys that work anywhere on the page but where something is typed or chosen from a list.
  * @param {import("../explorer.js").Explorer} explorer
- * @param {{help: import("./help.js").HelpDialog, map: any, controls: import("./place.js").PlaceControls}} parts
+ * @param {{help: import("./help.js").HelpDialog, map: any, whatif: any, controls: import("./place.js").PlaceControls}} parts
  */
-export function listenToKeys(explorer, { help, map, controls }) {
+export function listenToKeys(explorer, { help, map, whatif, controls }) {
   const toHead = (step) => {
     const { layer, head } = explorer.subject;
     const names = [...Array.from({ length: layer.heads }, (_, at) => String(at)), "mean", "max"];
@@ -48,6 +48,7 @@ export function listenToKeys(explorer, { help, map, controls }) {
     0: () => explorer.set({ view: null }),
     "/": () => controls.startSearch(),
     Escape: leave,
+    x: () => whatif.hidden || whatif.toggleCut(),
     "?": () => help.show(),
   };
   document.addEventListener("keydown", (event) => {

@@ -1,6 +1,6 @@
 import { button } from "../common/dom.js";
 
-const NAMES = { map: "Map", text: "Text", atlas: "Atlas", cross: "Cross", steps: "Steps", lens: "Lens" };
+const NAMES = { map: "Map", text: "Text", atlas: "Atlas", cross: "Cross", steps: "Steps", lens: "Lens", whatif: "What if" };
 
 /** One view that fills the page, or all of them; on a narrow screen these tabs reach each. */
 export class Tabs {

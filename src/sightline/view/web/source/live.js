@@ -2,6 +2,7 @@ import { CarriedSource } from "./carried.js";
 import { clip } from "../common/format.js";
 
 const KEPT = 12; // runs that are kept, besides what the page carries
+const CHANGED = 3; // changes of one trace that are kept
 
 /**
  * What a page that carries a model says of it.
@@ -166,6 +167,45 @@ export class LiveSource {
     return (await this.asking.ask({ what: "score", ...what }, signal)).score;
   }
 
+  /**
+   * The text of a trace once more, with changes.
+   * @param {string} trace
+   * @param {any[]} changes
+   * @param {any} how
+   */
+  async whatIf(trace, changes, { signal }) {
+    await this.open();
+    const base = this.baseOf(trace);
+    const changed = `live-${++this.count}`;
+    const title = `${this.of(trace).meta.about.title} · what if`;
+    const asked = { what: "whatIf", ...base, changes, trace: changed, title, like: this.carried.meta.about };
+    const { about, sides, before, after } = await this.asking.ask(asked, signal);
+    const tokens = Object.fromEntries(sides.map((side, at) => [String(at), side]));
+    const older = [...this.runs].filter(([, run]) => run.meta.of === trace).slice(0, 1 - CHANGED);
+    for (const [id] of older) this.forget(id);
+    this.runs.set(changed, new LiveRun({ about, tokens, output: null, layers: [], of: trace }, this.lines.open({ trace: changed })));
+    return { trace: changed, before, after };
+  }
+
+  /**
+   * What each head does to the answer.
+   * @param {string} trace
+   * @param {any} how
+   */
+  async effects(trace, { onProgress, signal }) {
+    await this.open();
+    const asked = { what: "effects", ...this.baseOf(trace) };
+    return this.asking.ask(asked, signal, ({ share, what }) => onProgress?.(share, what));
+  }
+
+  /** What the worker needs to run a trace again; see live/whatif.js. @param {string} trace */
+  baseOf(trace) {
+    const { about, of } = this.of(trace).meta;
+    if (of) throw new Error("This trace is a change itself: change the one that it came from.");
+    const { texts, output, sections } = about;
+    return { text: texts[0] ?? "", ids: this.outputOf(trace)?.ids ?? null, answer: output?.given ? output.text : null, count: sections.at(-1).queries.count };
+  }
+
   /** What came out of a run that is kept. @param {string} trace @returns {import("../live/session.js").LiveOutput | null} */
   outputOf(trace) {
     return this.runs.get(trace)?.meta.output ?? null;
@@ -186,8 +226,10 @@ export class LiveSource {
     return lists.flat();
   }
 
-  about(trace) {
-    return this.of(trace).about();
+  async about(trace) {
+    const run = this.of(trace);
+    const about = await run.about();
+    return this.described.task.answer === "states" ? about : { ...about, whatIf: { of: run.meta.of ?? null } };
   }
 
   tokens(trace, side, from, count) {

@@ -81,19 +81,54 @@ export class ServedSource {
     return channels === 4 ? new ImageData(new Uint8ClampedArray(data), width, height) : new Float32Array(data);
   }
 
-  /** The model runs over a text; the id of the new trace. */
-  async read({ text, pair }, { onProgress, signal }) {
-    const body = JSON.stringify({ text, pair: pair || null });
-    const asked = { method: "POST", headers: { "content-type": "application/json" }, body, signal };
-    const { job } = await this.json("/api/read", asked);
+  /**
+   * The model runs over a text; the id of the new trace.
+   * @param {any} texts
+   * @param {any} how
+   */
+  async read({ text, pair }, how) {
+    return (await this.job("/api/read", { text, pair: pair || null }, how)).trace;
+  }
+
+  /**
+   * @param {string} trace
+   * @param {any[]} changes
+   * @param {any} how
+   */
+  async whatIf(trace, changes, how) {
+    return (await this.job(`${traceAddress(trace)}/what-if`, { changes }, how)).result;
+  }
+
+  /**
+   * @param {string} trace
+   * @param {any} how
+   */
+  async effects(trace, how) {
+    return (await this.job(`${traceAddress(trace)}/effects`, {}, how)).result;
+  }
+
+  /**
+   * Something that takes a while, from the beginning to its end.
+   * @param {string} address
+   * @param {any} given
+   * @param {any} how
+   */
+  async job(address, given, { onProgress, signal }) {
+    const asked = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(given), signal };
+    const { job } = await this.json(address, asked);
     const where = `/api/jobs/${encodeURIComponent(job)}`;
-    signal?.addEventListener("abort", () => void fetch(where, { method: "DELETE" }));
-    for (;;) {
+    const stop = () => void fetch(where, { method: "DELETE" });
+    if (signal?.aborted) stop();
+    signal?.addEventListener("abort", stop);
+    for (let wait = 20; ; wait = Math.min(200, 2 * wait)) {
       const progress = await this.json(where, { signal });
       if (progress.error) throw new Error(progress.error);
-      if (progress.trace) return progress.trace;
+      if (progress.trace || progress.result) {
+        signal?.removeEventListener("abort", stop);
+        return progress;
+      }
       onProgress?.(progress.share, progress.what);
-      await new Promise((resolve) => setTimeout(resolve, 200));
+      await new Promise((resolve) => setTimeout(resolve, wait));
     }
   }
 

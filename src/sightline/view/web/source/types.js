@@ -61,6 +61,7 @@
  * @property {ImageInfo | SoundInfo | null} medium
  * @property {{name: string, section: string, caveat: string}[]} flows "rollout", "relevance"
  * @property {LensInfo | null} [lens]
+ * @property {{of: string | null} | null} [whatIf] where the model can read it again with changes; the trace of which it is a change
  *
  * Word numbers rise; a glued token has no blank before it.
  * @typedef {{texts: string[], words: number[], special: boolean[], glued: boolean[]}} Tokens
@@ -86,6 +87,12 @@
  *
  * Of one position: the word that comes out, and what each part brought to its logit.
  * @typedef {{position: number, word: {text: string, logit: number}, stages: LensStage[], parts: number[] | null}} Lens
+ *
+ * What a model makes of a text: the likeliest labels, or next words at some positions, and what it writes by itself.
+ * @typedef {{about: string, places: number[], candidates: [string, number][][], text: string | null}} Outcome
+ *
+ * What each head does to an answer, by section and layer: how much its number changes without the head.
+ * @typedef {{about: string, baseline: number, sections: Object<string, (number | null)[][]>}} HeadEffects
  *
  * The weight of one cell; null where the query may not look at the key, and score and rank for a mean over heads.
  * @typedef {{weight: number | null, score: number | null, rank: number | null, of: number, entropy: number | null}} Cell
@@ -132,6 +139,8 @@
  * @property {(trace: string, call: number, signal?: AbortSignal) => Promise<Thumbnails>} thumbnails
  * @property {(trace: string, section: string, name: string, how: {direction: string, from: number, to: number, signal?: AbortSignal, onProgress?: (share: number) => void}) => Promise<Float32Array>} flow
  * @property {(trace: string, position: number, signal?: AbortSignal) => Promise<Lens>} lens where About has one
+ * @property {(trace: string, changes: import("../live/changes.js").Change[], how: {onProgress?: (share: number, what: string) => void, signal?: AbortSignal}) => Promise<{trace: string, before: Outcome, after: Outcome}>} [whatIf] where About has one
+ * @property {(trace: string, how: {onProgress?: (share: number, what: string) => void, signal?: AbortSignal}) => Promise<HeadEffects>} [effects]
  * @property {(trace: string) => Promise<ImageData | Float32Array>} medium pixels, or frames x bins
  * @property {(texts: {text: string, pair: string}, how: {onProgress: (share: number, what: string) => void, signal: AbortSignal}) => Promise<string>} read
  * @property {(file: File, how: {onProgress: (share: number, what: string) => void, signal: AbortSignal}) => Promise<string>} upload

@@ -4,11 +4,11 @@ import { BLANK_RANGES, COMPOSING_RANGES, LETTER_RANGES, LOWER_RUNS, NUMBER_RANGE
 /** The inside of a class of a regular expression. @param {string} ranges */
 const classOf = (ranges) => ranges.trim().split(/\s+/).map((range) => range.replace(/[0-9a-f]+/g, "\\u{$&}")).join("");
 
-export const LETTERS = classOf(LETTER_RANGES);
-export const NUMBERS = classOf(NUMBER_RANGES);
-export const BLANKS = classOf(BLANK_RANGES);
-export const PUNCTUATION = classOf(PUNCTUATION_RANGES);
-export const COMPOSING = classOf(COMPOSING_RANGES);
+export const LETTER_CLASS = classOf(LETTER_RANGES);
+export const NUMBER_CLASS = classOf(NUMBER_RANGES);
+export const BLANK_CLASS = classOf(BLANK_RANGES);
+export const PUNCTUATION_CLASS = classOf(PUNCTUATION_RANGES);
+export const COMPOSING_CLASS = classOf(COMPOSING_RANGES);
 
 /** @returns {Map<string, string>} the lower case of each character that has one */
 export function lowerCases() {

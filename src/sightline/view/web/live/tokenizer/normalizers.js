@@ -1,4 +1,4 @@
-import { COMPOSING, lowerCases } from "./characters.js";
+import { COMPOSING_CLASS, lowerCases } from "./characters.js";
 import { expect, refuse } from "./refuse.js";
 
 /** @typedef {(text: string) => string} Normalizer */
@@ -28,7 +28,7 @@ export function normalizerOf(part) {
  * @returns {Normalizer}
  */
 function composer() {
-  const composing = new RegExp(`[${COMPOSING}]+`, "gu");
+  const composing = new RegExp(`[${COMPOSING_CLASS}]+`, "gu");
   return (text) => (isLatin1(text) ? text : text.replace(composing, (part) => part.normalize("NFC")));
 }
 

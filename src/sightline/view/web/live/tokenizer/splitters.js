@@ -1,5 +1,5 @@
 import { spelled } from "./bytes.js";
-import { BLANKS, LETTERS, NUMBERS, PUNCTUATION } from "./characters.js";
+import { BLANK_CLASS, LETTER_CLASS, NUMBER_CLASS, PUNCTUATION_CLASS } from "./characters.js";
 import { expect, refuse } from "./refuse.js";
 
 /**
@@ -33,13 +33,13 @@ const KINDS = {
 
   Punctuation(part) {
     expect("pre_tokenizer", part, { behavior: "Isolated" });
-    const words = new RegExp(`[${PUNCTUATION}]|[^${PUNCTUATION}]+`, "gu");
+    const words = new RegExp(`[${PUNCTUATION_CLASS}]|[^${PUNCTUATION_CLASS}]+`, "gu");
     return (text) => text.match(words) ?? [];
   },
 
   BertPreTokenizer(part) {
     expect("pre_tokenizer", part, {});
-    const words = new RegExp(`[${PUNCTUATION}]|[^${PUNCTUATION}${BLANKS}]+`, "gu");
+    const words = new RegExp(`[${PUNCTUATION_CLASS}]|[^${PUNCTUATION_CLASS}${BLANK_CLASS}]+`, "gu");
     return (text) => text.match(words) ?? [];
   },
 
@@ -47,7 +47,7 @@ const KINDS = {
   ByteLevel(part) {
     // trim_offsets is about offsets, which nobody asks for here.
     expect("pre_tokenizer", part, { add_prefix_space: false, trim_offsets: undefined, use_regex: true });
-    const [L, N, S] = [LETTERS, NUMBERS, BLANKS];
+    const [L, N, S] = [LETTER_CLASS, NUMBER_CLASS, BLANK_CLASS];
     const ends = "'(?:s|t|re|ve|m|ll|d)";
     const words = new RegExp(`${ends}| ?[${L}]+| ?[${N}]+| ?[^${S}${L}${N}]+|[${S}]+(?![^${S}])|[${S}]+`, "gu");
     return (text) => (text.match(words) ?? []).map(spelled);
