@@ -76,7 +76,7 @@ def test_it_is_hugging_faces_on_ten_thousand_lines():
 
 def test_labels_and_words_are_those_of_python():
     # Labels write out what Unicode does not know, of which Python's version and node's differ.
-    texts = [line for line in lines(200, seed=3) if len(line) < 2000 and all(map(_is_assigned, line))]
+    texts = [line for line in lines(120, seed=3) if len(line) < 2000 and all(map(_is_assigned, line))]
     known = tokenizers()
     found = in_node({name: json.loads(each.to_str()) for name, each in known.items()}, texts, labels=True)
     for name, tokenizer in known.items():
