@@ -1,6 +1,7 @@
 import { Capture } from "./capture.js";
 import { Changes } from "./changes.js";
 import { logSoftmax } from "./heads.js";
+import { LiveLens } from "./lens.js";
 import { idsGiven, textWritten } from "./tasks.js";
 import { tokensOf } from "./tokenizer/labels.js";
 import { LiveTrace } from "./trace.js";
@@ -29,9 +30,10 @@ export async function changedRun(session, { changes, trace, title, like, ...base
   const before = await outcomeOf(session, given, ids, { changes: none, capture: null }, pause);
   const capture = new Capture();
   const after = await outcomeOf(session, given, ids, { changes: acting, capture }, pause);
-  const { target } = given;
-  const tokens = { source: session.tokensOf(given.source), target: session.tokensOf(target && [...target, ...ids]) };
-  const kept = new LiveTrace(capture, tokens);
+  const target = given.target && behind(session, given, ids);
+  const tokens = { source: session.tokensOf(given.source), target: session.tokensOf(target) };
+  const lens = LiveLens.of(session.model, capture, target ?? given.source, (id) => session.tokensOf([id]).texts[0], session.task.labels);
+  const kept = new LiveTrace(capture, tokens, lens);
   session.traces.set(trace, kept);
   const notice = `what if: the model looks otherwise here (${changes.length} change${changes.length > 1 ? "s" : ""})`;
   const texts = after.text === null ? [base.text] : [base.text, after.text];
@@ -78,9 +80,15 @@ async function begun(session, { text, ids, answer, count }, pause) {
   if (follows === null && answer !== null) follows = tokenizer.encode(answer).ids;
   if (follows === null && task.answer === "continuation") follows = [];
   follows ??= (await session.written(given, new Changes(), pause, () => {})).ids;
-  const length = given.target ? given.target.length + follows.length : given.source.length;
+  const { length } = given.target ? behind(session, given, follows) : given.source;
   if (length !== count) throw new Error("This page does not keep the whole text: type it above, and change that.");
   return { given, ids: follows };
+}
+
+/** What the decoder reads: as much as there are positions for, since nothing came after the last token. */
+function behind({ model }, { target }, ids) {
+  const room = model.config.positions === "learned" ? model.config.max_positions : Infinity;
+  return [...target, ...ids].slice(0, room);
 }
 
 /** What comes out under changes: what the model writes, and the likeliest next words along the trace's tokens. @returns {Promise<Outcome>} */
@@ -98,15 +106,17 @@ async function outcomeOf(session, given, ids, watch, pause) {
 }
 
 /** ln p of labels [K], or of the next word at each position from the last of what was given on. */
-function logitsOf({ model }, { source, target }, ids, watch) {
+function logitsOf(session, given, ids, watch) {
+  const { model } = session;
+  const { source, target } = given;
   const memory = source ? model.encode(source, watch) : null;
   if (!target) {
     const labels = Float32Array.from(model.logits(memory.states, memory.count));
     return { logits: logSoftmax(labels, labels.length), places: [] };
   }
-  const all = [...target, ...ids];
+  const all = behind(session, given, ids);
   const states = model.decode(all, memory, watch);
-  const places = Array.from({ length: ids.length + 1 }, (_, row) => target.length - 1 + row);
+  const places = Array.from({ length: all.length - target.length + 1 }, (_, row) => target.length - 1 + row);
   const rows = states.subarray((target.length - 1) * model.config.width);
   return { logits: logSoftmax(model.logits(rows, places.length, memory), model.config.vocabulary), places };
 }
