@@ -29,7 +29,6 @@ function look(model, { source, target, changes }) {
 async function written(model, { source, target, options, changes }) {
   const watch = { changes: new Changes(changes), capture: null };
   const memory = source ? model.encode(source, watch) : null;
-  const start = process.cpuUsage();
   const marks = [];
   const answer = await write(model, memory, target, options, async (ids) => {
     marks.push(ids.length);

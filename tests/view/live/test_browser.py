@@ -86,7 +86,7 @@ def test_a_sentence_is_translated_in_the_page(open_page):
 def test_all_views_show_the_new_sentence(open_page, tmp_path):
     tab = open_page(saved(tmp_path, "encoder-decoder"), TEXT)
     ask(tab, "who saw the dog ?", "live-1")
-    for id, part in (("text", "dog"), ("cross", "dog"), ("steps", "query"), ("atlas", "entropy")):
+    for id, part in (("text", "dog"), ("cross", "dog"), ("steps", "token"), ("atlas", "entropy")):
         tab.wait_for_function(
             "([id, part]) => document.getElementById(id).innerText.includes(part)", arg=[id, part]
         )

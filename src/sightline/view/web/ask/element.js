@@ -34,6 +34,7 @@ export class AskField {
     });
     this.text.addEventListener("keydown", (event) => this.pressed(event));
     this.text.addEventListener("input", () => this.fit());
+    window.addEventListener("resize", () => this.fit());
     box.replaceChildren(form, element("div", { class: "ask-line" }, this.status, this.compare, where));
     box.hidden = false;
     // The first text should not wait for the weights.
@@ -112,7 +113,9 @@ export class AskField {
     if (kept.show === "relevance") kept.show = "weights";
     explorer.traces = await this.source.list();
     explorer.writing = null;
-    await explorer.open({ ...kept, trace });
+    const { start } = await explorer.about(trace);
+    const query = kept.section === start.section ? start.query : null;
+    await explorer.open({ ...kept, query, trace });
     explorer.tell(new Set(["traces", "output"]));
     this.before = before === trace ? null : before;
     this.compare.hidden = this.before === null;

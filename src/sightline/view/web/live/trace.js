@@ -1,8 +1,10 @@
 import { Answers } from "../compute/answers.js";
+import { meanRow } from "../compute/rows.js";
 import { receivedOf, numbersOf, thumbnailsOf } from "./numbers.js";
 
 const TILE = 256; // cells along each side of a tile, and of the picture from which coarse levels are made
 const COARSE = 1024;
+const LOOKED_AT = 256; // queries among which the one that is shown first is chosen
 
 /** @typedef {import("../source/types.js").Tokens} Tokens */
 
@@ -53,8 +55,32 @@ export class LiveTrace {
     const sections = this.sections.map((layers, at) => this.section(this.names[at], layers));
     const caveat = like.flows.find(({ name }) => name === "rollout")?.caveat ?? "";
     const flows = sections.filter(({ isSelf }) => isSelf).map(({ name }) => ({ name: "rollout", section: name, caveat }));
-    const start = { ...like.start, query: null };
+    const start = { ...like.start, query: this.tellingQuery(like.start) };
     return { ...like, id, title, texts, notices, output, sections, start, medium: null, flows, lens: this.lens?.about() ?? null };
+  }
+
+  /**
+   * The query that is shown first: a word that gives one other word more of its weight than any gives; a place beside its
+   * own tells little.
+   * @param {{section: string, layer: number, head: number}} start
+   */
+  tellingQuery({ section, layer, head }) {
+    const layers = this.sections[this.names.indexOf(section)];
+    if (!layers) return null;
+    const { call } = layers[Math.min(layer, layers.length - 1)];
+    const { sides, isSelf } = this.calls[call];
+    const [queries, keys] = sides.map((side) => this.sides[side]);
+    const heads = this.answers.all(call);
+    const shown = heads[Math.min(head, heads.length - 1)];
+    let [best, most] = [null, 0];
+    for (let i = 0; i < Math.min(shown.n, LOOKED_AT); i++) {
+      if (queries.special[i] || !/\p{L}/u.test(queries.texts[i])) continue;
+      meanRow([shown], "mean", i, i + 1).forEach((weight, j) => {
+        const near = isSelf && Math.abs(i - j) <= 1;
+        if (weight > most && !near && !keys.special[j]) [best, most] = [i, weight];
+      });
+    }
+    return best;
   }
 
   section(name, layers) {
