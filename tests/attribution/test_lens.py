@@ -443,6 +443,22 @@ def test_both_readings_of_gpt2_agree():
     assert ours == pytest.approx(dict(zip(other.parts, other.values.tolist(), strict=True)), abs=1e-4)
 
 
+def test_steps_of_a_generation_in_half_precision_of_gpt2():
+    model = published("GPT2").bfloat16()
+    with torch.no_grad(), sightline.trace(model, residual=True) as steps:
+        ids = model.generate(tokens(1, 4), max_new_tokens=4, do_sample=False)
+    with torch.no_grad(), sightline.trace(model, residual=True) as whole:
+        logits = model(ids[:, :-1]).logits
+    lens = steps.lens(5)
+    assert lens.stages == whole.lens(5).stages and lens.stages[-1] == "layer 1 feed-forward"
+    assert lens.follow(3).logits[-1] == pytest.approx(float(logits[0, 5, 3]), abs=0.2)
+    assert abs(lens.contributions().remainder) < 1e-6
+    with torch.no_grad(), sightline.trace(model.train(), residual=True) as noisy:
+        model(ids)
+    with pytest.raises(ValueError, match="dropout was on"):
+        noisy.lens(0)
+
+
 def test_models_of_transformers_that_are_not_understood():
     transformers = pytest.importorskip("transformers")
     small = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
