@@ -8,7 +8,7 @@ import torch
 from sightline.tasks.box import box_folder
 from sightline.tasks.opened import TaskModel
 
-from ..browser import FAINT, Tabs, launch
+from ..browser import FAINT, Tabs, launch, shoot
 from .tiny import saved
 
 pytestmark = pytest.mark.browser
@@ -66,6 +66,7 @@ def test_a_sentence_is_translated_in_the_page(open_page):
     with torch.no_grad():
         (answer,) = model.task.answers(model.model, [SENTENCE], model.recipe, {})
     assert tab.inner_text(".answer-output") == answer["translation_text"]
+    shoot(tab, "live")
     tab.select_option("#section", "cross")
     tab.select_option("#layer", "1")
     tab.select_option("#head", "2")
