@@ -514,6 +514,49 @@ def test_the_menu_by_keyboard(open_page):
     assert not tab.is_visible("#menu"), "a click elsewhere closes it"
 
 
+def touch_screen(tab):
+    """Reports fingers as a touch screen does: start, move or end, and where they are."""
+    session = tab.context.new_cdp_session(tab)
+
+    def report(kind, *points):
+        given = [{"x": x, "y": y, "id": at} for at, (x, y) in enumerate(points)]
+        session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": given})
+
+    return report
+
+
+def middle(located):
+    box = located.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_fingers_compare_and_zoom(open_page):
+    tab = open_page(TEXT, "--layer", 1, "--head", 2)
+    tab.set_viewport_size(NARROW)
+    tab.wait_for_function("() => document.querySelectorAll('#atlas .atlas-number').length >= 12")
+    head = tab.locator("#atlas .atlas-row").nth(0).locator("button").nth(3)
+    head.evaluate("(each) => each.scrollIntoView({ block: 'center' })")
+    touch = touch_screen(tab)
+    touch("Start", middle(head))
+    tab.wait_for_function("() => location.hash.includes('b=0_3_page_encoder')")
+    touch("End")
+    assert tab.input_value("#layer") == "1", "what follows is no tap"
+    tab.select_option("#compare", "difference")
+    tab.evaluate("document.getElementById('map-canvas').scrollIntoView({ block: 'center' })")
+    settled(tab)
+    x, y = middle(tab.locator("#map-canvas"))
+    touch("Start", (x - 30, y), (x + 30, y))
+    for far in (35, 40, 45):
+        touch("Move", (x - far, y), (x + far, y))
+    touch("End")
+    tab.wait_for_function("() => location.hash.includes('v=')")
+    per, whole = tab.evaluate(
+        """() => { const { main } = document.getElementById("map"), { width, height } = main.plot;
+        return [main.shown.per, Math.max(main.size.m / width, main.size.n / height)]; }"""
+    )
+    assert per == pytest.approx(whole * 30 / 45, rel=0.1)
+
+
 def test_what_came_out_is_the_largest(open_page):
     tab = open_page("The cat sat", "a dog <b>saw</b>", model="t5")
     assert tab.inner_text(".answer-output") == "a dog <b>saw</b>"

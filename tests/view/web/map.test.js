@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { ceilingOf } from "../../../src/sightline/view/web/map/ceiling.js";
 import { cellNames, copyTile } from "../../../src/sightline/view/web/map/cells.js";
 import { DifferenceTiles, subtract } from "../../../src/sightline/view/web/map/difference.js";
+import { pinchOf } from "../../../src/sightline/view/web/common/touch.js";
 import { axisLabels, labelRoom, labelWidth } from "../../../src/sightline/view/web/map/labels.js";
 import { insideView, levelOf, parentOf, visibleTiles, wholeView, zoomedView } from "../../../src/sightline/view/web/map/pyramid.js";
 import { Tiles } from "../../../src/sightline/view/web/map/tiles.js";
@@ -114,4 +115,11 @@ test("labels have the room that they need, and it does not change while one move
   const none = of([]);
   assert.deepEqual(labelRoom({ queries: none, keys: none }, 5000, 5000, 600, 600), labelRoom({ queries: long, keys: long }, 5000, 5000, 600, 600));
   assert.ok(labelWidth("漢字") > labelWidth("ab"));
+});
+
+test("two fingers zoom by how far they go apart, and move by their middle", () => {
+  const before = [{ x: 100, y: 100 }, { x: 200, y: 100 }];
+  assert.deepEqual(pinchOf(before, [{ x: 50, y: 120 }, { x: 250, y: 120 }]), { factor: 0.5, at: { x: 150, y: 120 }, by: { x: 0, y: 20 } });
+  assert.equal(pinchOf(before, [{ x: 100, y: 100 }, { x: 150, y: 100 }]).factor, 2);
+  assert.ok(Number.isFinite(pinchOf(before, [{ x: 5, y: 5 }, { x: 5, y: 5 }]).factor), "fingers that meet");
 });

@@ -1,4 +1,5 @@
 import { element } from "../common/dom.js";
+import { onLongPress } from "../common/touch.js";
 import { HeadCell } from "./cell.js";
 import { rove } from "./rove.js";
 
@@ -23,6 +24,10 @@ export class HeadGrid {
     this.observer = new IntersectionObserver((entries) => this.seen(entries), { rootMargin: "100% 0px" });
     this.box.addEventListener("click", (event) => this.clicked(event));
     this.box.addEventListener("keydown", (event) => this.pressed(event));
+    onLongPress(this.box, ({ target }) => {
+      const cell = this.ofButton.get(/** @type {Element} */ (target).closest("button"));
+      if (cell) this.host.onCompare(cell);
+    });
   }
 
   /** A row for each layer. @param {import("../source/types.js").LayerInfo[]} layers */

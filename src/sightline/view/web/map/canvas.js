@@ -1,3 +1,4 @@
+import { onLongPress, pinchOf } from "../common/touch.js";
 import { axisLabels, labelRoom, labelWidth, LEAN, LETTERS } from "./labels.js";
 import { paintCells } from "./paint.js";
 import { insideView, levelOf, parentOf, TILE, visibleTiles, wholeView, zoomedView } from "./pyramid.js";
@@ -241,23 +242,49 @@ export class MapCanvas {
     this.setView({ x: left, y: upper, per });
   }
 
+  /** Two fingers zoom and move at once. @param {Map<number, import("../common/touch.js").Finger>} fingers @param {PointerEvent} event */
+  pinch(fingers, event) {
+    const before = [...fingers.values()];
+    fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+    const { factor, at, by } = pinchOf(/** @type {any} */ (before), /** @type {any} */ ([...fingers.values()]));
+    const box = this.canvas.getBoundingClientRect();
+    const { left, top } = this.plot;
+    this.move(-by.x, -by.y);
+    this.zoom(factor, at.x - box.left - left, at.y - box.top - top);
+  }
+
   listen() {
     const { canvas } = this;
     /** @type {{x: number, y: number, far: boolean} | null} */
     let drag = null;
+    /** @type {Map<number, import("../common/touch.js").Finger>} */
+    const fingers = new Map();
     canvas.addEventListener("pointerdown", (event) => {
-      drag = { x: event.clientX, y: event.clientY, far: false };
+      fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+      drag = fingers.size > 1 ? null : { x: event.clientX, y: event.clientY, far: false };
       canvas.setPointerCapture(event.pointerId);
     });
     canvas.addEventListener("pointermove", (event) => {
       this.pointer = event;
+      if (fingers.size === 2 && fingers.has(event.pointerId)) return this.pinch(fingers, event);
       if (!drag || !event.buttons) return this.host.onPoint(this.cellAt(event));
       const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
       if (!drag.far && Math.abs(dx) + Math.abs(dy) < 5) return;
       drag = { x: event.clientX, y: event.clientY, far: true };
       this.move(-dx, -dy);
     });
+    canvas.addEventListener("pointercancel", (event) => {
+      fingers.delete(event.pointerId);
+      drag = null;
+    });
+    // A finger that rests compares, as Shift and a click do.
+    onLongPress(canvas, (event) => {
+      const cell = this.cellAt(event);
+      if (drag && !drag.far && cell) this.host.onPin(cell, true);
+      drag = null;
+    });
     canvas.addEventListener("pointerup", (event) => {
+      fingers.delete(event.pointerId);
       const cell = this.cellAt(event);
       if (drag && !drag.far && cell) this.host.onPin(cell, event.shiftKey);
       drag = null;

@@ -11,6 +11,8 @@ const KEYS = [
   ["/", "find a token, or go to #place"],
   ["click", "pin a token or a cell"],
   ["Shift and click", "a head of the atlas: compare with it"],
+  ["a finger that rests", "the same as Shift and click: a head or a cell to compare with"],
+  ["two fingers", "zoom and move the map"],
   ["f", "let the map fill the page, or all views again"],
   ["x", "what if: clicks take away what they hit, or pin again"],
   ["Esc", "unpin; end the comparison"],
