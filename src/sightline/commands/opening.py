@@ -90,8 +90,7 @@ def open_runnable(name: str) -> RunsInPage:
         )
     raise CommandError(
         f"{name}: holds no model of Sightline, which a page can run; sightline look writes a page of what a "
-        f"model of Transformers attends to, and sightline.models.from_huggingface makes models of Sightline "
-        f"of BERT, GPT-2, BART and Marian"
+        f"model of Transformers attends to"
     )
 
 

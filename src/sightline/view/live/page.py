@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from sightline.reading.reading import Reading
 from sightline.reading.runnable import Runnable
 from sightline.view.live.packing import packed
 from sightline.view.live.supported import check_supported
+from sightline.view.live.tokenizing import tokenizer_parts
 from sightline.view.modules import inline
 from sightline.view.report import report_parts, script_json
 from sightline.view.summary import Selection, summarize
@@ -46,6 +46,7 @@ def live_parts(runnable: Runnable) -> Iterator[str]:
         CommandError: the model cannot run in a page, or takes more than ``WEIGHTS_LIMIT``.
     """
     model = check_supported(runnable.model)
+    tokenizer = tokenizer_parts(runnable.tokenizer)
     _check_ids(runnable)
     weights = packed(model)
     blocks = [
@@ -60,7 +61,7 @@ def live_parts(runnable: Runnable) -> Iterator[str]:
         "tokenizer": "sightline-tokenizer",
     }
     texts = {block["id"]: each["text"] for block, each in zip(blocks, weights.blocks, strict=True)}
-    return _parts(described, texts, json.loads(runnable.tokenizer.to_str()))
+    return _parts(described, texts, tokenizer)
 
 
 def _parts(described: dict[str, Any], texts: dict[str, str], tokenizer: Any) -> Iterator[str]:
