@@ -67,6 +67,25 @@ def test_search_text_and_steps(open_tab, trace):
     assert 0 < laid < 1300
 
 
+def test_the_tour_of_a_long_served_text(open_tab, trace):
+    tab = open_tab("#l=0&h=1&q=700")
+    open_menu(tab)
+    tab.click("#tour-open")
+    tab.click(".tour-dots li:nth-child(4) button")
+    best = int(dense(trace, 0, 1)[700].nan_to_num(nan=-1).argmax())
+    expected = float(dense(trace, 0, 1)[700, best])
+    row = tab.locator(".tour-bars .best")
+    assert row.inner_text().split()[0] == f"t{best}"
+    assert float(row.inner_text().split()[-1]) == pytest.approx(expected, abs=0.0051)
+    assert "others" in tab.inner_text(".tour-bars")
+    tab.click(".tour-dots li:nth-child(6) button")
+    tab.wait_for_selector(".tour-heads canvas")
+    assert "24 tokens around" in tab.inner_text(".tour-hunt")
+    tab.click(".tour-dots li:nth-child(7) button")
+    tab.click(".tour-own")
+    assert "sightline serve" in tab.inner_text("#own"), "a server without a model cannot read a text"
+
+
 def test_a_map_of_many_tiles_is_sampled_then_exact(open_tab, trace, monkeypatch):
     from sightline.view.server import service
 

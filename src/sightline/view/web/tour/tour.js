@@ -57,11 +57,12 @@ export class Tour {
   /** Begin, or go on where it was left. */
   async open() {
     if (this.at >= this.last) this.at = 0;
+    this.walk = null;
     this.dialog.showModal();
-    this.told.removeAttribute("aria-busy");
     this.title.textContent = "Attention, step by step";
     this.says.replaceChildren("reading…");
     this.picture.replaceChildren();
+    this.next.hidden = false;
     try {
       await this.prepare(await findTourPlace(this.explorer));
       this.show(this.at);
@@ -111,8 +112,8 @@ export class Tour {
 
   /** @param {number} at */
   show(at) {
-    if (!this.walk) return;
     this.at = at;
+    if (!this.walk) return; // it is still read, and begins there
     this.over ||= at === this.last;
     rememberTour({ at, over: this.over });
     const { title, says, picture } = TOUR_STEPS[at];
