@@ -27,6 +27,7 @@ function look(model, { source, target, changes }) {
 }
 
 async function written(model, { source, target, options, changes }) {
+  const start = process.cpuUsage();
   const watch = { changes: new Changes(changes), capture: null };
   const memory = source ? model.encode(source, watch) : null;
   const marks = [];
