@@ -76,6 +76,7 @@ def test_a_token_away_as_the_server_has_it(open_tab):
     assert "· what if" not in tab.inner_text("#map")
 
 
+@pytest.mark.slow
 def test_clicks_take_away_and_a_weight_is_dragged_by_keys(open_tab):
     tab = open_tab("#s=cross&l=0&h=1&q=2&k=1&w=0")
     tab.locator("#whatif-weight:enabled").focus()

@@ -39,6 +39,7 @@ def read(service):
     return run
 
 
+@pytest.mark.slow
 def test_a_layer_away_turns_the_label(open_tab, read, service):
     trace = read("sentiment", "A warm and funny film.")
     tab = open_tab(f"#t={trace}")
