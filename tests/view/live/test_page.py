@@ -70,7 +70,7 @@ def test_look_makes_its_page_live_when_asked(sightline_command, tmp_path):
     assert ran.code == 1 and "--live is for a page: name one with --html" in ran.err
 
 
-def test_what_cannot_run_says_what_to_do(sightline_command, tmp_path, model_folder, monkeypatch):
+def test_what_cannot_run_says_what_to_do(sightline_command, tmp_path, monkeypatch):
     path = tmp_path / "page.html"
 
     def refused(*arguments: object) -> str:
@@ -82,7 +82,10 @@ def test_what_cannot_run_says_what_to_do(sightline_command, tmp_path, model_fold
         "nothing"
     )
     assert "a model of image-classification reads no texts" in refused("image-classification")
-    assert "holds no model of Sightline, which a page can run" in refused(model_folder("gpt2"))
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "config.json").write_text('{"model_type": "gpt2"}')
+    assert "holds no model of Sightline, which a page can run" in refused(theirs)
     assert "the folder" in sightline_command("page", "translation", "-o", tmp_path / "no" / "page.html").err
     empty = tmp_path / "empty.txt"
     empty.write_text(" \n")
