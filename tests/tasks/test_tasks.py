@@ -18,6 +18,8 @@ import torch.nn.functional as F
 pytest.importorskip("tokenizers", reason="tasks need the [app] extra")
 pytest.importorskip("rich", reason="tasks need the [app] extra")
 
+from safetensors.torch import load_file
+
 from sightline.cli import main
 from sightline.common.errors import CommandError
 from sightline.tasks import pipeline
@@ -73,6 +75,7 @@ def command(*arguments):
 def test_sentiment_from_data_to_answers(sentiment_data, tmp_path, capsys):
     out = tmp_path / "model"
     options = ["--set", "epochs=6", "--set", "dropout=0.1", "--set", "rate=5e-3", "--set", "batch=16"]
+    options += ["--set", "storage=bfloat16"]
     given = ("train", "sentiment", "--data", sentiment_data, "--out", out, "--fold", "0/5", *SMALL, *options)
     assert command(*given) == 0
     told = capsys.readouterr()
@@ -80,6 +83,7 @@ def test_sentiment_from_data_to_answers(sentiment_data, tmp_path, capsys):
     assert re.search("(?m)^measuring the test part: [0-9]+ examples$", told.err)
     card = (out / "README.md").read_text()
     assert "labels: neg, pos" in card and "test, accuracy: 1.0000" in card and "width: 32" in card
+    assert {tensor.dtype for tensor in load_file(out / "model.safetensors").values()} == {torch.bfloat16}
     assert not (out / "checkpoint.safetensors").exists()
     assert command(*given) == 1 and "finished model" in capsys.readouterr().err
     assert command("run", out, "a very warm film", "a most grim film", "--json") == 0

@@ -87,10 +87,9 @@ def _finish(
 ) -> dict[str, dict[str, float]]:
     """Measures and writes the model of a finished run."""
     task, data, recipe, out = run.task, run.data, run.recipe, run.folder
-    if recipe.storage == "float16":  # what is measured is what is kept
-        with torch.no_grad():
-            for parameter in run.model.parameters():
-                parameter.copy_(parameter.half())
+    with torch.no_grad():  # what is measured is what is kept
+        for parameter in run.model.parameters():
+            parameter.copy_(parameter.to(getattr(torch, recipe.storage)))
     figures = finished(run, listener)
     write_card(out, task, run.model, recipe, data, figures, about, run.processes.count)
     save_task(out, task, run.model, recipe)
