@@ -150,6 +150,7 @@ def test_shares_of_the_peak_follow_the_ratios():
     assert 0 < row["of_fma_peak"] < 2 and 0 < theirs["of_fma_peak"] < 2
 
 
+@pytest.mark.slow
 def test_libraries_take_part_if_they_were_chosen(monkeypatch):
     asked = []
     monkeypatch.setattr(ByOpenVino, "missing", lambda self: asked.append("openvino") or "not here")

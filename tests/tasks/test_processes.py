@@ -87,6 +87,7 @@ def test_the_steps_are_those_of_one_process(text, tmp_path):
     assert "1 threads in each of 2 processes" in (tmp_path / "two" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_two_processes_end_together(reviews, tmp_path):
     """After interruptions, an error, a full disk, in one of them."""
     done = launched(Path(__file__).parent / "in_two_processes.py", reviews, tmp_path)
@@ -109,6 +110,7 @@ def test_the_command_stops_and_is_refused_to_others(reviews, tmp_path, capsys):
     assert "is of a run with another number of processes (2, not 1); give" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_is_told_once(reviews, tmp_path):
     options = ["--set", "rate=1e30", "--set", "warmup=1", *SMALL]
     done = launched(

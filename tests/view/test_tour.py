@@ -168,6 +168,7 @@ def test_the_tour_on_a_phone(new_here, scheme):
     wait_step(tab, STEPS - 1)
 
 
+@pytest.mark.slow
 def test_the_tour_moves_where_motion_is_welcome(new_here):
     tab = new_here(TEXT)
     begin(tab)

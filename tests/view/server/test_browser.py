@@ -67,6 +67,7 @@ def test_search_text_and_steps(open_tab, trace):
     assert 0 < laid < 1300
 
 
+@pytest.mark.slow
 def test_the_tour_of_a_long_served_text(open_tab, trace):
     tab = open_tab("#l=0&h=1&q=700")
     open_menu(tab)
@@ -113,7 +114,7 @@ def test_two_traces_side_by_side(open_tab, trace, service, tmp_path):
     tab.select_option("#compare", "side")
     tab.select_option("#trace", other.id)
     tab.wait_for_function("(id) => location.hash.includes('t=' + id)", arg=other.id)
-    tab.wait_for_function("() => document.getElementById('about').textContent.includes('200 × 200')")
+    tab.wait_for_function("() => document.querySelector('.menu-about').textContent.includes('200 × 200')")
 
 
 def test_relevance_and_labels_of_a_saved_trace(open_tab, service, tmp_path):
