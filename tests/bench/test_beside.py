@@ -233,6 +233,7 @@ def test_another_function_is_an_error(reviews: Path) -> None:
     assert not comparison.runs
 
 
+@pytest.mark.slow
 def test_the_command_shows_and_writes(reviews: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = reviews.parent / "found.json"
     small = [x for each in ("width=16", "epochs=1", "batch=32") for x in ("--set", each)]

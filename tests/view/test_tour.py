@@ -112,6 +112,7 @@ def test_the_tour_by_keyboard_tells_the_pages_numbers(new_here, dense):  # noqa:
     assert "sightline look" in tab.inner_text("#own") and not tab.is_visible("#tour")
 
 
+@pytest.mark.slow
 def test_the_tour_is_left_taken_up_again_and_offered_no_more(new_here):
     tab = new_here(TEXT)
     begin(tab)

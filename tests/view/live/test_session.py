@@ -137,6 +137,7 @@ def test_the_same_translations_of_200(tmp_path, opened):
     assert got == wanted
 
 
+@pytest.mark.slow
 def test_the_same_continuation(tmp_path, opened):
     model = opened("generation")
     texts = ["I will"]
