@@ -10,7 +10,7 @@ pytest.importorskip("tokenizers", reason="tasks need the [app] extra")
 from sightline.common.errors import CommandError
 from sightline.models import EncoderDecoder, EncoderDecoderConfig
 from sightline.tasks.pairs import Translation
-from sightline.tasks.pairs.aligning import encoded, find_aligning
+from sightline.tasks.pairs.aligning import aligned, encoded, find_aligning
 from sightline.tasks.pairs.pairs import TextPair
 from sightline.tasks.tokenizing import train_pieces
 
@@ -73,6 +73,8 @@ def test_a_translation_says_what_belongs_together(tokenizer, model):
     task.settle(model, [TextPair([*tokenizer.encode(t).ids, 3], [], t) for t in texts], recipe)
     assert task.aligning.words == 30
     answer = task.answers(model, ["anna sees berta."], recipe, {"alignment": True, "new_tokens": 5})[0]
+    some, none = encoded(tokenizer, "anna"), encoded(tokenizer, "")
+    assert aligned(model, task.aligning, some, none) == aligned(model, task.aligning, none, some) == []
     for source, _, weight in answer["alignment"]:
         assert source in {"anna", "sees", "berta", "."}
         assert 0 <= weight <= 1.001

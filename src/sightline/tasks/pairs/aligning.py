@@ -106,7 +106,9 @@ def find_aligning(
 def aligned(
     model: EncoderDecoder, by: Aligning, source: Encoded, target: Encoded, method: str = "argmax"
 ) -> list[Pair]:
-    """Pairs of words of target and source, by the heads that align best."""
+    """Pairs of words of target and source, by the heads that align best; none where a side has no word."""
+    if not source.texts or not target.texts:
+        return []
     matrix = _crossed(model, source, target)[by.layer]
     return word_alignment(matrix, _rows(target, by.read), _columns(source), heads=by.heads, method=method)[0]
 

@@ -3,7 +3,7 @@
  * @param {ArrayLike<number>} numbers
  * @param {number} k
  */
-export function largestOf(numbers, k) {
+export function placesOfLargest(numbers, k) {
   /** @type {number[]} */
   const best = [];
   for (let at = 0; at < numbers.length; at++) {

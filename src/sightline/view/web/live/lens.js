@@ -1,5 +1,5 @@
 import { ClassLogits, MaskedLogits, PositionLogits, TokenLogits } from "./heads.js";
-import { largestOf } from "./largest.js";
+import { placesOfLargest } from "./largest.js";
 import { normed } from "./layers.js";
 import { addInPlace, product } from "./products.js";
 import { Reading } from "./reading.js";
@@ -81,14 +81,14 @@ export class LiveLens {
     const size = logits.length / states.length;
     const rows = states.map((_, at) => logits.subarray(at * size, (at + 1) * size));
     const last = rows[rows.length - 1];
-    const [word] = largestOf(last, 1);
+    const [word] = placesOfLargest(last, 1);
     const parts = this.matrix ? this.partsAt(position, word).map(({ value }) => value) : null;
     return { position, word: { text: this.nameOf(word), logit: last[word] }, stages: rows.map((row) => this.stage(row, word)), parts };
   }
 
   /** @param {Float32Array} logits [V] @param {number} word @returns {import("../source/types.js").LensStage} */
   stage(logits, word) {
-    const best = largestOf(logits, WORDS);
+    const best = placesOfLargest(logits, WORDS);
     const most = logits[best[0]];
     let [sum, rank] = [0, 1];
     for (const logit of logits) {

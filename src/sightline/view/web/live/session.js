@@ -2,7 +2,7 @@ import { Capture } from "./capture.js";
 import { Changes } from "./changes.js";
 import { write } from "./generate.js";
 import { logSoftmax } from "./heads.js";
-import { largestOf } from "./largest.js";
+import { placesOfLargest } from "./largest.js";
 import { LiveLens } from "./lens.js";
 import { TextModel } from "./model.js";
 import { idsGiven, textWritten, unknownNotices } from "./tasks.js";
@@ -152,7 +152,7 @@ export class LiveSession {
       const token = this.tokenizer.tokenOf(each);
       return { token, text: tokensOf([token]).texts[0], p: Math.exp(logP[each]) };
     };
-    return { ...named(id), top: largestOf(logP, ALTERNATIVES).map(named) };
+    return { ...named(id), top: placesOfLargest(logP, ALTERNATIVES).map(named) };
   }
 
   /** Labels with their probabilities, the likeliest first. */
