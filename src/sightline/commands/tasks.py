@@ -18,6 +18,7 @@ from sightline.tasks.options import (
     Labels,
     Settings,
     SkipBad,
+    StartWith,
     Test,
     Valid,
     source_of,
@@ -48,6 +49,7 @@ def train(
     encoding: Encoding = "utf-8",
     skip_bad: SkipBad = False,
     set_: Settings = None,
+    start: StartWith = None,
     licence: Annotated[str | None, typer.Option(help="Of the data; for the model card.")] = None,
     threads: Annotated[
         int | None,
@@ -63,15 +65,18 @@ def train(
     from sightline.tasks.processes import joined
     from sightline.tasks.progress import ProgressDisplay
     from sightline.tasks.registry import find_task
+    from sightline.tasks.start_with import start_with
 
     keep_freed_memory()
     with joined() as processes, _one_voice(processes, out), _computing(threads or processes.threads()):
         with processes.together():
             kind = find_task(task)
-            recipe = kind.recipe.changed(set_ or [])
+            begun = None if start is None else start_with(start)
+            recipe = kind.recipe if begun is None else begun.recipe(kind.recipe)
+            recipe = recipe.changed(set_ or [])
             source = source_of(data, valid, test, columns, labels, fold, encoding, skip_bad)
         with ProgressDisplay(recipe.epochs, kind.metric, quiet=processes.rank > 0) as shown:
-            figures = fit(task, source, out, recipe, shown, licence, processes)
+            figures = fit(task, source, out, recipe, shown, licence, processes, begun)
         if processes.rank == 0:
             _print_figures(figures)
 

@@ -36,7 +36,8 @@ def write_card(
     lines = [
         f"# A model for {task.name}",
         "",
-        f"{type(model).__name__} of Sightline {__version__} with {size:,} weights, trained from scratch.",
+        f"{type(model).__name__} of Sightline {__version__} with {size:,} weights, trained "
+        + ("from scratch." if task.start is None else f"further from {task.start.name}."),
         "",
         "## Data",
         *(f"- {name}: {value}" for name, value in about.items()),

@@ -13,6 +13,7 @@ from sightline.tasks.precision import notices_of_precision
 from sightline.tasks.processes import Processes
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.registry import FILE, find_task, save_task
+from sightline.tasks.starting import Start
 from sightline.tasks.task import Source
 from sightline.tasks.training import Silent, TrainingListener, TrainingRun, finished
 
@@ -27,6 +28,7 @@ def fit(
     report: TrainingListener | None = None,
     licence: str | None = None,
     processes: Processes | None = None,
+    start: Start | None = None,
 ) -> dict[str, dict[str, float]]:
     """Trains a model, measures it, and writes it with its card; resumes a run in ``out`` where it stopped.
 
@@ -39,6 +41,7 @@ def fit(
         licence: of the data, for the card.
         processes: those that train it together, each of which calls this; see :func:`joined`. Default: only
             this one.
+        start: the trained model whose body and tokenizer it starts with. Default: none, from scratch.
 
     Returns:
         Figures by part of the data, "validation" and "test", by name.
@@ -49,20 +52,27 @@ def fit(
         KeyboardInterrupt: after Ctrl-C; the run is saved.
     """
     job, processes = find_task(task)(), processes or Processes()
+    job.start = start
     listener = report if report is not None and processes.rank == 0 else Silent()
-    recipe = recipe or job.recipe
+    recipe = recipe or (job.recipe if start is None else start.recipe(job.recipe))
     processes.first(lambda: _make(out))
     with processes.together():
+        if start is not None:
+            start.check(recipe)
         data = job.read(source, recipe)
         identity = {
             "task": task, "recipe": recipe.to_dict(), "data": source.digest(),
             "threads": torch.get_num_threads(), "number of processes": processes.count,
         }  # fmt: skip
+        if start is not None:
+            identity["start"] = start.digest
     processes.check_same(identity)
     _report_notices(listener, [*notices_of_precision(recipe), *data.notices])
     run = TrainingRun(job, data, recipe, out, identity, processes)
     run.fit(listener)
     about = {"data": source.data.name, "licence": licence or "not given"}
+    if start is not None:
+        about["start"] = f"the body and the tokenizer of {start.name}"
     return processes.first(lambda: _finish(run, listener, about))
 
 

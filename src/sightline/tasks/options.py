@@ -23,6 +23,12 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A setting: width=256, epochs=5, ..."),
 ]
+StartWith = Annotated[
+    str | None,
+    typer.Option(
+        "--start", metavar="MODEL", help="A trained model, or its task: its body and tokenizer come first."
+    ),
+]
 
 
 def source_of(

@@ -71,7 +71,8 @@ class Sentiment(Task):
             valid = self._rows(source, source.valid).rows
         else:
             train, valid = split(train, recipe.seed)
-        self.tokenizer = train_words((text for text, _ in train), recipe.vocabulary)
+        texts = [text for text, _ in train]
+        self.tokenizer = self.tokenizer_from(lambda: train_words(texts, recipe.vocabulary))
         parts = [[self._encoded(row, recipe) for row in part] for part in (train, valid, test)]
         full = sum(len(example.ids) == recipe.context for example in parts[0])
         cut = (

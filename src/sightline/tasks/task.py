@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -19,6 +19,7 @@ from sightline.reading.runnable import Runnable
 from sightline.reading.source import read_source
 from sightline.removing.question import Question
 from sightline.tasks.recipe import Recipe
+from sightline.tasks.starting import Start
 
 
 @dataclass
@@ -140,6 +141,7 @@ class Task(ABC):
     Attributes:
         tokenizer, labels, settings: what the task must know to answer, set by ``read`` and kept with the
             model; settings are for JSON.
+        start: the trained model that a run starts with, if any.
     """
 
     name: ClassVar[str]
@@ -152,10 +154,15 @@ class Task(ABC):
         self.tokenizer: Any = None
         self.labels: list[str] = []
         self.settings: dict[str, Any] = {}
+        self.start: Start | None = None
 
     @abstractmethod
     def read(self, source: Source, recipe: Recipe) -> Data:
         """Read the data, train the tokenizer on its training part, and encode everything."""
+
+    def tokenizer_from(self, train: Callable[[], Any]) -> Any:
+        """The tokenizer of the model that the run starts with; else the one that ``train`` makes."""
+        return train() if self.start is None else self.start.tokenizer
 
     @abstractmethod
     def build(self, recipe: Recipe) -> Model:

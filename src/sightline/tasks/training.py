@@ -89,7 +89,8 @@ class TrainingRun:
 
     def _build(self) -> Any:
         """The model to train, initialised after seeding."""
-        return self.task.build(self.recipe)
+        fresh = self.task.build(self.recipe)
+        return fresh if self.task.start is None else self.task.start.given_to(fresh)
 
     def fit(self, report: TrainingListener | None = None) -> list[dict[str, float]]:
         """Trains to the end; the model then has the weights of its best epoch. Returns what was measured.

@@ -50,7 +50,9 @@ class Language(Task):
         else:
             valid = _text(source.valid, source.encoding)
         size = recipe.vocabulary
-        self.tokenizer = train_characters(text) if size <= CHARACTERS else train_bytes(_lines(text), size)
+        self.tokenizer = self.tokenizer_from(
+            lambda: train_characters(text) if size <= CHARACTERS else train_bytes(_lines(text), size)
+        )
         parts = [self._ids(text), self._ids(valid)]
         test = (
             []

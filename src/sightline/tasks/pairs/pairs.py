@@ -67,7 +67,9 @@ class PairTask(Task):
         else:
             valid = self._rows(source, source.valid).rows
         texts = (text for row in train for text in row)
-        self.tokenizer = train_pieces(texts, recipe.vocabulary, lowercase=recipe.lowercase)
+        self.tokenizer = self.tokenizer_from(
+            lambda: train_pieces(texts, recipe.vocabulary, lowercase=recipe.lowercase)
+        )
         parts = [[self._encoded(row, recipe) for row in part] for part in (train, valid, test)]
         for side, name in ((0, "sources"), (1, "targets")):
             full = sum(len(pair[side]) == recipe.context for pair in parts[0])
