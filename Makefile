@@ -17,7 +17,7 @@ INSTALLED := $(VENV)/.installed-$(FILES)
 
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(shell find native -name '*.h' -o -name '*.cpp')
 
-.PHONY: help look test test-all sanitize lint format bench published docs screenshots clean
+.PHONY: help look test test-all sanitize lint format bench published docs site screenshots clean
 
 help:
 	@echo "make look      set up, look at a sentence and at a long text, write pages to $(OUT)/"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench     attention against its peers, side by side; figures in $(OUT)/"
 	@echo "make published  other people's published numbers, met; give SPEECH=jfk.flac for Whisper's"
 	@echo "make docs      run every example in README and docs"
+	@echo "make site      the documentation as a site to search and to browse, in $(OUT)/site"
 	@echo "make screenshots  the pictures of docs/explorer.md, anew, by the browser tests"
 	@echo "make clean     remove $(VENV), build and $(OUT)"
 
@@ -115,6 +116,15 @@ published: $(PUBLISHED)/.installed
 
 docs: $(INSTALLED)
 	$(BIN)/python -m pytest -q README.md docs src --doctest-modules --doctest-glob='*.md'
+
+# Sphinx is needed here alone. Nothing is fetched, neither now nor by who opens the site.
+$(VENV)/.site: $(INSTALLED)
+	$(INSTALL) -e '.[site]'
+	@touch $@
+
+site: $(VENV)/.site
+	$(BIN)/python -m website --out $(OUT)/site
+	@echo "Open $(abspath $(OUT)/site/index.html), or: $(BIN)/python -m http.server -d $(OUT)/site"
 
 screenshots: $(INSTALLED)
 	SIGHTLINE_SCREENSHOTS=$(abspath docs/images) $(BIN)/python -m pytest -q -m browser tests/view

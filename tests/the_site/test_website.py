@@ -1,0 +1,133 @@
+"""The site: every page has its place, every link leads somewhere, every public name is in the reference."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import zlib
+
+import pytest
+
+from website import links, source
+from website.contents import DOCS, every_page, sections
+
+PUBLIC = ["attribution", "huggingface", "losses", "measure", "models", "monitoring", "nn", "tasks"]
+
+
+def test_every_page_of_docs_is_in_the_contents_once():
+    listed = [page.path for page in every_page(sections()) if not page.path.startswith("..")]
+    assert sorted(listed) == sorted(page.name for page in DOCS.glob("*.md") if page.name != "README.md")
+
+
+def test_contents():
+    first, second = sections(
+        "# D\n\n## Look\nInto it.\n\n- [A](a.md): `x`; by\n  kind: [B](b.md), [C](c.md)\n\n## Two words\nT.\n"
+    )
+    assert (first.name, first.text, second.name, second.pages) == ("look", "Into it.", "two-words", ())
+    assert first.pages[0].description == "`x`; by kind: [B](b.md), [C](c.md)"
+    assert [page.path for page in every_page([first])] == ["a.md", "b.md", "c.md"]
+    with pytest.raises(
+        ValueError, match=r"docs/README.md, Look: an entry begins with a link to its page, got 'A \[B\]"
+    ):
+        sections("## Look\nInto it.\n\n- A [B](b.md)\n")
+
+
+@pytest.mark.parametrize("page", links.markdown(), ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    assert links.broken(page) == []
+
+
+def test_links_that_lead_nowhere_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(links, "ROOT", tmp_path)
+    (tmp_path / "other.md").write_text("# One, two: `three`\n\n## Again\n\n## Again\n", encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Page\n[a](other.md#one-two-three) [b](other.md#again-1) [c](#page) [d](https://x.y/z) `[e](gone.md)`\n"
+        "```\n[f](gone.md)\n```\n[g](other.md#gone) ![h](gone.png) [i](../page.md) [j](#gone) [k](other.md#again-2)\n",
+        encoding="utf-8",
+    )
+    assert links.broken(page) == ["other.md#gone", "gone.png", "../page.md", "#gone", "other.md#again-2"]
+
+
+def test_links_of_the_site_that_lead_nowhere_are_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<p id="x"></p><a href="b/c.html#y"></a><a href="b/c.html#z"></a>', encoding="utf-8"
+    )
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "c.html").write_text(
+        '<a id="y" href="../a.html?v=1#x"></a><img src="gone.png"><a href="https://x.y"></a><a href="#gone"></a>',
+        encoding="utf-8",
+    )
+    assert sorted(links.broken_in_site(tmp_path)) == [
+        "a.html: b/c.html#z",
+        "b/c.html: #gone",
+        "b/c.html: gone.png",
+    ]
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory):
+    """The folder that Sphinx reads."""
+    pytest.importorskip("typer", reason="the page of the commands is made of them")
+    folder = tmp_path_factory.mktemp("site") / "source"
+    source.write(folder)
+    return folder
+
+
+def _public_names():
+    rooms = {"sightline": importlib.import_module("sightline")}
+    rooms |= {f"sightline.{room}": importlib.import_module(f"sightline.{room}") for room in PUBLIC}
+    return [(room, name) for room, module in rooms.items() for name in module.__all__]
+
+
+def test_every_public_name_is_in_the_reference(read):
+    """It has a page that describes it, and the page of its room leads there."""
+    for room, name in _public_names():
+        page = (read / "reference" / f"{room}.{name}.rst").read_text(encoding="utf-8")
+        thing = getattr(importlib.import_module(room), name)
+        kind = "autoclass" if inspect.isclass(thing) else "autofunction" if callable(thing) else "py:data"
+        assert f".. currentmodule:: {room}\n" in page, name
+        assert f".. {kind}:: {name}\n" in page, name
+        table = (read / "reference" / f"{room.removeprefix('sightline.')}.rst").read_text(encoding="utf-8")
+        assert f":doc:`{name} <{room}.{name}>`" in table, name
+        assert f"   {name} <{room}.{name}>" in table, name
+
+
+def test_every_command_is_in_the_reference(read):
+    from sightline.cli import COMMANDS
+
+    page = (read / "command-line.rst").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert f"Usage: sightline {name} [OPTIONS]" in page
+
+
+def test_links_between_pages_hold_on_the_site(read):
+    """The pages of docs/ lie beside each other there; those from the root have come to them."""
+    assert "](trace.md)" in (read / "matrix.md").read_text(encoding="utf-8") + (read / "look.md").read_text(
+        encoding="utf-8"
+    )
+    for page in read.glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        assert "](docs/" not in text, page.name
+        for link in links._LINK.findall(links._CODE.sub("", links._FENCE.sub("", text))):
+            target = link.partition("#")[0]
+            assert ":" in link or not target or (page.parent / target).exists(), (page.name, link)
+
+
+def test_a_python_session_ends_without_an_empty_line(read):
+    assert "\n\n```\n" not in (read / "trace.md").read_text(encoding="utf-8")
+    assert "\n\n```\n" in (DOCS / "trace.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_site(tmp_path):
+    """Made as a whole: Sphinx warns of nothing, and every name can be found."""
+    pytest.importorskip("sphinx", reason="make site installs it")
+    from website.__main__ import main
+
+    assert main(["--out", str(tmp_path / "site")]) == 0
+    inventory = (tmp_path / "site" / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    described = {line.split(" ")[0] for line in zlib.decompress(inventory).decode().splitlines()}
+    assert {f"{room}.{name}" for room, name in _public_names()} <= described
+    assert "sightline.AttentionMatrix.topk" in described
+    assert "sightline.AttentionMatrix.scatter_add_" not in described
