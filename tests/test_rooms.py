@@ -26,7 +26,11 @@ LEVELS: tuple[dict[str, str], ...] = (
     {"matrix": "the attention matrix that is never stored"},
     {"reference": "the definition, in float64"},
     {"call": "attention() and what surrounds it"},
-    {"measure": "functions of the matrix", "nn": "layers"},
+    {
+        "measure": "functions of the matrix",
+        "nn": "layers",
+        "distributed": "one sequence on several processes",
+    },
     {"tracing": "attention caught in any model", "models": "Transformers made of the layers"},
     {
         "attribution": "scores, split into what each part of a model wrote",

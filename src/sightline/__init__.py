@@ -53,6 +53,7 @@ __all__ = [
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sightline import distributed as distributed
     from sightline import losses as losses
     from sightline import measure as measure
     from sightline import models as models
@@ -135,6 +136,7 @@ _LATER = {
     "Picture": "tracing.media",
     "Sound": "tracing.media",
     "accelerate": "nn.acceleration",
+    "distributed": "distributed",
     "effects": "removing",
     "explain": "call.explain",
     "info": "call.info",

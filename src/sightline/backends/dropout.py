@@ -25,14 +25,20 @@ def kept(problem: Problem, place: Place) -> Tensor:
     assert problem.seed is not None
     device = problem.query.device
     b, h, n, m = problem.shape
+    seed, first_row, rows, first_key = problem.seed.unbind() if is_part(problem) else (problem.seed, 0, n, 0)
     batch = torch.arange(b, device=device)[place.batch, None, None]
-    row = torch.arange(n, device=device)[place.rows]
-    row = (batch * h + torch.arange(h, device=device)[:, None]) * n + row
-    key = torch.arange(place.cols.start, place.cols.stop, device=device)
-    stream = _mix(problem.seed + (row + 1) * _GAMMA)
+    row = torch.arange(n, device=device)[place.rows] + first_row
+    row = (batch * h + torch.arange(h, device=device)[:, None]) * rows + row
+    key = torch.arange(place.cols.start, place.cols.stop, device=device) + first_key
+    stream = _mix(seed + (row + 1) * _GAMMA)
     draw = _shift(_mix(stream[..., None] + (key + 1) * _GAMMA), 64 - _BITS)
     threshold, scale = keeping(problem.dropout)
     return (draw < threshold).to(compute_dtype(problem)) * scale
+
+
+def is_part(problem: Problem) -> bool:
+    """Whether the pattern is that of a part of a larger matrix."""
+    return problem.seed is not None and problem.seed.dim() > 0
 
 
 def keeping(dropout: float) -> tuple[int, float]:

@@ -52,7 +52,8 @@ class Problem:
         offset: [1|B] int64, the position of query 0, for ``slopes`` and ``table``.
         sinks: [H] logits that join the denominator only.
         dropout: the share of weights that is zeroed, the rest scaled by ``1 / (1 - dropout)``.
-        seed: [] int64, what the dropout pattern is drawn from.
+        seed: [] int64, what the dropout pattern is drawn from; of a part of a larger matrix [4]: the
+            seed, then the first query, the number of queries, and the first key in the larger one.
     """
 
     query: Annotated[Tensor, Axes("BHND", gradient=True, required=True)]

@@ -10,6 +10,7 @@ from sightline.backends import Problem
 from sightline.biases import Bias
 from sightline.call import changed, listeners
 from sightline.call.run import run
+from sightline.common import several
 from sightline.common.check import flag
 from sightline.lowering import autocast, check_value, lower
 from sightline.masks import Mask
@@ -107,6 +108,13 @@ def attention(
         >>> context.shape, A.shape
         (torch.Size([1, 8, 100, 64]), torch.Size([1, 8, 100, 100]))
     """
+    sharing = several.current()
+    if sharing is not None:
+        here: Tensor | tuple[Tensor, AttentionMatrix] = sharing.attention(
+            query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks,
+            dropout=dropout, return_matrix=return_matrix,
+        )  # fmt: skip
+        return here
     if getattr(query, "is_nested", False):
         from sightline.call import nested  # late: few programs need it
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from sightline.common import several
 from sightline.common.check import check_integers, integer
 
 
@@ -57,11 +58,13 @@ class Fixed(nn.Module):
 def rows_at(start: int | Tensor, x: Tensor, axis: int) -> Tensor:
     """The positions of the rows of x [B,...], which lie along an axis, from ``start``: [N], or [B,N].
 
+    Where several processes share a sequence, they are those of the rows that this one holds.
+
     Raises:
         TypeError: for a start that is neither an integer nor a tensor of integers; ValueError: for a tensor
             of another length than B.
     """
-    steps = torch.arange(x.shape[axis], device=x.device)
+    steps = several.positions(x.shape[axis], x.device)
     if not isinstance(start, Tensor):
         return steps + integer("offset", start)
     check_integers("offset", start)

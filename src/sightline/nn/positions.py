@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sightline.common import several
 from sightline.common.check import check_tensor, flag, integer, is_eager
 from sightline.nn.fixed import Fixed, rows_at
 from sightline.nn.given import check_rows
@@ -114,18 +115,19 @@ class LearnedPositions(nn.Module):
                 f"x: on {x.device}, but the weights are on {self.weight.device}. Move one with .to()."
             )
         rows = rows_at(offset, x, 1)
-        self._check(offset, x.shape[1])
+        self._check(offset, rows)
         return x + self.weight[rows]
 
-    def _check(self, offset: int | Tensor, count: int) -> None:
-        first = last = offset
-        if isinstance(offset, Tensor):
-            if not is_eager(offset) or not offset.numel():
-                return
-            first, last = int(offset.min()), int(offset.max())
-        if first < 0 or last + count > self.weight.shape[0]:
+    def _check(self, offset: int | Tensor, rows: Tensor) -> None:
+        if isinstance(offset, int) and several.current() is None:
+            first, last = offset, offset + rows.shape[-1] - 1
+        elif is_eager(rows) and rows.numel():
+            first, last = int(rows.min()), int(rows.max())
+        else:
+            return
+        if first < 0 or last >= self.weight.shape[0]:
             raise ValueError(
-                f"x: positions {first} to {last + count - 1} (axis N) lie outside the "
+                f"x: positions {first} to {last} (axis N) lie outside the "
                 f"{self.weight.shape[0]} learned ones. Shorten the input or make more positions."
             )
 

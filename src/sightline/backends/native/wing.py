@@ -20,6 +20,7 @@ from sightline.backends.contract import (
     Summand,
     Work,
 )
+from sightline.backends.dropout import is_part
 from sightline.backends.native import kernels, library
 from sightline.backends.native.cells import cell_rows
 from sightline.backends.native.named import named
@@ -52,6 +53,8 @@ class Native(Backend):
         missing = library.available()
         if missing is not None:
             return Obstacle(missing.rstrip("."), "sightline.info() says what is there")
+        if problem.dropout > 0 and is_part(problem):
+            return Obstacle("its dropout pattern is that of a whole matrix, not of a part of one")
         if work.name == "tangent":
             from sightline.backends.native import tangent as in_forward_mode  # late: few programs need it
 

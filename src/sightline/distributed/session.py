@@ -1,0 +1,234 @@
+"""A block in which several processes share every sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+
+from sightline.backends import Problem
+from sightline.backends.problem import tensors, with_tensors
+from sightline.biases import Bias
+from sightline.call import listeners
+from sightline.common import dispatcher, several
+from sightline.distributed.agreement import agreed, of_number, of_tensor, of_text
+from sightline.distributed.layout import Layout, Order, check_order, layout_of
+from sightline.distributed.link import Link
+from sightline.distributed.own_rows import Held, bias_of_rows, mask_of_rows
+from sightline.distributed.recorded import SMOOTH, attend
+from sightline.distributed.ring import Ring
+from sightline.distributed.tiles import Span, needed_keys
+from sightline.lowering import DTYPES, autocast, check_value, checked_dropout, lower
+from sightline.lowering.checks import check_shapes, check_tensors
+from sightline.masks import Both, Either, Mask
+
+
+class Session(several.Sharing):
+    """The processes that share a sequence, as seen by one of them."""
+
+    def __init__(self, link: Link, order: Order) -> None:
+        self.link, self.order = link, order
+
+    def layout(self, count: int) -> Layout:
+        """Who holds what of an axis of which this process has ``count`` rows; all ask together."""
+        every = agreed(self.link, "a look at who holds which rows", {}, [count])
+        return layout_of([own for (own,) in every], self.order)
+
+    def positions(self, count: int, device: torch.device) -> Tensor:
+        """Where the process's rows stand in the whole sequence: [count] int64; all ask together."""
+        return self.layout(count).positions(self.link.rank, device)
+
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Any:
+        """What :func:`sightline.attention` gives for the process's part of the sequence."""
+        call = _Call(**options)
+        query, key, value = self._checked(query, key, value, call)
+        queries, keys, seed = self._agreed(query, key, value, call)
+        ring, smooth = self._ring(query, key, value, call, queries, keys)
+        if seed is not None:
+            ring.own = replace(ring.own, dropout=float(call.dropout), seed=seed)
+        return attend(ring, smooth)[0]
+
+    def _checked(self, query: Tensor, key: Tensor, value: Tensor, call: _Call) -> tuple[Tensor, ...]:
+        """The tensors, once they are found to fit together; the others are told if not."""
+        try:
+            _check_supported(query, call)
+            check_value(value)
+            query, key, value = autocast(query, key, value)
+            check_tensors(query, key, value)
+            check_shapes(query, key, value)
+            checked_dropout(call.dropout)
+        except Exception as error:
+            agreed(self.link, _DOING, {}, [], error)
+        return query, key, value
+
+    def _agreed(
+        self, query: Tensor, key: Tensor, value: Tensor, call: _Call
+    ) -> tuple[Layout, Layout, Tensor | None]:
+        """Who holds which queries and keys, and the seed of the dropout."""
+        b, h, n, d = query.shape
+        smooth = [one for one in (query, key, value, call.sinks) if isinstance(one, Tensor)]
+        same = {
+            "query: batch B (axis 0)": b,
+            "query: heads H (axis 1)": h,
+            "query: width D (axis 3)": d,
+            "key: heads G (axis 1)": key.shape[1],
+            "value: width E (axis 3)": value.shape[3],
+            f"query: dtype (here {query.dtype})": DTYPES.index(query.dtype),
+            f"mask (here {_kind(call.mask)})": of_text(_kind(call.mask)),
+            f"bias (here {_kind(call.bias)})": of_text(_kind(call.bias)),
+            f"scale (here {call.scale})": _of_setting(call.scale),
+            f"softcap (here {call.softcap})": _of_setting(call.softcap),
+            f"dropout (here {call.dropout})": of_number(float(call.dropout)),
+            "sinks": of_tensor(call.sinks),
+            "whether gradients are recorded": int(dispatcher.are_recorded(smooth)),
+        }
+        # Every process draws, so that their generators stay alike; the first one's counts.
+        seed = torch.randint(2**62, (), device=query.device) if call.dropout > 0 else None
+        own = [n, key.shape[2], 0 if seed is None else int(seed)]
+        every = agreed(self.link, _DOING, same, own)
+        queries, keys = (layout_of([one[at] for one in every], self.order) for at in (0, 1))
+        return queries, keys, None if seed is None else seed.new_tensor(every[0][2])
+
+    def _ring(
+        self, query: Tensor, key: Tensor, value: Tensor, call: _Call, queries: Layout, keys: Layout
+    ) -> tuple[Ring, dict[str, Tensor | None]]:
+        """The call, lowered for the own rows, and the tensors that gradients reach."""
+        held = Held(queries, self.link.rank)
+        segments = [one for of_rank in keys.segments for one in of_rank]
+        room = 8 + 2 * len(segments)
+        try:
+            own = _lowered(query, key, value, call, held, keys.length)
+            needs = needed_keys(own, segments)
+        except Exception as error:
+            agreed(self.link, _LOWERED, {}, [], error, room)
+            raise
+        numbers = [number for span in needs for number in span]
+        every = agreed(self.link, _LOWERED, {"mask or bias": held.checksum()}, numbers, room=room)
+        table = [[Span(*pair) for pair in zip(one[::2], one[1::2], strict=True)] for one in every]
+        smooth: dict[str, Tensor | None] = {name: getattr(own, name) for name in SMOOTH}
+        smooth |= {"key": key, "value": value}
+        bare = with_tensors(own, {name: one.detach() for name, one in tensors(own).items()})
+        ring = Ring(self.link, queries, keys, table, bare, (key.shape[3], value.shape[3]))
+        return ring, smooth
+
+
+_DOING = "attention"
+_LOWERED = "attention, its mask and bias lowered"
+
+
+class _Call(NamedTuple):
+    """The options of a call of attention."""
+
+    mask: Mask | Tensor | None = None
+    bias: Bias | Tensor | None = None
+    scale: float | Tensor | None = None
+    softcap: float | Tensor | None = None
+    sinks: Tensor | None = None
+    dropout: float = 0.0
+    return_matrix: Any = False
+
+
+def _check_supported(query: Tensor, call: _Call) -> None:
+    if getattr(query, "is_nested", False):
+        raise NotImplementedError(
+            "query: nested tensors are not split over processes. Pack the texts in one row, with "
+            "mask=sightline.documents(ids)."
+        )
+    if isinstance(call.softcap, Tensor) and call.softcap.requires_grad:
+        raise NotImplementedError("softcap: no gradients on several processes. Give a number.")
+    if dispatcher.is_transformed() or torch.compiler.is_compiling():
+        raise NotImplementedError(
+            "context_parallel: attention on several processes has a backward pass, but takes no part in "
+            "torch.func, forward mode and torch.compile. Call it outside of these."
+        )
+    if listeners.anybody():
+        raise NotImplementedError(
+            "context_parallel: traces and monitors do not follow attention on several processes yet. Leave "
+            "their block, and ask for return_matrix=True."
+        )
+
+
+def _lowered(query: Tensor, key: Tensor, value: Tensor, call: _Call, held: Held, keys: int) -> Problem:
+    """The own queries against all keys, of which only the shape is there."""
+    b, g, _, d = key.shape
+    options: dict[str, Any] = {
+        "mask": None if call.mask is None else mask_of_rows(call.mask, held),
+        "bias": None if call.bias is None else bias_of_rows(call.bias, held),
+    }
+    one = key.new_zeros(())
+    return lower(
+        query, one.expand(b, g, keys, d), one.expand(b, g, keys, value.shape[3]), **options,
+        scale=call.scale, softcap=call.softcap, sinks=call.sinks,
+    )  # fmt: skip
+
+
+def _kind(term: Any) -> str:
+    """What kind of mask or bias it is, in words that are the same in all processes."""
+    if isinstance(term, (Both, Either)):
+        return f"{type(term).__name__}({_kind(term.left)}, {_kind(term.right)})"
+    return "none" if term is None else type(term).__name__
+
+
+def _of_setting(value: float | Tensor | None) -> int:
+    return (
+        of_tensor(value) if isinstance(value, Tensor) else of_number(None if value is None else float(value))
+    )
+
+
+@contextmanager
+def context_parallel(
+    group: dist.ProcessGroup | DeviceMesh | None = None,
+    *,
+    order: Order = "contiguous",
+    timeout: float = 300.0,
+) -> Iterator[Session]:
+    """A block in which several processes share every sequence: each holds a part, and attention sees all.
+
+    Inside of the block :func:`sightline.attention`, the layers of :mod:`sightline.nn` and the models of
+    :mod:`sightline.models` take each process's own rows, and give the contexts of those rows as if one
+    process had the whole sequence. Masks and biases are of the whole sequence, the same in every process, and
+    positions in them are the whole's; only a dense tensor may have the process's own rows alone. All
+    processes must make the same calls in the same order, their backward passes included.
+
+    Gradients of queries, keys and values are those of one process. A parameter that every process holds, a
+    projection as well as slopes, a table or sinks, gets what the own rows give: sum them over the processes.
+
+    Args:
+        group: of torch.distributed, or a mesh of one dimension. Default: all processes.
+        order: which rows a process holds: "contiguous", one run, of any length, in the order of the
+            processes; or "zigzag", a run from the front and one from the back, so that causal work is shared
+            evenly. :func:`shard` cuts accordingly.
+        timeout: seconds to wait for another process (with nccl: the group's own time-out).
+
+    Raises:
+        RuntimeError: where torch.distributed was not started. ValueError, in a call: for what differs between
+            processes. ProcessError, in a call: where another process has ended, hangs or failed; names it.
+
+    Source: Liu, Zaharia & Abbeel 2023, "Ring attention with blockwise transformers"; Brandon et al. 2023,
+    "Striped attention" (balanced causal work).
+
+    Example:
+        >>> import sightline, torch
+        >>> from sightline import distributed
+        >>> torch.distributed.init_process_group(  # under torchrun: init_process_group("gloo")
+        ...     "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+        >>> q, k, v = torch.randn(3, 1, 2, 10, 4)
+        >>> with distributed.context_parallel(order="zigzag"):
+        ...     own = [distributed.shard(one, 2) for one in (q, k, v)]
+        ...     context = distributed.unshard(sightline.attention(*own, mask=sightline.causal()), 2)
+        >>> torch.testing.assert_close(context, sightline.attention(q, k, v, mask=sightline.causal()))
+        >>> torch.distributed.destroy_process_group()
+    """
+    check_order(order)
+    session = Session(Link(group, timeout), order)
+    several.enter(session)
+    try:
+        yield session
+    finally:
+        several.leave()
