@@ -17,7 +17,7 @@ from sightline.tasks.task import LookOptions
 
 def test_windows_are_stretches_of_the_text():
     stream = torch.arange(1000)
-    windows = drawn_windows(stream, 64, 16, 0.0, torch.Generator().manual_seed(0))
+    windows = drawn_windows(stream, 64, 16, 0, 0.0, torch.Generator().manual_seed(0))
     assert {window.parts for window in windows} == {1, 2, 4}
     assert 13 <= len(windows) <= 15
     for window in windows:
@@ -25,6 +25,14 @@ def test_windows_are_stretches_of_the_text():
         assert ids.shape == wanted.shape == (window.parts, 64 // window.parts)
         assert torch.equal(wanted, ids + 1)
         assert torch.equal(ids.flatten(), torch.arange(64) + ids[0, 0])
+
+
+def test_short_windows_fill_small_examples():
+    """Each length reads as many tokens in all; one after the other the windows are the text."""
+    windows = drawn_windows(torch.arange(5000), 64, 8, 16, 0.0, torch.Generator().manual_seed(0))
+    sizes = {(window.length, window.parts) for window in windows}
+    assert sizes == {(64, 1), (32, 1), (16, 1), (8, 2)}
+    assert torch.equal(torch.cat([each.ids[:-1] for each in windows]).diff().unique(), torch.tensor([1]))
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4])
@@ -83,6 +91,7 @@ def _letters():
     [
         ({"shortest": 512}, "shortest: the context of 256, or its half, its quarter and so on; got 512"),
         ({"shortest": 96}, "shortest: the context of 256"),
+        ({"fill": 100}, "fill: the context of 256"),
         ({"window": -2}, "window: at least -1, got -2"),
         ({"repeats": 1.0}, "repeats: from 0 to below 1, got 1.0"),
     ],

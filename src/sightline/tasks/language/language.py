@@ -81,7 +81,7 @@ class Language(Task):
     def epoch(self, examples: list[Any], generator: torch.Generator) -> list[Any]:
         """Windows from a newly drawn start, so that no token is always the first."""
         drawn = self.drawn
-        return drawn_windows(self.stream, drawn.context, drawn.shortest, drawn.repeats, generator)
+        return drawn_windows(self.stream, drawn.context, drawn.shortest, drawn.fill, drawn.repeats, generator)
 
     def build(self, recipe: Any) -> Decoder:
         """A decoder with rotary positions that looks back as far as in training, or at everything."""

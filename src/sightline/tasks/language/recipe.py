@@ -15,21 +15,24 @@ class LanguageRecipe(Recipe):
     Attributes:
         window: keys that a token sees, itself included; 0 for as many as the context, -1 for all before it.
         shortest: tokens of the shortest windows in training: each is the context, or its half, its quarter
-            and so on down to this, drawn anew each time, as many as fill the context; 0 for the context.
+            and so on down to this, drawn anew each time; 0 for the context.
+        fill: tokens of one example at least: as many short windows as make up so many; 0 for the context.
         repeats: share of the windows in which passages come again and again, further on.
     """
 
     window: int = 0
     shortest: int = 0
+    fill: int = 0
     repeats: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_least(-1, "window")
-        self.check_least(0, "shortest")
+        self.check_least(0, "shortest", "fill")
         self.check_share("repeats")
-        if self.shortest and self.context not in (self.shortest << halved for halved in range(32)):
-            raise CommandError(
-                f"shortest: the context of {self.context}, or its half, its quarter and so on; got "
-                f"{self.shortest}"
-            )
+        for name in ("shortest", "fill"):
+            given = getattr(self, name)
+            if given and self.context not in (given << halved for halved in range(32)):
+                raise CommandError(
+                    f"{name}: the context of {self.context}, or its half, its quarter and so on; got {given}"
+                )

@@ -34,26 +34,31 @@ class Window(NamedTuple):
 
 
 def drawn_windows(
-    stream: Tensor, context: int, shortest: int, repeats: float, generator: torch.Generator
+    stream: Tensor, context: int, shortest: int, fill: int, repeats: float, generator: torch.Generator
 ) -> list[Window]:
     """Windows from a newly drawn start, so that no token is always the first.
 
+    Of every ``context`` tokens the windows have one length, drawn among the context, its half, its quarter
+    and so on; so each length reads about as many tokens in all.
+
     Args:
         stream: [n] ids of the text.
-        context: tokens of a window.
-        shortest: see :class:`LanguageRecipe`.
+        context: tokens of the longest windows.
+        shortest, fill: see :class:`LanguageRecipe`.
         repeats: share of the windows in which passages come again.
         generator: of everything that is drawn.
     """
     start = int(torch.randint(context, (1,), generator=generator))
     windows = []
-    for at in range(start, len(stream) - context, context):
+    for block in range(start, len(stream) - context, context):
         halvings = int(math.log2(context // shortest)) if shortest else 0
-        parts = 2 ** int(torch.randint(halvings + 1, (1,), generator=generator)) if halvings else 1
-        window = Window(stream[at : at + context + 1], parts)
-        if repeats and float(torch.rand((), generator=generator)) < repeats:
-            window = repeated(window, generator)
-        windows.append(window)
+        length = context >> int(torch.randint(halvings + 1, (1,), generator=generator))
+        size = max(length, fill or context)
+        for at in range(block, block + context, size):
+            window = Window(stream[at : at + size + 1], size // length)
+            if repeats and float(torch.rand((), generator=generator)) < repeats:
+                window = repeated(window, generator)
+            windows.append(window)
     return windows
 
 
