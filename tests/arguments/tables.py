@@ -119,7 +119,7 @@ LAYERS = {
     ),
     "Rotary": Entry(
         nn.Rotary, {"width": 4},
-        {"width": Kind(SIZE.refused), "theta": POSITIVE, "scaling": POSITIVE, "interleaved": FLAG},
+        {"width": Kind(SIZE.refused), "theta": POSITIVE, "scaling": POSITIVE, "interleaved": FLAG, "share": SHARE},
     ),
     "FeedForward": Entry(
         nn.FeedForward, {"width": 4}, {"width": SIZE, "hidden": OPTIONAL_SIZE, "activation": choice(), "bias": FLAG}
@@ -263,7 +263,7 @@ def _of_setting(name: str, annotation: Any) -> Kind:
     if annotation is bool:
         return FLAG
     if annotation is float:
-        return SHARE if name.endswith("dropout") else NUMBER.also(-1)
+        return SHARE if name.endswith(("dropout", "share")) else NUMBER.also(-1)
     least = {"pad": NATURAL, "start": NATURAL, "end": NATURAL, "subsampling": INTEGER}
     zero = ("stem", "segments", "vocabulary", "classes")
     kind = least.get(name, NATURAL if name in zero else SIZE)

@@ -45,6 +45,15 @@ def test_rotary_scores_depend_on_distances_only(interleaved: bool) -> None:
     assert not torch.allclose(near, query @ key.mT, atol=1e-2)
 
 
+@pytest.mark.parametrize(("share", "turning"), [(0.0, 0), (0.5, 2), (0.7, 3), (1.0, 4)])
+def test_a_share_of_the_pairs_turns_the_others_hold_still(share: float, turning: int) -> None:
+    x = torch.randn(1, 2, 5, 8)
+    whole, part = Rotary(8)(x, 7), Rotary(8, share=share)(x, 7)
+    pairs = torch.arange(8) % 4
+    torch.testing.assert_close(part[..., pairs < turning], whole[..., pairs < turning])
+    assert torch.equal(part[..., pairs >= turning], x[..., pairs >= turning])
+
+
 def test_a_padded_memory_is_not_seen_and_an_empty_one_stays_finite() -> None:
     layer = CrossAttention(24, 4, memory_width=10)
     x, memory = torch.randn(2, 3, 24), torch.randn(2, 5, 10)

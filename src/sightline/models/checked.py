@@ -50,4 +50,4 @@ def checked(name: str, value: Any, annotation: Any) -> Any:
         return flag(name, value)
     if kind is int:
         return integer(name, value, _LEAST.get(name))
-    return share(name, value) if name.endswith("dropout") else number(name, value, 0)
+    return share(name, value) if name.endswith(("dropout", "share")) else number(name, value, 0)

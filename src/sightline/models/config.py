@@ -31,6 +31,8 @@ class TransformerConfig:
         hidden: width of the feed-forward layers. Default: 4·C.
         positions: "learned", "sinusoidal" ("sinusoidal-halves": sines before cosines, as in Marian),
             "rotary", "alibi", "relative" (T5's) or "none". Default: "learned".
+        rotary_share: share of each head's pairs of features that rotary positions turn, see
+            :class:`sightline.nn.Rotary`. Default: 1, all of them.
         window: how far a position sees. Default: without limit.
         activation, norm, norm_first, norm_eps, bias, dropout, attention_dropout: as for
             :class:`sightline.nn.TransformerBlock`; dropout is also that of the embedding.
@@ -52,6 +54,7 @@ class TransformerConfig:
     kv_heads: int | None = None
     hidden: int | None = None
     positions: Positions = "learned"
+    rotary_share: float = 1.0
     window: int | None = None
     activation: Activation = "gelu"
     norm: Norm = "layer"

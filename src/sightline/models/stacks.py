@@ -65,5 +65,9 @@ def _block(config: TransformerConfig) -> BlockOptions:
         bias=config.bias,
         dropout=config.dropout,
         attention_dropout=config.attention_dropout,
-        rotary=Rotary(config.width // config.heads) if config.positions == "rotary" else None,
+        rotary=_rotary(config) if config.positions == "rotary" else None,
     )
+
+
+def _rotary(config: TransformerConfig) -> Rotary:
+    return Rotary(config.width // config.heads, share=config.rotary_share)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sightline.common.check import check_tensor, flag, integer, number
+from sightline.common.check import share as check_share
 from sightline.nn.fixed import Fixed, rows_at
 
 
@@ -22,12 +23,15 @@ class Rotary(Fixed):
         scaling: positions are divided by it (linear position interpolation). Default: 1.
         interleaved: whether a pair is (2f, 2f+1), as in the paper and GPT-J, or (f, f + D/2), as in Llama
             and GPT-NeoX. Default: False, the halves.
+        share: of the pairs, the fastest, that turn at all; what the others hold is compared alike at every
+            distance (p-RoPE). Default: 1, all of them.
 
     Raises:
-        ValueError: for an odd or non-positive width, or a theta or scaling that is not positive; TypeError:
-            for what is no number.
+        ValueError: for an odd or non-positive width, or a theta or scaling that is not positive, or a
+            share that does not lie between 0 and 1; TypeError: for what is no number.
 
-    Source: Su et al. 2021, "RoFormer".
+    Sources: Su et al. 2021, "RoFormer"; Barbero et al. 2025, "Round and round we go! What makes rotary
+    positional encodings useful?" (p-RoPE).
 
     Example:
         >>> import torch
@@ -39,7 +43,13 @@ class Rotary(Fixed):
     frequencies: Tensor
 
     def __init__(
-        self, width: int, *, theta: float = 10000.0, scaling: float = 1.0, interleaved: bool = False
+        self,
+        width: int,
+        *,
+        theta: float = 10000.0,
+        scaling: float = 1.0,
+        interleaved: bool = False,
+        share: float = 1.0,
     ) -> None:
         self.width = integer("width", width)
         if self.width < 2 or self.width % 2:
@@ -47,12 +57,14 @@ class Rotary(Fixed):
                 f"width: must be even and 2 or more, got {width} (axis D). Features turn in pairs."
             )
         self.theta, self.scaling = number("theta", theta, above=0), number("scaling", scaling, above=0)
-        self.interleaved = flag("interleaved", interleaved)
+        self.interleaved, self.share = flag("interleaved", interleaved), check_share("share", share)
         super().__init__("frequencies")
 
     def _compute(self) -> Tensor:
         powers = torch.arange(0, self.width, 2, dtype=torch.float64, device="cpu") / self.width
-        return self.theta**-powers / self.scaling
+        frequencies = self.theta**-powers / self.scaling
+        frequencies[int(self.share * len(frequencies) + 0.5) :] = 0
+        return frequencies
 
     def forward(self, x: Tensor, offset: int | Tensor = 0) -> Tensor:
         """Turns x [B,H,N,D]; row i stands at position offset + i, offset a number or [B] integers.

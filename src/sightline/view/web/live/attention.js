@@ -29,7 +29,7 @@ export class AttentionLayer {
     this.call = { section, layer, heads: config.heads, groups: config.kv_heads ?? config.heads, width };
     this.name = name;
     this.scale = 1 / Math.sqrt(width);
-    this.rotary = config.positions === "rotary" && section !== "cross" ? new RotaryTurn(width) : null;
+    this.rotary = config.positions === "rotary" && section !== "cross" ? new RotaryTurn(width, config.rotary_share) : null;
     this.bias = { slopes, table };
     this.window = section === "cross" ? null : config.window;
   }

@@ -41,9 +41,10 @@ export class InputPositions {
 
 /** Turns each pair of features (f, f + D/2) of every head by its position's angle. */
 export class RotaryTurn {
-  /** @param {number} width D, of a head */
-  constructor(width) {
+  /** @param {number} width D, of a head @param {number} share of its pairs, the fastest, that turn at all */
+  constructor(width, share) {
     this.width = width;
+    this.turning = Math.round((share * width) / 2);
     this.frequencies = frequencies(width);
   }
 
@@ -55,7 +56,7 @@ export class RotaryTurn {
     const half = this.width / 2;
     const row = x.length / positions.length;
     positions.forEach((position, r) => {
-      for (let f = 0; f < half; f++) {
+      for (let f = 0; f < this.turning; f++) {
         const angle = Math.fround(position * this.frequencies[f]);
         const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
         for (let at = r * row + f; at < (r + 1) * row; at += this.width) {
