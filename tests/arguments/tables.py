@@ -140,13 +140,17 @@ LAYERS = {
         nn.TransformerBlock, _WIDE, {**_BLOCK, "cross_attention": FLAG, "memory_width": Kind(())}
     ),
     "TransformerEncoder": Entry(
-        nn.TransformerEncoder, {"layers": 1, **_WIDE},
-        {**_BLOCK, "layers": NATURAL, "window": OPTIONAL_SIZE, "positions": Kind((3, "alibi", nn.Rotary(2)))},
+        nn.TransformerEncoder, {"layers": 1, "window": 2, **_WIDE},
+        {
+            **_BLOCK, "layers": NATURAL, "window": OPTIONAL_SIZE, "global_every": OPTIONAL_SIZE,
+            "positions": Kind((3, "alibi", nn.Rotary(2))),
+        },
     ),
     "TransformerDecoder": Entry(
-        nn.TransformerDecoder, {"layers": 1, **_WIDE},
+        nn.TransformerDecoder, {"layers": 1, "window": 2, **_WIDE},
         {
-            **_BLOCK, "layers": NATURAL, "window": OPTIONAL_SIZE, "positions": Kind((3, "alibi", nn.Rotary(2))),
+            **_BLOCK, "layers": NATURAL, "window": OPTIONAL_SIZE, "global_every": OPTIONAL_SIZE,
+            "positions": Kind((3, "alibi", nn.Rotary(2))),
             "cross_attention": FLAG,
         },
     ),

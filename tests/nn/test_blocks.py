@@ -69,7 +69,12 @@ STACKS = {
     ),
     "alibi": lambda: TransformerDecoder(2, 24, 4, positions=Alibi(4), norm_first=False),
     "relative": lambda: TransformerDecoder(
-        2, 24, 4, positions=RelativePositions(4, buckets=8, max_distance=9, bidirectional=False), window=4
+        2,
+        24,
+        4,
+        positions=RelativePositions(4, buckets=8, max_distance=9, bidirectional=False),
+        window=4,
+        global_every=2,
     ),
     "memory": lambda: TransformerDecoder(2, 24, 4, cross_attention=True, rotary=Rotary(6)),
 }
@@ -96,6 +101,15 @@ def test_ragged_steps_equal_each_entry_alone(name: str) -> None:
                 close(output[b, : counts[b]], alone[b][at[b] : at[b] + counts[b]], 1e-5)
                 at[b] += counts[b]
     assert cache.start.tolist() == at
+
+
+@pytest.mark.parametrize("kind", [TransformerEncoder, TransformerDecoder])
+def test_every_so_many_blocks_see_without_limit(kind: type) -> None:
+    stack = kind(5, 8, 2, window=2, global_every=2).eval()
+    _, matrices = stack(torch.randn(1, 6, 8), return_matrices=True)
+    of_blocks = matrices if kind is TransformerEncoder else matrices.self_attention
+    seen = [int((A.dense()[0, 0, 5] > 0).sum()) for A in of_blocks]
+    assert seen == ([3, 6, 3, 6, 3] if kind is TransformerEncoder else [2, 6, 2, 6, 2])
 
 
 def test_an_encoder_ignores_padding_and_windows_see_both_sides() -> None:
@@ -218,3 +232,5 @@ def test_errors_name_the_argument() -> None:
         RelativePositions(2, max_distance=8)
     with pytest.raises(ValueError, match="window: must be 1 or more"):
         TransformerEncoder(1, 8, 2, window=0)
+    with pytest.raises(ValueError, match="global_every: 2 without a window"):
+        TransformerDecoder(2, 8, 2, global_every=2)

@@ -67,15 +67,18 @@ def test_the_loss_is_the_mean_over_all_tokens():
     torch.testing.assert_close(loss, (whole + quarters) / 64)
 
 
-@pytest.mark.parametrize(("window", "expected"), [(0, 8), (3, 3), (-1, None)])
-def test_how_far_a_token_sees(window, expected, tmp_path):
-    task, recipe = Language(), LanguageRecipe(width=16, heads=2, layers=1, context=8, window=window)
+@pytest.mark.parametrize(("window", "every", "expected"), [(0, 0, 8), (3, 0, 3), (-1, 0, None), (3, 2, 3)])
+def test_how_far_a_token_sees(window, every, expected, tmp_path):
+    task = Language()
+    recipe = LanguageRecipe(width=16, heads=2, layers=2, context=8, window=window, global_every=every)
     task.tokenizer = _letters()
     model = task.build(recipe).eval()
     assert model.config.window == expected
     seen = task.look(model, "abcdefghij", recipe, LookOptions())
-    assert len(seen.tokens[0]) == (8 if window < 0 else 10)  # of places beyond its context it knows nothing
-    assert len(seen.notices) == (window < 0)
+    assert len(seen.tokens[0]) == (
+        8 if window < 0 or every else 10
+    )  # of places beyond its context it knows nothing
+    assert len(seen.notices) == (window < 0 or every > 0)
     written = task.answers(model, ["abcdefghij"], recipe, {"new_tokens": 4, "temperature": 0.0})
     assert written[0]["generated_text"].startswith("abcdefghij")
 
@@ -91,6 +94,8 @@ def _letters():
     [
         ({"shortest": 512}, "shortest: the context of 256, or its half, its quarter and so on; got 512"),
         ({"shortest": 96}, "shortest: the context of 256"),
+        ({"window": -1, "global_every": 2}, "global_every: 2, but window=-1 lets every block see all"),
+        ({"rotary_share": 1.5}, "rotary_share: from 0 to 1, got 1.5"),
         ({"fill": 100}, "fill: the context of 256"),
         ({"window": -2}, "window: at least -1, got -2"),
         ({"repeats": 1.0}, "repeats: from 0 to below 1, got 1.0"),

@@ -15,6 +15,7 @@ _LEAST = {
     "kv_heads": 1,
     "hidden": 1,
     "window": 1,
+    "global_every": 1,
     "max_positions": 1,
     "image_size": 1,
     "patch_size": 1,

@@ -34,6 +34,7 @@ class TransformerConfig:
         rotary_share: share of each head's pairs of features that rotary positions turn, see
             :class:`sightline.nn.Rotary`. Default: 1, all of them.
         window: how far a position sees. Default: without limit.
+        global_every: with a window, every so many blocks one sees without limit. Default: none does.
         activation, norm, norm_first, norm_eps, bias, dropout, attention_dropout: as for
             :class:`sightline.nn.TransformerBlock`; dropout is also that of the embedding.
 
@@ -56,6 +57,7 @@ class TransformerConfig:
     positions: Positions = "learned"
     rotary_share: float = 1.0
     window: int | None = None
+    global_every: int | None = None
     activation: Activation = "gelu"
     norm: Norm = "layer"
     norm_first: bool = True

@@ -18,7 +18,8 @@ def encoder_stack(config: TransformerConfig) -> TransformerEncoder:
     """The blocks of an encoder."""
     return TransformerEncoder(
         config.layers, config.width, config.heads,
-        positions=_biases(config, bidirectional=True), window=config.window, **_block(config),
+        positions=_biases(config, bidirectional=True), window=config.window,
+        global_every=config.global_every, **_block(config),
     )  # fmt: skip
 
 
@@ -28,7 +29,8 @@ def decoder_stack(
     """The blocks of a decoder, alone or with a memory; ``None`` for as many as ``config.layers``."""
     return TransformerDecoder(
         layers or config.layers, config.width, config.heads, cross_attention=cross_attention,
-        positions=_biases(config, bidirectional=False), window=config.window, **_block(config),
+        positions=_biases(config, bidirectional=False), window=config.window,
+        global_every=config.global_every, **_block(config),
     )  # fmt: skip
 
 

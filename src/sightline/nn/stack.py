@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from collections.abc import Callable
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
@@ -18,7 +19,8 @@ class Stack(nn.Module):
     """Blocks, what biases them all, and the norm that follows pre-norm blocks.
 
     Raises:
-        ValueError: for a window below 1, and as :class:`TransformerBlock`.
+        ValueError: for a window or global_every below 1, or the latter alone, and as
+            :class:`TransformerBlock`.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class Stack(nn.Module):
         cross_attention: bool,
         positions: Alibi | RelativePositions | None,
         window: int | None,
+        global_every: int | None,
         **block: Unpack[BlockOptions],
     ) -> None:
         super().__init__()
@@ -38,7 +41,11 @@ class Stack(nn.Module):
             window = integer("window", window, 1, remedy="None shows everything.")
         if positions is not None:
             kind("positions", positions, (Alibi, RelativePositions), "an Alibi or RelativePositions")
-        self.window, self.positions = window, positions
+        if global_every is not None:
+            global_every = integer("global_every", global_every, 1, remedy="None limits every block.")
+            if window is None:
+                raise ValueError(f"global_every: {global_every} without a window. Give one, or leave it out.")
+        self.window, self.global_every, self.positions = window, global_every, positions
         self.blocks = nn.ModuleList(
             TransformerBlock(width, heads, cross_attention=cross_attention, **block) for _ in range(layers)
         )
@@ -48,7 +55,19 @@ class Stack(nn.Module):
             else nn.Identity()
         )
 
+    def masks(self, window: Callable[[int | None], Mask | None], mask: Mask | Tensor | None) -> list[Any]:
+        """The mask of each block; those of one window share theirs.
 
-def both(mask: Mask, other: Mask | Tensor | None) -> Mask:
-    """What both masks allow."""
-    return mask if other is None else mask & as_mask(other)
+        Args:
+            window: makes what a block of so many keys sees; None is all.
+            mask: what may be looked at besides.
+        """
+        local, everywhere = (_both(window(size), mask) for size in (self.window, None))
+        every = self.global_every or len(self.blocks) + 1
+        return [local if (at + 1) % every else everywhere for at in range(len(self.blocks))]
+
+
+def _both(mask: Mask | None, other: Mask | Tensor | None) -> Mask | Tensor | None:
+    if mask is None or other is None:
+        return other if mask is None else mask
+    return mask & as_mask(other)

@@ -13,7 +13,7 @@ from sightline.matrix import AttentionMatrix
 from sightline.nn.alibi import Alibi
 from sightline.nn.decoder_cache import DecoderCache, cached
 from sightline.nn.relative import RelativePositions
-from sightline.nn.stack import Stack, both
+from sightline.nn.stack import Stack
 from sightline.nn.transformer_block import BlockMatrices, BlockOptions
 
 
@@ -55,10 +55,13 @@ class TransformerDecoder(Stack):
         cross_attention: whether positions also look at a memory. Default: False.
         positions: :class:`Alibi` or :class:`RelativePositions`, which bias every block. Default: none.
         window: how many keys a position sees, itself included. Default: all before it.
+        global_every: with a window, every so many blocks one sees without limit: blocks k, 2k, ... (as in
+            Gemma 3). Default: none does.
         **block: as for :class:`TransformerBlock`; one ``rotary`` serves all.
 
     Raises:
-        ValueError: for a window below 1, and as :class:`TransformerBlock`.
+        ValueError: for a window or global_every below 1, or the latter alone, and as
+            :class:`TransformerBlock`.
 
     Sources: Vaswani et al. 2017, "Attention is all you need"; Radford et al. 2019, "Language models are
     unsupervised multitask learners".
@@ -81,11 +84,13 @@ class TransformerDecoder(Stack):
         cross_attention: bool = False,
         positions: Alibi | RelativePositions | None = None,
         window: int | None = None,
+        global_every: int | None = None,
         **block: Unpack[BlockOptions],
     ) -> None:
         super().__init__(
-            layers, width, heads, cross_attention=cross_attention, positions=positions, window=window, **block
-        )
+            layers, width, heads, cross_attention=cross_attention, positions=positions, window=window,
+            global_every=global_every, **block,
+        )  # fmt: skip
 
     def forward(
         self,
@@ -119,13 +124,12 @@ class TransformerDecoder(Stack):
             )
         kind("x", x, Tensor, "a tensor [B,N,C]")
         start = 0 if cache is None else cache.start
-        back = causal(start) if self.window is None else window(self.window - 1, 0, start)
-        mask = both(back, mask)
+        masks = self.masks(lambda size: causal(start) if size is None else window(size - 1, 0, start), mask)
         bias = None if self.positions is None else self.positions(start, device=x.device)
         of_blocks: list[BlockMatrices] = []
         for i, block in enumerate(self.blocks):
             x = block(
-                x, memory, mask=mask, bias=bias, memory_mask=memory_mask, lengths=lengths,
+                x, memory, mask=masks[i], bias=bias, memory_mask=memory_mask, lengths=lengths,
                 cache=None if cache is None else cache.self_attention[i],
                 memory_cache=None if cache is None or memory is None else cache.cross_attention[i],
                 return_matrix=return_matrices,

@@ -12,7 +12,7 @@ from sightline.masks import Mask, window
 from sightline.matrix import AttentionMatrix
 from sightline.nn.alibi import Alibi
 from sightline.nn.relative import RelativePositions
-from sightline.nn.stack import Stack, both
+from sightline.nn.stack import Stack
 from sightline.nn.transformer_block import BlockOptions
 
 
@@ -27,10 +27,13 @@ class TransformerEncoder(Stack):
         heads: H.
         positions: :class:`Alibi` or :class:`RelativePositions`, which bias every block. Default: none.
         window: how many keys before and after itself a position sees. Default: all.
+        global_every: with a window, every so many blocks one sees without limit: blocks k, 2k, ... (as in
+            Gemma 3). Default: none does.
         **block: as for :class:`TransformerBlock`; one ``rotary`` serves all.
 
     Raises:
-        ValueError: for a window below 1, and as :class:`TransformerBlock`.
+        ValueError: for a window or global_every below 1, or the latter alone, and as
+            :class:`TransformerBlock`.
 
     Source: Vaswani et al. 2017, "Attention is all you need".
 
@@ -51,11 +54,13 @@ class TransformerEncoder(Stack):
         *,
         positions: Alibi | RelativePositions | None = None,
         window: int | None = None,
+        global_every: int | None = None,
         **block: Unpack[BlockOptions],
     ) -> None:
         super().__init__(
-            layers, width, heads, cross_attention=False, positions=positions, window=window, **block
-        )
+            layers, width, heads, cross_attention=False, positions=positions, window=window,
+            global_every=global_every, **block,
+        )  # fmt: skip
 
     def forward(
         self,
@@ -81,12 +86,11 @@ class TransformerEncoder(Stack):
             raise ValueError(
                 f"behind: expected a layer for each of the {len(self.blocks)} blocks, got {shown(behind)}."
             )
-        if self.window is not None:
-            mask = both(window(self.window, self.window), mask)
+        masks = self.masks(lambda size: None if size is None else window(size, size), mask)
         bias = None if self.positions is None else self.positions(device=x.device)
         matrices: list[AttentionMatrix] = []
         for i, block in enumerate(self.blocks):
-            x = block(x, mask=mask, bias=bias, return_matrix=return_matrices)
+            x = block(x, mask=masks[i], bias=bias, return_matrix=return_matrices)
             if return_matrices:
                 x, of_block = x
                 matrices.append(of_block.self_attention)

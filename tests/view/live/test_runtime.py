@@ -41,7 +41,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "alibi of three heads": {"positions": "alibi", "heads": 3},
     "relative": {"positions": "relative"},
     "no positions": {"positions": "none"},
-    "window": {"window": 2, "positions": "rotary", "rotary_share": 0.5},
+    "window": {"window": 2, "positions": "rotary", "rotary_share": 0.5, "global_every": 2},
     "narrow window": {"window": 1, "positions": "alibi"},
     "embedding": {"embedding_norm": True, "embedding_scale": True},
     "untied": {"tied": False},

@@ -90,7 +90,9 @@ class Language(Task):
                 width=recipe.width, layers=recipe.layers, heads=recipe.heads, dropout=recipe.dropout,
                 hidden=recipe.hidden or None,
                 vocabulary=self.tokenizer.get_vocab_size(), max_positions=recipe.context,
-                positions="rotary", window=None if recipe.window < 0 else recipe.window or recipe.context,
+                positions="rotary", rotary_share=recipe.rotary_share,
+                window=None if recipe.window < 0 else recipe.window or recipe.context,
+                global_every=recipe.global_every or None,
             )
         )  # fmt: skip
 
@@ -140,7 +142,7 @@ class Language(Task):
         A model that sees all before it reads fewer, so that what it writes stays within the context, too.
         """
         chosen = {"new_tokens": 100} | {name: each for name, each in options.items() if name != "truncation"}
-        room = recipe.context if recipe.window >= 0 else max(1, recipe.context - chosen["new_tokens"])
+        room = max(1, recipe.context - chosen["new_tokens"]) if recipe.unlimited else recipe.context
         answers = []
         for text in inputs:
             known = torch.tensor([self.tokenizer.encode(text).ids[-room:]])
@@ -173,7 +175,7 @@ class Language(Task):
         """
         options.refuse_target(self.name)
         limit, whose = options.limit, "--max-tokens"
-        if recipe.window < 0:
+        if recipe.unlimited:
             limit, whose = limit_of(recipe.context, options)
         ids, notices = shortened(self._ids(given).tolist(), limit, "the text", whose)
         trace, tokens, logits = look_at(model, self.tokenizer, ids)

@@ -28,7 +28,7 @@ _KNOWN = {
     *_WORDS, "width", "heads", "layers", "decoder_layers", "kv_heads", "hidden", "vocabulary", "segments",
     "classes", "pooler", "max_positions", "window", "norm_first", "norm_eps", "bias", "dropout",
     "attention_dropout", "embedding_norm", "embedding_scale", "tied", "head_bias", "copying", "pad", "start",
-    "end", "rotary_share",
+    "end", "rotary_share", "global_every",
 }  # fmt: skip
 
 

@@ -31,7 +31,8 @@ export class AttentionLayer {
     this.scale = 1 / Math.sqrt(width);
     this.rotary = config.positions === "rotary" && section !== "cross" ? new RotaryTurn(width, config.rotary_share) : null;
     this.bias = { slopes, table };
-    this.window = section === "cross" ? null : config.window;
+    const everywhere = config.global_every !== null && (layer + 1) % config.global_every === 0;
+    this.window = section === "cross" || everywhere ? null : config.window;
   }
 
   /** The keys [lo, hi) that a query at a position may see, of `count`. @param {number} position @param {number} count */
