@@ -38,7 +38,8 @@ class LanguageRecipe(Recipe):
         self.check_share("repeats")
         if self.window < 0 and self.global_every:
             raise CommandError(
-                f"global_every: {self.global_every}, but window={self.window} lets every block see all before it"
+                f"global_every: {self.global_every}, but window={self.window} lets every block see all "
+                f"before it"
             )
         for name in ("shortest", "fill"):
             given = getattr(self, name)
