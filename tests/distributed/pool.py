@@ -16,13 +16,18 @@ import torch.distributed as dist
 MOST = 4
 
 
+def context() -> Any:
+    """How processes are started: one loads PyTorch, and the others are copies of it."""
+    start = multiprocessing.get_context("forkserver")
+    start.set_forkserver_preload(["distributed.problems", "sightline.models"])
+    return start
+
+
 class Pool:
     """Processes that form groups of 1 to ``MOST``, with gloo between them."""
 
     def __init__(self) -> None:
-        # One process loads PyTorch, and the others are copies of it.
-        start = multiprocessing.get_context("forkserver")
-        start.set_forkserver_preload(["distributed.problems", "sightline.models"])
+        start = context()
         self._folder = tempfile.TemporaryDirectory()
         ends = [start.Pipe() for _ in range(MOST)]
         self._pipes = [mine for mine, _ in ends]

@@ -10,8 +10,9 @@ Letters: B batch, H heads, G key/value heads, N own queries, D query width, E va
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -71,6 +72,16 @@ class Ring:
         """What a process needs of another's keys."""
         return spans_of(self.keys, source, self.table[rank])
 
+    def limited(self, rows: slice, cols: slice) -> Ring:
+        """The same where some rows and columns of the whole matrix are asked for, slices of step 1."""
+        within = Span(cols.start, cols.stop)
+        table = []
+        for segments, spans in zip(self.queries.segments, self.table, strict=True):
+            asks = any(max(one.first, rows.start) < min(one.last, rows.stop) for one in segments)
+            cut = [span.within(within) for span in spans]
+            table.append([one if asks and one.size else Span(one.first, one.first) for one in cut])
+        return replace(self, table=table)
+
     def _cut(self, rank: int, key: Tensor, value: Tensor | None) -> Part:
         """What a process needs of this one's keys and values."""
         spans = self.needed(rank, self.link.rank)
@@ -109,6 +120,57 @@ def _rows(tensor: Tensor, places: Sequence[slice]) -> Tensor:
     if len(spans) == 1:
         return spans[0]
     return torch.cat(spans, 2) if spans else tensor[:, :, :0]
+
+
+class Returning:
+    """What processes found for the keys of each other, on its way to those who hold these.
+
+    Args:
+        ring: the call.
+        home: [B,·,m,·] of the own keys, what is added to: hop after hop, in every run alike.
+    """
+
+    def __init__(self, ring: Ring, home: Sequence[Tensor]) -> None:
+        self._ring, self._home = ring, home
+        self._open: tuple[int, InFlight | None, Sequence[Tensor]] | None = None
+
+    def send(self, hop: int, of_part: Sequence[Tensor], what: str) -> None:
+        """Begins to send what was found at a hop, and takes in what was sent at the one before."""
+        self.finish()
+        link = self._ring.link
+        user = (link.rank + hop) % link.count  # who has computed with the own keys at this hop
+        flight = None
+        if hop:
+            flight = link.exchange(
+                {(link.rank - hop) % link.count: torch.cat([one.reshape(-1) for one in of_part])},
+                {user: Receipt(sum(map(math.prod, self._shapes(user))), self._home[0].dtype)},
+                f"{what} of hop {hop}",
+            )
+        self._open = user, flight, of_part
+
+    def finish(self) -> None:
+        """Takes in what is still under way."""
+        if self._open is None:
+            return
+        user, flight, came = self._open
+        self._open = None
+        if flight is not None:
+            come = flight.wait().get(user)
+            flat = self._home[0].new_empty(0) if come is None else come.to(self._home[0].device)
+            shapes = self._shapes(user)
+            parts = flat.split([math.prod(shape) for shape in shapes])
+            came = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        rank, start = self._ring.link.rank, 0
+        for one, span in zip(self._ring.keys.segments[rank], self._ring.needed(user, rank), strict=True):
+            first = one.local + span.first - one.first
+            for total, part in zip(self._home, came, strict=True):
+                total[:, :, first : first + span.size] += part[:, :, start : start + span.size]
+            start += span.size
+
+    def _shapes(self, user: int) -> list[tuple[int, ...]]:
+        """Of what comes from a process."""
+        count = sum(span.size for span in self._ring.needed(user, self._ring.link.rank))
+        return [(*one.shape[:2], count, one.shape[3]) for one in self._home]
 
 
 class Done(NamedTuple):
@@ -173,10 +235,10 @@ def backward(
         for name in wanted
         if name not in ("key", "value", "sinks")
     }
-    home = {"key": torch.zeros_like(key, dtype=dtype), "value": torch.zeros_like(value, dtype=dtype)}
+    home = [torch.zeros_like(one, dtype=dtype) for one in (key, value)]
     asked = [name for name in ("query", "key", "value", "bias", "slopes", "table") if name in wanted]
     sums_of_tiles = iter(given.done.of_tiles)
-    returning: list[Callable[[], None]] = []
+    returning = Returning(ring, home)
     for hop, (source, part) in enumerate(ring.parts(key, value)):
         of_part = [torch.zeros_like(one, dtype=dtype) for one in (part.key, part.value) if one is not None]
         for tile in ring.tiles(source):
@@ -186,14 +248,11 @@ def backward(
             for total, name in zip(of_part, ("key", "value"), strict=True):
                 if name in found:
                     total[:, :, tile.at] += found[name]
-        for finish in returning:
-            finish()
-        returning = [_going_home(ring, hop, of_part, home)]
-    for finish in returning:
-        finish()
+        returning.send(hop, of_part, "the gradients")
+    returning.finish()
     if "sinks" in wanted:
         gradients["sinks"] = _of_sinks(own, given)
-    return gradients | {name: one for name, one in home.items() if name in wanted}
+    return gradients | {name: one for name, one in zip(("key", "value"), home, strict=True) if name in wanted}
 
 
 def _through_tile(
@@ -219,45 +278,6 @@ def _add_up(gradients: dict[str, Tensor], found: dict[str, Tensor], tile: Tile) 
             part_of(rows, 3, slice(*tile.keys)).add_(one)
         elif name in gradients:
             gradients[name] += one
-
-
-def _going_home(ring: Ring, hop: int, of_part: list[Tensor], home: dict[str, Tensor]) -> Callable[[], None]:
-    """Sends gradients of keys and values to their owner; what is called at last adds those that come here."""
-    link = ring.link
-    rank, count = link.rank, link.count
-    user = (rank + hop) % count  # who has computed with the own keys at this hop
-    spans = ring.needed(user, rank)
-    flight = None
-    if hop:
-        b, g = home["key"].shape[:2]
-        size = b * g * sum(span.size for span in spans) * sum(ring.widths)
-        flight = link.exchange(
-            {(rank - hop) % count: torch.cat([one.reshape(-1) for one in of_part])},
-            {user: Receipt(size, home["key"].dtype)},
-            f"the gradients of hop {hop}",
-        )
-
-    def finish() -> None:
-        came = of_part
-        if flight is not None:
-            come = flight.wait().get(user)
-            came = _split(come, home, sum(span.size for span in spans))
-        start = 0
-        for one, span in zip(ring.keys.segments[rank], spans, strict=True):
-            first = one.local + span.first - one.first
-            for total, part in zip(home.values(), came, strict=True):
-                total[:, :, first : first + span.size] += part[:, :, start : start + span.size]
-            start += span.size
-
-    return finish
-
-
-def _split(come: Tensor | None, home: dict[str, Tensor], count: int) -> list[Tensor]:
-    key, value = home.values()
-    flat = key.new_empty(0) if come is None else come.to(key.device)
-    shapes = [(*one.shape[:2], count, one.shape[3]) for one in (key, value)]
-    parts = flat.split([shape[0] * shape[1] * shape[2] * shape[3] for shape in shapes])
-    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _of_sinks(own: Problem, given: Upstream) -> Tensor:

@@ -17,9 +17,11 @@ from sightline.backends.problem import tensors, with_tensors
 from sightline.biases import Bias
 from sightline.call import listeners
 from sightline.common import dispatcher, several
+from sightline.common.check import flag
 from sightline.distributed.agreement import agreed, of_number, of_tensor, of_text
 from sightline.distributed.layout import Layout, Order, check_order, layout_of
 from sightline.distributed.link import Link
+from sightline.distributed.matrix import ShardedMatrix
 from sightline.distributed.own_rows import Held, bias_of_rows, mask_of_rows
 from sightline.distributed.recorded import SMOOTH, attend
 from sightline.distributed.ring import Ring
@@ -34,6 +36,7 @@ class Session(several.Sharing):
 
     def __init__(self, link: Link, order: Order) -> None:
         self.link, self.order = link, order
+        self._made = 0  # matrices
 
     def layout(self, count: int) -> Layout:
         """Who holds what of an axis of which this process has ``count`` rows; all ask together."""
@@ -52,7 +55,11 @@ class Session(several.Sharing):
         ring, smooth = self._ring(query, key, value, call, queries, keys)
         if seed is not None:
             ring.own = replace(ring.own, dropout=float(call.dropout), seed=seed)
-        return attend(ring, smooth)[0]
+        context, done = attend(ring, smooth)
+        if not call.return_matrix:
+            return context
+        self._made += 1
+        return context, ShardedMatrix.of_ring(ring, key, value, done.sums, self._made)
 
     def _checked(self, query: Tensor, key: Tensor, value: Tensor, call: _Call) -> tuple[Tensor, ...]:
         """The tensors, once they are found to fit together; the others are told if not."""
@@ -86,6 +93,7 @@ class Session(several.Sharing):
             f"softcap (here {call.softcap})": _of_setting(call.softcap),
             f"dropout (here {call.dropout})": of_number(float(call.dropout)),
             "sinks": of_tensor(call.sinks),
+            "return_matrix": int(call.return_matrix is not False),
             "whether gradients are recorded": int(dispatcher.are_recorded(smooth)),
         }
         # Every process draws, so that their generators stay alike; the first one's counts.
@@ -142,6 +150,11 @@ def _check_supported(query: Tensor, call: _Call) -> None:
         )
     if isinstance(call.softcap, Tensor) and call.softcap.requires_grad:
         raise NotImplementedError("softcap: no gradients on several processes. Give a number.")
+    if call.return_matrix == "differentiable":
+        raise NotImplementedError(
+            'return_matrix: "differentiable" is not there on several processes. Use True.'
+        )
+    flag("return_matrix", call.return_matrix, "differentiable")
     if dispatcher.is_transformed() or torch.compiler.is_compiling():
         raise NotImplementedError(
             "context_parallel: attention on several processes has a backward pass, but takes no part in "
