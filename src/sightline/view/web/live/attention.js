@@ -90,6 +90,7 @@ export class AttentionLayer {
       }
     }
     acting?.contexts?.(context, rows.positions);
+    for (let h = 0; caught && h < heads; h++) if (acting?.averages?.(h)) caught.average(h);
     return product(context, count, this.output);
   }
 

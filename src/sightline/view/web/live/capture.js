@@ -1,3 +1,6 @@
+import { headOf } from "../compute/head.js";
+import { meanRow } from "../compute/rows.js";
+
 /**
  * What a page shows of one run: for each call of attention the vectors that its weights follow from, as
  * compute/head.js takes a layer, and the residual stream before and behind each block.
@@ -66,6 +69,19 @@ class CaughtCall {
     const { n, m, tensors } = this.layer;
     return tensors.bias?.data.subarray((head * n + r) * m, (head * n + r + 1) * m) ?? null;
   }
+
+  /** A head whose context became the mean over the queries: each of them has the mean of all queries' weights, ln of which is its bias. */
+  average(head) {
+    const { heads, n, m, width, tensors } = this.layer;
+    const logs = meanRow([headOf(this.layer, head)], "mean", 0, n).map((weight) => (weight > 0 ? Math.log(weight) : -Infinity));
+    for (let i = 0; i < n; i++) tensors.bias.data.set(logs, (head * n + i) * m);
+    tensors.query.data.fill(0, head * n * width, (head + 1) * n * width);
+    tensors.lse.data.fill(0, head * n, (head + 1) * n);
+    // What comes on top of a score, and which keys are seen, is another matter for this head than for the others.
+    if (tensors.slopes) tensors.slopes = cleared(tensors.slopes, head, 1);
+    if (tensors.table) tensors.table = cleared(tensors.table, head, tensors.table.shape[1]);
+    if (tensors.ranges) tensors.ranges = { data: rangesWithAll(tensors.ranges, heads, head, n, m), shape: [heads, n, 1, 2] };
+  }
 }
 
 /** The keys that each query may see, [N,2]; null where all see all. */
@@ -79,6 +95,19 @@ function rangesOf(attention, n, m) {
     all &&= lo === 0 && hi === m;
   }
   return all ? null : ranges;
+}
+
+/** The model's own numbers with 0 in the place of a head's. */
+function cleared({ data, shape }, head, size) {
+  return { data: Float32Array.from(data).fill(0, head * size, (head + 1) * size), shape };
+}
+
+/** The ranges of each head, of which one sees all keys. */
+function rangesWithAll({ data, shape }, heads, head, n, m) {
+  const each = new Int32Array(heads * 2 * n);
+  for (let h = 0; h < heads; h++) each.set(shape[0] === 1 ? data : data.subarray(2 * n * h, 2 * n * (h + 1)), 2 * n * h);
+  for (let i = 0; i < n; i++) each.set([0, m], 2 * (head * n + i));
+  return each;
 }
 
 /** [R, heads · D] → [heads, R, D]. */

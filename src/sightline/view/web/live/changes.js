@@ -14,6 +14,7 @@
  *   queries [R,H·D], keys and values [R',G·D] as they were projected, and their positions
  * @property {(head: number, query: number, scores: Float64Array) => void} [score] the row's masked scores [M], −∞ where hidden
  * @property {(contexts: Float32Array, queries: number[]) => void} [contexts] of all rows, [R,H·D]
+ * @property {(head: number) => boolean} [averages] whether a head's context becomes the mean over the queries
  *
  * A change as plain data; null, or nothing, is all of them. interventions/written.py reads the same in Python.
  * @typedef {object} Change
@@ -57,7 +58,11 @@ export class Changes {
     // Contexts are what a mean is of: changes of weights come first, whatever the order.
     const means = here.findIndex((change) => change.kind === "ablate" && change.how === "mean");
     if (means < 0) return { score };
-    return { score, contexts: (contexts, queries) => here.slice(means).forEach((change) => replaced(contexts, queries, width, change)) };
+    return {
+      score,
+      contexts: (contexts, queries) => here.slice(means).forEach((change) => replaced(contexts, queries, width, change)),
+      averages: (head) => here.some((change) => change.kind === "ablate" && change.how === "mean" && isAll(change.head, head)),
+    };
   }
 }
 
