@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from .browser import Tabs, launch
+
 transformers = pytest.importorskip("transformers", reason="the command line needs the [app] extra")
 tokenizers = pytest.importorskip("tokenizers", reason="the command line needs the [app] extra")
 pytest.importorskip("typer", reason="the command line needs the [app] extra")
@@ -125,6 +127,24 @@ def make_model(kind: str) -> Any:
             if isinstance(module, torch.nn.Embedding) and module.weight.shape[1] == 4:  # relative bias
                 module.weight.normal_()
     return model
+
+
+@pytest.fixture(scope="package")
+def browser():
+    """One Chromium for all tests of pages."""
+    playwright, opened = launch()
+    yield opened
+    opened.close()
+    playwright.stop()
+
+
+@pytest.fixture
+def tabs(browser):
+    """Opens pages; at the end there must have been no error and no request."""
+    made = Tabs(browser)
+    yield made
+    made.close()
+    assert made.problems == []
 
 
 @pytest.fixture(scope="session")

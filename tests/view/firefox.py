@@ -26,6 +26,9 @@ _PREFERENCES = {
 }
 _KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "ArrowRight": "\ue014", "ArrowLeft": "\ue012"}
 _PATIENCE = 60  # seconds
+_READY = "document.documentElement.dataset.ready === 'true'"
+#: What a page may ask for: itself, and what it made.
+LOCAL = ("file:", "blob:", "data:", "about:")
 
 
 class Firefox:
@@ -50,6 +53,7 @@ class Firefox:
         address = self._address(folder / "told.txt")
         self.socket = self.owned.enter_context(client.connect(f"{address}/session", max_size=None))
         self.numbers = itertools.count(1)
+        self.allowed: tuple[str, ...] = LOCAL
         self.problems: list[str] = []
         self.ask("session.new", capabilities={})
         self.tab = self.ask("browsingContext.getTree")["contexts"][0]["context"]
@@ -81,14 +85,14 @@ class Firefox:
             self.problems.append(given["text"] or "an error without a text")
         if told.get("method") == "network.beforeRequestSent":
             address = given["request"]["url"]
-            if not address.startswith(("file:", "blob:", "data:")):
+            if not address.startswith(self.allowed):
                 self.problems.append(address)
 
-    def open(self, address: str, width: int = 1280, height: int = 900) -> None:
+    def open(self, address: str, width: int = 1280, height: int = 900, ready: str = _READY) -> None:
         """Opens a page, and waits until it is ready."""
         self.ask("browsingContext.setViewport", context=self.tab, viewport={"width": width, "height": height})
         self.ask("browsingContext.navigate", context=self.tab, url=address, wait="complete")
-        self.wait("document.documentElement.dataset.ready === 'true'")
+        self.wait(ready)
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression: text, number, truth or None."""

@@ -11,29 +11,13 @@ import torch
 
 import sightline
 
-from .browser import FAINT, Tabs, launch, open_menu, shoot
+from .browser import FAINT, open_menu, shoot
 from .test_numbers import IDS, TEXT, ids
 from .test_page import graded_by  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.browser
 
 NARROW = {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright, opened = launch()
-    yield opened
-    opened.close()
-    playwright.stop()
-
-
-@pytest.fixture
-def tabs(browser):
-    made = Tabs(browser)
-    yield made
-    made.close()
-    assert made.problems == []
 
 
 @pytest.fixture

@@ -1,14 +1,20 @@
-"""The page in Firefox: what it carries, what it computes, what is typed into it, and its tour."""
+"""The page in Firefox: what it carries, what is typed into it, its tour; and a served page with a what-if."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from sightline.commands.opening import open_model
+from sightline.interventions.written import read_changes
 from sightline.tasks.box import box_folder
 from sightline.tasks.opened import TaskModel
+from sightline.view.server.reader import Reader
+from sightline.view.server.service import Service
+from sightline.view.server.whatif import changed, rooms_of
 
-from .firefox import Firefox
+from .firefox import LOCAL, Firefox
+from .server.serving import served
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +30,9 @@ def firefox(tmp_path_factory):
 
 @pytest.fixture
 def browser(firefox):
+    """The running Firefox; at the end there must have been no error and no request elsewhere."""
     yield firefox
+    firefox.allowed = LOCAL
     problems, firefox.problems = firefox.problems, []
     assert problems == []
 
@@ -82,3 +90,29 @@ def test_the_tour_is_walked_by_keys(browser, live_page):
         browser.press("ArrowRight")
     browser.press("Escape")
     browser.wait("!document.querySelector('dialog[open]')")
+
+
+def test_a_layer_away_in_a_served_page(browser):
+    """Firefox asks, the server's model answers: the label's shares are Python's."""
+    service = Service([])
+    opened = open_model("sentiment")
+    service.reader = Reader("sentiment", lambda name: opened, service.add)
+    trace = service.reader.read_now("A warm and funny film.")
+    service.add(trace)
+    changes = read_changes([{"kind": "ablate", "section": "encoder", "layer": 0}], rooms_of(trace.reading))
+    _, before, after = changed(opened, trace, changes, lambda: None)
+    with served(service) as address:
+        browser.allowed = (address, *LOCAL)
+        browser.open(f"{address}/#t={trace.id}&s=encoder&l=0")
+        browser.evaluate("document.getElementById('whatif-layer').click()")
+        browser.wait("document.querySelector('#whatif .whatif-outcome')?.checkVisibility()")
+        assert "encoder 0: the whole layer away" in show(browser, "#whatif .whatif-changes")
+        cells = "[...document.querySelectorAll('#whatif tbody tr')].map((row) => row.innerText).join('|')"
+        rows = [row.split() for row in browser.evaluate(cells).replace(" %", "").split("|")]
+        browser.open("about:blank", ready="true")  # what the page still waits for ends with it
+    shown = {label: [float(share) for share in shares] for label, *shares in rows}
+    sides = [dict(outcome.candidates[0]) for outcome in (before, after)]
+    assert shown == {
+        label: pytest.approx([100 * side[label] for side in sides], abs=0.051) for label in sides[0]
+    }
+    assert max(sides[0].values()) != pytest.approx(max(sides[1].values()), abs=0.01)

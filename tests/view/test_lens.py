@@ -25,7 +25,7 @@ from sightline.reading.traced import reading_of
 from sightline.view import lens as view_lens
 from sightline.view import modules
 
-from .browser import FAINT, Tabs, launch, shoot
+from .browser import FAINT, shoot
 
 TEXT = {"width": 32, "heads": 4, "layers": 2, "vocabulary": 50}
 NARROW = {"width": 390, "height": 844}
@@ -318,22 +318,6 @@ def test_the_server_says_why_there_are_no_words(client):
 
 
 # --- in a browser -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright, opened = launch()
-    yield opened
-    opened.close()
-    playwright.stop()
-
-
-@pytest.fixture
-def tabs(browser):
-    made = Tabs(browser)
-    yield made
-    made.close()
-    assert made.problems == []
 
 
 def brought(tab):

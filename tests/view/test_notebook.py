@@ -17,7 +17,7 @@ import sightline
 from sightline.view import colours, notebook
 from sightline.view.png import indexed_png
 
-from .browser import Tabs, launch
+from .browser import Tabs
 from .test_page import meta_of
 
 TOKENS = ["[CLS]", "the", "cat", "sat", "on", "the", "mat", "<b>&\"'", "[SEP]"]
@@ -274,13 +274,10 @@ def test_looking_inside_the_block_leaves_the_trace_as_it_is():
 
 
 @pytest.fixture
-def tabs():
-    playwright, browser = launch()
+def tabs(browser):
     made = Tabs(browser, allowed=("file:", "blob:", "data:", "about:"), tour=True)
     yield made
     made.close()
-    browser.close()
-    playwright.stop()
     assert made.problems == []
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .browser import SCREENSHOTS, Tabs, shoot
-from .test_browser import NARROW, browser, hover_cell, settled, token, wait_facts  # noqa: F401
+from .browser import SCREENSHOTS, shoot
+from .test_browser import NARROW, hover_cell, settled, token, wait_facts
 
 pytestmark = [
     pytest.mark.browser,
@@ -25,9 +25,7 @@ def page(tmp_path_factory):
 
 
 @pytest.fixture
-def open_tab(browser, page):  # noqa: F811
-    tabs = Tabs(browser)
-
+def open_tab(tabs, page):
     def run(hash="", size=None):
         tab = tabs.open(page + hash)
         tab.emulate_media(reduced_motion="reduce")
@@ -38,9 +36,7 @@ def open_tab(browser, page):  # noqa: F811
         tab.wait_for_timeout(500)
         return tab
 
-    yield run
-    tabs.close()
-    assert tabs.problems == []
+    return run
 
 
 def test_the_page(open_tab):

@@ -10,7 +10,7 @@ import pytest
 import sightline
 
 from .browser import FAINT, Tabs, open_menu
-from .test_browser import NARROW, browser, dense, patches  # noqa: F401
+from .test_browser import NARROW, dense, patches  # noqa: F401
 from .test_numbers import TEXT
 
 pytestmark = pytest.mark.browser
@@ -19,7 +19,7 @@ STEPS = 7
 
 
 @pytest.fixture
-def new_here(browser, look, tmp_path):  # noqa: F811
+def new_here(browser, look, tmp_path):
     """Opens a page as on a first visit; at the end there must have been no error and no request."""
     tabs = Tabs(browser, tour=True)
 

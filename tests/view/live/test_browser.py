@@ -8,7 +8,7 @@ import torch
 from sightline.tasks.box import box_folder
 from sightline.tasks.opened import TaskModel
 
-from ..browser import FAINT, Tabs, launch, shoot
+from ..browser import FAINT, shoot
 from .tiny import saved
 
 pytestmark = pytest.mark.browser
@@ -17,21 +17,10 @@ TEXT = "the cat sat on the mat ."
 SENTENCE = "A dog is sleeping under the old tree."
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright, opened = launch()
-    yield opened
-    opened.close()
-    playwright.stop()
-
-
 @pytest.fixture
-def tabs(browser):
-    made = Tabs(browser)
-    made.context.set_offline(True)
-    yield made
-    made.close()
-    assert made.problems == []
+def tabs(tabs):
+    tabs.context.set_offline(True)
+    return tabs
 
 
 @pytest.fixture
@@ -126,7 +115,7 @@ def test_errors_are_told_and_writing_can_be_stopped(open_page, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_browser_that_cannot_unpack_says_so(browser, tabs, sightline_command, tmp_path):
+def test_a_browser_that_cannot_unpack_says_so(tabs, sightline_command, tmp_path):
     path = tmp_path / "page.html"
     assert sightline_command("page", saved(tmp_path, "encoder"), TEXT, "-o", path).code == 0
     whole = path.read_text(encoding="utf-8")

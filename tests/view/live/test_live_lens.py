@@ -112,14 +112,11 @@ def test_it_says_the_same_words(found: dict[str, Any], name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_a_typed_sentence_is_read_as_words(tmp_path):
+def test_a_typed_sentence_is_read_as_words(tabs, tmp_path):
     from sightline.cli import main
     from sightline.commands.opening import open_model
-    from tests.view.browser import Tabs, launch
 
     assert main(["page", "translation", "-o", str(tmp_path / "page.html")]) == 0
-    playwright, browser = launch()
-    tabs = Tabs(browser)
     tab = tabs.open((tmp_path / "page.html").as_uri() + "#s=cross&l=0&h=0&q=1")
     tab.fill("#ask-text", "How are you today?")
     tab.keyboard.press("Enter")
@@ -140,7 +137,3 @@ def test_a_typed_sentence_is_read_as_words(tmp_path):
     }
     parts = dict(zip((part["name"] for part in lens_about(lens)["parts"]), wanted["parts"], strict=True))
     assert told == pytest.approx({name: parts[name] for name in told}, abs=2e-3)
-    assert tabs.problems == []
-    tabs.close()
-    browser.close()
-    playwright.stop()

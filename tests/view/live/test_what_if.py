@@ -10,8 +10,7 @@ from sightline.interventions.written import read_changes
 from sightline.view.server.reader import Reader
 from sightline.view.server.whatif import changed, rooms_of
 
-from ..browser import FAINT, Tabs
-from ..test_browser import bring, browser  # noqa: F401
+from ..browser import FAINT
 
 pytestmark = pytest.mark.browser
 TEXT = "The cat sat on the mat."
@@ -28,11 +27,8 @@ def page(tmp_path_factory):
 
 
 @pytest.fixture
-def open_tab(browser, page):  # noqa: F811
-    tabs = Tabs(browser)
-    yield lambda hash="": tabs.open(page + hash)
-    tabs.close()
-    assert tabs.problems == []
+def open_tab(tabs, page):
+    return lambda hash="": tabs.open(page + hash)
 
 
 def served(changes):

@@ -17,6 +17,8 @@ from sightline.view.server.catalogue import open_files
 from sightline.view.server.guard import allowed_hosts
 from sightline.view.server.service import Service
 
+from .serving import served
+
 LENGTH = 1300  # two levels are needed, and the last row of cells is cut
 
 
@@ -68,3 +70,10 @@ def client(service):
 @pytest.fixture
 def here(service):
     return f"/api/traces/{next(iter(service.traces))}"
+
+
+@pytest.fixture
+def running(service):
+    """The same application behind a real uvicorn on a free port."""
+    with served(service) as address:
+        yield address

@@ -14,15 +14,14 @@ from sightline.view.server.reader import Reader
 from sightline.view.server.uploads import Uploads
 
 from ..browser import FAINT, Tabs, open_menu
-from ..test_browser import bring, browser, hover_cell, settled, wait_facts, weight_in  # noqa: F401
-from .test_manners import running  # noqa: F401
+from ..test_browser import bring, hover_cell, settled, wait_facts, weight_in
 from .test_values import dense
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def open_tab(browser, running):  # noqa: F811
+def open_tab(browser, running):
     tabs = Tabs(browser, allowed=(running, "blob:", "data:"))
 
     def run(hash=""):

@@ -177,26 +177,6 @@ def test_slow_work_lets_quick_work_pass():
     jobs.stop()
 
 
-@pytest.fixture
-def running(service):
-    """The same application behind a real uvicorn on a free port."""
-    from sightline.view.server.app import create_app
-    from sightline.view.server.guard import allowed_hosts
-    from sightline.view.server.running import Server, bind
-
-    listening = bind("127.0.0.1", 0)
-    port, ready = listening.getsockname()[1], threading.Event()
-    server = Server(create_app(service, allowed_hosts("127.0.0.1", port)), ready.set, service.stop)
-    server.install_signal_handlers = lambda: None
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    assert ready.wait(30)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(30)
-    listening.close()
-
-
 def get(address):
     with urllib.request.urlopen(address, timeout=30) as answer:
         return answer.read()

@@ -11,15 +11,13 @@ from sightline.view.server import reader as reading
 from sightline.view.server.reader import Reader
 
 from ..browser import Tabs, shoot
-from ..test_browser import browser  # noqa: F401
-from .test_manners import running  # noqa: F401
 
 pytestmark = pytest.mark.browser
 READY = "#whatif .whatif-outcome:not([hidden])"
 
 
 @pytest.fixture
-def open_tab(browser, running):  # noqa: F811
+def open_tab(browser, running):
     tabs = Tabs(browser, allowed=(running, "blob:", "data:"))
     yield lambda hash="": tabs.open(running + "/" + hash)
     tabs.close()
