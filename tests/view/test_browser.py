@@ -119,7 +119,7 @@ def test_text_by_rollout(open_page, dense):
     )
     first = tab.inner_text("#text tbody tr:first-child").split()
     assert float(first[-1]) == pytest.approx(float(mix[2].max()), abs=2e-3)
-    assert "Abnar" in tab.inner_text("#text")
+    assert "Abnar" in tab.inner_text("#text") and "would need gradients" in tab.inner_text("#text")
 
 
 def test_text_by_relevance(tabs, graded_by, tmp_path):  # noqa: F811
@@ -134,6 +134,11 @@ def test_text_by_relevance(tabs, graded_by, tmp_path):  # noqa: F811
     first = tab.inner_text("#text tbody tr:first-child").split()
     assert first[1] == "cat" and float(first[-1]) == pytest.approx(float(whole[2]), abs=1e-3)
     assert "Chefer" in tab.inner_text("#text")
+    tab.select_option("#show", "rollout")
+    tab.wait_for_function("() => document.querySelector('#text').textContent.includes('Abnar')")
+    assert "gradients" not in tab.inner_text("#text"), "what is there is not said to be missing"
+    tab.select_option("#show", "relevance")
+    tab.wait_for_function("() => document.querySelector('#text thead').textContent.includes('relevance')")
     # However small the gradient, the token that matters most besides the chosen one is fully coloured.
     most = tab.locator(f"#text [data-at='{int(whole.topk(2).indices[1])}']")
     chosen = tab.locator("#text [data-at='2']")

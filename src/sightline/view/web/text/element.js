@@ -12,6 +12,7 @@ import { unitText } from "./unit.js";
 
 const SHORT = 60; // tokens: room for larger letters
 const SHOWS = [["weights", "weights"], ["received", "received"], ["rollout", "rollout"], ["relevance", "relevance"]];
+const NO_RELEVANCE = "Relevance to an output would need gradients, which this trace does not carry: sightline.trace(…, gradients=True) keeps them.";
 
 /** The text itself, shaded by what the selected token attends to or by what attends to it. */
 class SightlineText extends View {
@@ -104,7 +105,8 @@ class SightlineText extends View {
     this.direction.select.value = state.direction;
     this.direction.label.hidden = shown === "received";
     const flow = subject.about.flows.find(({ name, section }) => name === shown && section === subject.section.name);
-    this.caveat.textContent = flow?.caveat ?? "";
+    const relevant = subject.about.flows.some(({ name, section }) => name === "relevance" && section === subject.section.name);
+    this.caveat.textContent = [flow?.caveat, shown === "rollout" && !relevant ? NO_RELEVANCE : null].filter(Boolean).join(" ");
     this.caveat.hidden = !flow;
     this.setTitle(`${subject.keys.side.places ? "Positions" : "Text"} · ${flow ? `${shown} through all layers` : subject.name}`);
   }
