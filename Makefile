@@ -57,7 +57,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto
+	SIGHTLINE_HYPOTHESIS=$${SIGHTLINE_HYPOTHESIS:-more} $(BIN)/python -m pytest -n auto
 
 # AddressSanitizer and UndefinedBehaviorSanitizer in the native core. Python itself is not built with them, so
 # their runtime is loaded first; it then watches PyTorch's memory too, and stray reads of tensors are found.

@@ -212,7 +212,7 @@ def test_a_contender_in_a_process_of_its_own():
     [
         (None, "not installed: pip install zentorch"),
         ("raise ImportError('built for another PyTorch')", "cannot be imported: ImportError: built for another PyTorch"),
-        ("import os; os._exit(3)", "cannot be imported: exit code 3"),
+        pytest.param("import os; os._exit(3)", "cannot be imported: exit code 3", marks=pytest.mark.slow),
         ("", ""),
     ],
 )  # fmt: skip

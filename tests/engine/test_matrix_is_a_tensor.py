@@ -317,6 +317,14 @@ def test_what_a_compiled_function_returns():
     assert isinstance(A, sightline.AttentionMatrix)
     torch.testing.assert_close(A, sightline.AttentionMatrix(q, k).dense())
     torch.testing.assert_close(entropy, A.entropy())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*(lru_cache|ctypes|builtin)")
+def test_what_a_compiled_function_takes():
+    q, k, v = torch.randn(3, 1, 2, 16, 8)
+    A = sightline.AttentionMatrix(q, k)
+    torch._dynamo.reset()
     given = torch.compile(lambda A, x: (A.mean(1) + 1, A @ x), backend="eager")
     mean, product = given(A, v)
     torch.testing.assert_close(mean, A.mean(1) + 1)

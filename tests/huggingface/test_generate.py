@@ -25,8 +25,15 @@ def generated(model: Any, name: str, batch: int = 3, **options: Any) -> Any:
     return model.generate(**prompt(name, batch), max_new_tokens=LONG, min_new_tokens=LONG, **options)
 
 
-@pytest.mark.parametrize("beams", [1, 3])
-@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize(
+    "cache, beams",
+    [
+        ("dynamic", 1),
+        ("static", 3),
+        pytest.param("dynamic", 3, marks=pytest.mark.slow),
+        pytest.param("static", 1, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("name", ALL)
 def test_same_tokens_as_eager(name: str, cache: str, beams: int) -> None:
     ours, eager = pair(ALL[name])
@@ -47,8 +54,18 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral", "gemma2", "t5", "bart"])
+#: Every kind on a decoder and on a pair; on the others those that differ most.
+_QUICK = [(name, kind) for name in ("llama", "t5") for kind in KINDS]
+_QUICK += [
+    (name, kind) for name in ("gpt2", "mistral", "gemma2", "bart") for kind in ("static cache", "beams")
+]
+_OTHERS = [(name, kind) for name in ("gpt2", "mistral", "gemma2", "bart") for kind in KINDS]
+
+
+@pytest.mark.parametrize(
+    "name, kind",
+    [*_QUICK, *(pytest.param(*each, marks=pytest.mark.slow) for each in _OTHERS if each not in _QUICK)],
+)
 def test_attentions_of_generate_equal_eager(name: str, kind: str) -> None:
     """Read after the last token: by then a static cache has been written many times."""
     outputs = []
@@ -99,7 +116,7 @@ def test_a_matrix_stays_what_it_was(cache: str, inference: bool) -> None:
         assert torch.equal(old, new)
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral"])
+@pytest.mark.parametrize("name", ["llama", pytest.param("mistral", marks=pytest.mark.slow)])
 def test_compiled_decoding(name: str) -> None:
     """With a static cache, generate() makes the masks first and passes them to the compiled model."""
     ours, eager = pair(DECODERS[name])

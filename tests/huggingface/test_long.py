@@ -42,11 +42,11 @@ def check_exact(results):
     assert results["total"] < 1e-5  # every query gives away 1
 
 
-def test_8192_tokens():
-    results = figures(8192, "bfloat16")
+def test_4096_tokens():
+    results = figures(4096, "bfloat16")
     check_exact(results)
-    # A token takes 8.7 kB, most of it Transformers' own. The weights of the two layers would take 1 GB.
-    assert results["peak"] * 2**20 < 12_000 * 8192
+    # A token takes 8.7 kB, most of it Transformers' own. The weights of the two layers would take 270 MB.
+    assert results["peak"] * 2**20 < 100e6
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def test_a_decoder_learns_eight_sequences_and_writes_them():
     assert model.generate(ids[:, :1], new_tokens=20).lists() == ids[:, 1:].tolist()
 
 
-@pytest.mark.parametrize("copying", [False, True])
+@pytest.mark.parametrize("copying", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_encoder_decoder_learns_eight_pairs_and_writes_them(copying):
     model = encoder_decoder(copying=copying)
     source, target = torch.randint(3, 40, (8, 7)), torch.randint(3, 40, (8, 9))

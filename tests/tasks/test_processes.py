@@ -94,6 +94,7 @@ def test_two_processes_end_together(reviews, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_stops_and_is_refused_to_others(reviews, tmp_path, capsys):
     given = ["train", "sentiment", "--data", str(reviews), "--out", str(tmp_path / "model"), *SMALL,
              "--set", "epochs=1000", "--set", "patience=1000"]  # fmt: skip

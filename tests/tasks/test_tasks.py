@@ -104,7 +104,7 @@ def test_sentiment_from_data_to_answers(sentiment_data, tmp_path, capsys):
 
 def test_translation_from_data_to_answers(pair_data, tmp_path, capsys):
     out = tmp_path / "model"
-    options = ["--set", "epochs=15", "--set", "rate=3e-3", "--set", "dropout=0.0", "--set", "batch=16", "--set", "smoothing=0.0",
+    options = ["--set", "epochs=10", "--set", "rate=3e-3", "--set", "dropout=0.0", "--set", "batch=16", "--set", "smoothing=0.0", "--set", "average=0.97",
                "--set", "warmup=50", "--set", "context=16", "--set", "patience=30", "--set", "width=64"]  # fmt: skip
     assert command("train", "translation", "--data", pair_data, "--out", out, *SMALL, *options) == 0
     answer = pipeline("translation", out)

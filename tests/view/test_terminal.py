@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 from rich.console import Console
 
 from sightline.huggingface.load import load_model
@@ -46,6 +47,7 @@ def test_columns_stay_where_they_are(look):
         assert any(line.startswith(heading) for line in second)
 
 
+@pytest.mark.slow  # a process of its own, which imports everything
 def test_standard_input_through_a_pipe(model_folder):
     done = subprocess.run(
         [sys.executable, "-m", "sightline", "look", "-", "--model", str(model_folder("bert"))],
