@@ -65,3 +65,15 @@ def test_bad_input_is_one_line(long_context, arguments, message):
     assert code == 1
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_row_is_traced_while_it_is_reversed(tmp_path, capsys):
+    """Trained for two steps; the gallery's page trains until it is right."""
+    spec = importlib.util.spec_from_file_location("reversing", EXAMPLES / "reversing.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.main([str(tmp_path / "page.html"), "--steps", "2"]) == 0
+    assert capsys.readouterr().out.startswith("fabinopdhgce -> ")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "fabinopdhgce \u2192 " in page
+    assert '"name":"relevance"' in page

@@ -75,5 +75,5 @@ def _names() -> dict[str, str]:
         thing = named.thing
         home = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', '')}"
         for known in (home, named.name.rpartition(".")[2]):
-            found.setdefault(known, named.full)
+            found.setdefault(known, named.file)
     return found

@@ -6,6 +6,7 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -81,6 +82,7 @@ ROOMS = (
     Room("sightline.losses", "sightline.losses"),
     Room("sightline.nn", "sightline.nn"),
     Room("sightline.models", "sightline.models"),
+    Room("sightline.distributed", "sightline.distributed"),
     Room("sightline.huggingface", "sightline.huggingface"),
     Room("sightline.monitoring", "Monitoring"),
     Room("sightline.tasks", "sightline.tasks"),
@@ -103,8 +105,8 @@ class Named:
 
     @property
     def file(self) -> str:
-        """Its page without the ending."""
-        return self.full
+        """Its page without the ending: that of the room which shows it first."""
+        return _pages()[self.full]
 
     @property
     def thing(self) -> Any:
@@ -126,12 +128,23 @@ def every_name() -> list[Named]:
     return [Named(room, name) for room in ROOMS for _, names in room.grouped() for name in names]
 
 
+@cache
+def _pages() -> dict[str, str]:
+    """Public names to their pages. What two rooms hand out under the same name is described once."""
+    shown: dict[tuple[int, str], str] = {}
+    pages = {}
+    for named in every_name():
+        key = (id(named.thing), named.name) if named.full not in VALUES else (0, named.full)
+        pages[named.full] = shown.setdefault(key, named.full)
+    return pages
+
+
 def write(folder: Path) -> list[str]:
     """Writes a page for each room and each name into ``folder``; the rooms' pages by name, in order."""
     folder.mkdir(parents=True, exist_ok=True)
     for room in ROOMS:
         (folder / f"{room.file}.rst").write_text(_room_page(room), encoding="utf-8")
-    for named in every_name():
+    for named in (named for named in every_name() if named.file == named.full):
         (folder / f"{named.file}.rst").write_text(_name_page(named), encoding="utf-8")
     return [room.file for room in ROOMS]
 
@@ -152,9 +165,8 @@ def _room_page(room: Room) -> str:
             lines += [f"   * - :doc:`{_short(named)} <{named.file}>`", f"     - {named.sentence}"]
         lines.append("")
     lines += [".. toctree::", "   :hidden:", ""]
-    lines += [
-        f"   {_short(Named(room, n))} <{room.module}.{n}>" for _, names in room.grouped() for n in names
-    ]
+    own = [Named(room, name) for _, names in room.grouped() for name in names]
+    lines += [f"   {_short(named)} <{named.file}>" for named in own if named.file == named.full]
     return "\n".join([*lines, ""])
 
 

@@ -14,6 +14,7 @@ from website.contents import DOCS, ROOT, Page, Section, sections
 BESIDE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
 END_OF_FIRST_PAGE = "<!-- The site's first page ends here. -->"
 
+TOCTREE = re.compile(r"\n```\{toctree\}\n.*?\n```\n", re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
 _FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
@@ -49,14 +50,14 @@ def _write_section(section: Section, made: list[str], folder: Path) -> None:
     listed = [_entry(page, folder) for page in section.pages]
     if made:
         listed += [f"- {{doc}}`{name}`" for name in made]
-    paths = [_name(page.path) for page in section.pages] + made
+    paths = [page_name(page) for page in section.pages] + made
     text = f"# {section.title}\n\n{section.text}\n\n" + "\n".join(listed) + "\n" + _toctree(paths)
     (folder / f"{section.name}.md").write_text(text, encoding="utf-8")
 
 
 def _entry(page: Page, folder: Path) -> str:
     said = _rewrite_links(page.description, DOCS / "README.md", folder)
-    return f"- [{page.title}]({_name(page.path)})" + (f": {said}" if said else "")
+    return f"- [{page.title}]({page_name(page)})" + (f": {said}" if said else "")
 
 
 def _write_first_page(parts: list[Section], folder: Path) -> None:
@@ -72,11 +73,12 @@ def _toctree(names: object) -> str:
 def site_name(path: Path) -> str:
     """The name on the site of a page of the repository."""
     inside = path.relative_to(ROOT).as_posix()
-    return BESIDE.get(inside) or ("index.md" if inside in ("README.md", "docs/README.md") else path.name)
+    return BESIDE.get(inside) or ("index.md" if inside == "README.md" else path.name)
 
 
-def _name(link: str) -> str:
-    return site_name((DOCS / link).resolve())
+def page_name(page: Page) -> str:
+    """The name on the site of a page of the contents."""
+    return site_name((DOCS / page.path).resolve())
 
 
 def rewritten(page: Path, folder: Path) -> str:
@@ -98,6 +100,8 @@ def _on_site(link: str, page: Path, folder: Path) -> str:
     if ":" in link or not target:
         return link
     path = Path(os.path.normpath(page.parent / target))
+    if path == DOCS / "README.md":  # its sections are pages there
+        return f"{anchor or sections()[0].name}.md"
     inside = path.relative_to(ROOT)
     if path.suffix == ".md" and (inside.parent.name == "docs" or inside.as_posix() in (*BESIDE, "README.md")):
         return site_name(path) + (f"#{anchor}" if anchor else "")

@@ -8,15 +8,26 @@ import zlib
 
 import pytest
 
-from website import links, source
+from website import gallery, links, llms, reference, source
 from website.contents import DOCS, every_page, sections
 
-PUBLIC = ["attribution", "huggingface", "losses", "measure", "models", "monitoring", "nn", "tasks"]
+PUBLIC = [
+    "attribution",
+    "distributed",
+    "huggingface",
+    "losses",
+    "measure",
+    "models",
+    "monitoring",
+    "nn",
+    "tasks",
+]
 
 
 def test_every_page_of_docs_is_in_the_contents_once():
     listed = [page.path for page in every_page(sections()) if not page.path.startswith("..")]
     assert sorted(listed) == sorted(page.name for page in DOCS.glob("*.md") if page.name != "README.md")
+    assert not {f"{section.name}.md" for section in sections()} & set(listed)
 
 
 def test_contents():
@@ -82,15 +93,23 @@ def _public_names():
 
 def test_every_public_name_is_in_the_reference(read):
     """It has a page that describes it, and the page of its room leads there."""
+    described = {named.full: named.file for named in reference.every_name()}
     for room, name in _public_names():
-        page = (read / "reference" / f"{room}.{name}.rst").read_text(encoding="utf-8")
+        file = described[f"{room}.{name}"]
+        page = (read / "reference" / f"{file}.rst").read_text(encoding="utf-8")
         thing = getattr(importlib.import_module(room), name)
         kind = "autoclass" if inspect.isclass(thing) else "autofunction" if callable(thing) else "py:data"
-        assert f".. currentmodule:: {room}\n" in page, name
+        assert f".. currentmodule:: {file.rpartition('.')[0]}\n" in page, name
         assert f".. {kind}:: {name}\n" in page, name
         table = (read / "reference" / f"{room.removeprefix('sightline.')}.rst").read_text(encoding="utf-8")
-        assert f":doc:`{name} <{room}.{name}>`" in table, name
-        assert f"   {name} <{room}.{name}>" in table, name
+        assert f":doc:`{name} <{file}>`" in table, name
+        assert (f"   {name} <{file}>" in table) == (file == f"{room}.{name}"), name
+
+
+def test_pages_differ_by_more_than_capitals(read):
+    """Some file systems do not tell Pipeline from pipeline."""
+    names = [path.name.lower() for path in (read / "reference").iterdir()]
+    assert len(set(names)) == len(names)
 
 
 def test_every_command_is_in_the_reference(read):
@@ -119,6 +138,50 @@ def test_a_python_session_ends_without_an_empty_line(read):
     assert "\n\n```\n" in (DOCS / "trace.md").read_text(encoding="utf-8")
 
 
+def test_llms_txt_lists_every_page_and_every_name(read, tmp_path):
+    llms.write(tmp_path, read, sections())
+    listed = (tmp_path / "llms.txt").read_text(encoding="utf-8")
+    assert listed.startswith("# Sightline\n\n> Exact self-attention")
+    for page in every_page(sections()):
+        name = source.page_name(page)
+        assert f"]({name})" in listed
+        assert "{toctree}" not in (tmp_path / name).read_text(encoding="utf-8")
+    assert "- `sightline.attention`: Exact self-attention with memory linear in the sequence.\n" in listed
+    assert all(f"- `{room}.{name}`: " in listed for room, name in _public_names())
+
+
+def test_contents_are_pages_of_the_site(read):
+    """What leads to docs/README.md leads to the page of a section there."""
+    assert "](start.md)" in (read / "index.md").read_text(encoding="utf-8")
+    assert "](reference.md)" in (read / "deprecation.md").read_text(encoding="utf-8")
+
+
+def test_gallery_says_what_makes_its_pages(tmp_path):
+    made = gallery.commands()
+    assert len({page for _, page in made}) == len(made) >= 6
+    for _, page in made:
+        (tmp_path / page).write_text("x" * 150_000, encoding="utf-8")
+    gallery.write(tmp_path, keep=True)  # everything is there
+    text = gallery.with_links((DOCS / "gallery.md").read_text(encoding="utf-8"), tmp_path)
+    for line, page in made:
+        assert (
+            f'{line}\n```\n\n<p><a class="open" href="gallery/{page}">Open the page</a> (0.1 MB)</p>\n'
+            in text
+        )
+    with pytest.raises(ValueError, match="one command that makes one page, got 'rm -r page.html'"):
+        gallery.commands("```sh\nrm -r page.html\n```\n")
+    with pytest.raises(ValueError, match="makes one page"):
+        gallery.commands("```sh\nsightline look x\n```\n")
+
+
+def test_the_version_to_cite():
+    import sightline
+
+    assert f"\nversion: {sightline.__version__}\n" in (DOCS.parent / "CITATION.cff").read_text(
+        encoding="utf-8"
+    )
+
+
 @pytest.mark.slow
 def test_the_site(tmp_path):
     """Made as a whole: Sphinx warns of nothing, and every name can be found."""
@@ -128,6 +191,7 @@ def test_the_site(tmp_path):
     assert main(["--out", str(tmp_path / "site")]) == 0
     inventory = (tmp_path / "site" / "objects.inv").read_bytes().split(b"\n", 4)[4]
     described = {line.split(" ")[0] for line in zlib.decompress(inventory).decode().splitlines()}
-    assert {f"{room}.{name}" for room, name in _public_names()} <= described
+    assert {named.file for named in reference.every_name()} <= described
     assert "sightline.AttentionMatrix.topk" in described
+    assert all((tmp_path / "site" / "gallery" / page).exists() for _, page in gallery.commands())
     assert "sightline.AttentionMatrix.scatter_add_" not in described
