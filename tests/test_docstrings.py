@@ -11,16 +11,19 @@ import pytest
 from torch import nn as torch_nn
 
 import sightline
-from sightline import losses, measure, models, nn
+from sightline import distributed, losses, measure, models, nn
 
-ROOMS = {"sightline": sightline, "nn": nn, "models": models, "measure": measure, "losses": losses}
+ROOMS = {
+    "sightline": sightline, "nn": nn, "models": models, "measure": measure, "losses": losses,
+    "distributed": distributed,
+}  # fmt: skip
 NAMES = [f"{room}.{name}" for room, module in ROOMS.items() for name in module.__all__]
 
 # What is no function and no class carries no docstring of its own.
 VALUES = {"sightline.Align", "sightline.__version__"}
 
 # What functions return and nobody else makes: it has nothing to refuse.
-RESULTS = {"measure.WeightedNorms", "sightline.Readouts"}
+RESULTS = {"distributed.ShardedMatrix", "measure.WeightedNorms", "sightline.Readouts"}
 # What classes of the user's own are like.
 PROTOCOLS = {"nn.EvictionRule"}
 
@@ -37,6 +40,7 @@ PAPERS = {
     "models": ["Decoder", "Encoder", "EncoderDecoder", "SpeechEncoder", "VisionEncoder"],
     "measure": [*measure.all(), "dtw", "encoder_decoder_relevance"],
     "losses": LOSSES,
+    "distributed": ["context_parallel"],
 }  # fmt: skip
 FORMULAS = {
     "sightline": ["AttentionMatrix", "alibi", "attention", "causal", "ranges", "relative", "window"],

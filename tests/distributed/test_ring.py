@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,12 @@ import torch.distributed as dist
 import sightline
 from distributed.problems import NAMES, computed, shared, whole
 from sightline import distributed
+from sightline.backends.select import select_rows
+from sightline.distributed import heads
 from sightline.distributed.layout import layout_of, lengths_of
+from sightline.distributed.ring import Ring
+from sightline.distributed.tiles import needed_keys
+from sightline.lowering import lower
 
 
 def cutters(group: Any, lengths: dict[str, list[int]], order: str) -> dict[str, Any]:
@@ -23,13 +29,18 @@ def cutters(group: Any, lengths: dict[str, list[int]], order: str) -> dict[str, 
 
 
 def check(
-    group: Any, name: str, lengths: dict[str, list[int]], order: str = "contiguous", runs: int = 1
+    group: Any,
+    name: str,
+    lengths: dict[str, list[int]],
+    order: str = "contiguous",
+    runs: int = 1,
+    how: str = "ring",
 ) -> None:
     """Compares with one process; every run gives the same bits."""
     sizes = sum(lengths["query"]), sum(lengths["key"])
     cut = cutters(group, lengths, order)
     wanted = computed(whole(name, *sizes))
-    found = [shared(whole(name, *sizes), cut, group, order=order) for _ in range(runs)]
+    found = [shared(whole(name, *sizes), cut, group, order=order, how=how) for _ in range(runs)]
     assert found[0].keys() == wanted.keys()
     for one, right in wanted.items():
         assert all(found[0][one].equal(again[one]) for again in found), one
@@ -58,6 +69,36 @@ def test_every_mask_and_bias(pool, place, name):
 def test_all_of_them_everywhere(pool, name, count, order):
     for n, m in ((13, 13), (7, 29), (37, 11)):
         pool.run(check, name, even(n, m, count, order), order, 2, count=count)
+
+
+@pytest.mark.parametrize("name", ["sinks", "alibi"])
+def test_heads_instead_of_keys(pool, name):
+    """Rows travel to whoever has the heads, and back; also with parts of any length."""
+    pool.run(check, name, {"query": [9, 2], "key": [0, 11]}, "contiguous", 1, "heads", count=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_heads_everywhere(pool, name):
+    """What heads cannot do the ring does."""
+    for count in (2, 4):
+        pool.run(check, name, even(13, 29, count, "zigzag"), "zigzag", 2, "heads", count=count)
+
+
+def test_heads_where_they_take_less_than_half_of_the_bytes():
+    for count, groups, mask, wanted in (
+        (4, 16, None, False),  # 4·(P-1)/P² of what a ring of P takes with 2·(P-1)/P: half at P = 4
+        (8, 16, None, True),
+        (8, 16, sightline.window(10, 0), False),  # hardly anything travels in a ring
+        (8, 4, None, False),  # 4 key heads for 8 processes
+    ):
+        layout = layout_of(lengths_of(64, count, "contiguous"), "contiguous")
+        key = torch.zeros(1, groups, 64, 4)
+        problem = lower(torch.zeros(1, 16, 64, 4), key, key, mask=mask)
+        segments = [one for of_rank in layout.segments for one in of_rank]
+        table = [needed_keys(select_rows(problem, slice(one.first, one.last)), segments) for one in segments]
+        link = SimpleNamespace(count=count, rank=0)
+        assert heads.cheaper(Ring(link, layout, layout, table, problem, (4, 4))) == wanted, count
 
 
 @pytest.mark.parametrize("name", ["causal", "dense"])

@@ -1,9 +1,18 @@
 """One sequence on several processes: attention that sees all of it, and its matrix."""
 
-from sightline.distributed.layout import Layout, Segment
 from sightline.distributed.link import ProcessError
 from sightline.distributed.matrix import ShardedMatrix
 from sightline.distributed.session import context_parallel
 from sightline.distributed.sharding import shard, unshard
+from sightline.distributed.training import Batch, next_tokens, sum_gradients
 
-__all__ = ["Layout", "ProcessError", "Segment", "ShardedMatrix", "context_parallel", "shard", "unshard"]
+__all__ = [
+    "Batch",
+    "ProcessError",
+    "ShardedMatrix",
+    "context_parallel",
+    "next_tokens",
+    "shard",
+    "sum_gradients",
+    "unshard",
+]

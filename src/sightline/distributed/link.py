@@ -21,6 +21,12 @@ class ProcessError(RuntimeError):
 
     Attributes:
         rank: its number in the group; ``None`` where no single one is known.
+
+    Example:
+        >>> from sightline import distributed
+        >>> raise distributed.ProcessError("process 1 of 2 has ended", rank=1)
+        Traceback (most recent call last):
+        sightline.distributed.link.ProcessError: process 1 of 2 has ended
     """
 
     def __init__(self, message: str, rank: int | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.distributed as dist
@@ -14,10 +14,12 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from sightline.backends import Problem
 from sightline.backends.problem import tensors, with_tensors
+from sightline.backends.softmax import RowSums
 from sightline.biases import Bias
 from sightline.call import listeners
 from sightline.common import dispatcher, several
-from sightline.common.check import flag
+from sightline.common.check import choice, flag
+from sightline.distributed import heads
 from sightline.distributed.agreement import agreed, of_number, of_tensor, of_text
 from sightline.distributed.layout import Layout, Order, check_order, layout_of
 from sightline.distributed.link import Link
@@ -30,12 +32,14 @@ from sightline.lowering import DTYPES, autocast, check_value, checked_dropout, l
 from sightline.lowering.checks import check_shapes, check_tensors
 from sightline.masks import Both, Either, Mask
 
+How = Literal["auto", "ring", "heads"]
+
 
 class Session(several.Sharing):
     """The processes that share a sequence, as seen by one of them."""
 
-    def __init__(self, link: Link, order: Order) -> None:
-        self.link, self.order = link, order
+    def __init__(self, link: Link, order: Order, how: How = "auto") -> None:
+        self.link, self.order, self.how = link, order, how
         self._made = 0  # matrices
 
     def layout(self, count: int) -> Layout:
@@ -55,11 +59,20 @@ class Session(several.Sharing):
         ring, smooth = self._ring(query, key, value, call, queries, keys)
         if seed is not None:
             ring.own = replace(ring.own, dropout=float(call.dropout), seed=seed)
-        context, done = attend(ring, smooth)
+        context, sums = self._computed(ring, smooth, call)
         if not call.return_matrix:
             return context
         self._made += 1
-        return context, ShardedMatrix.of_ring(ring, key, value, done.sums, self._made)
+        return context, ShardedMatrix.of_ring(ring, key, value, sums, self._made)
+
+    def _computed(self, ring: Ring, smooth: dict[str, Tensor | None], call: _Call) -> tuple[Tensor, RowSums]:
+        """Context and sums of the own rows, by a ring or by heads."""
+        if not (heads.possible(ring) if self.how == "heads" else self.how == "auto" and heads.cheaper(ring)):
+            context, done = attend(ring, smooth)
+            return context, done.sums
+        rows = {name: one for name in ("query", "key", "value") if (one := smooth[name]) is not None}
+        context, lse = heads.attend(ring, _lowered_whole(rows, ring, call), rows)
+        return context, RowSums(lse, torch.zeros_like(lse))
 
     def _checked(self, query: Tensor, key: Tensor, value: Tensor, call: _Call) -> tuple[Tensor, ...]:
         """The tensors, once they are found to fit together; the others are told if not."""
@@ -93,6 +106,8 @@ class Session(several.Sharing):
             f"softcap (here {call.softcap})": _of_setting(call.softcap),
             f"dropout (here {call.dropout})": of_number(float(call.dropout)),
             "sinks": of_tensor(call.sinks),
+            f"how (here {self.how})": of_text(self.how),
+            f"order (here {self.order})": of_text(self.order),
             "return_matrix": int(call.return_matrix is not False),
             "whether gradients are recorded": int(dispatcher.are_recorded(smooth)),
         }
@@ -181,6 +196,18 @@ def _lowered(query: Tensor, key: Tensor, value: Tensor, call: _Call, held: Held,
     )  # fmt: skip
 
 
+def _lowered_whole(rows: dict[str, Tensor], ring: Ring, call: _Call) -> Problem:
+    """All queries against all keys, of which only the shapes are there."""
+    lengths = {"query": ring.queries.length, "key": ring.keys.length, "value": ring.keys.length}
+    empty = (
+        one.new_zeros(()).expand(*one.shape[:2], lengths[name], one.shape[3]) for name, one in rows.items()
+    )
+    return lower(
+        *empty, mask=call.mask, bias=call.bias, scale=ring.own.scale, softcap=ring.own.softcap,
+        sinks=call.sinks,
+    )  # fmt: skip
+
+
 def _kind(term: Any) -> str:
     """What kind of mask or bias it is, in words that are the same in all processes."""
     if isinstance(term, (Both, Either)):
@@ -199,6 +226,7 @@ def context_parallel(
     group: dist.ProcessGroup | DeviceMesh | None = None,
     *,
     order: Order = "contiguous",
+    how: How = "auto",
     timeout: float = 300.0,
 ) -> Iterator[Session]:
     """A block in which several processes share every sequence: each holds a part, and attention sees all.
@@ -217,14 +245,17 @@ def context_parallel(
         order: which rows a process holds: "contiguous", one run, of any length, in the order of the
             processes; or "zigzag", a run from the front and one from the back, so that causal work is shared
             evenly. :func:`shard` cuts accordingly.
+        how: "ring", keys and values go round; "heads", each process gets some heads of all rows, where the
+            key heads G divide by the number of processes and there is no dropout and nothing dense, otherwise
+            as "ring"; "auto", heads where that takes less than half of the ring's bytes.
         timeout: seconds to wait for another process (with nccl: the group's own time-out).
 
     Raises:
         RuntimeError: where torch.distributed was not started. ValueError, in a call: for what differs between
             processes. ProcessError, in a call: where another process has ended, hangs or failed; names it.
 
-    Source: Liu, Zaharia & Abbeel 2023, "Ring attention with blockwise transformers"; Brandon et al. 2023,
-    "Striped attention" (balanced causal work).
+    Sources: Liu, Zaharia & Abbeel 2023, "Ring attention with blockwise transformers"; Brandon et al. 2023,
+    "Striped attention" (balanced causal work); Jacobs et al. 2023, "DeepSpeed Ulysses" (heads).
 
     Example:
         >>> import sightline, torch
@@ -239,7 +270,8 @@ def context_parallel(
         >>> torch.distributed.destroy_process_group()
     """
     check_order(order)
-    session = Session(Link(group, timeout), order)
+    choice("how", how, get_args(How))
+    session = Session(Link(group, timeout), order, how)
     several.enter(session)
     try:
         yield session

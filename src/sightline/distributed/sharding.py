@@ -24,7 +24,7 @@ def shard(tensor: Tensor, dim: int) -> Tensor:
     after another. The first get one row more where the length does not divide. Sends nothing.
 
     Args:
-        tensor: the whole.
+        tensor: the whole, [B,N,C] or of any other shape.
         dim: the axis of the sequence; from the end if negative.
 
     Returns:
@@ -43,7 +43,7 @@ def shard(tensor: Tensor, dim: int) -> Tensor:
         >>> torch.distributed.destroy_process_group()
     """
     kind("tensor", tensor, Tensor, "a tensor that all processes hold")
-    axis, session = _axis(tensor, dim), _session()
+    axis, session = _axis(tensor, dim), joined()
     count = session.link.count
     layout = layout_of(lengths_of(tensor.shape[axis], count, session.order), session.order)
     return layout.own(tensor, axis, session.link.rank)
@@ -56,7 +56,8 @@ def unshard(tensor: Tensor, dim: int) -> Tensor:
     its part gets the gradient of its own rows.
 
     Args:
-        tensor: this process's part. In the order "contiguous" the parts may have any lengths.
+        tensor: this process's part, [B,n,C] or of any other shape. In the order "contiguous" the parts may
+            have any lengths.
         dim: the axis of the sequence; from the end if negative.
 
     Raises:
@@ -73,7 +74,7 @@ def unshard(tensor: Tensor, dim: int) -> Tensor:
         >>> torch.distributed.destroy_process_group()
     """
     kind("tensor", tensor, Tensor, "this process's part of a tensor")
-    axis, session = _axis(tensor, dim), _session()
+    axis, session = _axis(tensor, dim), joined()
     rest = [size for at, size in enumerate(tensor.shape) if at != axis]
     same = {
         f"tensor: dtype (here {tensor.dtype})": of_text(str(tensor.dtype)),
@@ -113,7 +114,8 @@ class _Whole(torch.autograd.Function):
         return layout.own(grad, axis, rank), None, None, None
 
 
-def _session() -> Session:
+def joined() -> Session:
+    """The block that this process is in; outside of one that of all processes."""
     current = several.current()
     return current if isinstance(current, Session) else Session(Link(None, _TIMEOUT), "contiguous")
 

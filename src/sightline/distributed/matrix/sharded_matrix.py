@@ -25,6 +25,18 @@ class ShardedMatrix(ShardedReadouts, ShardedProducts):
     What is said of keys is summed up over the queries of all processes, and each gets that of its own keys,
     :attr:`key_positions`: ``received``, ``A.T @ x``. Indices and key numbers are those of the whole:
     ``A[b, h, rows, cols]`` and ``pool`` give every process the same. All processes make each call together.
+
+    Example:
+        >>> import sightline, torch
+        >>> from sightline import distributed
+        >>> torch.distributed.init_process_group(
+        ...     "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+        >>> q, k, v = torch.randn(3, 1, 2, 10, 4)
+        >>> with distributed.context_parallel():
+        ...     context, A = sightline.attention(q, k, v, return_matrix=True)
+        >>> A, A.received().shape
+        (ShardedMatrix(shape=[1, 2, 10, 10], dtype=torch.float32, device=cpu), torch.Size([1, 2, 10]))
+        >>> torch.distributed.destroy_process_group()
     """
 
     def part(self, rows: slice = ALL, cols: slice = ALL) -> Tensor:
