@@ -306,7 +306,9 @@ def test_masks_made_inside_vmap(name):
     compare(gradients, torch.stack(each))
 
 
-@pytest.mark.parametrize("transform", ["grad", "vmap", "jvp", "scale"])
+@pytest.mark.parametrize(
+    "transform", ["grad", "vmap", *(pytest.param(name, marks=pytest.mark.slow) for name in ("jvp", "scale"))]
+)
 def test_transforms_inside_a_compiled_function(transform):
     query, key, value = torch.randn(3, 1, 2, 5, 4)
     attend = lambda q: sightline.attention(q, key, value)  # noqa: E731

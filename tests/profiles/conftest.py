@@ -27,12 +27,17 @@ def texts(count: int, seed: int = 0) -> list[str]:
     return [" ".join(draw.choices(WORDS[:8], k=draw.randint(1, 30))) for _ in range(count)]
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
+def corpus_in(folder: Path) -> Path:
     """40 documents, a line each, with some blank lines between."""
-    path = tmp_path / "corpus.txt"
+    path = folder / "corpus.txt"
     path.write_text("\n\n".join(texts(20)) + "\n" + "\n".join(texts(20, 1)))
     return path
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """See corpus_in."""
+    return corpus_in(tmp_path)
 
 
 @pytest.fixture

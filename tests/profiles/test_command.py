@@ -21,15 +21,15 @@ QUICK = ("--measure", "entropy", "--batch", "4")
 
 def test_files_and_summary(run, corpus, tmp_path):
     table, plot = tmp_path / "x.csv", tmp_path / "x.svg"
-    ran = run(corpus, "-o", table, "--plot", plot, "--limit", 12)
+    ran = run(corpus, "-o", table, "--plot", plot, "--limit", 6)
     assert ran.code == 0, ran.err
-    assert "12 documents" in ran.out and "entropy\t" in ran.out and "Jain & Wallace 2019" in ran.out
+    assert "6 documents" in ran.out and "entropy\t" in ran.out and "Jain & Wallace 2019" in ran.out
     assert plot.read_text().startswith("<?xml") and "<svg" in plot.read_text()
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert {row["measure"] for row in rows} >= {"entropy", "sink_mass", "received_max", "attention_distance"}
     assert len(rows) == 3 * 4 * len({row["measure"] for row in rows})
     heads = sightline.load_profile(table)
-    assert heads.values("entropy").shape == (3, 4) and heads.rows[0].count == 12
+    assert heads.values("entropy").shape == (3, 4) and heads.rows[0].count == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.txt", "x.csv", "x.svg"]
 
 

@@ -23,17 +23,17 @@ from sightline.profiling.shards import Shards
 from sightline.profiling.signals import Interrupted
 from sightline.profiling.statistics import STATISTICS
 
-from .conftest import texts
+from .conftest import corpus_in, texts
 
 OPTIONS = {"batch": 2, "measures": ["entropy", "sink_mass", "previous_token", "max_logit"], "labels": True}
 
 
-@pytest.fixture
-def whole(model_folder, corpus, tmp_path):
-    """The table of one uninterrupted run, as bytes."""
-    path = tmp_path / "whole.csv"
-    sightline.profile(str(model_folder("bert")), corpus, **OPTIONS).save(path)
-    return path.read_bytes()
+@pytest.fixture(scope="module")
+def whole(model_folder, tmp_path_factory):
+    """The table of one uninterrupted run over the corpus, as bytes."""
+    folder = tmp_path_factory.mktemp("whole")
+    sightline.profile(str(model_folder("bert")), corpus_in(folder), **OPTIONS).save(folder / "whole.csv")
+    return (folder / "whole.csv").read_bytes()
 
 
 class Collected(Shards):

@@ -145,7 +145,7 @@ def test_a_summary_from_data_to_answers(tmp_path, capsys):
     rows = [{"text": " ".join(text), "summary": f"{text[0]} {text[-1]}"} for text in texts]
     (tmp_path / "mails.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "model"
-    options = ["--set", "epochs=12", "--set", "rate=5e-3", "--set", "dropout=0", "--set", "batch=16",
+    options = ["--set", "epochs=6", "--set", "rate=5e-3", "--set", "dropout=0", "--set", "batch=16",
                "--set", "warmup=50", "--set", "context=16", "--set", "average=0.9", "--set", "width=64"]  # fmt: skip
     assert (
         command("train", "summarization", "--data", tmp_path / "mails.jsonl", "--out", out, *SMALL, *options)
