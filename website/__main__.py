@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 # The pages of the gallery run models that come with Sightline; nothing is fetched.
@@ -23,19 +25,39 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "site", help="where the site goes")
     parser.add_argument("--keep-gallery", action="store_true", help="make only pages that are not there")
     given = parser.parse_args(arguments)
+    if given.out.exists() and any(given.out.iterdir()) and not (given.out / "objects.inv").exists():
+        parser.error(f"--out {given.out}: the folder has other things in it; give an empty or a new one")
     pages = given.out / "gallery"
+    _clear(given.out, pages)
     gallery.write(pages, keep=given.keep_gallery)
-    read = given.out.with_name(given.out.name + "-source")
-    source.write(read)
-    text = (read / "gallery.md").read_text(encoding="utf-8")
-    (read / "gallery.md").write_text(gallery.with_links(text, pages), encoding="utf-8")
-    config = str(Path(__file__).parent)
-    code = sphinx(["-q", "-E", "-W", "--keep-going", "-b", "html", "-c", config, str(read), str(given.out)])
-    llms.write(given.out, read, sections())
+    with tempfile.TemporaryDirectory() as folder:
+        code = _pages(given.out, Path(folder) / "source")
     broken = list(broken_in_site(given.out))
     for line in broken:
         print(f"leads nowhere: {line}", file=sys.stderr)
     return code or int(bool(broken))
+
+
+def _clear(site: Path, kept: Path) -> None:
+    """Takes away what an earlier run made: a page that is no longer written would stay."""
+    for path in site.glob("*"):
+        if path.is_dir() and path != kept:
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
+
+
+def _pages(site: Path, read: Path) -> int:
+    """Everything but the gallery's pages, by way of the folder that Sphinx reads; its exit code."""
+    source.write(read)
+    text = (read / "gallery.md").read_text(encoding="utf-8")
+    (read / "gallery.md").write_text(gallery.with_links(text, site / "gallery"), encoding="utf-8")
+    config = str(Path(__file__).parent)
+    doctrees = str(read.with_name("doctrees"))
+    asked = ["-q", "-W", "--keep-going", "-b", "html", "-c", config, "-d", doctrees]
+    code: int = sphinx([*asked, str(read), str(site)])
+    llms.write(site, read, sections())
+    return code
 
 
 if __name__ == "__main__":

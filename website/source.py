@@ -20,8 +20,7 @@ _FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
 def write(folder: Path) -> None:
-    """Makes ``folder`` anew."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Makes ``folder``, which is not there yet."""
     folder.mkdir(parents=True)
     shutil.copytree(DOCS / "images", folder / "images")
     parts = sections()

@@ -188,6 +188,11 @@ def test_the_site(tmp_path):
     pytest.importorskip("sphinx", reason="make site installs it")
     from website.__main__ import main
 
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path / "other")])
+    assert (tmp_path / "other" / "mine.txt").exists()
     assert main(["--out", str(tmp_path / "site")]) == 0
     inventory = (tmp_path / "site" / "objects.inv").read_bytes().split(b"\n", 4)[4]
     described = {line.split(" ")[0] for line in zlib.decompress(inventory).decode().splitlines()}
