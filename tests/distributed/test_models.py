@@ -82,3 +82,36 @@ def check_positions(group: Any) -> None:
 
 def test_positions_are_those_of_the_whole(pool):
     pool.run(check_positions, count=2)
+
+
+def check_caches(group: Any) -> None:
+    model = decoder("rotary")
+    refused = pytest.raises(NotImplementedError, match="KVCache: .* inside of context_parallel")
+    with distributed.context_parallel(group, timeout=60), refused:
+        model(torch.zeros(1, 4, dtype=torch.long), cache=model.make_cache())
+
+
+def test_caches_are_refused(pool):
+    pool.run(check_caches, count=2)
+
+
+def check_hugging_face(group: Any) -> None:
+    """Its masks are of the rows that a process holds: refused, not wrong."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    import sightline.huggingface  # noqa: F401  (registers itself)
+
+    config = LlamaConfig(
+        vocab_size=11, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=4,
+        attn_implementation="sightline", use_cache=False,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    refused = pytest.raises(NotImplementedError, match="not split over processes yet")
+    with distributed.context_parallel(group, timeout=60), refused:
+        model(distributed.next_tokens(torch.zeros(2, 13, dtype=torch.long)).ids)
+
+
+@pytest.mark.slow
+def test_a_hugging_face_model_is_refused(pool):
+    pytest.importorskip("transformers")
+    pool.run(check_hugging_face, count=2)

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, masking_utils
 from transformers.utils.import_utils import is_tracing
 
+from sightline.common import several
 from sightline.huggingface.fallback import runs_here, say_so
 from sightline.huggingface.pattern import edges_agree, ranges_of
 from sightline.huggingface.range_mask import RangeMask
@@ -48,11 +49,20 @@ def sightline_mask(
         bool tensor where it does not, or while compiling; ``None`` for a mask that hides nothing and may be
         left out. Models that were not written for bool masks get the float mask of ``eager``.
 
+    Raises:
+        NotImplementedError: inside of :func:`sightline.distributed.context_parallel`.
+
     Example:
         >>> from sightline.huggingface import sightline_mask
         >>> sightline_mask(1, 3, 3)
         RangeMask(shape=[1, 1, 3, 3], device='cpu')
     """
+    if several.current() is not None:
+        raise NotImplementedError(
+            'attn_implementation="sightline": Transformers makes masks for the rows that a process holds, '
+            "so that its models are not split over processes yet. Leave context_parallel, or use a model of "
+            "sightline.models."
+        )
     call: dict[str, Any] = {
         "batch_size": batch_size,
         "kv_length": kv_length,

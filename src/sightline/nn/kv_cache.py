@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sightline.biases import Bias
 from sightline.call.attention import attention
+from sightline.common import several
 from sightline.common.check import choice, flag, integer
 from sightline.lowering import autocast, lower
 from sightline.masks import Mask, as_mask
@@ -206,6 +207,7 @@ class KVCache:
             ValueError: for shapes, devices or lengths that do not fit what is there, beyond the given
                 ``capacity``, or for tensors that require gradients, which a cache cannot carry.
             TypeError: for another dtype than what is there.
+            NotImplementedError: inside of :func:`sightline.distributed.context_parallel`.
 
         Example:
             >>> import torch
@@ -218,6 +220,11 @@ class KVCache:
             >>> key.shape, cache.lengths.tolist()
             (torch.Size([2, 1, 4, 4]), [4, 2])
         """
+        if several.current() is not None:
+            raise NotImplementedError(
+                "KVCache: keys that several processes share are not kept from step to step. Give no cache "
+                "inside of context_parallel."
+            )
         check_step(key, value, self._rooms)
         steps = counts_of("lengths", lengths, key.shape[0], key.shape[2], "n")
         filled = self._filled or [0] * key.shape[0]
