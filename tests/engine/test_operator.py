@@ -30,8 +30,23 @@ def tensors(n=5, m=6):
     return [torch.randn(2, h, length, 8, requires_grad=True) for h, length in ((4, n), (2, m), (2, m))]
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-@pytest.mark.parametrize("backend", BACKENDS)
+#: Every option on the native core; on the others, which differ in what they compute with, two that hold most.
+_QUICK = [
+    (name, backend)
+    for name in OPTIONS
+    for backend in BACKENDS
+    if backend == "cpu" or name in ("combined", "table")
+]
+
+
+@pytest.mark.parametrize(
+    "name, backend",
+    [
+        pytest.param(name, backend, marks=() if (name, backend) in _QUICK else pytest.mark.slow)
+        for backend in BACKENDS
+        for name in OPTIONS
+    ],
+)
 def test_opcheck(name, backend):
     for query_layout in (lambda q: q, lambda q: q.detach().transpose(1, 2).contiguous().transpose(1, 2)):
         q, k, v = tensors()
