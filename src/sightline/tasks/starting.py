@@ -14,7 +14,7 @@ R = TypeVar("R", bound=Recipe)
 # What a run decides for itself, whatever it starts with.
 _OF_THE_RUN = {
     "dropout", "attention_dropout", "max_positions", "head", "classes", "pooling", "pooler", "copying",
-    "head_bias", "decoder_layers", "window",
+    "head_bias", "decoder_layers", "window", "global_every",
 }  # fmt: skip
 _NEW = ("head.", "copying.")  # parts that a model of another kind begins anew
 
