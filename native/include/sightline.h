@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Bumped whenever a struct or a signature changes; the Python side refuses a library of another number. */
-#define SIGHTLINE_ABI 7
+#define SIGHTLINE_ABI 8
 
 typedef enum {
   SIGHTLINE_OK = 0,
@@ -300,9 +300,11 @@ SIGHTLINE_API int32_t sightline_backward(int32_t level, int32_t threads, const s
 SIGHTLINE_API int32_t sightline_tangent(int32_t level, int32_t threads, const sightline_problem* problem,
                                         const sightline_tangents* tangents);
 
-/* lse: contiguous [B,H,N], as sightline_forward gives it. Same threads, same result. */
+/* lse: contiguous [B,H,N], as sightline_forward gives it for all keys of the same queries: those of `whole`,
+ * where the problem has only some of them; null where it has all. Same threads, same result. */
 SIGHTLINE_API int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem,
-                                        const double* lse, const sightline_readouts* out);
+                                        const sightline_problem* whole, const double* lse,
+                                        const sightline_readouts* out);
 
 /* GFLOP/s of one core doing nothing but fused multiply-adds (multiply, then add, where the level has no
  * FMA): the peak that benchmarks quote shares of. Takes about `seconds`. 0 for a level that cannot run. */

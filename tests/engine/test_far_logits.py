@@ -103,3 +103,19 @@ def test_a_trace_file_keeps_rows_far_from_0(tmp_path):
     loaded = sightline.load_trace(tmp_path / "trace.safetensors")
     assert torch.equal(loaded[0].matrix.exact_lse, trace[0].matrix.exact_lse)
     assert torch.equal(loaded[0].matrix.received(), trace[0].matrix.received())
+
+
+@pytest.mark.parametrize("reduce", ["sum", "max", "mean"])
+@pytest.mark.parametrize("shift", [-40.0, 40.0, -1e6])
+@pytest.mark.parametrize("queries", [1, 4, 70])
+def test_a_part_of_the_keys_keeps_the_lse_of_all(queries, shift, reduce):
+    """The picture of some columns is that part of the whole picture, however far the logits are from 0."""
+    torch.manual_seed(0)
+    query, key = torch.randn(1, 2, queries, 8), torch.randn(1, 2, 64, 8)
+    bias = torch.full((1, 1, 1, 64), shift)
+    A = sightline.AttentionMatrix(query, key, bias=bias, mask=sightline.lengths([50]))
+    rows, cols = slice(0, min(queries, 3)), slice(5, 12)
+    found = A.pool(rows.stop, 7, rows, cols, reduce)
+    rounding = 2.0**-23 * abs(shift)  # of a logit, and so of a weight's share
+    torch.testing.assert_close(found, A.dense()[:, :, rows, cols], atol=2e-6, rtol=2e-5 + rounding)
+    assert float(A.pool(1, 1, rows, cols, "sum").max()) < 0.9 * rows.stop

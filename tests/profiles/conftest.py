@@ -13,7 +13,7 @@ pytest.importorskip("transformers", reason="profiles of texts need the [app] ext
 from view.conftest import WORDS, model_folder, sightline_command  # noqa: F401  (fixtures)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

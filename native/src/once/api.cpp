@@ -99,8 +99,8 @@ int32_t sightline_backward(int32_t level, int32_t threads, const sightline_probl
   return Backward(call, map.problem(), given).run();
 }
 
-int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem, const double* lse,
-                          const sightline_readouts* out) {
+int32_t sightline_readout(int32_t level, int32_t threads, const sightline_problem* problem,
+                          const sightline_problem* whole, const double* lse, const sightline_readouts* out) {
   const Kernels* kernels;
   if (const auto status = find_kernels(level, &kernels)) return status;
   if (const auto status = check_problem(problem, threads, false)) return status;
@@ -113,8 +113,12 @@ int32_t sightline_readout(int32_t level, int32_t threads, const sightline_proble
     return SIGHTLINE_OK;
   }
   if (!lse) return SIGHTLINE_INVALID_ARGUMENT;
+  if (whole) {
+    if (const auto status = check_problem(whole, threads, false)) return status;
+    if (!same_rows(*problem, *whole)) return SIGHTLINE_INVALID_ARGUMENT;
+  }
   const Call call(*kernels, threads);
-  const BlocksAgain again(call, *problem, lse, false);
+  const BlocksAgain again(call, whole ? *whole : *problem, lse, false);
   if (const auto status = again.status()) return status;
   return readout(call, *problem, again.needed() ? again.out().lse : lse, *out);
 }

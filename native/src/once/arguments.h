@@ -33,6 +33,10 @@ inline bool terms_valid(const sightline_problem& p) {
 
 inline bool has_rows(const sightline_problem& p) { return p.batch > 0 && p.heads > 0 && p.queries > 0; }
 
+inline bool same_rows(const sightline_problem& p, const sightline_problem& whole) {
+  return p.batch == whole.batch && p.heads == whole.heads && p.queries == whole.queries;
+}
+
 inline bool inputs_valid(const sightline_problem& p, bool need_value) {
   if (!has_rows(p) || p.keys == 0) return true;
   if (p.width > 0 && (!p.query || !p.key)) return false;

@@ -19,8 +19,10 @@ def cell_rows(
     # Where nothing is hidden, how many keys a cell has says how many are seen in it.
     counted = cells if not problem.hides and "cell_seen" in fields else None
     wanted = [field for field in fields if counted is None or field != "cell_seen"]
-    region = select_cols(select_rows(problem, rows), cols)
-    by_name = kernels.readouts(region, lse, wanted, cells=cells)
+    whole = select_rows(problem, rows)
+    region = select_cols(whole, cols)
+    cut = region.shape[3] < whole.shape[3]
+    by_name = kernels.readouts(region, lse, wanted, cells=cells, whole=whole if cut else None)
     if counted is not None:
         sizes = counted.of_key[0].bincount(minlength=counted.size).to(compute_dtype(problem))
         by_name["cell_seen"] = sizes.expand(*lse.shape, counted.size)

@@ -155,6 +155,7 @@ def readouts(
     position: Tensor | None = None,
     cells: Cells | None = None,
     summand: Summand | None = None,
+    whole: Problem | None = None,
 ) -> dict[str, Tensor]:
     """Any fields of the header's sightline_readouts in one pass, by name.
 
@@ -165,10 +166,12 @@ def readouts(
         position: [1|B] int64, of query 0, for distance.
         cells: for the cell fields.
         summand: for row_sums and key_sums.
+        whole: the same queries with all their keys, whose lse it is, where the problem has only some.
     """
     assert cells is None or cells.of_key.shape[1] == problem.shape[3]
     outputs = {field: _room_for_readout(field, problem, k, cells) for field in fields}
     packed, alive = pack(problem)
+    of_all, all_alive = (None, None) if whole is None else pack(whole)
     of_key = None if cells is None else cells.of_key.to(torch.int32).contiguous()
     lse = lse.double().contiguous()
     struct = ReadoutsStruct(
@@ -187,11 +190,12 @@ def readouts(
             core.level(),
             torch.get_num_threads(),
             ctypes.byref(packed),
+            None if of_all is None else ctypes.byref(of_all),
             ctypes.c_void_p(lse.data_ptr()),
             ctypes.byref(struct),
         )
     core.check(status, "readouts")
-    del alive
+    del alive, all_alive
     return outputs
 
 

@@ -52,7 +52,9 @@ def drawn_windows(
     windows = []
     for block in range(start, len(stream) - context, context):
         halvings = int(math.log2(context // shortest)) if shortest else 0
-        length = context >> int(torch.randint(halvings + 1, (1,), generator=generator))
+        length = (
+            context >> int(torch.randint(halvings + 1, (1,), generator=generator)) if halvings else context
+        )
         size = max(length, fill or context)
         for at in range(block, block + context, size):
             window = Window(stream[at : at + size + 1], size // length)
