@@ -83,7 +83,7 @@ def interrupted(*arguments):
 
 def test_what_cannot_be_started_with_is_told(translator, labelled, tmp_path, capsys):
     assert train("--data", labelled, "--out", tmp_path / "a", "--start", tmp_path / "nowhere") == 1
-    assert "nowhere: holds no model of a task" in capsys.readouterr().err
+    assert "nowhere', and no task of that name" in capsys.readouterr().err
     assert train("--data", labelled, "--out", tmp_path / "a", "--start", "image-classification") == 1
     assert (
         "--start image-classification: a model of image-classification reads no texts"

@@ -6,8 +6,7 @@ import hashlib
 from pathlib import Path
 
 from sightline.common.errors import CommandError
-from sightline.tasks.box import box_folder, boxed
-from sightline.tasks.registry import load_task
+from sightline.tasks.pipelines import open_pipeline
 from sightline.tasks.starting import Start
 
 
@@ -20,11 +19,11 @@ def start_with(model: str) -> Start:
     Raises:
         CommandError: there is no such model, or its inputs are no texts.
     """
-    folder = box_folder(model) if model in boxed() else Path(model)
-    task, trained, _ = load_task(folder)
+    opened = open_pipeline(model)
+    task, trained = opened.task, opened.model
     if not task.tokenized:
         raise CommandError(f"--start {model}: a model of {task.name} reads no texts")
     digest = hashlib.sha256(task.tokenizer.to_str().encode())
     for name, tensor in sorted(trained.state_dict().items()):
         digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    return Start(folder.name, trained, task.tokenizer, digest.hexdigest()[:32])
+    return Start(Path(opened.name).name, trained, task.tokenizer, digest.hexdigest()[:32])
