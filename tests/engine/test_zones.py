@@ -44,6 +44,17 @@ def test_each_stage_of_both_passes_is_a_zone(backend, torch_threads):
     assert {"backward", "grad_scores", "grad_context", "weights"} <= backward
 
 
+def test_a_small_call_on_many_threads_is_seen(torch_threads):
+    """The calling thread takes part even where others could be through before it begins."""
+    torch_threads(8)
+    q, k, v = tensors()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        for _ in range(200):
+            sightline.attention(q, k, v)
+    counts = {event.key: event.count for event in profiler.key_averages()}
+    assert min(counts[f"sightline::{stage}"] for stage in ("forward", "scores", "weights", "context")) >= 200
+
+
 @pytest.mark.parametrize("backend", ["cpu", "chunked"])
 def test_readouts_have_the_same_zones(backend, torch_threads):
     torch_threads(1)

@@ -1,7 +1,8 @@
-/** The source that a page carries: what it does with requests that nobody waits for any more. */
+/** Where a page's answers come from: requests that nobody waits for any more, and a server that is gone. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CarriedSource } from "../../../src/sightline/view/web/source/carried.js";
+import { ServedSource } from "../../../src/sightline/view/web/source/served.js";
 
 function sourceWith() {
   const requests = [];
@@ -53,4 +54,28 @@ test("a text is found across pieces and accents, from a place on and around", as
   assert.deepEqual(await source.find("t", "0", "natasha", 0), [0, 4]);
   assert.deepEqual(await source.find("t", "0", "natasha", 1), [4, 0]);
   assert.deepEqual(await source.find("t", "0", "zebra", 0), []);
+});
+
+/** A page whose server does not answer; `left` says whether the page is being left by then. */
+async function failing(context, left) {
+  const page = new EventTarget();
+  context.mock.method(globalThis, "fetch", async () => {
+    throw new TypeError("NetworkError");
+  });
+  globalThis.addEventListener = page.addEventListener.bind(page);
+  context.after(() => delete globalThis.addEventListener);
+  let told = null;
+  new ServedSource().list().catch((error) => (told = error.message));
+  await new Promise((resolve) => setTimeout(resolve, 1));
+  if (left) page.dispatchEvent(new Event("pagehide"));
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  return told;
+}
+
+test("a server that is gone is told", async (context) => {
+  assert.match(await failing(context, false), /does not answer/);
+});
+
+test("what fails because the page is left is nobody's fault", async (context) => {
+  assert.equal(await failing(context, true), null);
 });

@@ -14,7 +14,8 @@ namespace sightline {
 // that have begun are through. Helpers that are busy elsewhere, or that the system refuses, are done without.
 void run_on_threads(int workers, void (*run)(void* context, int worker), void* context);
 
-// Calls work(worker, item) once per item, on up to `workers` threads, this one among them.
+// Calls work(worker, item) once per item, on up to `workers` threads. This one has the first item, however fast
+// the helpers are: what is observed on the calling thread is then never nothing.
 template <class Work>
 void parallel_for(int workers, int64_t items, const Work& work) {
   if (workers <= 1) {
@@ -25,12 +26,14 @@ void parallel_for(int workers, int64_t items, const Work& work) {
     const Work& work;
     int64_t items;
     std::atomic<int64_t> next;
-  } shared = {work, items, {0}};
+  } shared = {work, items, {1}};
   run_on_threads(
       workers,
       [](void* context, int worker) {
         Shared& all = *static_cast<Shared*>(context);
-        for (int64_t item = all.next++; item < all.items; item = all.next++) all.work(worker, item);
+        for (int64_t item = worker == 0 ? 0 : all.next++; item < all.items; item = all.next++) {
+          all.work(worker, item);
+        }
       },
       &shared);
 }

@@ -164,8 +164,10 @@ export class ServedSource {
   }
 
   async fetch(where, asked = {}) {
-    const answer = await fetch(where, asked).catch((error) => {
-      throw error.name === "AbortError" ? error : new Error(GONE);
+    const answer = await fetch(where, asked).catch(async (error) => {
+      if (error.name === "AbortError") throw error;
+      await stillHere();
+      throw new Error(GONE);
     });
     if (answer.ok) return answer;
     const body = await answer.json().catch(() => ({}));
@@ -174,6 +176,17 @@ export class ServedSource {
 }
 
 const GONE = "The server does not answer: is sightline serve still running?";
+
+/**
+ * Resolves where the page stays, and never where it is being left: a browser fails what a page waits for when it
+ * leaves, and that is no server's fault. Firefox does so before it tells the page.
+ */
+function stillHere() {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, 250);
+    globalThis.addEventListener?.("pagehide", () => clearTimeout(timer), { once: true });
+  });
+}
 
 function traceAddress(trace) {
   return `/api/traces/${encodeURIComponent(trace)}`;
