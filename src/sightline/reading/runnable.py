@@ -25,7 +25,6 @@ class Runnable:
         labels: names of the classes.
         beams, length_penalty, new_tokens: how it writes, as ``generate`` takes them.
         example: a text to begin with.
-        notice: what the user ought to know of an answer that is made in another way elsewhere; empty if none.
     """
 
     model: Model
@@ -39,4 +38,3 @@ class Runnable:
     length_penalty: float = 1.0
     new_tokens: int = 100
     example: str = "The cat sat on the mat."
-    notice: str = ""

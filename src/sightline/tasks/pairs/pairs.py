@@ -41,7 +41,6 @@ class PairTask(Task):
         called: what the answer is called.
         example: a source to begin with.
         beams, length_penalty: of the finished model's beam search.
-        candidates: how many texts of a search :meth:`chosen` selects from.
     """
 
     columns: tuple[str, str]
@@ -50,7 +49,6 @@ class PairTask(Task):
     example = "The cat sat on the mat."
     beams = 4
     length_penalty = 1.0
-    candidates = 1
 
     def read(self, source: Source, recipe: Any) -> Data:
         """Rows of (source, target); all targets of a source are in the same part."""
@@ -174,36 +172,26 @@ class PairTask(Task):
         self, model: EncoderDecoder, sources: Sequence[list[int]], new_tokens: int, beams: int
     ) -> list[str]:
         """The model's texts for sources, by beam search."""
-        pad = model.config.pad
-        assert pad is not None
-        ids, lengths = padded(sources, pad)
-        rows = self._generated(model, ids, lengths, new_tokens, beams)
-        return [self.text_of(row) for row in rows]
+        return [self.text_of(ids) for ids in self._written(model, sources, new_tokens, beams)]
 
-    def text_of(self, ids: Sequence[int]) -> str:
-        """Ids as a text."""
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return text.strip()
-
-    def chosen(self, candidates: list[list[int]], scores: list[float]) -> int:
-        """The answer among the candidates of a search, which come likeliest first."""
-        return 0
-
-    def _generated(
-        self, model: EncoderDecoder, ids: Tensor, lengths: Tensor | None, new_tokens: int, beams: int
+    def _written(
+        self, model: EncoderDecoder, sources: Sequence[list[int]], new_tokens: int, beams: int
     ) -> list[list[int]]:
-        each = min(beams, self.candidates)
+        assert model.config.pad is not None
+        ids, lengths = padded(sources, model.config.pad)
         written = model.generate(
             ids,
             source_lengths=lengths,
             new_tokens=new_tokens,
             beams=beams,
             length_penalty=self.length_penalty,
-            candidates=each,
         )
-        rows, scores = written.lists(), written.scores.tolist()
-        starts = range(0, len(rows), each)
-        return [rows[at + self.chosen(rows[at : at + each], scores[at : at + each])] for at in starts]
+        return written.lists()
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Ids as a text."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text.strip()
 
     def answers(
         self, model: EncoderDecoder, inputs: Sequence[str], recipe: Recipe, options: dict[str, Any]
@@ -230,17 +218,10 @@ class PairTask(Task):
             )
 
     def runnable(self, model: EncoderDecoder, recipe: Recipe, name: str) -> Runnable:
-        """An encoder-decoder that writes by beam search; of several candidates the likeliest."""
-        notice = ""
-        if self.candidates > 1:
-            notice = (
-                f"this page gives the likeliest of {self.beams} texts; sightline run gives the one that they "
-                f"agree with most"
-            )
+        """An encoder-decoder that writes by beam search."""
         return Runnable(
             model, self.tokenizer, name, "text", self.called, recipe.context, beams=self.beams,
             length_penalty=self.length_penalty, new_tokens=recipe.context - 1, example=self.example,
-            notice=notice,
         )  # fmt: skip
 
     def look(self, model: EncoderDecoder, given: str, recipe: Recipe, options: LookOptions) -> Seen:
@@ -250,7 +231,7 @@ class PairTask(Task):
         source, notices = shortened(self.tokenizer.encode(given).ids, limit - 1 or 1, "the source", whose)
         source = [*source, end]
         if options.target is None:
-            target = self._generated(model, torch.tensor([source]), None, limit, self.beams)[0]
+            (target,) = self._written(model, [source], limit, self.beams)
             text = self.text_of(target)
             notices += (WROTE,)
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sightline.models import EncoderDecoder
-from sightline.tasks.pairs.consensus import consensus
 from sightline.tasks.pairs.pairs import PairTask, TextPair
 from sightline.tasks.pairs.recipe import PairRecipe
 from sightline.tasks.pairs.rouge import rouge
@@ -25,8 +24,6 @@ class Summarization(PairTask):
     answer = "summary_text"
     called = "summary"
     length_penalty = 0.8  # ROUGE of subject lines was a little better with it than with 1
-    beams = candidates = 8
-    temperature = 0.3  # of the consensus: from 0.1 to 0.5 it was the same
     recipe = PairRecipe(
         width=192, layers=2, heads=4, hidden=512, dropout=0.1, vocabulary=8000, context=128, epochs=14,
         patience=6, batch=64, rate=2e-3, warmup=400, smoothing=0.1, average=0.995, copying=True,
@@ -38,10 +35,6 @@ class Summarization(PairTask):
         """The mean loss of a token, and ROUGE of what the model writes without beams, which is faster."""
         longest = max(len(pair.target) for pair in examples)
         return super().evaluate(model, examples, recipe) | self.written_figures(model, examples, longest, 1)
-
-    def chosen(self, candidates: list[list[int]], scores: list[float]) -> int:
-        """The one that the others agree with most."""
-        return consensus([self.text_of(ids) for ids in candidates], scores, self.temperature)
 
     def compare(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
         """ROUGE-1, -2 and -L, the mean over every reference."""

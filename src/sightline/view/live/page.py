@@ -85,7 +85,6 @@ def task_of(runnable: Runnable) -> dict[str, Any]:
             "lengthPenalty": runnable.length_penalty,
         },
         "labels": list(runnable.labels),
-        "notice": runnable.notice,
     }
 
 

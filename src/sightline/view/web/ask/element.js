@@ -26,7 +26,7 @@ export class AskField {
     this.compare = button("compare with the run before", () => this.toggle(), { id: "ask-compare" });
     this.stop.hidden = this.compare.hidden = true;
     this.status = element("p", { role: "status", class: "ask-status", id: "ask-status" });
-    const where = element("p", { class: "quiet", id: "ask-where" }, whereItRuns(task));
+    const where = element("p", { class: "quiet", id: "ask-where" }, "The model runs in this page: nothing that you type leaves it.");
     const form = element("form", { id: "ask-form" }, this.text, this.go, this.stop);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -141,9 +141,4 @@ export class AskField {
     this.status.textContent = text;
     this.status.classList.toggle("wrong", wrong);
   }
-}
-
-/** @param {import("../live/tasks.js").LiveTask & {notice?: string}} task */
-function whereItRuns({ notice }) {
-  return `The model runs in this page: nothing that you type leaves it.${notice ? ` Note: ${notice}.` : ""}`;
 }
