@@ -111,6 +111,14 @@ def _reported(command: Callable[..., Any]) -> Callable[..., Any]:
         except (CommandError, _setting_error()) as error:
             print(f"sightline: {error}", file=sys.stderr)
             raise SystemExit(1) from None
+        except RuntimeError as error:
+            from sightline.common.devices import out_of_memory
+
+            told = out_of_memory(error)
+            if told is None:
+                raise
+            print(f"sightline: {told}", file=sys.stderr)
+            raise SystemExit(1) from None
         except ModuleNotFoundError as missing:
             if missing.name is None or missing.name.split(".")[0] == "sightline":
                 raise

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.commands.device_option import Device, chosen_device
 from sightline.common.atomic import check_writable
 from sightline.common.errors import CommandError
 from sightline.reading.source import read_source
@@ -29,13 +30,14 @@ def effects(
         Path | None, typer.Option(metavar="FILE", help="Write the numbers as JSON; a run goes on there.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw them: .png, .svg or .pdf.")] = None,
+    device: Device = "auto",
 ) -> None:
     """Show what each token, head or layer does to MODEL's answer to TEXT, by removing it."""
     _check(of, top, json, plot)
     from sightline.commands.opening import open_asked
     from sightline.removing import effects as ask
 
-    question = open_asked(model).question(read_source(text), target)
+    question = open_asked(model, chosen_device(device)).question(read_source(text), target)
     for notice in question.notices:
         print(f"sightline: {notice}", file=sys.stderr)
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sightline.commands.device_option import Device, chosen_device
 from sightline.common.atomic import check_writable, write_atomically
 from sightline.common.errors import CommandError
 from sightline.reading.source import read_source
@@ -39,6 +40,7 @@ def lens(
     halves: Annotated[bool, typer.Option("--halves", help="Read out behind attention, too.")] = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the numbers as JSON.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Use at most this many tokens of the text.")] = None,
+    device: Device = "auto",
 ) -> None:
     """Show what a word's vector says after each layer, read out as words, and what each head brought."""
     if top < 1:
@@ -49,7 +51,7 @@ def lens(
         check_writable(json)
     from sightline.commands.opening import open_model
 
-    opened = open_model(model, head=True)
+    opened = open_model(model, head=True, device=chosen_device(device))
     reading = opened.read(read_source(text), None if pair is None else read_source(pair), max_tokens)
     found = _asked(reading, at)
     print("\n".join(_lines(found, top, halves)))

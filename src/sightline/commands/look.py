@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sightline.commands.device_option import Device, chosen_device
 from sightline.common.atomic import check_writable, write_atomically
 from sightline.reading.errors import InputError
 from sightline.reading.source import read_source
@@ -44,6 +45,7 @@ def look(
     ] = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the numbers as JSON.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Use at most this many tokens of the text.")] = None,
+    device: Device = "auto",
 ) -> None:
     """Show what a model attends to in TEXT."""
     _check(text, pair, top, max_tokens, html, json)
@@ -57,15 +59,16 @@ def look(
         from sightline.view.report import report_parts
         from sightline.view.summary import Selection, summarize
 
+        where = chosen_device(device)
         step(f"Loading {model or 'the default model'}")
         more: Iterable[str] = ()
         if live:
-            runs = open_runnable(model or DEFAULT)
+            runs = open_runnable(model or DEFAULT, where)
             more = _live_parts(runs)
             step("Running the model")
             reading = runs.read(first, second, max_tokens)
         else:
-            loaded = open_model(model)
+            loaded = open_model(model, device=where)
             step("Running the model")
             reading = loaded.read(first, second, max_tokens)
         step("Reading the attention matrices")

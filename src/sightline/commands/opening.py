@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sightline.common.errors import CommandError
 from sightline.reading.opened import OpenedModel
@@ -11,16 +11,20 @@ from sightline.reading.reading import Reading
 from sightline.reading.runnable import Runnable
 from sightline.removing.question import Question
 
+if TYPE_CHECKING:
+    import torch
+
 DEFAULT = "translation"
 """The task whose model, of those that come with Sightline, reads where none is named."""
 
 
-def open_model(name: str | None, head: bool = False) -> OpenedModel:
+def open_model(name: str | None, head: bool = False, device: torch.device | None = None) -> OpenedModel:
     """Opens a folder (Sightline's or Transformers'), a task's model in the box, or a Hugging Face name.
 
     Args:
         name: of the model.
         head: of a model of Transformers, whether its head is loaded, too.
+        device: where it runs. Default: the CPU.
 
     Raises:
         CommandError: there is no such model, or it does not load.
@@ -32,13 +36,13 @@ def open_model(name: str | None, head: bool = False) -> OpenedModel:
     name = name or DEFAULT
     folder = Path(name).expanduser()
     if (folder / FILE).is_file():
-        return TaskModel(folder, name)
+        return TaskModel(folder, name, device)
     if name in boxed() and not folder.exists():
-        return TaskModel(box_folder(name), f"Sightline's model for {name}")
+        return TaskModel(box_folder(name), f"Sightline's model for {name}", device)
 
     from sightline.reading.published import PublishedModel
 
-    return PublishedModel(name, head)
+    return PublishedModel(name, head, device)
 
 
 def _is_saved(folder: Path) -> bool:
@@ -63,7 +67,7 @@ class RunsInPage(Protocol):
         ...
 
 
-def open_runnable(name: str) -> RunsInPage:
+def open_runnable(name: str, device: torch.device | None = None) -> RunsInPage:
     """Opens a task's model in the box, or a folder that a task or ``sightline.models`` wrote.
 
     Raises:
@@ -76,13 +80,13 @@ def open_runnable(name: str) -> RunsInPage:
     if (folder / FILE).is_file() or (name in boxed() and not folder.exists()):
         from sightline.tasks.opened import TaskModel
 
-        opened = open_model(name)
+        opened = open_model(name, device=device)
         assert isinstance(opened, TaskModel)
         return opened
     if _is_saved(folder):
         from sightline.reading.saved import SavedModel
 
-        return SavedModel(folder, name)
+        return SavedModel(folder, name, device)
     if not folder.is_dir():
         raise CommandError(
             f"there is no folder {name!r}, and no task of that name; models of {', '.join(boxed())} come "
@@ -101,7 +105,7 @@ class Asked(Protocol):
         """The question of a text."""
 
 
-def open_asked(name: str) -> Asked:
+def open_asked(name: str, device: torch.device | None = None) -> Asked:
     """The same for a model whose answer is asked: one of Transformers comes with its head.
 
     Raises:
@@ -114,10 +118,10 @@ def open_asked(name: str) -> Asked:
     if (folder / FILE).is_file() or (name in boxed() and not folder.exists()):
         from sightline.tasks.opened import TaskModel
 
-        opened = open_model(name)
+        opened = open_model(name, device=device)
         assert isinstance(opened, TaskModel)
         return opened
 
     from sightline.reading.questions import HeadedModel
 
-    return HeadedModel(name)
+    return HeadedModel(name, device)

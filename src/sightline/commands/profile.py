@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightline.commands import profile_options as options
+from sightline.commands.device_option import chosen_device
 from sightline.common.atomic import check_writable
 from sightline.common.errors import CommandError
 
@@ -41,6 +42,7 @@ def profile(
     resume: options.Resume = None,
     skip_bad: options.SkipBad = False,
     unverified: options.Unverified = False,
+    device: options.Device = "auto",
 ) -> None:
     """Head statistics of MODEL over thousands of documents, in memory that does not grow with them.
 
@@ -60,13 +62,14 @@ def profile(
         chosen = ProfileOptions(
             measures, _layers(layers), max_tokens, windows, batch, limit, unverified, labels
         )
-        job = _job(model, documents, chosen, shards, dtype, threads)
+        job = _job(model, documents, chosen, shards, dtype, threads, device)
         _run(job, documents, shards, output, plot, resume)
 
 
 def _job(
-    model: str, documents: Corpus, chosen: ProfileOptions, shards: Shards, dtype: str, threads: int | None
-) -> ProfileJob:
+    model: str, documents: Corpus, chosen: ProfileOptions, shards: Shards, dtype: str, threads: int | None,
+    device: str,
+) -> ProfileJob:  # fmt: skip
     import torch
 
     from sightline.common.pretrained import quiet
@@ -76,7 +79,8 @@ def _job(
     if threads is not None:
         torch.set_num_threads(threads)
     with quiet():
-        return ProfileJob(load_profiled_model(model, dtype=dtype), documents, chosen, shards)
+        where = chosen_device(device)
+        return ProfileJob(load_profiled_model(model, dtype=dtype, device=where), documents, chosen, shards)
 
 
 def _run(

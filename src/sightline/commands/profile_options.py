@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sightline.commands.device_option import Device as _Device
+
 
 def _list_measures(wanted: bool) -> None:
     """Prints every measure with its formula and unit; those marked * are measured by default."""
@@ -59,6 +61,7 @@ Labels = Annotated[
 ]
 Batch = Annotated[int, typer.Option(help="At most this many documents of similar length run together.")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+Device = _Device
 Threads = Annotated[int | None, typer.Option(help="Threads of this process.")]
 Resume = Annotated[
     bool | None,

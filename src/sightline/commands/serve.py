@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sightline.commands import serve_options as options
+from sightline.commands.device_option import chosen_device
 from sightline.reading.source import read_source
 from sightline.view.server.catalogue import ServeError, open_files
 
@@ -32,9 +34,10 @@ def serve(
     open_: options.Open = True,
     cache: options.Cache = 128,
     max_upload: options.MaxUpload = 512,
+    device: options.Device = "auto",
 ) -> None:
     """Look into attention in the browser: saved traces, or a model and a text, of any length."""
-    reading = _Reading(model, text, pair, max_tokens, offload)
+    reading = _Reading(model, text, pair, max_tokens, offload, device)
     reading.check()
     _check_numbers(port, cache, max_upload)
     from sightline.view.server.running import bind
@@ -103,6 +106,7 @@ class _Reading:
     pair: str | None
     max_tokens: int | None
     offload: str | None
+    device: str
 
     def check(self) -> None:
         """Finds mistakes before anything is loaded."""
@@ -118,7 +122,8 @@ class _Reading:
         from sightline.commands.opening import open_model
         from sightline.view.server.reader import Reader
 
-        reader = service.reader = Reader(self.model, open_model, service.add, self.max_tokens)
+        opening = partial(open_model, device=chosen_device(self.device))
+        reader = service.reader = Reader(self.model, opening, service.add, self.max_tokens)
         if text is None:
             return
         first, second = read_source(text), None if self.pair is None else read_source(self.pair)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sightline.commands.device_option import Device as _Device
+
 Traces = Annotated[
     list[Path] | None, typer.Argument(metavar="[TRACE]...", help="Saved traces: trace.save(FILE).")
 ]
@@ -21,6 +23,7 @@ MaxTokens = Annotated[int | None, typer.Option(help="Use at most this many token
 Offload = Annotated[
     str | None, typer.Option(metavar="disk", help="Keep what --text gives in memory-mapped files.")
 ]
+Device = _Device
 Batch = Annotated[int, typer.Option(help="Which batch entry of saved traces to show.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port; 0 takes any that is free.")]

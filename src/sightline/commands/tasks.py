@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sightline.commands.device_option import Device, chosen_device
 from sightline.tasks.options import (
     Columns,
     Encoding,
@@ -55,6 +56,7 @@ def train(
         int | None,
         typer.Option(min=1, help="Of each process. Default: the cores, shared among processes."),
     ] = None,
+    device: Device = "auto",
 ) -> None:
     """Train a small Transformer on your own data. Ctrl-C saves; the same command goes on.
 
@@ -68,7 +70,8 @@ def train(
     from sightline.tasks.start_with import start_with
 
     keep_freed_memory()
-    with joined() as processes, _one_voice(processes, out), _computing(threads or processes.threads()):
+    where = chosen_device(device)
+    with joined(where) as processes, _one_voice(processes, out), _computing(threads or processes.threads()):
         with processes.together():
             kind = find_task(task)
             begun = None if start is None else start_with(start)
@@ -76,7 +79,7 @@ def train(
             recipe = recipe.changed(set_ or [])
             source = source_of(data, valid, test, columns, labels, fold, encoding, skip_bad)
         with ProgressDisplay(recipe.epochs, kind.metric, quiet=processes.rank > 0) as shown:
-            figures = fit(task, source, out, recipe, shown, licence, processes, begun)
+            figures = fit(task, source, out, recipe, shown, licence, processes, begun, processes.device)
         if processes.rank == 0:
             _print_figures(figures)
 
@@ -106,6 +109,7 @@ def run(
     look: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the page of what was attended to.")
     ] = None,
+    device: Device = "auto",
 ) -> None:
     """Answer with a trained model."""
     import torch
@@ -113,12 +117,12 @@ def run(
     from sightline.tasks.pipelines import open_pipeline
     from sightline.tasks.progress import passing
 
-    pipe = open_pipeline(model)
+    pipe = open_pipeline(model, chosen_device(device))
     options: dict[str, Any] = {} if new_tokens is None else {"new_tokens": new_tokens}
     if truncate:
         options["truncation"] = True
     if temperature and pipe.task.name == "generation":
-        options |= {"temperature": temperature, "generator": torch.Generator().manual_seed(seed)}
+        options |= {"temperature": temperature, "generator": torch.Generator(pipe.device).manual_seed(seed)}
     given = [one for argument in inputs for one in pipe.task.inputs(argument)]
     _warn_of_unknown(pipe, given)
     answers = passing(pipe.stream(given, **options), len(given))

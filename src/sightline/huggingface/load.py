@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from sightline.common.devices import placed
 from sightline.common.errors import CommandError
 from sightline.common.pretrained import load_pretrained, quiet
 from sightline.huggingface.registry import NAME
@@ -50,7 +53,11 @@ class LoadedModel:
 
 
 def load_model(
-    name: str | None, dtype: str = "float32", body: bool = False, head: bool = False
+    name: str | None,
+    dtype: str = "float32",
+    body: bool = False,
+    head: bool = False,
+    device: torch.device | None = None,
 ) -> LoadedModel:
     """Load ``name`` (a local folder or a Hugging Face name; ``None`` for the default model).
 
@@ -61,20 +68,19 @@ def load_model(
         body: the model without its language-model head. With and without it, families without
             ``attn_implementation="sightline"`` keep their own attention.
         head: the model with the head that its configuration names: of classes, of the next token.
+        device: where it is to run. Default: the CPU.
 
     Raises:
         ModelError: the folder or the name does not give a model; the message says what is missing.
     """
     where, shown, local = _resolve(name)
-    import torch
-
     with quiet():
         config = _load_config(where, shown, local)
         tokenizer = _load_tokenizer(where, shown, local)
         model = _load_weights(where, shown, local, config, body, head)
     return LoadedModel(
         name=shown,
-        model=model.eval().to(getattr(torch, dtype)),
+        model=placed(model.eval().to(getattr(torch, dtype)), device or torch.device("cpu")),
         tokenizer=tokenizer,
         limit=position_limit(config, tokenizer),
         encoder_decoder=bool(getattr(config, "is_encoder_decoder", False)),

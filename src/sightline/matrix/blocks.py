@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import cast, get_args
 
 import torch
 from torch import Tensor
 
 from sightline.backends import MatrixBlock, choose
-from sightline.backends.contract import Cells
+from sightline.backends.contract import Cells, PooledRegion, Reduction
 from sightline.backends.pairs import pair_logits
 from sightline.backends.problem import compute_dtype
 from sightline.backends.schedule import Place, schedule
+from sightline.common.check import choice, integer
 from sightline.matrix.core import MatrixCore
 from sightline.matrix.indexing import ALL, as_slice, covering
-from sightline.matrix.region import pooled_region
 
 
 class Blocks(MatrixCore):
@@ -140,7 +141,14 @@ class Blocks(MatrixCore):
         Raises:
             ValueError: for sizes below 1, another reduction, or a step; TypeError for what is no integer.
         """
-        region = pooled_region(*self.sizes[2:], height, width, rows, cols, reduce)
+        _, _, n, m = self.sizes
+        height, width = integer("pool height", height, 1), integer("pool width", width, 1)
+        choice("pool reduce", reduce, get_args(Reduction))
+        row_slice = as_slice(ALL if rows is None else rows, n, "N")
+        col_slice = as_slice(ALL if cols is None else cols, m, "M")
+        if row_slice.step != 1 or col_slice.step != 1:
+            raise ValueError("pool: rows and cols are slices of step 1.")
         self._unchanged()
+        region = PooledRegion(row_slice, col_slice, height, width, cast(Reduction, reduce))
         backend = choose(self._problem, self._work("pool"))
-        return self._squeeze(backend.pool(self._problem, self._lse_right_for(region.rows), region))
+        return self._squeeze(backend.pool(self._problem, self._lse_right_for(row_slice), region))

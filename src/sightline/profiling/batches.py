@@ -53,6 +53,10 @@ class PaddedIds(NamedTuple):
     ids: Tensor
     real: Tensor
 
+    def to(self, device: torch.device) -> PaddedIds:
+        """The same on a device."""
+        return PaddedIds(self.ids.to(device), self.real.to(device))
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -60,6 +64,10 @@ class Batch:
 
     source: PaddedIds
     target: PaddedIds | None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(self.source.to(device), None if self.target is None else self.target.to(device))
 
     @property
     def documents(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from sightline.common.check import kind
@@ -17,7 +18,11 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def load_profiled_model(
-    model: str | nn.Module, tokenizer: Any = None, run: ModelCall | None = None, dtype: str = "float32"
+    model: str | nn.Module,
+    tokenizer: Any = None,
+    run: ModelCall | None = None,
+    dtype: str = "float32",
+    device: torch.device | None = None,
 ) -> ProfiledModel:
     """The model, loaded if it is given by name.
 
@@ -26,6 +31,7 @@ def load_profiled_model(
         tokenizer: for texts; default: the one that comes with a model given by name.
         run: how to call a model that is not from Transformers.
         dtype: one of :data:`DTYPES`, for a model given by name.
+        device: where such a model runs. Default: the CPU; one that is given stays where it is.
 
     Raises:
         CommandError: if the name or folder gives no model.
@@ -36,7 +42,7 @@ def load_profiled_model(
         # Late: a model given as a module needs no Transformers.
         from sightline.huggingface.load import load_model
 
-        loaded = load_model(None if model == DEFAULT else model, dtype, body=True)
+        loaded = load_model(None if model == DEFAULT else model, dtype, body=True, device=device)
         return ProfiledModel(loaded.model, loaded.name, tokenizer or loaded.tokenizer, loaded.limit, run)
     kind("model", model, nn.Module, "a name, a folder as a string, or a torch.nn.Module")
     config = getattr(model, "config", None)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from sightline.profiling.profiled_model import ModelCall
@@ -32,6 +33,7 @@ def profile(
     checkpoint: str | Path | None = None,
     resume: bool | None = None,
     progress: Callable[[ProfileProgress], None] | None = None,
+    device: str | torch.device = "auto",
 ) -> Profile:
     """A :class:`~sightline.profiling.table.Profile` of every attention head over many documents.
 
@@ -50,6 +52,8 @@ def profile(
         checkpoint: a file that holds the progress until all is done.
         resume: ``None`` continues from the checkpoint if there is one; True requires one; False starts over.
         progress: called after each batch.
+        device: where a model given by name runs: "auto", "cpu", "cuda", "mps". One that is given as a module
+            stays where it is.
 
     Raises:
         CommandError: for no documents, unknown measures, unverified calls, a checkpoint with other settings.
@@ -66,6 +70,7 @@ def profile(
         (torch.Size([1, 2]), 3)
     """
     from sightline.common.check import flag, path, shown
+    from sightline.common.devices import device_named
     from sightline.profiling.corpus import Corpus
     from sightline.profiling.job import ProfileJob
     from sightline.profiling.loading import load_profiled_model
@@ -81,7 +86,8 @@ def profile(
         raise TypeError(f"documents: must be a path, texts or token ids, got {shown(documents)}.")
     options = ProfileOptions(measures, layers, max_tokens, windows, batch, limit, unverified, labels)
     corpus = Corpus(path("documents", documents)) if isinstance(documents, str | Path) else documents
-    job = ProfileJob(load_profiled_model(model, tokenizer, run), corpus, options)
+    where = device_named(device) if isinstance(model, str | Path) else None
+    job = ProfileJob(load_profiled_model(model, tokenizer, run, device=where), corpus, options)
     heads = job.run(checked, resume, progress)
     job.done()
     return heads

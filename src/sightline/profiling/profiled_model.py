@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline.common.devices import device_of
 from sightline.common.errors import CommandError
 from sightline.profiling.batches import Batch, PaddedIds
 from sightline.profiling.tally import CallKey
@@ -50,6 +51,7 @@ class ProfiledModel:
 
     def __call__(self, batch: Batch) -> None:
         """Runs the model on a batch."""
+        batch = batch.to(device_of(self.module))
         with torch.no_grad():
             if self._run is not None:
                 ids, real = batch.source

@@ -6,6 +6,7 @@ from collections import Counter
 
 from torch import Tensor
 
+from sightline.common.devices import device_of
 from sightline.common.errors import CommandError
 from sightline.measure import HeadLabel, head_labels
 from sightline.profiling.batches import Batch
@@ -36,7 +37,7 @@ class CallReader:
 
     def begin(self, batch: Batch, labelled: bool) -> None:
         """The next calls belong to this batch."""
-        self._batch, self._labelled = batch, labelled
+        self._batch, self._labelled = batch.to(device_of(self._model.module)), labelled
         self._turns: Counter[tuple[str, str]] = Counter()
         self.numbers: dict[MeasureKey, Tensor] = {}
         self.labels: dict[CallKey, list[HeadLabel]] = {}
@@ -59,7 +60,7 @@ class CallReader:
         for statistic in self._statistics[call.kind]:
             values = statistic.compute(reads)
             if values is not None:
-                self.numbers[MeasureKey(key, statistic.name)] = values
+                self.numbers[MeasureKey(key, statistic.name)] = values.cpu()
         if self._labelled and call.kind == "self":
             # The longest document, which has no padding.
             tokens = None if reads.tokens is None else reads.tokens[-1:]

@@ -91,10 +91,12 @@ def without_padding(matrix: AttentionMatrix, real: Tensor) -> AttentionMatrix:
         real: bool [B,N], False for padding.
     """
     problem = matrix.problem
-    keys = torch.tensor([0, problem.shape[3]], dtype=torch.int32)
+    keys = torch.tensor([0, problem.shape[3]], dtype=torch.int32, device=real.device)
     ranges = keys.expand(1, 1, 1, 1, 2) if problem.ranges is None else problem.ranges
     ranges = torch.where(real[:, None, :, None, None], ranges, 0)
-    empty = torch.tensor(-math.inf) if problem.sinks is None else problem.sinks[None, :, None]
+    empty = (
+        torch.tensor(-math.inf, device=real.device) if problem.sinks is None else problem.sinks[None, :, None]
+    )
     lse = matrix.exact_lse
     lse = torch.where(real[:, None], lse, empty.to(lse.dtype))
     return AttentionMatrix.of_problem(replace(problem, ranges=ranges), lse)

@@ -140,7 +140,7 @@ def _received_gini(reads: Reads) -> Tensor:
     # Keys that no query may see receive 0 and come first when sorted; ranks begin after them.
     shares = _shares(reads).sort(-1).values
     keys = (viewers(reads.matrix) > 0).sum(-1)
-    rank = torch.arange(1, shares.shape[-1] + 1) - (shares.shape[-1] - keys)[..., None]
+    rank = torch.arange(1, shares.shape[-1] + 1, device=shares.device) - (shares.shape[-1] - keys)[..., None]
     gini = (2 * (rank * shares).sum(-1) - (keys + 1)) / keys
     return torch.where(keys > 0, gini.clamp(min=0), math.nan)
 

@@ -22,16 +22,16 @@ from sightline.reading.reading import Reading, Section, sees_first_only
 from sightline.reading.recorded import lens_of
 from sightline.reading.tokens import EncodedText, Token, encode, tokens_of_ids
 from sightline.reading.unknown import unknown_notices
-from sightline.reading.writing import WRITTEN, start_of, written_by
+from sightline.reading.writing import WRITTEN, start_of, tensors, written_by
 
 
 class PublishedModel:
     """A model of Hugging Face's Transformers, as an :class:`OpenedModel`; with ``head`` as it was saved."""
 
-    def __init__(self, name: str, head: bool = False) -> None:
-        self._given = name
+    def __init__(self, name: str, head: bool = False, device: torch.device | None = None) -> None:
+        self._given, self._device = name, device
         self._headed: HeadedModel | None = None
-        self._loaded = load_model(name, head=head)
+        self._loaded = load_model(name, head=head, device=device)
         self.name, self.model = self._loaded.name, self._loaded.model
         self.encoder_decoder = self._loaded.encoder_decoder
 
@@ -42,7 +42,7 @@ class PublishedModel:
     def answering(self) -> HeadedModel:
         """See :class:`OpenedModel`."""
         if self._headed is None:
-            self._headed = HeadedModel(self._given)
+            self._headed = HeadedModel(self._given, self._device)
         return self._headed
 
 
@@ -65,7 +65,7 @@ def read(loaded: LoadedModel, text: str, pair: str | None = None, max_tokens: in
 def _read_one(loaded: LoadedModel, text: str, pair: str | None, limit: int | None, reason: str) -> Reading:
     encoded = encode(loaded.tokenizer, text, pair, limit)
     with recorded(loaded.model, len(encoded.tokens)) as recorder:
-        outputs = _run(loaded, _tensors(encoded.inputs))
+        outputs = _run(loaded, tensors(loaded, encoded.inputs))
     layers = _matrices(loaded, outputs, "attentions")
     causal = _is_causal(loaded, layers)
     section = Section(
@@ -81,7 +81,7 @@ def _read_one(loaded: LoadedModel, text: str, pair: str | None, limit: int | Non
 
 def _read_pair(loaded: LoadedModel, text: str, pair: str | None, limit: int | None, reason: str) -> Reading:
     source = encode(loaded.tokenizer, text, None, limit)
-    inputs = _tensors(source.inputs)
+    inputs = tensors(loaded, source.inputs)
     notices = _dropped(source, limit, reason, "the source")
     if pair is None:
         ids = written_by(loaded, inputs)
@@ -98,7 +98,7 @@ def _read_pair(loaded: LoadedModel, text: str, pair: str | None, limit: int | No
         ids = [start_of(loaded), *labels[:kept]]
         tokens = _after_start(tokens_of_ids(loaded.tokenizer, ids[:1]), target.tokens[:kept])
         texts = (text, pair)
-    outputs = _run(loaded, {**inputs, **_tensors({"decoder_input_ids": [ids]})})
+    outputs = _run(loaded, {**inputs, **tensors(loaded, {"decoder_input_ids": [ids]})})
     encoder, decoder, cross = (
         _matrices(loaded, outputs, f"{name}_attentions") for name in ("encoder", "decoder", "cross")
     )
@@ -144,10 +144,6 @@ def _is_causal(loaded: LoadedModel, layers: Sequence[AttentionMatrix]) -> bool:
             for name in loaded.model.config.architectures or ()
         )
     return sees_first_only(layers[0])
-
-
-def _tensors(inputs: dict[str, Any]) -> dict[str, Any]:
-    return {name: torch.tensor(value) for name, value in inputs.items()}
 
 
 def _unknown(loaded: LoadedModel, reading: Reading) -> tuple[str, ...]:

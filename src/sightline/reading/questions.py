@@ -14,7 +14,7 @@ from sightline.reading.errors import InputError
 from sightline.reading.outcome import Outcome, outcome_of_logits, word_of
 from sightline.reading.pieces import spells_bytes
 from sightline.reading.tokens import encode
-from sightline.reading.writing import start_of, written_by
+from sightline.reading.writing import start_of, tensors, written_by
 from sightline.removing.question import Question, mean_log_probability
 
 _CONTINUED = 24  # tokens that a model of language goes on with
@@ -23,8 +23,8 @@ _CONTINUED = 24  # tokens that a model of language goes on with
 class HeadedModel:
     """A model of Transformers with its head, as one that is asked and that answers."""
 
-    def __init__(self, name: str) -> None:
-        self._loaded = load_model(name, head=True)
+    def __init__(self, name: str, device: torch.device | None = None) -> None:
+        self._loaded = load_model(name, head=True, device=device)
         self.model = self._loaded.model
         self.model.config.use_cache = False  # matrices are of the text alone
 
@@ -56,10 +56,7 @@ class HeadedModel:
         writes = loaded.encoder_decoder or type(self.model).__name__.endswith(("ForCausalLM", "LMHeadModel"))
         if not writes or not hasattr(loaded.model, "generate"):
             return None
-        inputs = {
-            name: torch.tensor(value)
-            for name, value in encode(loaded.tokenizer, text, None, loaded.limit).inputs.items()
-        }
+        inputs = tensors(loaded, encode(loaded.tokenizer, text, None, loaded.limit).inputs)
         count = inputs["input_ids"].shape[1]
         with quiet(), torch.no_grad():
             if loaded.encoder_decoder:
@@ -86,7 +83,7 @@ def question(loaded: LoadedModel, text: str, target: str | None = None) -> Quest
         InputError: the model has no head whose output is an answer.
     """
     encoded = encode(loaded.tokenizer, text, None, loaded.limit)
-    inputs = {name: torch.tensor(value) for name, value in encoded.inputs.items()}
+    inputs = tensors(loaded, encoded.inputs)
     notices = (f"the text is longer than the model's limit: {encoded.dropped} tokens were dropped",)
     tokens = tuple(token.text for token in encoded.tokens)
     if loaded.encoder_decoder:
@@ -160,8 +157,9 @@ def _written(
         ids = ids[:-1] if ids[-1] == end else ids
     if not ids:
         raise InputError(f"the model {loaded.name} writes nothing for this text; give a target")
-    wanted = torch.tensor([ids])
-    inputs = {**inputs, "decoder_input_ids": torch.tensor([[start_of(loaded), *ids[:-1]]])}
+    both = tensors(loaded, {"wanted": [ids], "decoder_input_ids": [[start_of(loaded), *ids[:-1]]]})
+    wanted = both.pop("wanted")
+    inputs = {**inputs, **both}
     text = loaded.tokenizer.decode(ids, skip_special_tokens=True).strip()
     return (
         inputs,

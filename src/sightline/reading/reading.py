@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sightline.reading.errors import InputError
@@ -84,6 +84,21 @@ class Reading:
     medium: Picture | Sound | None = None
     output: Output | None = None
     lens: WordLens | None = None
+
+    def cpu(self) -> Reading:
+        """The same with matrices on the CPU, where views put them together; itself where they are there."""
+        layers = [layer for section in self.sections for layer in section.layers]
+        if all(layer.device.type == "cpu" for layer in layers):
+            return self
+        sections = (
+            replace(
+                section,
+                layers=tuple(layer.cpu() for layer in section.layers),
+                gradients=tuple(gradient.cpu() for gradient in section.gradients),
+            )
+            for section in self.sections
+        )
+        return replace(self, sections=tuple(sections))
 
     def section(self, name: str | None) -> Section:
         """The section of that name; by default ``cross`` where there is one, else the only one.

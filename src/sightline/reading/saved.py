@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.attribution.lens.asked import can_be_read
+from sightline.common.devices import placed
 from sightline.models import (
     Decoder,
     DecoderConfig,
@@ -37,15 +38,16 @@ class SavedModel:
     Args:
         folder: where it lies.
         name: what to call it.
+        device: where it runs. Default: the CPU.
 
     Raises:
         CheckpointError: it holds no whole model, or no tokenizer.
         InputError: the model takes no texts.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, device: torch.device | None = None) -> None:
         self.name = name
-        model = from_pretrained(folder).float()
+        model = placed(from_pretrained(folder).float(), device or torch.device("cpu"))
         if not isinstance(model, (Encoder, Decoder, EncoderDecoder)):
             raise InputError(f"{folder}: holds a {type(model).__name__}, which reads no texts")
         self.model: nn.Module = model
@@ -135,7 +137,9 @@ class SavedModel:
             return [start, *ids], ()
         how = self.runnable()
         found = self._reader.generate(
-            torch.tensor([source]), new_tokens=min(how.new_tokens, limit - 1 or 1), beams=how.beams
+            torch.tensor([source], device=self._reader.device),
+            new_tokens=min(how.new_tokens, limit - 1 or 1),
+            beams=how.beams,
         )
         return [start, *found.lists()[0]], (WROTE,)
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
+from sightline.common.devices import device_of
 from sightline.huggingface.load import LoadedModel
 from sightline.reading.errors import InputError
 
 WRITTEN = 64
 """Tokens that an encoder-decoder writes at most when no target is given."""
+
+
+def tensors(loaded: LoadedModel, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Encoded inputs as tensors, where the model is."""
+    where = device_of(loaded.model)
+    return {name: torch.tensor(value, device=where) for name, value in inputs.items()}
 
 
 def written_by(loaded: LoadedModel, inputs: dict[str, Any]) -> list[int]:

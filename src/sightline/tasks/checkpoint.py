@@ -59,7 +59,7 @@ def save_run(
     from safetensors.torch import save
 
     flat = {
-        f"{group}/{name}": t.detach().contiguous()
+        f"{group}/{name}": t.detach().cpu().contiguous()
         for group, each in tensors.items()
         for name, t in each.items()
     }

@@ -29,6 +29,7 @@ def fit(
     licence: str | None = None,
     processes: Processes | None = None,
     start: Start | None = None,
+    device: torch.device | None = None,
 ) -> dict[str, dict[str, float]]:
     """Trains a model, measures it, and writes it with its card; resumes a run in ``out`` where it stopped.
 
@@ -42,6 +43,7 @@ def fit(
         processes: those that train it together, each of which calls this; see :func:`joined`. Default: only
             this one.
         start: the trained model whose body and tokenizer it starts with. Default: none, from scratch.
+        device: where it is trained. Default: the CPU.
 
     Returns:
         Figures by part of the data, "validation" and "test", by name.
@@ -66,9 +68,13 @@ def fit(
         }  # fmt: skip
         if start is not None:
             identity["start"] = start.digest
+        if device is not None and device.type != "cpu":
+            identity["device"] = device.type
     processes.check_same(identity)
-    _report_notices(listener, [*notices_of_precision(recipe), *data.notices])
-    run = TrainingRun(job, data, recipe, out, identity, processes)
+    _report_notices(
+        listener, [*([] if "device" in identity else notices_of_precision(recipe)), *data.notices]
+    )
+    run = TrainingRun(job, data, recipe, out, identity, processes, device)
     run.fit(listener)
     about = {"data": source.data.name, "licence": licence or "not given"}
     if start is not None:

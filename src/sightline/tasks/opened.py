@@ -26,9 +26,9 @@ _CONTINUED = 40
 class TaskModel:
     """A model that ``sightline train`` made, as a :class:`sightline.reading.opened.OpenedModel`."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, device: torch.device | None = None) -> None:
         self.name = name
-        self.task, self.model, self.recipe = load_task(folder)
+        self.task, self.model, self.recipe = load_task(folder, device=device)
         self.encoder_decoder = isinstance(self.model, EncoderDecoder)
         if not self.task.tokenized:
             raise InputError(
@@ -69,7 +69,9 @@ class TaskModel:
             ids = self.task.tokenizer.encode(text).ids
             if not isinstance(self.model, Decoder) or len(ids) > self.recipe.context:
                 return None  # of a longer text only the end is read, where positions are others
-            (written,) = self.model.generate(torch.tensor([ids]), new_tokens=_CONTINUED).lists()
+            (written,) = self.model.generate(
+                torch.tensor([ids], device=self.model.device), new_tokens=_CONTINUED
+            ).lists()
         return str(self.task.tokenizer.decode(written, skip_special_tokens=True))
 
     def _word(self, at: int) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from sightline.common import slots
 from sightline.common.check import path as check_path
+from sightline.common.devices import device_named
 from sightline.common.errors import CommandError
 from sightline.removing.question import Question
 from sightline.tasks.box import box_folder, boxed
@@ -23,9 +24,9 @@ _BATCH = 32
 class Pipeline:
     """A trained model that answers; made by :func:`pipeline`."""
 
-    def __init__(self, folder: Path, task: str | None) -> None:
-        self.name = str(folder)
-        self.task, self.model, self.recipe = load_task(folder, task)
+    def __init__(self, folder: Path, task: str | None, device: str | torch.device = "cpu") -> None:
+        self.name, self.device = str(folder), device_named(device)
+        self.task, self.model, self.recipe = load_task(folder, task, self.device)
 
     def __call__(self, inputs: Any, **options: Any) -> Any:
         """An answer for each input, as the task gives them: {"label", "score"}, {"translation_text"},
@@ -100,7 +101,7 @@ class Pipeline:
             yield from answers
 
 
-def pipeline(task: str, model: str | Path | None = None) -> Pipeline:
+def pipeline(task: str, model: str | Path | None = None, device: str | torch.device = "auto") -> Pipeline:
     """A trained model that answers as a Hugging Face pipeline of that kind does.
 
     Args:
@@ -108,9 +109,11 @@ def pipeline(task: str, model: str | Path | None = None) -> Pipeline:
             "speech-recognition".
         model: the folder of a model that ``sightline train`` made. Default: the one that comes with
             Sightline.
+        device: where it runs: "auto" (CUDA where it is, else the CPU), "cpu", "cuda", "cuda:1" or "mps".
 
     Raises:
-        CommandError: for an unknown task, one without a model, or a folder without one of that task.
+        CommandError: for a device that is not there, an unknown task, one without a model, or a folder
+            without one of that task.
 
     Example:
         >>> import sightline
@@ -119,10 +122,10 @@ def pipeline(task: str, model: str | Path | None = None) -> Pipeline:
         ['label', 'score']
     """
     find_task(task)
-    return Pipeline(box_folder(task) if model is None else check_path("model", model), task)
+    return Pipeline(box_folder(task) if model is None else check_path("model", model), task, device)
 
 
-def open_pipeline(name: str) -> Pipeline:
+def open_pipeline(name: str, device: str | torch.device = "cpu") -> Pipeline:
     """The pipeline of a model's folder, or of a task whose model comes with Sightline.
 
     Raises:
@@ -136,4 +139,4 @@ def open_pipeline(name: str) -> Pipeline:
                 f"come with Sightline"
             )
         folder = box_folder(name)
-    return Pipeline(folder, None)
+    return Pipeline(folder, None, device)

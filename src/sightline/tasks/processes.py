@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from sightline.common.devices import device_named
 from sightline.common.errors import CommandError
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ class Processes:
         rank: the number of this process; only process 0 writes and reports.
         count: how many there are.
         waiting: the group in which the others wait while process 0 works. Default: the group of all.
+        device: where this one trains. Default: the CPU.
 
     Methods that every process must call, in the same order: all but ``share``, ``seed`` and ``threads``.
 
@@ -42,8 +44,15 @@ class Processes:
         CommandError: by each of them, in process 0: another process has ended without a report.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1, waiting: dist.ProcessGroup | None = None) -> None:
+    def __init__(
+        self,
+        rank: int = 0,
+        count: int = 1,
+        waiting: dist.ProcessGroup | None = None,
+        device: torch.device | None = None,
+    ) -> None:
         self.rank, self.count, self._waiting = rank, count, waiting
+        self.device = device or torch.device("cpu")
 
     def share(self, batch: Sequence[T]) -> list[T]:
         """This process's share of a batch: every ``count``-th example, so that lengths are similar."""
@@ -179,24 +188,33 @@ class Processes:
 
 
 @contextmanager
-def joined() -> Iterator[Processes]:
+def joined(device: torch.device | None = None) -> Iterator[Processes]:
     """The processes described by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, until the block ends.
 
+    On CUDA each takes the card of its LOCAL_RANK; gradients then travel by nccl, short messages by gloo.
+
+    Args:
+        device: where they train. Default: the CPU.
+
     Raises:
-        CommandError: they cannot connect.
+        CommandError: they cannot connect, or there are more of them than cards.
     """
     count = int(os.environ.get("WORLD_SIZE", 1))
     if count == 1:
-        yield Processes()
+        yield Processes(device=device)
         return
+    cuda = device is not None and device.type == "cuda"
+    if cuda:
+        device = device_named(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+        torch.cuda.set_device(device)
     if not dist.is_available():
         raise CommandError("this PyTorch was built without torch.distributed: train in one process")
     try:
-        dist.init_process_group("gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
         waiting = dist.new_group(timeout=_WHILE_THE_FIRST_WORKS)
     except (RuntimeError, ValueError) as error:
         raise CommandError(f"the {count} processes cannot meet: {error}") from None
     try:
-        yield Processes(dist.get_rank(), count, waiting)
+        yield Processes(dist.get_rank(), count, waiting, device)
     finally:
         dist.destroy_process_group()

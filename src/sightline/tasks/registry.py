@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sightline.common.atomic import write_atomically
+from sightline.common.devices import placed
 from sightline.common.errors import CommandError
 from sightline.models import Model, from_pretrained, load_tokenizer
 from sightline.tasks.checkpoint import FILE as UNFINISHED
@@ -55,8 +56,10 @@ def save_task(folder: Path, task: Task, model: Model, recipe: Recipe) -> None:
     write_atomically(folder / FILE, [json.dumps(described, indent=2) + "\n"])
 
 
-def load_task(folder: Path, wanted: str | None = None) -> tuple[Task, Any, Recipe]:
-    """The inverse of :func:`save_task`.
+def load_task(
+    folder: Path, wanted: str | None = None, device: torch.device | None = None
+) -> tuple[Task, Any, Recipe]:
+    """The inverse of :func:`save_task`, on a device; by default on the CPU.
 
     Raises:
         CommandError: the folder holds no model of a task, or one of another task than ``wanted``.
@@ -80,7 +83,7 @@ def load_task(folder: Path, wanted: str | None = None) -> tuple[Task, Any, Recip
     if wanted is not None and kind.name != wanted:
         raise CommandError(f"{folder}: is a model of {kind.name}, not of {wanted}")
     task = kind()
-    model = from_pretrained(folder).float()
+    model = placed(from_pretrained(folder).float(), device or torch.device("cpu"))
     task.tokenizer = load_tokenizer(folder) if task.tokenized else None
     task.labels, task.settings = labels, settings
     return task, model, recipe

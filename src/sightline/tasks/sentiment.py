@@ -138,7 +138,7 @@ class Sentiment(Task):
         """{"label", "score"}; of a longer text every window is read and weighted by its tokens."""
         windows = [self.windows_of(text, recipe.context) for text in inputs]
         ids, lengths = padded([window for each in windows for window in each], 0)
-        scores = model(ids, lengths=lengths).softmax(-1)
+        scores = model(ids, lengths=lengths).softmax(-1).cpu()
         of_texts = [len(each) for each in windows]
         weighed = (scores * lengths[:, None]).split(of_texts)
         answers = []
@@ -189,4 +189,5 @@ class Sentiment(Task):
         ids, lengths = padded([example.ids for example in examples], 0)
         if hide:
             ids = ids.masked_fill(torch.rand(ids.shape) < hide, self.tokenizer.token_to_id(UNKNOWN))
-        return model(ids, lengths=lengths), torch.tensor([example.label for example in examples])
+        logits = model(ids, lengths=lengths)
+        return logits, torch.tensor([example.label for example in examples], device=logits.device)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sightline.common.devices import placed
 from sightline.common.errors import CommandError
 from sightline.tasks.batches import batches_of
 from sightline.tasks.checkpoint import TrainingProgress, load_run, save_run
@@ -68,11 +69,13 @@ class TrainingRun:
         folder: Path,
         identity: dict[str, Any],
         processes: Processes | None = None,
+        device: torch.device | None = None,
     ) -> None:
+        self.device = device or torch.device("cpu")
         torch.manual_seed(recipe.seed)
         self.task, self.data, self.recipe, self.folder, self.identity = task, data, recipe, folder, identity
         self.processes = processes or Processes()
-        self.model: Any = self._build()
+        self.model: Any = placed(self._build(), self.device)
         self.processes.spread(self.model.state_dict().values())
         self.processes.seed(recipe.seed)
         self.optimiser = Optimiser(self.model, recipe)
@@ -145,6 +148,8 @@ class TrainingRun:
         groups = {"model": _own(self.model), "optimiser": self.optimiser.state()}
         groups |= {"mean": self.mean, "best": self.best}
         groups["rng"] = {"states": self.processes.gathered(torch.get_rng_state())}
+        if self.device.type == "cuda":
+            groups["rng"]["cuda"] = self.processes.gathered(torch.cuda.get_rng_state(self.device))
         self.processes.first(lambda: save_run(self.folder, self.identity, self.progress, groups))
 
     def _count_time(self) -> None:
@@ -155,8 +160,11 @@ class TrainingRun:
     def _restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
         # A copy: PyTorch 2.13 crashes on a view that does not begin where its storage does.
         torch.set_rng_state(groups["rng"]["states"][self.processes.rank].clone())
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(groups["rng"]["cuda"][self.processes.rank].clone(), self.device)
         self.model.load_state_dict(groups["model"], strict=False)
-        self.mean, self.best = groups.get("mean", {}), groups.get("best", {})
+        for name, own in (("mean", self.mean), ("best", self.best)):
+            own.update((each, t.to(self.device)) for each, t in groups.get(name, {}).items())
         self.optimiser.restore(groups.get("optimiser", {}))
 
     def _step(self, batch: list[Any], total: int) -> float:
@@ -181,7 +189,7 @@ class TrainingRun:
         if not share:  # fewer examples than processes
             return 0.0
         self.model.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             loss = task.loss(self.model, share, recipe) * (task.weight(share) / task.weight(batch))
         if not torch.isfinite(loss):
             raise CommandError(

@@ -98,6 +98,7 @@ def summarize(reading: Reading, selection: Selection) -> Summary:
     Raises:
         InputError: the selection names a section, layer, head or query that is not there.
     """
+    reading = reading.cpu()
     units = units_of(reading, selection.section, selection.words)
     specials = sum(token.special for token in units.keys)
     depth = selection.top + (0 if selection.special else min(specials, _MOST_SPECIAL))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from sightline.backends.contract import Reduction
 from sightline.backends.problem import compute_dtype
+from sightline.common.check import choice, integer
 from sightline.distributed.matrix.picture import Picture
 from sightline.distributed.matrix.products import ShardedProducts
 from sightline.distributed.matrix.readouts import ShardedReadouts
 from sightline.matrix.indexing import ALL, as_slice
-from sightline.matrix.region import pooled_region
 
 
 class ShardedMatrix(ShardedReadouts, ShardedProducts):
@@ -92,10 +94,17 @@ class ShardedMatrix(ShardedReadouts, ShardedProducts):
     ) -> Tensor:
         """An exact picture of any region of the whole, [B,H,height,width], in every process."""
         b, h, n, m = self.sizes
-        region = pooled_region(n, m, height, width, rows, cols, reduce)
-        self._begin("a picture", *region)
-        picture = Picture((b, h, region.height, region.width), region.rows, region.cols, self.device)
-        for piece in self._pieces(region.rows, region.cols):
+        height, width = integer("pool height", height, 1), integer("pool width", width, 1)
+        choice("pool reduce", reduce, get_args(Reduction))
+        row_slice, col_slice = (
+            as_slice(ALL if rows is None else rows, n, "N"),
+            as_slice(ALL if cols is None else cols, m, "M"),
+        )
+        if row_slice.step != 1 or col_slice.step != 1:
+            raise ValueError("pool: rows and cols are slices of step 1.")
+        self._begin("a picture", height, width, row_slice, col_slice, reduce)
+        picture = Picture((b, h, height, width), row_slice, col_slice, self.device)
+        for piece in self._pieces(row_slice, col_slice):
             picture.add(piece)
         mine = torch.stack(picture.fields)
         others = self._from_all(mine, [mine.numel()] * self._ring.link.count, "a picture of a matrix")

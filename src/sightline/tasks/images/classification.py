@@ -79,7 +79,9 @@ class ImageClassification(Task):
         images = torch.stack([example.pixels for example in examples])
         images = augmented(images, flip=recipe.flip, shift=recipe.shift)
         logits = model(self._normalised(images))
-        return F.cross_entropy(logits.float(), _numbers(examples), label_smoothing=recipe.smoothing)
+        return F.cross_entropy(
+            logits.float(), _numbers(examples).to(logits.device), label_smoothing=recipe.smoothing
+        )
 
     def evaluate(
         self, model: VisionEncoder, examples: Sequence[LabelledImage], recipe: Any
@@ -157,7 +159,7 @@ class ImageClassification(Task):
 
     def _logits(self, model: VisionEncoder, images: Sequence[Tensor]) -> Tensor:
         logits: Tensor = model(self._normalised(torch.stack(list(images))))
-        return logits.float()
+        return logits.float().cpu()
 
     def _normalised(self, images: Tensor) -> Tensor:
         mean, deviation = (torch.tensor(self.settings[name])[:, None, None] for name in ("mean", "deviation"))

@@ -102,10 +102,10 @@ class Language(Task):
 
     def loss(self, model: Decoder, examples: Sequence[Window], recipe: Any) -> Tensor:
         """Cross-entropy of each next token."""
-        total = torch.zeros(())
+        total = torch.zeros((), device=model.device)
         for ids, wanted in by_length(examples):
             total = total + F.cross_entropy(
-                model(ids).flatten(0, 1).float(), wanted.flatten(), reduction="sum",
+                model(ids).flatten(0, 1).float(), wanted.flatten().to(model.device), reduction="sum",
                 label_smoothing=recipe.smoothing,
             )  # fmt: skip
         return total / self.weight(examples)
@@ -123,7 +123,8 @@ class Language(Task):
         parts += [torch.tensor([each]) for each in examples if len(each) != recipe.context + 1]
         for ids in parts:
             logits = model(ids[:, :-1]).flatten(0, 1).float()
-            total += float(F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="sum"))
+            wanted = ids[:, 1:].flatten().to(logits.device)
+            total += float(F.cross_entropy(logits, wanted, reduction="sum"))
             count += ids[:, 1:].numel()
         return {"loss": total / count}
 
@@ -145,7 +146,7 @@ class Language(Task):
         room = max(1, recipe.context - chosen["new_tokens"]) if recipe.unlimited else recipe.context
         answers = []
         for text in inputs:
-            known = torch.tensor([self.tokenizer.encode(text).ids[-room:]])
+            known = torch.tensor([self.tokenizer.encode(text).ids[-room:]], device=model.device)
             written = model.generate(known, **chosen).lists()[0]
             answers.append(
                 {"generated_text": text + self.tokenizer.decode(written, skip_special_tokens=True)}

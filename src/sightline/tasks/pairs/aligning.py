@@ -150,7 +150,9 @@ def _hits(
     for matrix in crossed:
         either = []
         for read in (False, True):
-            merged = merge_words(matrix, _rows(target, read), _columns(source))[0]  # [H, target's, source's]
+            merged = merge_words(matrix, _rows(target, read), _columns(source))[
+                0
+            ].cpu()  # [H, target's, source's]
             every = torch.cat((merged, merged.mean(0, keepdim=True)))
             either.append((every[:, words].argmax(-1) == places).sum(-1))
         rows.append(torch.stack(either, -1))

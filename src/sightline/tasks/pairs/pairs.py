@@ -129,7 +129,7 @@ class PairTask(Task):
         wanted = torch.arange(target.shape[1]) < own[:, None]
         logits = model(source, model.shifted(target), source_lengths=lengths, wanted=wanted).float()
         log_p = logits if model.config.copying else logits.log_softmax(-1)
-        loss = F.nll_loss(log_p, target[wanted], reduction="sum")
+        loss = F.nll_loss(log_p, target[wanted].to(log_p.device), reduction="sum")
         if smoothing:
             loss = (1 - smoothing) * loss - smoothing * log_p.mean(-1).sum()
         return loss, int(own.sum())
@@ -180,8 +180,8 @@ class PairTask(Task):
         assert model.config.pad is not None
         ids, lengths = padded(sources, model.config.pad)
         written = model.generate(
-            ids,
-            source_lengths=lengths,
+            ids.to(model.device),
+            source_lengths=None if lengths is None else lengths.to(model.device),
             new_tokens=new_tokens,
             beams=beams,
             length_penalty=self.length_penalty,
@@ -256,7 +256,7 @@ class PairTask(Task):
             written = [*written, end]
         assert start is not None
         inputs = (torch.tensor([source]), torch.tensor([[start, *written[:-1]]]))
-        ids = torch.tensor([written])
+        ids = torch.tensor([written], device=model.device)
         return Question(
             model,
             inputs,

@@ -186,7 +186,8 @@ class SpeechRecognition(Task):
         order = sorted(range(len(every)), key=lambda at: len(every[at]))
         for start in range(0, len(order), _BATCH):
             places = order[start : start + _BATCH]
-            parts = _parted(*_scores(model, [every[at] for at in places]))
+            scores, lengths = _scores(model, [every[at] for at in places])
+            parts = _parted(scores.cpu(), lengths)
             by_place |= dict(zip(places, parts, strict=True))
         return [by_place[at] for at in range(len(every))]
 
@@ -243,7 +244,7 @@ class SpeechRecognition(Task):
         options.refuse_target(self.name)
         frames = self._given(given, recipe)
         with torch.no_grad(), trace(model) as calls:
-            scores = model(normalised(frames)[None]).log_softmax(-1)[0]
+            scores = model(normalised(frames)[None]).log_softmax(-1)[0].cpu()
         # Whole positions: the last one's frames may be fewer.
         whole = torch.cat([frames, frames[-1:].expand(-len(frames) % recipe.subsampling, -1)])
         calls.medium = Sound(self.features.energies(whole), seconds=len(whole) / SECOND, count=len(scores))
@@ -274,7 +275,7 @@ def _parted(scores: Tensor, lengths: Tensor) -> list[Tensor]:
 def _negative_log(scores: Tensor, lengths: Tensor, labels: Sequence[Sequence[int]]) -> tuple[Tensor, int]:
     """(−Σ log P(labels | scores), how many labels); recordings with too few positions count as 0."""
     sizes = torch.tensor([len(each) for each in labels])
-    joined = torch.tensor([label for each in labels for label in each])
+    joined = torch.tensor([label for each in labels for label in each], device=scores.device)
     loss = F.ctc_loss(scores.transpose(0, 1), joined, lengths, sizes, reduction="sum", zero_infinity=True)
     return loss, int(sizes.sum())
 

@@ -68,14 +68,17 @@ def pieces(matrix: AttentionMatrix, rows: slice, width: int) -> list[Piece]:
 def read(
     matrix: AttentionMatrix, piece: Piece, cols: slice, cells: Cells | None, fields: Collection[str]
 ) -> dict[str, Tensor]:
-    """The fields of :meth:`AttentionMatrix.cell_rows` for a piece."""
-    return matrix.select(heads=piece.heads).cell_rows(piece.rows, cols, cells, fields)
+    """The fields of :meth:`AttentionMatrix.cell_rows` for a piece, computed where the matrix lies."""
+    if cells is not None:
+        cells = cells._replace(of_key=cells.of_key.to(matrix.device))
+    found = matrix.select(heads=piece.heads).cell_rows(piece.rows, cols, cells, fields)
+    return {name: tensor.cpu() for name, tensor in found.items()}
 
 
 def part(matrix: AttentionMatrix, rows: slice, cols: slice) -> Tensor:
-    """Weights of a small part of one head, NaN where a query may not look: [n,m]."""
+    """Weights of a small part of one head, NaN where a query may not look: [n,m], here."""
     block = matrix.block(rows, cols)
-    return block.weights[0, 0].masked_fill(block.masked[0, 0] == -math.inf, math.nan)
+    return block.weights[0, 0].masked_fill(block.masked[0, 0] == -math.inf, math.nan).cpu()
 
 
 def over_heads(values: Tensor, head: int | str) -> Tensor:

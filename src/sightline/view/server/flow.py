@@ -50,27 +50,27 @@ def relevance(section: Section, direction: str, start: int, stop: int, cancel: C
     layers = graded_all(zip(section.layers, section.gradients, strict=True), unverified=True)
     times = rows_times if to else times_columns
     for layer in reversed(layers) if to else layers:
-        x = x + times(layer, x, watch=cancel.check).to(x.dtype)
+        x = x + times(layer, x.to(layer.matrix.device), watch=cancel.check).to(x)
     return x[0, :, 0].float()
 
 
 def _through(matrix: AttentionMatrix, vector: Tensor, transposed: bool, cancel: Cancel) -> Tensor:
     """The mean over heads of Aᵀ x, or A x."""
     _, heads, n, m = matrix.shape
-    given = vector.to(torch.float32)[:, None]
+    given = vector.to(matrix.device, torch.float32)[:, None]
     total = torch.zeros(m if transposed else n, dtype=torch.float64)
     for head in range(heads):
         cancel.check()
         one = matrix.select(heads=slice(head, head + 1))
         product = (one.T if transposed else one) @ given.expand(1, 1, -1, -1)
-        total += product[0, 0, :, 0].double()
+        total += product[0, 0, :, 0].cpu().double()
     return total / heads
 
 
 def _row_sums(matrix: AttentionMatrix) -> Tensor:
     """[N]: the row sums of the mean over heads: 1 minus the sinks' share, 0 for an empty row."""
-    lse = matrix.exact_lse[0].double()
+    lse = matrix.exact_lse[0].cpu().double()
     sums = torch.isfinite(lse).double()
     if matrix.problem.sinks is not None:
-        sums = 1 - (matrix.problem.sinks.double()[:, None] - lse).exp()
+        sums = 1 - (matrix.problem.sinks.cpu().double()[:, None] - lse).exp()
     return sums.mean(0)

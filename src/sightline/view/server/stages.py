@@ -25,9 +25,12 @@ def stages(matrix: AttentionMatrix, head: int, query: int, k: int) -> dict[str, 
     order = weights.nan_to_num(nan=-1.0).topk(min(k, seen))
     keys, rest = order.indices, max(0.0, float(weights.nansum()) - float(order.values.sum()))
     names = [stage for stage in one.stages if stage in LOGITS]
-    scores = {name: one.scores(query, slice(None), name)[0, 0, 0][keys] for name in names}
+    scores = {name: one.scores(query, slice(None), name)[0, 0, 0].cpu()[keys] for name in names}
     group = head // problem.group
-    vectors = {"query": problem.query[0, head, query], "key": problem.key[0, group][keys]}
+    vectors = {
+        "query": problem.query[0, head, query],
+        "key": problem.key[0, group][keys.to(problem.key.device)],
+    }
     lse = float(one.lse_of(slice(query, query + 1))[0, 0, 0])
     contexts = [_context(matrix, each, query) for each in range(matrix.shape[1])]
     return {
@@ -65,5 +68,5 @@ def _context(matrix: AttentionMatrix, head: int, query: int) -> list[float] | No
     total = torch.zeros(values.shape[1], dtype=torch.float64)
     for start in range(0, len(values), 1 << 16):  # memory-mapped values need not all be here at once
         part = slice(start, start + (1 << 16))
-        total += weights[part].double() @ values[part].double()
+        total += weights[part].double() @ values[part].cpu().double()
     return total.tolist()
