@@ -330,7 +330,8 @@ MODELS = {
     "generate": Entry(
         written, {},
         {"ids": _NO_IDS, "lengths": _LENGTHS.also([0, 1]), "new_tokens": SIZE, "beams": SIZE, "end": OPTIONAL_NATURAL.also(20),
-         "length_penalty": NUMBER, "temperature": NUMBER.also(-1), "candidates": Kind(SIZE.refused)},
+         "length_penalty": NUMBER, "temperature": NUMBER.also(-1), "candidates": Kind(SIZE.refused),
+         "no_repeat": OPTIONAL_SIZE},
     ),
     "generate, drawn": Entry(
         lambda **given: written(**{"temperature": 0.5, "generator": torch.Generator().manual_seed(0), **given}), {},

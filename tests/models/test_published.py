@@ -96,9 +96,10 @@ def test_logits_are_equal(name):
     torch.testing.assert_close(output, wanted, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("no_repeat", [None, 1, 2])
 @pytest.mark.parametrize("beams", [1, 4])
 @pytest.mark.parametrize("name", ["gpt2", "bart", "marian"])
-def test_generated_text_is_equal(name, beams):
+def test_generated_text_is_equal(name, beams, no_repeat):
     theirs = published(name)
     ours = from_huggingface(theirs)
     options = {
@@ -107,6 +108,7 @@ def test_generated_text_is_equal(name, beams):
         "do_sample": False,
         "pad_token_id": 0,
         "length_penalty": 0.7,
+        "no_repeat_ngram_size": no_repeat or 0,
     }
     options |= {"early_stopping": "never"} if beams > 1 else {}
     for row in range(2):
@@ -117,7 +119,9 @@ def test_generated_text_is_equal(name, beams):
         wanted = wanted[ids.shape[1] :] if name == "gpt2" else wanted[1:]
         for given, lengths, at in ((ids, None, 0), (IDS, LENGTHS, row)):  # alone, and in a padded batch
             where = {"lengths" if name == "gpt2" else "source_lengths": lengths}
-            written = ours.generate(given, new_tokens=8, beams=beams, length_penalty=0.7, **where)
+            written = ours.generate(
+                given, new_tokens=8, beams=beams, length_penalty=0.7, no_repeat=no_repeat, **where
+            )
             assert written.lists()[at] == wanted.tolist()
 
 

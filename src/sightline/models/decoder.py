@@ -151,7 +151,7 @@ class Decoder(Model):
             ids: [B,N], the prompts, padded on the right; each goes on from its own end.
             lengths: [B], from 1 to N. Default: N.
             **options: as for :func:`sightline.models.generation.generate`: new_tokens, temperature, top_k,
-                top_p, beams, length_penalty, candidates, end, generator, evict.
+                top_p, beams, length_penalty, no_repeat, candidates, end, generator, evict.
 
         Raises:
             ValueError: for lengths or options out of range, or learned positions that do not suffice.

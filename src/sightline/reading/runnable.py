@@ -23,7 +23,7 @@ class Runnable:
         called: what the answer is called: "translation", "summary", "continuation", "label".
         context: tokens that it reads at most; ``None`` for no limit.
         labels: names of the classes.
-        beams, length_penalty, new_tokens: how it writes, as ``generate`` takes them.
+        beams, length_penalty, no_repeat, new_tokens: how it writes, as ``generate`` takes them.
         example: a text to begin with.
     """
 
@@ -36,5 +36,6 @@ class Runnable:
     labels: tuple[str, ...] = ()
     beams: int = 1
     length_penalty: float = 1.0
+    no_repeat: int | None = None
     new_tokens: int = 100
     example: str = "The cat sat on the mat."

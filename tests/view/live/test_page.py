@@ -28,7 +28,12 @@ def test_a_page_carries_model_and_tokenizer(sightline_command, tmp_path):
     page = path.read_text(encoding="utf-8")
     described = json.loads(element(page, "sightline-live"))
     assert (described["model"], described["config"]["layers"]) == ("EncoderDecoder", 2)
-    assert described["task"]["writing"] == {"newTokens": 16, "beams": 4, "lengthPenalty": 1.0}
+    assert described["task"]["writing"] == {
+        "newTokens": 16,
+        "beams": 4,
+        "lengthPenalty": 1.0,
+        "noRepeat": None,
+    }
     assert json.loads(element(page, "sightline-tokenizer")) == json.loads(
         (folder / "tokenizer.json").read_text()
     )

@@ -161,6 +161,9 @@ SEARCHES = [
     {"newTokens": 9, "beams": 3, "lengthPenalty": 0.0},
     {"newTokens": 7, "beams": 5, "lengthPenalty": -0.5},
     {"newTokens": 1, "beams": 2, "lengthPenalty": 1.0},
+    {"newTokens": 30, "beams": 1, "lengthPenalty": 1.0, "noRepeat": 1},
+    {"newTokens": 12, "beams": 4, "lengthPenalty": 1.0, "noRepeat": 2},
+    {"newTokens": 12, "beams": 3, "lengthPenalty": 0.8, "noRepeat": 3},
 ]
 
 
@@ -169,6 +172,7 @@ def generated(model: Any, options: dict[str, Any]) -> tuple[list[int], float]:
         "new_tokens": options["newTokens"],
         "beams": options["beams"],
         "length_penalty": options["lengthPenalty"],
+        "no_repeat": options.get("noRepeat"),
     }
     if isinstance(model, EncoderDecoder):
         written = model.generate(ids(SOURCE), prefix=ids(TARGET[1:]), **chosen)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sightline.models.generation.decoding import Decoding, worth_leaving
+from sightline.models.generation.repetition import NoRepeat
 from sightline.models.generation.result import Generated
 
 
@@ -20,6 +21,11 @@ class FinishedTexts:
     def __init__(self, wanted: int, penalty: float) -> None:
         self._wanted, self._penalty = wanted, penalty
         self.texts: list[tuple[float, list[int]]] = []
+
+    @classmethod
+    def of(cls, batch: int, wanted: int, penalty: float) -> list[FinishedTexts]:
+        """Those of each entry of a batch, none so far."""
+        return [cls(wanted, penalty) for _ in range(batch)]
 
     def add(self, score: float, text: list[int]) -> None:
         """Adds one; the worst is dropped where there are too many."""
@@ -42,24 +48,25 @@ def beam_search(
     lengths: Tensor | None,
     new_tokens: int,
     beams: int,
-    wanted: int,
-    penalty: float,
+    finished: list[FinishedTexts],
+    bar: NoRepeat,
     end: int | None,
-) -> list[FinishedTexts]:
+) -> None:
     """Step by step, ``beams`` candidates of each entry; see :func:`generate`.
 
     Of 2·beams continuations at least half do not end, so that there are always enough to go on with. An entry
-    is settled when no candidate can still beat the ``wanted`` texts that it has, and leaves the batch; at
+    is settled when no candidate can still beat the ``finished`` texts that it has, and leaves the batch; at
     ``new_tokens`` all candidates end.
     """
     batch = ids.shape[0]
-    finished = [FinishedTexts(wanted, penalty) for _ in range(batch)]
     entries = list(range(batch))  # those in the batch
     log_p = decoding.step(ids, lengths)[:, None]  # [B,1,V]
     decoding.repeat(beams)
     scores = torch.zeros(batch, 1, device=ids.device)
     texts = ids.new_zeros(batch, 1, 0)
     for length in range(1, new_tokens + 1):
+        each = [entry for entry in entries for _ in range(texts.shape[1])]
+        log_p = bar(log_p.flatten(0, 1), each, texts.flatten(0, 1)).view_as(log_p)
         scores, origin, token = _continued(scores[..., None] + log_p, 2 * beams)
         texts = torch.cat((_taken(texts, origin), token[..., None]), 2)
         ends = token == end if end is not None else torch.zeros_like(token, dtype=torch.bool)
@@ -79,7 +86,6 @@ def beam_search(
             scores, texts, rows = scores[going], texts[going], rows[going]
         decoding.reorder(rows.flatten(), memory=leaving)
         log_p = decoding.step(texts[..., -1].reshape(-1, 1)).view(len(entries), beams, -1)
-    return finished
 
 
 def collected(finished: list[FinishedTexts], wanted: int, ids: Tensor, pad: int) -> Generated:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sightline.models.generation.decoding import Decoding, worth_leaving
 from sightline.models.generation.next_token import NextToken
+from sightline.models.generation.repetition import NoRepeat
 from sightline.models.generation.result import Generated
 
 
@@ -16,6 +17,7 @@ def sample(
     lengths: Tensor | None,
     new_tokens: int,
     choose: NextToken,
+    bar: NoRepeat,
     end: int | None,
     pad: int,
 ) -> Generated:
@@ -28,7 +30,7 @@ def sample(
     going = torch.ones(batch, dtype=torch.bool, device=ids.device)
     log_p = decoding.step(ids, lengths)
     for at in range(new_tokens):
-        token = choose(log_p)
+        token = choose(bar(log_p, entries.tolist(), tokens[entries, :at]))
         scores[entries] += log_p.gather(-1, token[:, None])[:, 0].masked_fill(~going, 0)
         token = token.masked_fill(~going, pad)  # those that ended go on with padding, to no effect
         tokens[entries, at] = token

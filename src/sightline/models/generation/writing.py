@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from sightline.common.check import check_integers, integer, number, shown
-from sightline.models.generation.beam import beam_search, collected
+from sightline.models.generation.beam import FinishedTexts, beam_search, collected
 from sightline.models.generation.decoding import Decoding, GenerativeModel
 from sightline.models.generation.next_token import NextToken
+from sightline.models.generation.repetition import NoRepeat
 from sightline.models.generation.result import Generated
 from sightline.models.generation.sampling import sample
 from sightline.nn.eviction import EvictionRule
@@ -27,6 +28,7 @@ class GenerationOptions(TypedDict, total=False):
     top_p: float | None
     beams: int
     length_penalty: float
+    no_repeat: int | None
     candidates: int
     end: int | None
     generator: torch.Generator | None
@@ -44,6 +46,7 @@ def generate(
     top_p: float | None = None,
     beams: int = 1,
     length_penalty: float = 1.0,
+    no_repeat: int | None = None,
     candidates: int = 1,
     end: int | None = None,
     generator: torch.Generator | None = None,
@@ -62,6 +65,7 @@ def generate(
         top_p: draw among the likeliest that together have at least this probability (nucleus sampling).
         beams: above 1, search for the likeliest text with this many candidates. Default: 1.
         length_penalty: candidates compare by Σ ln p / length^penalty. Default: 1.
+        no_repeat: no run of this many tokens comes twice in a text, what is given included. Default: any may.
         candidates: how many of a search's texts to return for each entry, next to each other, the best first;
             an empty text with a score of −∞ where there are fewer. At most ``beams``. Default: 1.
         end: the token that ends a text. Default: the configuration's.
@@ -75,10 +79,12 @@ def generate(
 
     Sources: Fan et al. 2018, "Hierarchical neural story generation" (top-k); Holtzman et al. 2020, "The
     curious case of neural text degeneration" (top-p); Wu et al. 2016, "Google's neural machine translation
-    system" (length penalty).
+    system" (length penalty); Paulus et al. 2018, "A deep reinforced model for abstractive summarization"
+    (no run twice).
     """
     new_tokens, beams = integer("new_tokens", new_tokens, 1), integer("beams", beams, 1)
     candidates, length_penalty = integer("candidates", candidates), number("length_penalty", length_penalty)
+    no_repeat = None if no_repeat is None else integer("no_repeat", no_repeat, 1)
     _check(decoding, ids, lengths, new_tokens)
     if beams > 1 and (temperature or top_k is not None or top_p is not None):
         raise ValueError("beams: a beam search draws nothing; leave temperature, top_k and top_p out.")
@@ -95,11 +101,13 @@ def generate(
     pad = next((one for one in (config.pad, end) if one is not None), 0)
     if not ids.shape[0]:
         return Generated(ids[:, :0], ids.new_zeros(0), torch.zeros(0, device=ids.device))
+    bar = NoRepeat(no_repeat, ids, lengths)
     with torch.no_grad(), _evaluating(decoding.model):
         if beams > 1:
-            finished = beam_search(decoding, ids, lengths, new_tokens, beams, candidates, length_penalty, end)
-            return collected(finished, candidates, ids, pad)
-        return sample(decoding, ids, lengths, new_tokens, choose, end, pad)
+            searched = FinishedTexts.of(ids.shape[0], candidates, length_penalty)
+            beam_search(decoding, ids, lengths, new_tokens, beams, searched, bar, end)
+            return collected(searched, candidates, ids, pad)
+        return sample(decoding, ids, lengths, new_tokens, choose, bar, end, pad)
 
 
 def _check(decoding: Decoding, ids: Tensor, lengths: Tensor | None, new_tokens: int) -> None:

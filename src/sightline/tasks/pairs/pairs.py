@@ -40,7 +40,7 @@ class PairTask(Task):
     Attributes:
         called: what the answer is called.
         example: a source to begin with.
-        beams, length_penalty: of the finished model's beam search.
+        beams, length_penalty, no_repeat: of the finished model's beam search.
     """
 
     columns: tuple[str, str]
@@ -49,6 +49,7 @@ class PairTask(Task):
     example = "The cat sat on the mat."
     beams = 4
     length_penalty = 1.0
+    no_repeat: int | None = None
 
     def read(self, source: Source, recipe: Any) -> Data:
         """Rows of (source, target); all targets of a source are in the same part."""
@@ -185,6 +186,7 @@ class PairTask(Task):
             new_tokens=new_tokens,
             beams=beams,
             length_penalty=self.length_penalty,
+            no_repeat=self.no_repeat,
         )
         return written.lists()
 
@@ -221,7 +223,8 @@ class PairTask(Task):
         """An encoder-decoder that writes by beam search."""
         return Runnable(
             model, self.tokenizer, name, "text", self.called, recipe.context, beams=self.beams,
-            length_penalty=self.length_penalty, new_tokens=recipe.context - 1, example=self.example,
+            length_penalty=self.length_penalty, no_repeat=self.no_repeat, new_tokens=recipe.context - 1,
+            example=self.example,
         )  # fmt: skip
 
     def look(self, model: EncoderDecoder, given: str, recipe: Recipe, options: LookOptions) -> Seen:

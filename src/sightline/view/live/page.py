@@ -83,6 +83,7 @@ def task_of(runnable: Runnable) -> dict[str, Any]:
             "newTokens": runnable.new_tokens,
             "beams": runnable.beams,
             "lengthPenalty": runnable.length_penalty,
+            "noRepeat": runnable.no_repeat,
         },
         "labels": list(runnable.labels),
     }

@@ -2,7 +2,7 @@ import { logSoftmax } from "./heads.js";
 
 /**
  * How a text is written, as `generate` of sightline.models takes it.
- * @typedef {{newTokens: number, beams: number, lengthPenalty: number}} WritingOptions
+ * @typedef {{newTokens: number, beams: number, lengthPenalty: number, noRepeat: number | null}} WritingOptions
  *
  * What was written: the tokens with the one that ends them, and Σ ln p, of a search divided by length^penalty.
  * @typedef {{ids: number[], score: number}} Written
@@ -50,18 +50,41 @@ class NextTokens {
   }
 }
 
-async function greedy(next, ids, { newTokens }, heard) {
+async function greedy(next, ids, { newTokens, noRepeat }, heard) {
   const written = [];
   let score = 0;
   let logP = next.first(ids);
   for (;;) {
-    const token = largest(logP);
+    const token = largest(barred(logP, next.size, noRepeat, [[...ids, ...written]]));
     score += logP[token];
     written.push(token);
     await heard(written);
     if (token === next.end || written.length === newTokens) return { ids: written, score };
     logP = next.next([token], [0]);
   }
+}
+
+/**
+ * ln p of the next token of each text, −∞ where it would end a run of `count` tokens which is there already; a text in
+ * which every token would be barred goes on with any. See NoRepeat in Python.
+ */
+function barred(logP, size, count, texts) {
+  if (!count) return logP;
+  const left = logP.slice();
+  texts.forEach((text, row) => {
+    for (const token of endedAgain(text, count)) left[row * size + token] = -Infinity;
+    const own = left.subarray(row * size, (row + 1) * size);
+    if (own.every((one) => one === -Infinity)) own.set(logP.subarray(row * size, (row + 1) * size));
+  });
+  return left;
+}
+
+/** The tokens that would end a run of `count` tokens which is in the text already. */
+function endedAgain(text, count) {
+  const begun = text.slice(text.length - count + 1);
+  const again = [];
+  for (let at = 0; at + count <= text.length; at++) if (begun.every((token, i) => text[at + i] === token)) again.push(text[at + count - 1]);
+  return again;
 }
 
 function largest(numbers) {
@@ -94,13 +117,14 @@ class Finished {
  * Beam search. Of 2·beams continuations at least half do not end, so that there are always enough to go on with; at
  * `newTokens` all candidates end.
  */
-async function searched(next, ids, { newTokens, beams, lengthPenalty }, heard) {
+async function searched(next, ids, { newTokens, beams, lengthPenalty, noRepeat }, heard) {
   const finished = new Finished(lengthPenalty);
   let candidates = [{ score: 0, text: [] }];
   let logP = next.first(ids);
   for (let length = 1; ; length++) {
     const last = length === newTokens;
-    const best = continued(candidates, logP, next.size, 2 * beams);
+    const texts = candidates.map(({ text }) => [...ids, ...text]);
+    const best = continued(candidates, barred(logP, next.size, noRepeat, texts), next.size, 2 * beams);
     const ended = best.map(({ token }) => token === next.end);
     best.slice(0, beams).forEach((one, at) => {
       if ((ended[at] || last) && Number.isFinite(one.score)) finished.add(one.score, one.text);
