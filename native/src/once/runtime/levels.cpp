@@ -1,5 +1,9 @@
 #include "once/runtime/levels.h"
 
+#ifdef SIGHTLINE_X86_LEVELS
+#include "once/runtime/processor.h"
+#endif
+
 namespace sightline {
 
 extern const Kernels kernels_generic;
@@ -16,18 +20,9 @@ extern const Kernels kernels_avx512_bf16;
 
 namespace {
 
-// __builtin_cpu_supports asks the operating system too: a level whose registers it does not save is absent.
-bool has_avx2() {
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-         __builtin_cpu_supports("bmi2");
-}
-bool has_avx512() {
-  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl");
-}
-bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+bool has_avx2() { return processor().avx2; }
+bool has_avx512() { return processor().avx512; }
+bool has_avx512_bf16() { return processor().avx512_bf16; }
 
 const Level levels[] = {{"generic", &kernels_generic, always},
                         {"avx2", &kernels_avx2, has_avx2},
