@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ INSTALL = 'pip install "sightline[app]"'
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; ``arguments`` defaults to ``sys.argv[1:]``."""
+    _print_anything()
     try:
         create_app()(args=None if arguments is None else list(arguments), prog_name="sightline")
     except SystemExit as stop:
@@ -49,6 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sightline: the command line needs {missing.name}: {INSTALL}", file=sys.stderr)
         return 1
     return 0
+
+
+def _print_anything() -> None:
+    """What the terminal or pipe has no letter for becomes a "?", not an error: Windows' pipes have few."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def create_app() -> typer.Typer:

@@ -29,7 +29,7 @@ def open_model(name: str | None, head: bool = False, device: torch.device | None
     Raises:
         CommandError: there is no such model, or it does not load.
     """
-    from sightline.tasks.box import box_folder, boxed
+    from sightline.tasks.box import box_folder, in_box
     from sightline.tasks.opened import TaskModel
     from sightline.tasks.registry import FILE
 
@@ -37,7 +37,7 @@ def open_model(name: str | None, head: bool = False, device: torch.device | None
     folder = Path(name).expanduser()
     if (folder / FILE).is_file():
         return TaskModel(folder, name, device)
-    if name in boxed() and not folder.exists():
+    if not folder.exists() and in_box(name):
         return TaskModel(box_folder(name), f"Sightline's model for {name}", device)
 
     from sightline.reading.published import PublishedModel
@@ -73,11 +73,11 @@ def open_runnable(name: str, device: torch.device | None = None) -> RunsInPage:
     Raises:
         CommandError: there is no such model, or it is not one of Sightline.
     """
-    from sightline.tasks.box import boxed
+    from sightline.tasks.box import boxed, in_box
     from sightline.tasks.registry import FILE
 
     folder = Path(name).expanduser()
-    if (folder / FILE).is_file() or (name in boxed() and not folder.exists()):
+    if (folder / FILE).is_file() or (not folder.exists() and in_box(name)):
         from sightline.tasks.opened import TaskModel
 
         opened = open_model(name, device=device)
@@ -111,11 +111,11 @@ def open_asked(name: str, device: torch.device | None = None) -> Asked:
     Raises:
         CommandError: there is no such model, or it does not load.
     """
-    from sightline.tasks.box import boxed
+    from sightline.tasks.box import in_box
     from sightline.tasks.registry import FILE
 
     folder = Path(name).expanduser()
-    if (folder / FILE).is_file() or (name in boxed() and not folder.exists()):
+    if (folder / FILE).is_file() or (not folder.exists() and in_box(name)):
         from sightline.tasks.opened import TaskModel
 
         opened = open_model(name, device=device)

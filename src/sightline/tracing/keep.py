@@ -64,7 +64,8 @@ class Keeper:
 
     def _on_disk(self, kept: dict[str, Tensor]) -> dict[str, Tensor]:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="sightline-trace-")
+            # Windows removes no file that is still mapped: then it is left to the system.
+            self._folder = tempfile.TemporaryDirectory(prefix="sightline-trace-", ignore_cleanup_errors=True)
         path = Path(self._folder.name) / f"{self._count}.safetensors"
         self._count += 1
         write_file(path, kept, {})

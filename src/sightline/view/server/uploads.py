@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -31,7 +32,7 @@ class Uploads:
             RefusedError: 413 when it is too large, 400 when it is not a valid trace.
         """
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="sightline-")
+            self._folder = tempfile.TemporaryDirectory(prefix="sightline-", ignore_cleanup_errors=True)
         # The name that it came with is a title, never a path.
         path = Path(self._folder.name) / f"{secrets.token_hex(8)}.safetensors"
         title = " ".join(name.split())[:80] or "an uploaded trace"
@@ -39,7 +40,8 @@ class Uploads:
             await self._write(path, body)
             return await run_in_threadpool(open_file, path, title, 0, secrets.token_hex(6))
         except BaseException as error:
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows: it is still mapped, and goes with its folder
+                path.unlink(missing_ok=True)
             self._sizes.pop(path, None)
             if isinstance(error, ServeError):
                 raise RefusedError(400, str(error)) from None
