@@ -24,7 +24,10 @@ def bind(host: str, port: int) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     # Elsewhere this takes a port whose last connections are still closing; on Windows it would share one that
     # another server listens on.
-    option = socket.SO_EXCLUSIVEADDRUSE if sys.platform == "win32" else socket.SO_REUSEADDR
+    if sys.platform == "win32":
+        option = socket.SO_EXCLUSIVEADDRUSE
+    else:
+        option = socket.SO_REUSEADDR
     made.setsockopt(socket.SOL_SOCKET, option, 1)
     try:
         made.bind((host, port))
