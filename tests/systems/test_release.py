@@ -97,3 +97,11 @@ def test_wheels_that_are_not_what_they_should_be(name, files, message, tmp_path)
                 wheel.writestr(file, b"")
     with pytest.raises(ValueError, match=message):
         check_wheel(tmp_path / name, find_targets(["win_amd64"])[0])
+
+
+def test_models_are_in_wheels_and_not_in_the_source_distribution():
+    """What `sdist.exclude` names is left out of wheels, too."""
+    settings = PROJECT["tool"]["scikit-build"]
+    assert not [each for each in settings["sdist"]["exclude"] if "box" in each]
+    (of_sdist,) = [each for each in settings["overrides"] if each["if"].get("state") == "sdist"]
+    assert set(of_sdist["sdist"]["exclude"]) == {*settings["sdist"]["exclude"], "src/sightline/box"}
