@@ -12,13 +12,19 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 TEXT = "Well, Prince, so Genoa and Lucca are now just family estates of the Buonapartes. " * 4
 
 
+def example(name):
+    """A program as a module."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def long_context(tmp_path, capsys):
     """Runs examples/long_context.py TEXT ARGUMENTS in this process."""
     pytest.importorskip("transformers", reason="the example runs a Transformers model")
-    spec = importlib.util.spec_from_file_location("long_context", EXAMPLES / "long_context.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = example("long_context")
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
 
     def run(*arguments):
@@ -77,3 +83,27 @@ def test_a_row_is_traced_while_it_is_reversed(tmp_path, capsys):
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "fabinopdhgce \u2192 " in page
     assert '"name":"relevance"' in page
+
+
+def test_lines_that_turn():
+    lines = example("turning").lines()
+    texts = {text for text, _ in lines}
+    assert len(texts) == len(lines) > 2000
+    unseen = [line.split("\t")[0] for line in (EXAMPLES / "turning-test.tsv").read_text().splitlines()]
+    assert len(unseen) == 20 and not texts & set(unseen)
+    assert 0.4 < sum(label == "pos" for _, label in lines) / len(lines) < 0.6
+    assert all(re.fullmatch(r"[A-Z][a-zA-Z ,']*\.", text) for text in texts)
+    assert not [text for text in texts if re.search(r"\ba [aeio]", text)]
+
+
+def test_sources_lie_in_one_part(tmp_path, capsys):
+    import lzma
+
+    rows = [f"s{i // 2}\tp{i}\tsays {i} of s{i // 2}\tline {i}" for i in range(7000)]
+    data = tmp_path / "data.tsv.xz"
+    data.write_bytes(lzma.compress("\n".join(["source\tpackage\ttext\tsummary", *rows, ""]).encode()))
+    example("descriptions").main(str(data), str(tmp_path / "parts"))
+    assert capsys.readouterr().out == "train: 400 rows\nvalid: 2,600 rows\ntest: 4,000 rows\n"
+    parts = [(tmp_path / "parts" / f"{part}.tsv").read_text() for part in ("train", "valid", "test")]
+    sources = [set(re.findall(r"of (s\d+)\t", part)) for part in parts]
+    assert [len(each) for each in sources] == [200, 1300, 2000] and len(set.union(*sources)) == 3500
