@@ -85,5 +85,17 @@ def check_wheel(wheel: Path, target: Target) -> None:
         raise ValueError(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB, at most {LARGEST / 1e6:.0f}")
     if "linux_" in target.tag:
         said = " ".join(_python("auditwheel", "show", str(wheel)).split())
-        if f'platform tag: "{target.tag}"' not in said:
+        found = re.search(r'platform tag: "(\w+)"', said)
+        if found is None or not _serves(found[1], target.tag):
             raise ValueError(f"{wheel.name}: auditwheel says: {said}")
+
+
+_LINUX = re.compile(r"(many|musl)linux_(\d+)_(\d+)_(\w+)")
+
+
+def _serves(found: str, tag: str) -> bool:
+    """Whether what needs the one platform runs on the other: the same C library, as old or older."""
+    needed, there = _LINUX.fullmatch(found), _LINUX.fullmatch(tag)
+    if needed is None or there is None or needed.group(1, 4) != there.group(1, 4):
+        return False
+    return (int(needed[2]), int(needed[3])) <= (int(there[2]), int(there[3]))

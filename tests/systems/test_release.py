@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from platforms.target import TARGETS, Run, find_targets
-from platforms.wheel import check_wheel
+from platforms.wheel import _serves, check_wheel
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -105,3 +105,10 @@ def test_models_are_in_wheels_and_not_in_the_source_distribution():
     assert not [each for each in settings["sdist"]["exclude"] if "box" in each]
     (of_sdist,) = [each for each in settings["overrides"] if each["if"].get("state") == "sdist"]
     assert set(of_sdist["sdist"]["exclude"]) == {*settings["sdist"]["exclude"], "src/sightline/box"}
+
+
+def test_what_auditwheel_may_say():
+    tag = "manylinux_2_28_x86_64"
+    assert _serves("manylinux_2_27_x86_64", tag) and _serves(tag, tag)
+    for other in ("manylinux_2_34_x86_64", "manylinux_2_17_aarch64", "musllinux_1_2_x86_64", "linux_x86_64"):
+        assert not _serves(other, tag)
