@@ -17,12 +17,13 @@ INSTALLED := $(VENV)/.installed-$(FILES)
 
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(shell find native -name '*.h' -o -name '*.c' -o -name '*.cpp')
 
-.PHONY: help look test test-all sanitize lint format bench published docs site screenshots wheel \
+.PHONY: help look test test-all test-gpu-offline sanitize lint format bench published docs site screenshots wheel \
   platforms test-oldest audit clean
 
 help:
 	@echo "make look      set up, look at a sentence and at a long text, write pages to $(OUT)/"
 	@echo "make test      set up, run the tests (make test-all: the slow ones too)"
+	@echo "make test-gpu-offline  what can be proved of the GPU kernels without a GPU"
 	@echo "make sanitize  run the engine's tests on a core that checks its own memory accesses"
 	@echo "make lint      ruff, mypy, clang-format, tsc"
 	@echo "make format    put the code in shape"
@@ -63,6 +64,15 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED)
 	SIGHTLINE_HYPOTHESIS=$${SIGHTLINE_HYPOTHESIS:-more} $(BIN)/python -m pytest -n auto
+
+# Triton is about 1 GB, and needed here alone: on a GPU it comes with PyTorch.
+$(VENV)/.triton: $(INSTALLED)
+	$(INSTALL) triton
+	@touch $@
+
+test-gpu-offline: $(VENV)/.triton
+	SIGHTLINE_GPU_OFFLINE=1 TRITON_INTERPRET=1 $(BIN)/python -m pytest -n auto tests/gpu_offline/test_interpreted.py
+	SIGHTLINE_GPU_OFFLINE=1 $(BIN)/python -m pytest -n auto tests/gpu_offline/test_compiled.py
 
 # AddressSanitizer and UndefinedBehaviorSanitizer in the native core. Python itself is not built with them, so
 # their runtime is loaded first; it then watches PyTorch's memory too, and stray reads of tensors are found.

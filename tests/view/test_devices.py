@@ -69,9 +69,7 @@ def test_no_cuda():
             device_named("cuda")
         with (
             mock.patch.object(torch.version, "cuda", "13.0"),
-            pytest.raises(
-                DeviceError, match=r"finds no card and driver for CUDA 13.0; nvidia-smi says more, or"
-            ),
+            pytest.raises(DeviceError, match=r"finds no card and driver for CUDA 13.0; nvidia-smi tells, or"),
         ):
             device_named("cuda")
 

@@ -25,7 +25,8 @@ def backend(name: str) -> Iterator[None]:
     Args:
         name: ``"cpu"`` (native kernels; float32, bfloat16 and
             float16 on the CPU), ``"chunked"`` (plain PyTorch in blocks; any
-            device, any dtype), or ``"auto"``: the native one where it can, the other elsewhere.
+            device, any dtype), or ``"auto"``: the first that can. ``"triton"`` reads
+            matrices alone, on CUDA, and cannot be forced.
 
     Raises:
         ValueError: for an unknown name. A forced backend that cannot take a problem raises in the call.
@@ -66,8 +67,9 @@ def choose(problem: Problem, work: Work = ATTENTION) -> Backend:
 
 
 def decide(problem: Problem, work: Work = ATTENTION) -> Decision:
-    """The same, and why it is not the first of ``WINGS``."""
-    chosen, first = choose(problem, work), WINGS[0]
+    """The same, and why it is not the first of ``WINGS`` that is made for such a device."""
+    kind, chosen = problem.query.device.type, choose(problem, work)
+    first = next((wing for wing in WINGS if kind in wing.devices), chosen)
     if chosen is first:
         return Decision(chosen, first, None)
     if _asked() == chosen.name:

@@ -196,6 +196,9 @@ class Backend(Protocol):
     def kernels(self) -> str:
         """The same as a noun."""
 
+    #: Kinds of devices that it is made for; none for one that runs wherever PyTorch does.
+    devices: tuple[str, ...] = ()
+
     @property
     def cost(self) -> int:
         """How many times as long a weight takes as in the fastest backend, roughly."""

@@ -66,7 +66,7 @@ def _cuda(name: str, number: int | None) -> torch.device:
         why = (
             f"PyTorch {torch.__version__} was built without CUDA; install one with it (pytorch.org says how)"
             if built is None
-            else f"PyTorch {torch.__version__} finds no card and driver for CUDA {built}; nvidia-smi says more"
+            else f"PyTorch {torch.__version__} finds no card and driver for CUDA {built}; nvidia-smi tells"
         )
         raise DeviceError(f"device {name!r}: {why}, or take cpu")
     count = torch.cuda.device_count()

@@ -36,6 +36,7 @@ class Native(Backend):
     """Attention by kernels that are compiled for each instruction set, loaded through ctypes."""
 
     name = "cpu"
+    devices = ("cpu",)
     title = "native"
     kernels = "the native kernels"
     cost = 1
