@@ -108,7 +108,8 @@ def test_no_arrow_points_up(inside: dict[str, set[str]]) -> None:
 
 def test_who_computes_is_known_where_it_is_chosen_alone(inside: dict[str, set[str]]) -> None:
     """The wings stand behind their contract; benchmarks measure the native core's own peaks besides."""
-    wings = ("sightline.backends.native", "sightline.backends.triton", "sightline.backends.plain")
+    rooms = ("native", "cuda", "triton", "plain")
+    wings = tuple(f"sightline.backends.{room}" for room in rooms)
     outside = {module: targets for module, targets in inside.items() if not module.startswith(wings)}
     assert {module for module, targets in outside.items() if any(t.startswith(wings) for t in targets)} == {
         "sightline.backends.wings",

@@ -16,7 +16,7 @@ def test_it_is_known_and_chosen_by_name():
         readouts = sightline.AttentionMatrix(q, q).explain("entropy")
     assert explanation.forward.path == "whole" and "it was asked for" in explanation.reasons[0]
     assert readouts["entropy"].startswith("the definition: it was asked for")
-    with pytest.raises(ValueError, match="known: auto, cpu, triton, chunked, definition"):
+    with pytest.raises(ValueError, match="known: auto, cpu, cuda, triton, chunked, definition"):
         sightline.backend("no such thing").__enter__()
 
 

@@ -142,9 +142,10 @@ class Pass(NamedTuple):
     """How one pass, forward or backward, runs.
 
     Attributes:
-        backend: "cpu" (native kernels) or "chunked" (plain PyTorch).
+        backend: "cpu" (native kernels), "cuda" (PyTorch's kernels for GPUs) or "chunked" (plain PyTorch).
         path: "blocks" (64 queries of one head at a time), "decode" (few queries, many keys: each key and
-            value is read once for all query heads of its group) or "rows" (chunked: blocks of full rows).
+            value is read once for all query heads of its group), "rows" (chunked: blocks of full
+            rows), or the kernel's name (cuda).
         level: the instruction-set level of the native core; ``None`` for PyTorch's own.
         threads: that take part; for a backward pass and for PyTorch's own: at most.
         arithmetic: what is multiplied; sums are float32, or float64 for float64.
@@ -157,6 +158,8 @@ class Pass(NamedTuple):
     arithmetic: str
 
     def __str__(self) -> str:
+        if self.backend == "cuda":
+            return f"PyTorch's {self.path} kernel for CUDA, {self.arithmetic}"
         code = "plain PyTorch" if self.level is None else f"native, {self.level}"
         return f"{code}, {self.path}, {self.threads} thread{'s' * (self.threads != 1)}, {self.arithmetic}"
 

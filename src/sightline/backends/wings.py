@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sightline.backends.contract import Backend
+from sightline.backends.cuda import Cuda
 from sightline.backends.native import Native
 from sightline.backends.plain import Plain
 from sightline.backends.triton import Triton
 
-WINGS: list[Backend] = [Native(), Triton(), Plain()]
+WINGS: list[Backend] = [Native(), Cuda(), Triton(), Plain()]

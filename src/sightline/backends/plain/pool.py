@@ -15,6 +15,7 @@ from sightline.backends.contract import PooledRegion
 from sightline.backends.picture import cell_of, max_along
 from sightline.backends.plain.readouts import run
 from sightline.backends.problem import Problem, compute_dtype
+from sightline.backends.seen import may_hide
 
 
 def pool(problem: Problem, lse: Tensor, region: PooledRegion) -> Tensor:
@@ -43,7 +44,7 @@ class Pool:
         self.total = torch.full((b, h, height, width), start, dtype=dtype, device=device)
         self.seen = torch.zeros((b, h, height, width), dtype=torch.int64, device=device)
         self.dtype = compute_dtype(problem)
-        self.all_visible = not problem.hides
+        self.all_visible = not may_hide(problem)
 
     def take(self, block: MatrixBlock) -> None:
         batch, rows, cols = block.place

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
 triton: Any
 tl: Any
 try:
-    import triton
-    import triton.language as tl
+    triton, tl = import_module("triton"), import_module("triton.language")
 except ModuleNotFoundError:
     triton, tl = SimpleNamespace(jit=lambda kernel: kernel), None
