@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from torch import Tensor
@@ -150,6 +151,12 @@ def _why_not_read(problem: Problem, work: Work) -> Obstacle | None:
     """Why the kernels cannot do what is read off the matrix, where they take the problem."""
     if work.gradients:
         return Obstacle("gradients are wanted; leave detach=True where they are not")
+    if (
+        work.name in ("pool", "cells")
+        and problem.table is not None
+        and bool((problem.table == -math.inf).any())
+    ):
+        return Obstacle("its table hides what lies -inf apart, and its pictures count that as visible")
     if work.name == "topk" and work.k > kernels.max_topk():
         return Obstacle(f"k={work.k} is above {kernels.max_topk()}")
     if work.rows != ALL and strided(problem, work.rows):
