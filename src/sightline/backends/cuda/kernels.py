@@ -125,7 +125,7 @@ class Efficient:
             scale=float(problem.scale),
         )  # fmt: skip
         _expect("efficient", lse, (b, h, n), (b, h, -(-n // _PADDED) * _PADDED))
-        return context.transpose(1, 2), lse[..., :n].to(lse_dtype(problem.query))
+        return context.transpose(1, 2), lse.narrow(2, 0, n).to(lse_dtype(problem.query))
 
     def backward(
         self, problem: Problem, context: Tensor, lse: Tensor, grad_context: Tensor
