@@ -79,6 +79,7 @@ class Definition:
     """The reference as a backend: exact and quadratic."""
 
     name = "definition"
+    devices = ()
     title = "the definition"
     kernels = "the definition"
     cost = 1000

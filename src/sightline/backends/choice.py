@@ -69,7 +69,7 @@ def choose(problem: Problem, work: Work = ATTENTION) -> Backend:
 def decide(problem: Problem, work: Work = ATTENTION) -> Decision:
     """The same, and why it is not the first of ``WINGS`` that is made for such a device."""
     kind, chosen = problem.query.device.type, choose(problem, work)
-    first = next((wing for wing in WINGS if kind in wing.devices), chosen)
+    first = next((wing for wing in WINGS if kind in wing.devices), WINGS[0])
     if chosen is first:
         return Decision(chosen, first, None)
     if _asked() == chosen.name:
