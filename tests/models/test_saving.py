@@ -208,7 +208,8 @@ def test_a_model_says_its_own_settings_only(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["generation", "image-classification", "sentiment", "speech-recognition", "translation"]
+    "name",
+    ["generation", "image-classification", "sentiment", "speech-recognition", "summarization", "translation"],
 )
 def test_the_models_that_come_along_load(name):
     folder = resources.files("sightline") / "box" / name

@@ -23,6 +23,10 @@ class Summarization(PairTask):
     columns = ("text", "summary")
     answer = "summary_text"
     called = "summary"
+    example = (
+        "This is a simple tool to rename many photos at once. It reads the date from the EXIF data of each "
+        "file and builds a new name from it, and it can undo what it did."
+    )
     length_penalty = 0.8  # ROUGE of subject lines was a little better with it than with 1
     no_repeat = 2  # 98 of 100 references of software descriptions have no pair of pieces twice
     recipe = PairRecipe(
