@@ -14,8 +14,8 @@ namespace sightline {
 // that have begun are through. Helpers that are busy elsewhere, or that the system refuses, are done without.
 void run_on_threads(int workers, void (*run)(void* context, int worker), void* context);
 
-// Calls work(worker, item) once per item, on up to `workers` threads. This one has the first item, however fast
-// the helpers are: what is observed on the calling thread is then never nothing.
+// Calls work(worker, item) once per item, on up to `workers` threads. This one has the first item, however
+// fast the helpers are: what is observed on the calling thread is then never nothing.
 template <class Work>
 void parallel_for(int workers, int64_t items, const Work& work) {
   if (workers <= 1) {
