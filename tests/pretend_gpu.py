@@ -208,6 +208,7 @@ def pretend_gpu(capability: tuple[int, int] = (9, 0)) -> Iterator[torch.device]:
             mock.patch.object(torch, "as_tensor", _as(torch.as_tensor)),
             mock.patch.object(Recorder, "__torch_dispatch__", _seen(Recorder.__torch_dispatch__)),
             mock.patch("sightline.backends.triton.wing.missing", return_value="Triton is not installed"),
+            mock.patch("sightline.backends.cuda.wing.KERNELS", ()),
             mock.patch.object(storage, "_PLAIN", storage._PLAIN | {OnGpu}),
         ):
             yield CUDA

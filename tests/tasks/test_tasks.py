@@ -471,8 +471,9 @@ def test_a_model_of_another_task_is_refused(sentiment_data, tmp_path, monkeypatc
         pipeline("translation", out)
     with pytest.raises(Exception, match="input 1 is empty"):
         pipeline("sentiment", out)(["fine", " "])
-    monkeypatch.setattr("sightline.tasks.box._BOX", tmp_path)
+    monkeypatch.setattr("sightline.tasks.box._BOX", tmp_path / "none")
     with pytest.raises(Exception, match="no models came with this Sightline: it was built from the source"):
         pipeline("sentiment")
+    monkeypatch.setattr("sightline.tasks.box._BOX", tmp_path)
     (tmp_path / "sentiment").symlink_to(out)
     assert pipeline("sentiment")("fine")[0]["label"] in ("pos", "neg")

