@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from sightline.backends.cuda import wing
 from sightline.tracing import storage
 from sightline.tracing.recorder import Recorder
 
@@ -188,8 +189,13 @@ def _seen(own: Any) -> Any:
 
 
 @contextmanager
-def pretend_gpu(capability: tuple[int, int] = (9, 0)) -> Iterator[torch.device]:
-    """PyTorch with a card of that capability, inside the block."""
+def pretend_gpu(capability: tuple[int, int] = (9, 0), *, kernels: bool = False) -> Iterator[torch.device]:
+    """PyTorch with a card of that capability, inside the block.
+
+    Args:
+        capability: the card's.
+        kernels: whether attention's kernels are among what is chosen from; none of them can run here.
+    """
     names: dict[str, Any] = {
         "is_available": lambda: True, "device_count": lambda: 1, "current_device": lambda: 0,
         "get_device_capability": lambda device=None: capability, "get_device_name": lambda device=None: "pretended",
@@ -208,7 +214,7 @@ def pretend_gpu(capability: tuple[int, int] = (9, 0)) -> Iterator[torch.device]:
             mock.patch.object(torch, "as_tensor", _as(torch.as_tensor)),
             mock.patch.object(Recorder, "__torch_dispatch__", _seen(Recorder.__torch_dispatch__)),
             mock.patch("sightline.backends.triton.wing.missing", return_value="Triton is not installed"),
-            mock.patch("sightline.backends.cuda.wing.KERNELS", ()),
+            mock.patch.object(wing, "KERNELS", wing.KERNELS if kernels else ()),
             mock.patch.object(storage, "_PLAIN", storage._PLAIN | {OnGpu}),
         ):
             yield CUDA

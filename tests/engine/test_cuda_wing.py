@@ -108,7 +108,7 @@ CHOSEN = [
 
 @pytest.mark.parametrize("options, dtype, width, kernel, why", CHOSEN)
 def test_the_choice_and_its_reason(options, dtype, width, kernel, why):
-    with pretend_gpu():
+    with pretend_gpu(kernels=True):
         one = case(dtype, width)
         moved = {name: to_gpu(value) for name, value in options.items()}
         explained = sightline.explain(*(t.to(CUDA) for t in (one.query, one.key, one.value)), **moved)
@@ -133,7 +133,7 @@ def to_gpu(value):
 
 def test_readouts_are_for_triton_where_it_is_there(monkeypatch):
     works = ["entropy", "received", "topk", "pool", "product", "transposed_product", "sum", "lse", "mass"]
-    with pretend_gpu():
+    with pretend_gpu(kernels=True):
         problem = Problem(
             **{n: t.to(CUDA) for n, t in tensors(problem_of(case(HALF, 64))).items()}, scale=1.0
         )
@@ -150,7 +150,7 @@ def test_readouts_are_for_triton_where_it_is_there(monkeypatch):
             assert choice.choose(problem, work).name == "chunked"
         wide = with_tensors(problem, {"query": problem.query.double(), "key": problem.key.double()})
         assert choice.choose(wide, contract.Work("entropy")).name == "chunked"
-    with pretend_gpu((7, 5)):
+    with pretend_gpu((7, 5), kernels=True):
         monkeypatch.setattr("sightline.backends.triton.wing.missing", lambda: None)
         assert "7.5, below 8.0" in str(choice.WINGS[2].why_not(problem, contract.Work("entropy")))
 
@@ -298,7 +298,7 @@ def test_a_dropped_kernel_is_named(stand_in):
     with pytest.warns(RuntimeWarning):
         trust.drop("flash", "its lse is off by 0.693")
     trust._dropped["efficient"] = "left out by this test"
-    with pretend_gpu():
+    with pretend_gpu(kernels=True):
         one = case(HALF, 64)
         explained = sightline.explain(*(t.to(CUDA) for t in (one.query, one.key, one.value)))
         assert "flash: its lse is off by 0.693" in explained.reasons[0]
