@@ -116,8 +116,9 @@ def test_the_tour_by_keyboard_tells_the_pages_numbers(new_here, dense):  # noqa:
 def test_the_tour_is_left_taken_up_again_and_offered_no_more(new_here):
     tab = new_here(TEXT)
     begin(tab)
-    for _ in range(3):
+    for step in (2, 3, 4):
         tab.keyboard.press("ArrowRight")
+        wait_step(tab, step)
     tab.keyboard.press("Escape")
     assert not tab.is_visible("#tour") and "step 4 of 7" in tab.inner_text("#answer-side")
     tab.reload()
