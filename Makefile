@@ -171,8 +171,8 @@ test-oldest: $(VENV)/oldest/.installed
 
 # What is installed, and what the code does. What is left standing is said why in pyproject.toml.
 audit: $(INSTALLED)
-	$(INSTALL) 'bandit[toml]' pip-audit
-	$(BIN)/bandit -q -c pyproject.toml -r src platforms published website
+	$(INSTALL) bandit pip-audit
+	$(BIN)/bandit -q -r src platforms published website
 	$(BIN)/pip-audit --skip-editable
 
 clean:
