@@ -143,10 +143,11 @@ site: $(VENV)/.site
 screenshots: $(INSTALLED)
 	SIGHTLINE_SCREENSHOTS=$(abspath docs/images) $(BIN)/python -m pytest -q -m browser tests/view
 
-# Zig compiles for other systems, and for a glibc of 2018.
+# Zig compiles for other systems, and for a glibc of 2018. Nothing else is needed: no PyTorch, no other compiler.
 TARGETS ?=
-$(VENV)/.platforms: $(INSTALLED)
-	$(INSTALL) -e '.[platforms]'
+EXTRA   := import sys, tomllib; print(*tomllib.load(sys.stdin.buffer)["project"]["optional-dependencies"][sys.argv[1]])
+$(VENV)/.platforms: $(BIN)/pip pyproject.toml
+	$(INSTALL) $$($(BIN)/python -c '$(EXTRA)' platforms <pyproject.toml)
 	@touch $@
 
 wheel: $(VENV)/.platforms

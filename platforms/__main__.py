@@ -20,7 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
         "targets", nargs="*", metavar="TARGET", help="; ".join(t.zig for t in TARGETS) + "; of try: folders"
     )
     parser.add_argument("--out", type=Path, default=Path("dist"), help="where wheels go")
-    given = parser.parse_args(arguments)
+    # Options may stand between the command and the systems.
+    given = parser.parse_intermixed_args(arguments)
     if given.command == "try":
         return _try([wheel for folder in given.targets for wheel in sorted(Path(folder).glob("*.whl"))])
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from platforms.__main__ import main
 from platforms.target import TARGETS, Run, find_targets
 from platforms.wheel import _serves, check_wheel
 
@@ -61,6 +62,13 @@ def test_targets_by_name():
         ValueError, match="there is no system 'vax'; there are x86_64-linux-gnu.2.28, aarch64"
     ):
         find_targets(["vax"])
+
+
+def test_systems_come_after_options_too(capsys):
+    """As `make wheel TARGETS=...` gives them."""
+    with pytest.raises(SystemExit):
+        main(["wheel", "--out", "dist", "vax"])
+    assert "there is no system 'vax'" in capsys.readouterr().err
 
 
 def test_what_a_run_lacks():
