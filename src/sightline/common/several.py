@@ -5,6 +5,8 @@ Held for the whole process, not for a thread: autograd runs its passes in thread
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +24,9 @@ class Sharing(Protocol):
 
 
 _sharing: list[Sharing] = []
+
+#: What is entered beside each block, by rooms that have something to arrange in it.
+beside: list[Callable[[], AbstractContextManager[None]]] = []
 
 
 def current() -> Sharing | None:

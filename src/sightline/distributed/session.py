@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -231,9 +231,9 @@ def context_parallel(
 ) -> Iterator[Session]:
     """A block in which several processes share every sequence: each holds a part, and attention sees all.
 
-    Inside of the block :func:`sightline.attention`, the layers of :mod:`sightline.nn` and the models of
-    :mod:`sightline.models` take each process's own rows, and give the contexts of those rows as if one
-    process had the whole sequence. Masks and biases are of the whole sequence, the same in every process, and
+    Inside of the block :func:`sightline.attention`, the layers of :mod:`sightline.nn`, the models of
+    :mod:`sightline.models` and, given ``position_ids``, those of Hugging Face take each process's own rows,
+    and give the contexts of those rows as if one process had the whole sequence. Masks and biases are of the whole sequence, the same in every process, and
     positions in them are the whole's; only a dense tensor may have the process's own rows alone. All
     processes must make the same calls in the same order, their backward passes included.
 
@@ -272,8 +272,11 @@ def context_parallel(
     check_order(order)
     choice("how", how, get_args(How))
     session = Session(Link(group, timeout), order, how)
-    several.enter(session)
-    try:
-        yield session
-    finally:
-        several.leave()
+    with ExitStack() as beside:
+        for arranged in several.beside:
+            beside.enter_context(arranged())
+        several.enter(session)
+        try:
+            yield session
+        finally:
+            several.leave()

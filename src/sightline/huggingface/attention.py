@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline.call.attention import attention
+from sightline.common import several
 from sightline.huggingface.range_mask import RangeMask, as_sightline
+from sightline.huggingface.shared import check_terms
 from sightline.masks import Mask, causal, dense
 
 try:
@@ -77,7 +79,13 @@ def sightline_attention(
     query, key, value = (tensor.expand(batch, -1, -1, -1) for tensor in (query, key, value))
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
-    mask, bias = _mask_and_bias(attention_mask, position_bias, query.shape[2], key.shape[2], is_causal)
+    if several.current() is not None:
+        mask, bias = (
+            _mask_of_all(attention_mask, is_causal, position_bias=position_bias, indices=indices),
+            None,
+        )
+    else:
+        mask, bias = _mask_and_bias(attention_mask, position_bias, query.shape[2], key.shape[2], is_causal)
     terms: dict[str, Any] = {
         "mask": mask if indices is None else _only(indices, key.shape[2], mask), "bias": bias,
         "scale": scaling, "softcap": softcap, "sinks": None if s_aux is None else s_aux.reshape(-1),
@@ -114,6 +122,15 @@ def _mask_and_bias(
         f"attention_mask: a 4-D mask must be bool (True = may look) or float (added to the scores), "
         f"got {attention_mask.dtype}. Use attention_mask.bool()."
     )
+
+
+def _mask_of_all(attention_mask: Tensor | None, is_causal: bool, **others: Tensor | None) -> Mask | None:
+    """The mask of a whole sequence that several processes share."""
+    if isinstance(attention_mask, RangeMask):
+        check_terms(None, others)
+        return as_sightline(attention_mask)
+    check_terms(attention_mask, others)
+    return causal(align="top-left") if is_causal else None
 
 
 def _only(indices: Tensor, keys: int, mask: Mask | None) -> Mask:

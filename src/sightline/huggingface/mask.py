@@ -21,6 +21,7 @@ from sightline.common import several
 from sightline.huggingface.fallback import runs_here, say_so
 from sightline.huggingface.pattern import edges_agree, ranges_of
 from sightline.huggingface.range_mask import RangeMask
+from sightline.huggingface.shared import mask_call_of_all, unknown_mask
 
 theirs: Any = masking_utils  # its annotations are narrower than its use: offsets may be tensors
 _BLOCK = 1 << 24  # the most mask entries that are evaluated at once where a pattern is not known
@@ -47,22 +48,18 @@ def sightline_mask(
     Returns:
         A :class:`RangeMask` [B,1,N,M] where every query sees one range of keys (apart from padding); a plain
         bool tensor where it does not, or while compiling; ``None`` for a mask that hides nothing and may be
-        left out. Models that were not written for bool masks get the float mask of ``eager``.
+        left out. Models that were not written for bool masks get the float mask of ``eager``. Where several
+        processes share a sequence it is the mask of the whole.
 
     Raises:
-        NotImplementedError: inside of :func:`sightline.distributed.context_parallel`.
+        NotImplementedError: inside of :func:`sightline.distributed.context_parallel`, for masks that are not
+            known to be key ranges.
 
     Example:
         >>> from sightline.huggingface import sightline_mask
         >>> sightline_mask(1, 3, 3)
         RangeMask(shape=[1, 1, 3, 3], device='cpu')
     """
-    if several.current() is not None:
-        raise NotImplementedError(
-            'attn_implementation="sightline": Transformers makes masks for the rows that a process holds, '
-            "so that its models are not split over processes yet. Leave context_parallel, or use a model of "
-            "sightline.models."
-        )
     call: dict[str, Any] = {
         "batch_size": batch_size,
         "kv_length": kv_length,
@@ -72,7 +69,11 @@ def sightline_mask(
         "use_vmap": use_vmap,
         "device": device,
     }
-    if not takes_bool_masks(type(config)):
+    takes_bool = takes_bool_masks(type(config))
+    if several.current() is not None:
+        call, q_length = mask_call_of_all(call, config, takes_bool)
+        return _of_all(call, q_length, allow_is_bidirectional_skip)
+    if not takes_bool:
         kwargs["allow_is_bidirectional_skip"] = allow_is_bidirectional_skip
         return _tensor(theirs.eager_mask(**call, q_length=q_length, q_offset=q_offset, **kwargs))
     if is_tracing(attention_mask) or is_tracing(q_offset if isinstance(q_offset, Tensor) else None):
@@ -85,6 +86,16 @@ def sightline_mask(
         keys = _padding(attention_mask, kv_length, kv_offset)
         mask = RangeMask(*bounds, keys, (batch_size, 1, q_length, kv_length))
     return None if allow_is_bidirectional_skip and _hides_nothing(mask) else mask
+
+
+def _of_all(call: dict[str, Any], q_length: int, may_skip: bool) -> Tensor | None:
+    """The mask of a whole sequence that several processes share."""
+    bounds = _bounds(call, q_length, 0)
+    if bounds is None:
+        raise unknown_mask()
+    keys = _padding(call["attention_mask"], q_length, 0)
+    mask = RangeMask(*bounds, keys, (call["batch_size"], 1, q_length, q_length))
+    return None if may_skip and _hides_nothing(mask) else mask
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -29,7 +29,7 @@ def ranges_of(function: MaskFunction, position: Tensor) -> Ranges | None:
     if rule is None or not function.__module__.startswith("transformers."):
         return None
     try:
-        return rule(position, **_closure(function))
+        return rule(position, **closure_of(function))
     except TypeError:  # the closure has other variables than in the version that the rule was written for
         return None
 
@@ -50,7 +50,8 @@ def edges_agree(
     return not bool(((answers != inside) & exists).any())
 
 
-def _closure(function: MaskFunction) -> dict[str, Any]:
+def closure_of(function: MaskFunction) -> dict[str, Any]:
+    """The variables that a function was made with, by name."""
     cells = getattr(function, "__closure__", None) or ()
     return {name: cell.cell_contents for name, cell in zip(function.__code__.co_freevars, cells, strict=True)}
 
