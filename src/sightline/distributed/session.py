@@ -233,9 +233,10 @@ def context_parallel(
 
     Inside of the block :func:`sightline.attention`, the layers of :mod:`sightline.nn`, the models of
     :mod:`sightline.models` and, given ``position_ids``, those of Hugging Face take each process's own rows,
-    and give the contexts of those rows as if one process had the whole sequence. Masks and biases are of the whole sequence, the same in every process, and
-    positions in them are the whole's; only a dense tensor may have the process's own rows alone. All
-    processes must make the same calls in the same order, their backward passes included.
+    and give the contexts of those rows as if one process had the whole sequence. Masks and biases are of the
+    whole sequence, the same in every process, and positions in them are the whole's; only a dense tensor may
+    have the process's own rows alone. All processes must make the same calls in the same order, their
+    backward passes included.
 
     Gradients of queries, keys and values are those of one process. A parameter that every process holds, a
     projection as well as slopes, a table or sinks, gets what the own rows give: sum them over the processes.
