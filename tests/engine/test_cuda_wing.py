@@ -18,10 +18,14 @@ import sightline
 from cases import Case, close
 from pretend_gpu import CUDA, pretend_gpu
 from sightline.backends import choice, contract
-from sightline.backends.cuda import Cuda, kernels, trust
+from sightline.backends.cuda import Cuda, flash, trust
+from sightline.backends.cuda.efficient import Efficient
+from sightline.backends.cuda.flash import Flash
 from sightline.backends.cuda.pattern import Pattern, pattern_of
 from sightline.backends.plain import Plain
 from sightline.backends.problem import Problem, tensors, with_tensors
+
+from .standing_in import efficient, efficient_backward, varlen, varlen_backward
 
 B, G, H, N, M = 2, 2, 4, 7, 11
 HALF = torch.bfloat16
@@ -86,44 +90,69 @@ def test_ranges_in_the_words_of_kernels(mask, n, m, pattern):
 
 # --- who is chosen ----------------------------------------------------------------------------------------
 
+UNION = sightline.prefix(8) | sightline.causal()
+
+
+def ends(device):
+    return sightline.lengths(torch.tensor([11, 5]).to(device))
+
+
+def papers(device):
+    return sightline.documents((torch.arange(7) // 3).to(device), (torch.arange(11) // 4).to(device))
+
+
 CHOSEN = [
-    # (options, dtype, width) -> backend, kernel, and what explain says where it is plain PyTorch
-    ({}, HALF, 64, "flash", None),
-    ({"mask": sightline.causal()}, HALF, 64, "flash", None),
-    ({"mask": sightline.window(3, 0)}, torch.float16, 128, "flash", None),
-    ({"sinks": torch.zeros(H)}, HALF, 256, "flash", None),
-    ({}, HALF, 12, "efficient", None),
-    ({}, torch.float32, 64, "efficient", None),
-    ({"mask": sightline.causal(), "scale": 0.3}, torch.float32, 40, "efficient", None),
-    ({"mask": sightline.window(3, 0)}, torch.float32, 64, None, "flash: the dtype is torch.float32.*efficient: the mask is neither full nor causal"),
-    ({"mask": sightline.prefix(8) | sightline.causal()}, HALF, 64, None, "flash: the mask is neither full, causal nor a window"),
-    ({"mask": torch.ones(N, M, dtype=torch.bool)}, HALF, 64, None, "flash: it knows no dense mask; efficient: it knows no dense"),
-    ({"softcap": 5.0}, HALF, 64, None, "flash: it knows no softcap"),
-    ({"bias": sightline.alibi(torch.ones(H))}, HALF, 64, None, "flash: it knows no bias"),
-    ({"bias": torch.zeros(N, M), "softcap": 3.0}, HALF, 64, None, "flash: it knows no bias and no softcap"),
-    ({}, torch.float64, 64, None, "efficient: the dtype is torch.float64"),
-    ({}, HALF, 264, "efficient", None),
+    # (options, dtype, width) -> kernel; where Triton is missing, the kernel, or what explain says
+    ({}, HALF, 64, "flash", "flash"),
+    ({"mask": sightline.causal()}, HALF, 64, "flash", "flash"),
+    ({"mask": sightline.window(3, 0)}, torch.float16, 128, "flash", "flash"),
+    ({"mask": ends}, HALF, 64, "flash", "flash"),
+    ({"mask": papers}, HALF, 64, "flash", "flash"),
+    ({"sinks": torch.zeros(H)}, HALF, 256, "flash", "flash"),
+    ({}, HALF, 12, "efficient", "efficient"),
+    ({}, torch.float32, 64, "efficient", "efficient"),
+    ({"mask": sightline.causal(), "scale": 0.3}, torch.float32, 40, "efficient", "efficient"),
+    ({}, HALF, 264, "efficient", "efficient"),
+    ({"mask": sightline.window(3, 0)}, torch.float32, 64, "flex", "flash: the dtype is torch.float32.*efficient: the mask is neither full nor causal; flex: Triton is not installed"),
+    ({"mask": lambda device: ends(device) & sightline.causal()}, HALF, 64, "flex", "flash: the mask is neither full, causal nor a window, within pieces"),
+    ({"mask": UNION}, HALF, 64, "flex", "flash: the mask is neither full, causal nor a window"),
+    ({"mask": UNION, "sinks": torch.zeros(H)}, torch.float32, 64, "flex", "flex: Triton is not installed"),
+    ({"mask": torch.ones(N, M, dtype=torch.bool)}, HALF, 64, "flex", "flash: it knows no dense mask; efficient: it knows no dense"),
+    ({"softcap": 5.0}, HALF, 64, "flex", "flash: it knows no softcap"),
+    ({"bias": sightline.alibi(torch.ones(H))}, HALF, 64, "flex", "flash: it knows no bias"),
+    ({"bias": torch.zeros(N, M), "softcap": 3.0}, HALF, 64, "flex", "flash: it knows no bias and no softcap"),
+    ({}, torch.float64, 64, "efficient: the dtype is torch.float64.*flex: the dtype is torch.float64", "dtype is torch.float64"),
+    ({"softcap": 5.0}, HALF, 8, "flex: heads are 8 wide, and it takes 16 to 256", "flex: heads are 8 wide"),
+    ({"softcap": 5.0, "dropout": 0.5}, HALF, 64, "flex: it knows no dropout", "flash: it knows no softcap and no dropout"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("options, dtype, width, kernel, why", CHOSEN)
-def test_the_choice_and_its_reason(options, dtype, width, kernel, why):
+@pytest.mark.parametrize("triton", [True, False])
+@pytest.mark.parametrize("options, dtype, width, with_it, without", CHOSEN)
+def test_the_choice_and_its_reason(monkeypatch, options, dtype, width, with_it, without, triton):
     with pretend_gpu(kernels=True):
+        if triton:
+            monkeypatch.setattr("sightline.backends.triton.wing.missing", lambda: None)
         one = case(dtype, width)
         moved = {name: to_gpu(value) for name, value in options.items()}
         explained = sightline.explain(*(t.to(CUDA) for t in (one.query, one.key, one.value)), **moved)
-    if kernel is None:
+    wanted = with_it if triton else without
+    if wanted in ("flash", "efficient", "flex"):
+        assert (explained.forward.backend, explained.forward.path) == ("cuda", wanted)
+        assert explained.backward == explained.forward
+        assert f"PyTorch's {wanted} kernel for CUDA" in str(explained)
+        assert not [reason for reason in explained.reasons if "instead of" in reason]
+        assert 0 < explained.computed <= 1
+    else:
         assert explained.forward.backend == "chunked"
         (reason, *_) = explained.reasons
         assert reason.startswith("Plain PyTorch instead of PyTorch's CUDA kernels: ")
-        assert re.search(why, reason), reason
-    else:
-        assert (explained.forward.backend, explained.forward.path) == ("cuda", kernel)
-        assert f"PyTorch's {kernel} kernel for CUDA" in str(explained)
-        assert not [reason for reason in explained.reasons if "instead" in reason]
+        assert re.search(wanted, reason), reason
 
 
 def to_gpu(value):
+    if callable(value):
+        return value(CUDA)
     if isinstance(value, torch.Tensor):
         return value.to(CUDA)
     if isinstance(value, type(sightline.alibi(torch.ones(1)))):
@@ -158,51 +187,11 @@ def test_readouts_are_for_triton_where_it_is_there(monkeypatch):
 # --- kernels that stand in --------------------------------------------------------------------------------
 
 
-def answers(query, key, value, scale, left, right):
-    """What a kernel promises: [B,H,N,D] in, context and lse out, float64 inside."""
-    n, m = query.shape[2], key.shape[2]
-    scores = query.double() @ key.double().mT * scale
-    i, j = torch.arange(n)[:, None] + m - n, torch.arange(m)
-    hidden = (j < i - left if left >= 0 else torch.zeros(n, m, dtype=torch.bool)) | (
-        (j > i + right) if right >= 0 else torch.zeros(n, m, dtype=torch.bool)
-    )
-    scores = scores.masked_fill(hidden, -math.inf)
-    return (scores.softmax(-1) @ value.double()).to(query.dtype), scores.logsumexp(-1).float()
-
-
-def varlen(fault=lambda lse: lse):
-    """varlen_attn for entries of one length, as PyTorch documents it; a fault may change its lse."""
-
-    def attend(query, key, value, starts_q, starts_k, n, m, *, return_aux, scale, window_size, enable_gqa):
-        assert return_aux.lse and starts_q.dtype == torch.int32 and starts_q.tolist() == [0, n, 2 * n]
-        assert enable_gqa == (query.shape[1] != key.shape[1]) and query.is_contiguous
-        given = [one.unflatten(0, (B, -1)).transpose(1, 2) for one in (query, key, value)]
-        given[1:] = (one.repeat_interleave(H // one.shape[1], 1) for one in given[1:])
-        context, lse = answers(*given, scale, *window_size)
-        return context.transpose(1, 2).flatten(0, 1), fault(lse.transpose(0, 1).reshape(H, -1))
-
-    return attend
-
-
-def efficient(fault=lambda lse: lse):
-    """aten::_efficient_attention_forward, with its padded lse."""
-
-    def attend(query, key, value, bias, a, b, c, d, dropout, mask, want_lse, *, scale):
-        assert want_lse and bias is None and dropout == 0 and mask in (0, 2)
-        given = [one.transpose(1, 2) for one in (query, key, value)]
-        context, lse = answers(*given, scale, -1, 0 if mask == 2 else -1)
-        n = lse.shape[2]
-        lse = torch.nn.functional.pad(lse, (0, -n % 32), value=math.inf)
-        return context.transpose(1, 2), fault(lse), None, None, n, key.shape[1]
-
-    return attend
-
-
 @pytest.fixture
 def stand_in(monkeypatch):
     def put(name, fault=lambda lse: lse):
         if name == "flash":
-            monkeypatch.setattr(kernels, "varlen_attention", lambda: varlen(fault))
+            monkeypatch.setattr(flash, "varlen_attention", lambda: varlen(fault))
         else:
             monkeypatch.setattr(torch.ops.aten, "_efficient_attention_forward", efficient(fault))
 
@@ -261,8 +250,8 @@ FAULTS = {
 def test_a_wrong_lse_is_found_and_the_kernel_dropped(stand_in, kernel, dtype, name):
     fault, told = FAULTS[name]
     stand_in(kernel, fault)
-    if kernel == "flash":  # nobody else is to step in
-        trust._dropped["efficient"] = "left out by this test"
+    others = {"flash", "efficient", "flex"} - {kernel}  # none is to step in
+    trust._dropped |= dict.fromkeys(others, "left out by this test")
     one = case(dtype, mask=sightline.causal())
     with pytest.warns(
         RuntimeWarning, match=f"the kernel '{kernel}' of PyTorch .* is not used in this process: .*{told}"
@@ -297,7 +286,7 @@ def test_a_causal_mask_from_the_wrong_corner_is_found(stand_in, monkeypatch):
 def test_a_dropped_kernel_is_named(stand_in):
     with pytest.warns(RuntimeWarning):
         trust.drop("flash", "its lse is off by 0.693")
-    trust._dropped["efficient"] = "left out by this test"
+    trust._dropped |= dict.fromkeys(("efficient", "flex"), "left out by this test")
     with pretend_gpu(kernels=True):
         one = case(HALF, 64)
         explained = sightline.explain(*(t.to(CUDA) for t in (one.query, one.key, one.value)))
@@ -325,21 +314,7 @@ def test_gradients(stand_in, monkeypatch, kernel, heads, sinks):
     one = case(dtype, heads=heads, **options)
     problem = problem_of(one)
 
-    def flash_backward(grad, q, k, v, out, lse, sq, sk, n, m, causal, rng, scale, window):
-        assert causal and window == [-1, 0] and lse.dtype == torch.float32 and lse.shape == (H, B * n)
-        given = [each.unflatten(0, (B, -1)).transpose(1, 2) for each in (grad, q, k, v, out)]
-        found = by_hand(*given, lse.view(H, B, n).transpose(0, 1), scale)
-        return [each.transpose(1, 2).flatten(0, 1) for each in found]
-
-    def efficient_backward(
-        grad, q, k, v, bias, out, a, b, n, m, lse, p, seed, offset, mask, of_bias, *, scale
-    ):
-        assert mask == 2 and bias is None and lse.shape[-1] % 32 == 0 and not of_bias
-        given = [each.transpose(1, 2) for each in (grad, q, k, v, out)]
-        found = by_hand(*given, lse[..., :n], scale)
-        return *(each.transpose(1, 2) for each in found), None
-
-    monkeypatch.setattr(torch.ops.torch_attn, "_varlen_attn_backward", flash_backward)
+    monkeypatch.setattr(torch.ops.torch_attn, "_varlen_attn_backward", varlen_backward)
     monkeypatch.setattr(torch.ops.aten, "_efficient_attention_backward", efficient_backward)
     context, lse = Cuda().forward(problem)
     grad = torch.randn(context.shape, generator=torch.Generator().manual_seed(9)).to(dtype)
@@ -349,20 +324,6 @@ def test_gradients(stand_in, monkeypatch, kernel, heads, sinks):
     assert list(found) == wanted
     for name in wanted:
         close(found[name], plain[name], 1e-5 if dtype == torch.float32 else 6e-2)
-
-
-def by_hand(grad, q, k, v, out, lse, scale):
-    """A kernel's backward pass: δ from the context that it is given, weights from the lse."""
-    group = q.shape[1] // k.shape[1]
-    grad, q, out = grad.double(), q.double(), out.double()
-    k, v = (each.double().repeat_interleave(group, 1) for each in (k, v))
-    n, m = q.shape[2], k.shape[2]
-    hidden = torch.arange(m) > torch.arange(n)[:, None] + m - n
-    weights = (q @ k.mT * scale - lse.double()[..., None]).exp().masked_fill(hidden, 0)
-    delta = (grad * out).sum(-1, keepdim=True)
-    of_scores = weights * (grad @ v.mT - delta) * scale
-    to_heads = [each.unflatten(1, (-1, group)).sum(2) for each in (of_scores.mT @ q, weights.mT @ grad)]
-    return of_scores @ k, *to_heads
 
 
 def test_gradients_of_the_lse_and_the_entropy_are_left_to_plain_pytorch(stand_in):
@@ -379,7 +340,7 @@ def test_gradients_of_the_lse_and_the_entropy_are_left_to_plain_pytorch(stand_in
         )
 
 
-@pytest.mark.parametrize("kernel, dtype", [(kernels.Flash(), HALF), (kernels.Efficient(), torch.float32)])
+@pytest.mark.parametrize("kernel, dtype", [(Flash(), HALF), (Efficient(), torch.float32)])
 @pytest.mark.parametrize("group", [1, 2])
 def test_shapes_and_dtypes_on_cuda(kernel, dtype, group):
     """PyTorch's own description of its kernels, under fake tensors that lie on CUDA."""

@@ -22,8 +22,19 @@ from sightline.backends.plain import Plain
 from sightline.backends.triton import given, passes
 from sightline.backends.triton.wing import Triton
 
+from .interpreting import patched_once
+
+# NumPy, in which the interpreter computes, tells of each NaN, also where it is left out afterwards.
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+
 B, G, GROUP, N, M = 2, 1, 2, 37, 45
 H = G * GROUP
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick():
+    with patched_once():
+        yield
 
 
 def random(*shape, seed=0):
@@ -180,7 +191,7 @@ def test_every_length(n, m):
     found = passes.readouts(problem, lse, [Request("entropy"), Request("received"), Request("max")])
     close(found["received"], wanted.weights.sum(2), 3e-5)
     close(found["entropy"], -torch.special.xlogy(wanted.weights, wanted.weights).sum(-1), 3e-4)
-    assert (found["max"].indices == -1).all() == (not m)
+    assert bool((found["max"].indices == -1).all()) == (not m or not n)
 
 
 @pytest.mark.parametrize("k", [1, 2, 13, 64])

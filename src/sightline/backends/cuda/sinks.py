@@ -11,7 +11,7 @@ def with_sinks(context: Tensor, lse: Tensor, sinks: Tensor | None) -> tuple[Tens
     if sinks is None:
         return context, lse
     sink = sinks.to(lse.dtype)[:, None]
-    share = torch.sigmoid(lse - sink)
+    share = torch.sigmoid(lse - sink).masked_fill(lse == -torch.inf, 0)
     return (context.to(lse.dtype) * share[..., None]).to(context.dtype), torch.logaddexp(lse, sink)
 
 
@@ -21,6 +21,7 @@ def sink_gradients(sinks: Tensor, context: Tensor, lse: Tensor, grad_context: Te
     Args:
         context, lse: with the sinks' share.
     """
-    weight = torch.exp(sinks.to(lse.dtype)[:, None] - lse)
+    sink = sinks.to(lse.dtype)[:, None]
+    weight = torch.exp(sink - lse).masked_fill(sink == -torch.inf, 0)
     delta = (grad_context.to(lse.dtype) * context.to(lse.dtype)).sum(-1)
     return -(weight * delta).sum((0, 2))

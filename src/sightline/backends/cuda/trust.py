@@ -7,6 +7,7 @@ are made with it would be wrong without an error.
 from __future__ import annotations
 
 import warnings
+from itertools import product
 from threading import Lock
 
 import torch
@@ -36,8 +37,8 @@ def trusted(name: str, problem: Problem, context: Tensor, lse: Tensor) -> bool:
 
     The first answer for each dtype, width and kind of heads and mask is looked at.
     """
-    masked, width = problem.ranges is not None, problem.query.shape[3]
-    kind = (name, problem.query.dtype, width, problem.group > 1, masked, problem.shape[2] == 1)
+    width, few = problem.query.shape[3], problem.shape[2] == 1
+    kind = (name, problem.query.dtype, width, problem.group > 1, few, *_terms(problem))
     if kind in _known:
         return True
     fault = _fault(problem, context, lse)
@@ -47,6 +48,19 @@ def trusted(name: str, problem: Problem, context: Tensor, lse: Tensor) -> bool:
             return True
         drop(name, fault)
     return False
+
+
+def _terms(problem: Problem) -> tuple[object, ...]:
+    """Which masks, biases and other terms a problem has: with each, another kernel may run."""
+    ranges = 0 if problem.ranges is None else problem.ranges.shape[3]
+    fields = (problem.visible, problem.bias, problem.slopes, problem.table, problem.softcap)
+    return (ranges, *(one is not None for one in fields))
+
+
+def failure(error: Exception) -> str:
+    """What to say of a kernel that raised an error."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"it failed with {type(error).__name__}: {lines[0].strip() if lines else 'no message'}"
 
 
 def drop(name: str, fault: str) -> None:
@@ -72,18 +86,29 @@ def _fault(problem: Problem, context: Tensor, lse: Tensor) -> str | None:
     if lse.shape != problem.shape[:3]:
         return f"its lse has the shape {list(lse.shape)}, not {list(problem.shape[:3])}"
     step = max(1, n // _ROWS)
-    for first in {0, n % step, n - 1}:
-        rows = slice(first, n, step)
-        place = Place(slice(0, 1), rows, slice(0, problem.shape[3]))
+    for b, first in product({0, problem.shape[0] - 1}, {0, n % step, n - 1}):
+        entry, rows = slice(b, b + 1), slice(first, n, step)
+        place = Place(entry, rows, slice(0, problem.shape[3]))
         block = MatrixBlock(problem, place, None)
         sums = own_sums(block.masked, None)
         wanted = sums.top + sums.log_sum
-        weights = torch.exp(block.masked - wanted[..., None])
-        of_lse = float((lse[:1, :, rows] - wanted).abs().max())
-        if not of_lse <= _LSE * (1 + float(wanted.abs().max()) / 16):
+        nothing = wanted == -torch.inf  # a query that sees no key, which kernels have to know
+        weights = torch.exp(block.masked - wanted.masked_fill(nothing, 0)[..., None])
+        of_lse = _off(lse[entry, :, rows], wanted)
+        if not of_lse <= _LSE * (1 + _size(wanted) / 16):
             return f"its lse is off by {of_lse:.3g}"
-        of_context = float((context[:1, :, rows].float() - block.context(weights)).abs().max())
-        scale = 1 + float(problem.value.float().abs().max()) if problem.value is not None else 1.0
-        if not of_context <= _CONTEXT * scale:
+        of_context = _off(context[entry, :, rows].float(), block.context(weights))
+        if not of_context <= _CONTEXT * (1 + _size(problem.value)):
             return f"its context is off by {of_context:.3g}"
     return None
+
+
+def _off(found: Tensor, wanted: Tensor) -> float:
+    """The largest distance; what is NaN by right, from a number that was given, says nothing of a kernel."""
+    same = (found == wanted) | ~(wanted < torch.inf)
+    return float((found - wanted).abs().masked_fill(same, 0).max())
+
+
+def _size(tensor: Tensor | None) -> float:
+    """The largest of the numbers that are finite."""
+    return 0.0 if tensor is None else float(tensor.float().nan_to_num(0, 0, 0).abs().max())

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-from sightline.backends.contract import (
-    ALL,
-    Answer,
-    Backend,
-    Cells,
-    Obstacle,
-    OfEntropy,
-    Over,
-    Pass,
-    Plan,
-    PooledRegion,
-    Request,
-    Summand,
-    Work,
-)
+from sightline.backends.contract import Obstacle, OfEntropy, Pass, Plan, Work
 from sightline.backends.cuda import trust
-from sightline.backends.cuda.kernels import KERNELS, Kernel, WrongShapeError
-from sightline.backends.cuda.pattern import pattern_of
+from sightline.backends.cuda.kernel import Kernel, WrongShapeError
+from sightline.backends.cuda.kernels import KERNELS
 from sightline.backends.cuda.sinks import sink_gradients, with_sinks
 from sightline.backends.plain import Plain
 from sightline.backends.problem import Problem, empty_context, empty_gradient
 from sightline.backends.seen import finite, may_hide
 
+#: The gradients that kernels give; those of biases are left to plain PyTorch.
+_GRADIENTS = frozenset(("query", "key", "value", "sinks"))
 
-class Cuda(Backend):
-    """Attention by vendor kernels; what is read off the matrix is left to others."""
+
+class Cuda(Plain):
+    """Plain PyTorch, whose attention is done by kernels of others."""
 
     name = "cuda"
     devices = ("cuda",)
@@ -54,12 +43,15 @@ class Cuda(Backend):
             return Obstacle("there is nothing to compute")
         return None if self._kernel(problem) is not None else self._why_none(problem)
 
-    def _kernel(self, problem: Problem) -> Kernel | None:
-        """The first kernel that takes the problem and was not found wrong."""
+    def _kernels(self, problem: Problem) -> Iterator[Kernel]:
+        """Those that take the problem and were not found wrong, one after another as they are."""
         for kernel in KERNELS:
             if trust.dropped(kernel.name) is None and kernel.why_not(problem) is None:
-                return kernel
-        return None
+                yield kernel
+
+    def _kernel(self, problem: Problem) -> Kernel | None:
+        """The first of them."""
+        return next(self._kernels(problem), None)
 
     def _why_none(self, problem: Problem) -> Obstacle:
         reasons = []
@@ -77,42 +69,34 @@ class Cuda(Backend):
         return found | ({"cuda kernels dropped": ", ".join(dropped)} if dropped else {})
 
     def plan(self, problem: Problem) -> Plan:
-        """The first kernel that takes it; a full matrix or its part below the diagonal."""
+        """The first kernel that takes it."""
         kernel = self._kernel(problem)
         assert kernel is not None
         arithmetic = str(problem.query.dtype).removeprefix("torch.")
         both = Pass(self.name, kernel.name, None, 1, arithmetic)
-        n, m = problem.shape[2:]
-        pattern = pattern_of(problem)
-        left, right = (None, None) if pattern is None else pattern
-        places = range(m - n, m)
-        ends = (m if right is None else min(m, at + right + 1) for at in places)
-        starts = (0 if left is None else max(0, at - left) for at in places)
-        seen = sum(ends) - sum(starts)
-        return Plan(both, both, seen / (n * m))
+        return Plan(both, both, kernel.computed(problem))
 
-    def forward(self, problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
+    def forward(self, problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor]:
         """By a kernel; by plain PyTorch where none is right, or something hidden is not finite."""
-        kernel = self._kernel(problem)
-        while kernel is not None:
+        for kernel in self._kernels(problem):
             try:
                 context, lse = kernel.forward(problem)
+            except torch.OutOfMemoryError:
+                raise
             except WrongShapeError as error:
                 trust.drop(kernel.name, str(error))
-            else:
-                if may_hide(problem) and not finite([context]):
-                    break
-                if trust.trusted(kernel.name, problem, context, lse):
-                    context, lse = with_sinks(context, lse, problem.sinks)
-                    assert problem.value is not None
-                    room = empty_context(problem.query, problem.value.shape[3])
-                    return (context if context.stride() == room.stride() else room.copy_(context)), lse
-            kernel = self._kernel(problem)
-        return Plain().forward(problem, want_lse)
-
-    def forward_received(self, problem: Problem, received: Tensor) -> tuple[Tensor, Tensor]:
-        """In plain PyTorch."""
-        return Plain().forward_received(problem, received)
+                continue
+            except Exception as error:  # a compiler's, or a card's that the kernel was not made for
+                trust.drop(kernel.name, trust.failure(error))
+                continue
+            if may_hide(problem) and not finite([context]):
+                break
+            if trust.trusted(kernel.name, problem, context, lse):
+                assert problem.value is not None
+                context, lse = with_sinks(context, lse, problem.sinks)
+                room = empty_context(problem.query, problem.value.shape[3])
+                return (context if context.stride() == room.stride() else room.copy_(context)), lse
+        return super().forward(problem, want_lse)
 
     def backward(
         self,
@@ -124,16 +108,12 @@ class Cuda(Backend):
         wanted: Collection[str],
         of_entropy: OfEntropy | None = None,
     ) -> dict[str, Tensor]:
-        """By the kernel's own; by plain PyTorch where the lse or the entropy has a gradient."""
-        kernel = self._kernel(problem)
-        rest = {"query", "key", "value", "sinks"}
-        if kernel is None or grad_lse is not None or of_entropy is not None or not set(wanted) <= rest:
-            return Plain().backward(problem, context, lse, grad_context, grad_lse, wanted, of_entropy)
-        found = dict(
-            zip(("query", "key", "value"), kernel.backward(problem, context, lse, grad_context), strict=True)
-        )
-        if may_hide(problem) and not finite(found.values()):
-            return Plain().backward(problem, context, lse, grad_context, None, wanted)
+        """By the kernel's own; by plain PyTorch where the lse, the entropy or a bias has a gradient."""
+        found = None
+        if grad_lse is None and of_entropy is None and set(wanted) <= _GRADIENTS:
+            found = self._gradients(problem, context, lse, grad_context)
+        if found is None:
+            return super().backward(problem, context, lse, grad_context, grad_lse, wanted, of_entropy)
         if problem.sinks is not None and "sinks" in wanted:
             found["sinks"] = sink_gradients(problem.sinks, context, lse, grad_context)
         return {
@@ -141,44 +121,19 @@ class Cuda(Backend):
             for name in wanted
         }
 
-    def tangent(
-        self, problem: Problem, tangents: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Is never asked."""
-        raise NotImplementedError("PyTorch's CUDA kernels have no forward mode")
-
-    def lse(self, problem: Problem, rows: slice = ALL) -> Tensor:
-        """In plain PyTorch."""
-        return Plain().lse(problem, rows)
-
-    def readouts(self, problem: Problem, lse: Tensor, requests: Sequence[Request]) -> dict[str, Answer]:
-        """In plain PyTorch."""
-        return Plain().readouts(problem, lse, requests)
-
-    def summed(self, problem: Problem, lse: Tensor, summand: Summand, over: Over) -> Tensor:
-        """In plain PyTorch."""
-        return Plain().summed(problem, lse, summand, over)
-
-    def cells(
-        self,
-        problem: Problem,
-        lse: Tensor,
-        rows: slice,
-        cols: slice,
-        cells: Cells | None,
-        fields: Collection[str],
-    ) -> dict[str, Tensor]:
-        """In plain PyTorch."""
-        return Plain().cells(problem, lse, rows, cols, cells, fields)
-
-    def pool(self, problem: Problem, lse: Tensor, region: PooledRegion) -> Tensor:
-        """In plain PyTorch."""
-        return Plain().pool(problem, lse, region)
-
-    def product(self, problem: Problem, lse: Callable[[], Tensor], x: Tensor) -> Tensor:
-        """In plain PyTorch."""
-        return Plain().product(problem, lse, x)
-
-    def transposed_product(self, problem: Problem, lse: Tensor, x: Tensor) -> Tensor:
-        """In plain PyTorch."""
-        return Plain().transposed_product(problem, lse, x)
+    def _gradients(
+        self, problem: Problem, context: Tensor, lse: Tensor, grad_context: Tensor
+    ) -> dict[str, Tensor] | None:
+        """Those of query, key and value; ``None`` where no kernel gives them, or something is not finite."""
+        for kernel in self._kernels(problem):
+            try:
+                found = kernel.backward(problem, context, lse, grad_context)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                trust.drop(kernel.name, trust.failure(error))
+                continue
+            if may_hide(problem) and not finite(found):
+                return None
+            return dict(zip(("query", "key", "value"), found, strict=True))
+        return None

@@ -93,7 +93,7 @@ def _row_pass(problem: Problem, lse: Tensor | None, asked: _Rows) -> dict[str, T
     where = None
     if asked.distance is not None:
         where = offsets(asked.distance.align, b, n, m, problem.query.device)
-    arguments = given(problem, lse) | launched(problem)
+    arguments = given(problem, lse) | launched(problem, ordered=asked.k > 0)
     pointers = dict.fromkeys(
         ("Entropy", "Sums", "Distance", "Best", "Top", "LseTop", "LseSum"), problem.query
     )
