@@ -17,13 +17,14 @@ INSTALLED := $(VENV)/.installed-$(FILES)
 
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(shell find native -name '*.h' -o -name '*.c' -o -name '*.cpp')
 
-.PHONY: help look test test-all test-gpu-offline sanitize lint format bench published docs site screenshots wheel \
+.PHONY: help look test test-all test-gpu-offline test-gpu sanitize lint format bench published docs site screenshots wheel \
   platforms test-oldest audit clean
 
 help:
 	@echo "make look      set up, look at a sentence and at a long text, write pages to $(OUT)/"
 	@echo "make test      set up, run the tests (make test-all: the slow ones too)"
 	@echo "make test-gpu-offline  what can be proved of the GPU kernels without a GPU"
+	@echo "make test-gpu  on a GPU: right, how fast, how much memory; figures in $(OUT)/ (DEVICE=cpu: does it run)"
 	@echo "make sanitize  run the engine's tests on a core that checks its own memory accesses"
 	@echo "make lint      ruff, mypy, clang-format, tsc"
 	@echo "make format    put the code in shape"
@@ -72,6 +73,14 @@ $(VENV)/.triton: $(INSTALLED)
 test-gpu-offline: $(VENV)/.triton
 	SIGHTLINE_GPU_OFFLINE=1 TRITON_INTERPRET=1 $(BIN)/python -m pytest -n auto tests/gpu_offline/test_interpreted.py
 	SIGHTLINE_GPU_OFFLINE=1 $(BIN)/python -m pytest -n auto tests/gpu_offline/test_compiled.py
+
+# Right first, then how fast beside the vendors' kernels, then memory: ten minutes on a card. DEVICE=cpu tries the
+# program itself, on tiny problems.
+DEVICE ?= cuda
+test-gpu: $(INSTALLED)
+	@mkdir -p $(OUT)
+	$(BIN)/sightline bench --device $(DEVICE) $(foreach name,correct passes readouts memory,--only gpu-$(name)) \
+	  --json $(OUT)/gpu.json --markdown $(OUT)/gpu.md
 
 # AddressSanitizer and UndefinedBehaviorSanitizer in the native core. Python itself is not built with them, so
 # their runtime is loaded first; it then watches PyTorch's memory too, and stray reads of tensors are found.

@@ -26,7 +26,7 @@ from sightline.bench.pattern import CAUSAL, FULL, DocumentsPattern, LengthsPatte
 from sightline.bench.peers.ours import Sightline
 from sightline.bench.peers.peer import Peer, PreparedCase
 from sightline.bench.peers.sdpa import Sdpa
-from sightline.bench.sections import SECTIONS, load_section
+from sightline.bench.sections import ON_DEVICE, SECTIONS, load_section
 from sightline.bench.session import BenchSettings, Session
 from sightline.bench.terminal import Terminal
 from sightline.bench.text_table import section_table, written
@@ -300,7 +300,7 @@ def test_a_plot_needs_something_to_show(capsys, tmp_path):
 def test_list(capsys):
     assert cli.main(["bench", "--list"]) == 0
     out = capsys.readouterr().out
-    for name in (*SECTIONS, *peers.PEERS):
+    for name in (*SECTIONS, *ON_DEVICE, *peers.PEERS):
         assert name in out or name in peers.HIDDEN
 
 

@@ -12,6 +12,7 @@ import warnings
 
 import pytest
 import torch
+import torch.nn.attention.varlen  # before the operators are stood in for
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sightline
@@ -367,3 +368,34 @@ def test_the_efficient_backward_pass_takes_what_it_is_given():
         "bias_requires_grad",
     ]  # fmt: skip
     assert "scale" in [one.name for one in schema.arguments if one.kwarg_only]
+
+
+# --- what is given wrongly, or missing --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["key", "value", "mask", "bias", "sinks"])
+def test_tensors_on_two_devices(name):
+    """As of a model whose layers were spread over devices by hand."""
+    with pretend_gpu(kernels=True):
+        one = case(HALF, 64)
+        given = {"query": one.query, "key": one.key, "value": one.value, "mask": torch.ones(N, M) > 0,
+                 "bias": torch.zeros(N, M), "sinks": torch.zeros(H)}  # fmt: skip
+        moved = {each: tensor if each == name else tensor.to(CUDA) for each, tensor in given.items()}
+        with pytest.raises(ValueError, match=rf"{name}.*cpu.*query.*cuda:0"):
+            sightline.attention(**moved)
+
+
+def test_a_kernel_that_the_card_has_not_is_said_once_and_another_computes(monkeypatch):
+    def refuses(*given, **options):
+        raise RuntimeError("FlashAttention only supports Ampere GPUs or newer.\nC++ stack trace")
+
+    monkeypatch.setattr(flash, "varlen_attention", lambda: refuses)
+    monkeypatch.setattr(torch.ops.aten, "_efficient_attention_forward", efficient())
+    problem = problem_of(case(HALF))
+    told = "'flash' .*: it failed with RuntimeError: FlashAttention only supports Ampere GPUs or newer"
+    with pytest.warns(RuntimeWarning, match=told):
+        context, _ = Cuda().forward(problem)
+    close(context, case(HALF).reference().context, 2e-2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Cuda().forward(problem)

@@ -31,7 +31,7 @@ def describe_machine() -> dict[str, Any]:
         "system": platform.platform(),
     }
     facts = info()
-    versions = ("python", "torch", "sightline", "level active")
+    versions = ("python", "torch", "sightline", "level active", "cuda device", "triton")
     machine |= {name: facts[name] for name in versions if name in facts}
     return {name: value for name, value in machine.items() if value}
 

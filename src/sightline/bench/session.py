@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+
 from sightline.bench.case import Case
 from sightline.bench.host import Host, PeerError, RemoteHost, describe
 from sightline.bench.judge import verdict
@@ -29,6 +31,7 @@ class BenchSettings:
         budget: for a case.
         peers: names from PEERS; Sightline itself always takes part.
         peak_seconds: how long each measurement of the machine's peak takes.
+        device: where the sections for devices compute.
     """
 
     size: str = "full"
@@ -36,6 +39,7 @@ class BenchSettings:
     budget: Budget = field(default_factory=lambda: Budget(4.0))
     peers: tuple[str, ...] = tuple(name for name in PEERS if name not in HIDDEN)
     peak_seconds: float = 0.02
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 class Session:
@@ -71,9 +75,14 @@ class Session:
         return list(self._peers)
 
     @property
+    def device(self) -> torch.device:
+        """Where the sections for devices compute."""
+        return self.settings.device
+
+    @property
     def wall(self) -> bool:
         """Whether to measure wall time, as with several threads; a single thread is measured in CPU time."""
-        return self.settings.threads > 1
+        return self.settings.threads > 1 or self.device.type != "cpu"
 
     def note(self, peer: str, reason: str) -> None:
         """Notes why a peer is left out; each reason once."""

@@ -14,11 +14,12 @@ from sightline.bench.markdown import check_page, write_page
 from sightline.bench.peers import HIDDEN, PEERS, load_peer
 from sightline.bench.plot import check_plot, write_plot
 from sightline.bench.report import BenchReport
-from sightline.bench.sections import SECTIONS, load_section
+from sightline.bench.sections import ON_DEVICE, SECTIONS, load_section
 from sightline.bench.session import OURS, BenchSettings, Session
 from sightline.bench.terminal import Terminal
 from sightline.bench.text_table import TextTable, section_table
 from sightline.bench.timing import Budget
+from sightline.commands.device_option import chosen_device
 from sightline.common.atomic import check_writable
 from sightline.common.errors import CommandError
 
@@ -29,13 +30,19 @@ _QUICK = Budget(seconds=0.4, most=15)
 def bench(
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="SECTION", help=f"Only this section; may be repeated: {', '.join(SECTIONS)}."),
+        typer.Option(
+            metavar="SECTION", help=f"Only this section; may be repeated: {', '.join(SECTIONS | ON_DEVICE)}."
+        ),
     ] = None,
     peer: Annotated[
         list[str] | None,
         typer.Option(metavar="PEER", help="Only this peer; may be repeated."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer cases and rounds: some minutes.")] = False,
+    device: Annotated[
+        str,
+        typer.Option(help="Where: cpu, or cuda for other sections, beside the vendors' kernels for GPUs."),
+    ] = "cpu",
     threads: Annotated[
         int, typer.Option(help="Threads for everyone. One is measured in CPU time, more in wall time.")
     ] = 1,
@@ -56,7 +63,11 @@ def bench(
     """
     if listing:
         return _list()
-    sections, peers = _chosen("--only", only, SECTIONS), _chosen("--peer", peer, _attention_peers())
+    where = chosen_device(device)
+    sections = _sections(only, where.type)
+    peers = _chosen("--peer", peer, _attention_peers())
+    if all(name in ON_DEVICE for name in sections):
+        peers = []  # those sections bring their own
     if threads < 1:
         raise CommandError(f"--threads {threads}: at least 1")
     files = OutputFiles(json, plot, markdown)
@@ -67,6 +78,7 @@ def bench(
         threads=threads,
         budget=_QUICK if quick else _FULL,
         peers=tuple(name for name in peers if name != OURS),
+        device=where,
     )
     with Session(settings, terminal.progress) as session:
         run(session, sections, terminal, files, whole=not only and not peer)
@@ -172,9 +184,15 @@ def _chosen(option: str, wished: Sequence[str] | None, known: Sequence[str] | di
     return [name for name in known if not wished or name in wished]
 
 
+def _sections(only: Sequence[str] | None, kind: str) -> list[str]:
+    """Those that were asked for, or all that are made for a kind of device."""
+    usual = SECTIONS if kind == "cpu" else ON_DEVICE
+    return _chosen("--only", only, SECTIONS | ON_DEVICE) if only else list(usual)
+
+
 def _list() -> None:
-    print("sections (--only):")
-    for name in SECTIONS:
+    print("sections (--only); those named gpu- run with --device cuda:")
+    for name in SECTIONS | ON_DEVICE:
         print(f"  {name:<14} {load_section(name).title}")
     print("peers (--peer):")
     for name in _attention_peers():

@@ -16,9 +16,15 @@ SECTIONS: dict[str, str] = {
     )
 }  # fmt: skip
 
+#: What is measured on a GPU instead.
+ON_DEVICE: dict[str, str] = {
+    f"gpu-{name}": f"sightline.bench.gpu.{name}:SECTION"
+    for name in ("correct", "passes", "readouts", "memory")
+}
+
 
 def load_section(name: str) -> BenchSection:
     """The section with this name."""
-    module, attribute = SECTIONS[name].split(":")
+    module, attribute = (SECTIONS | ON_DEVICE)[name].split(":")
     section: BenchSection = getattr(importlib.import_module(module), attribute)
     return section
