@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 import sightline
 from distributed.problems import NAMES, whole
-from sightline import distributed
+from sightline import distributed, measure
 from sightline.distributed.layout import layout_of, lengths_of
 
 CLOSE = {"atol": 1e-12, "rtol": 1e-12, "equal_nan": True}
@@ -30,6 +30,20 @@ def check(group: Any, name: str, n: int, m: int, order: str) -> None:
     check_readouts(alone, matrix, *places)
     check_products(alone, matrix, *places)
     check_parts(alone, matrix)
+    if n == m:
+        check_rollout(alone, matrix, places[1])
+
+
+def check_rollout(alone: Any, matrix: Any, keys: Any) -> None:
+    for how in ({}, {"residual": 0.0}, {"residual": 0.3, "normalize": False}):
+        wanted = measure.rollout([alone, alone], [1, -1], **how)
+        torch.testing.assert_close(
+            distributed.rollout([matrix] * 2, [1, -1], **how), wanted[..., keys], **CLOSE
+        )
+    with pytest.raises(ValueError, match="targets: 13 is out of range for N=13 positions"):
+        distributed.rollout(matrix, 13)
+    with pytest.raises(TypeError, match="matrices of several processes, got"):
+        distributed.rollout([alone], 0)
 
 
 def check_readouts(alone: Any, matrix: Any, rows: Any, keys: Any) -> None:

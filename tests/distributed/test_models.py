@@ -52,6 +52,34 @@ def test_with_all_positions(pool, positions, order, count):
     pool.run(check_decoder, positions, order, count=count)
 
 
+def check_compiled(group: Any) -> None:
+    """Compiled before the block, with other sessions from step to step."""
+    alone, model = decoder("rotary"), decoder("rotary")
+    ids = torch.randint(11, (2, 13))
+    wanted = alone(ids)
+    wanted.pow(2).sum().backward()
+    compiled = torch.compile(model, backend="eager")
+    for _ in range(2):
+        model.zero_grad()
+        with distributed.context_parallel(group, timeout=300):
+            found = compiled(distributed.shard(ids, 1))
+            found.pow(2).sum().backward()
+            distributed.sum_gradients(model.parameters())
+            torch.testing.assert_close(found, distributed.shard(wanted, 1), atol=1e-12, rtol=1e-12)
+        for mine, right in zip(model.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, right.grad, atol=1e-11, rtol=1e-11)
+    torch.testing.assert_close(compiled(ids), wanted, atol=1e-12, rtol=1e-12)
+    whole = torch.compile(lambda one: sightline.attention(one, one, one), backend="eager", fullgraph=True)
+    unsupported = pytest.raises(torch._dynamo.exc.Unsupported)
+    with distributed.context_parallel(group, timeout=300), unsupported:
+        whole(torch.randn(1, 1, 4, 4))
+
+
+@pytest.mark.slow
+def test_a_compiled_model(pool):
+    pool.run(check_compiled, count=2)
+
+
 def check_encoder(group: Any) -> None:
     torch.manual_seed(0)
     model = Encoder(EncoderConfig(positions="alibi", **SMALL)).double()

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
 
+import sightline
 from sightline import distributed
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "shared_sequence.py"
@@ -37,6 +39,20 @@ def check_batches(group: Any) -> None:
         assert first.grad.tolist() == [2.0] * 3 and second.grad.tolist() == [1.0] * 3 and none.grad is None
         with pytest.raises(ValueError, match=r"documents: shape \[3\] does not fit ids of shape \[2, 11\]"):
             distributed.next_tokens(ids, documents[:3])
+
+
+def check_mesh(group: Any) -> None:
+    """A mesh of one dimension does as its group; of several dimensions one is to be given."""
+    mesh = DeviceMesh.from_group(group, "cpu", mesh_dim_names=("cp",))
+    tensors = torch.randn(3, 1, 2, 6, 4)
+    with distributed.context_parallel(mesh, timeout=300):
+        own = [distributed.shard(one, 2) for one in tensors]
+        found = distributed.unshard(sightline.attention(*own), 2)
+    torch.testing.assert_close(found, sightline.attention(*tensors))
+
+
+def test_a_mesh(pool):
+    pool.run(check_mesh, count=2)
 
 
 def test_batches(pool):

@@ -108,9 +108,8 @@ def attention(
         >>> context.shape, A.shape
         (torch.Size([1, 8, 100, 64]), torch.Size([1, 8, 100, 100]))
     """
-    sharing = several.current()
-    if sharing is not None:
-        here: Tensor | tuple[Tensor, AttentionMatrix] = sharing.attention(
+    if several.anybody():
+        here: Tensor | tuple[Tensor, AttentionMatrix] = several.attention(
             query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks,
             dropout=dropout, return_matrix=return_matrix,
         )  # fmt: skip

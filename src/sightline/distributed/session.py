@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
+from torch.utils._python_dispatch import _disable_current_modes
 
 from sightline.backends import Problem
 from sightline.backends.problem import tensors, with_tensors
@@ -54,6 +55,18 @@ class Session(several.Sharing):
     def attention(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Any:
         """What :func:`sightline.attention` gives for the process's part of the sequence."""
         call = _Call(**options)
+        watchers = several.watchers()
+        if not watchers:
+            return self._attended(query, key, value, call)
+        with _disable_current_modes():  # what sees single operations would take tiles for calls
+            context, matrix = self._attended(query, key, value, call._replace(return_matrix=True))
+            seen = several.SharedCall(query, key, value, context, matrix, float(call.dropout))
+            for one in watchers:
+                one.shared(seen)
+        return (context, matrix) if call.return_matrix else context
+
+    def _attended(self, query: Tensor, key: Tensor, value: Tensor, call: _Call) -> Any:
+        """Context and, where it is asked for, the matrix."""
         query, key, value = self._checked(query, key, value, call)
         queries, keys, seed = self._agreed(query, key, value, call)
         ring, smooth = self._ring(query, key, value, call, queries, keys)
@@ -177,8 +190,8 @@ def _check_supported(query: Tensor, call: _Call) -> None:
         )
     if listeners.anybody():
         raise NotImplementedError(
-            "context_parallel: traces and monitors do not follow attention on several processes yet. Leave "
-            "their block, and ask for return_matrix=True."
+            "context_parallel: losses and monitors that listen to every call do not follow attention on "
+            "several processes. Leave their block, and ask for return_matrix=True, or use sightline.trace."
         )
 
 

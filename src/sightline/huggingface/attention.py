@@ -79,7 +79,7 @@ def sightline_attention(
     query, key, value = (tensor.expand(batch, -1, -1, -1) for tensor in (query, key, value))
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
-    if several.current() is not None:
+    if several.anybody():
         mask, bias = (
             _mask_of_all(attention_mask, is_causal, position_bias=position_bias, indices=indices),
             None,

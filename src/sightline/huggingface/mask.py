@@ -70,7 +70,7 @@ def sightline_mask(
         "device": device,
     }
     takes_bool = takes_bool_masks(type(config))
-    if several.current() is not None:
+    if several.anybody():
         call, q_length = mask_call_of_all(call, config, takes_bool)
         return _of_all(call, q_length, allow_is_bidirectional_skip)
     if not takes_bool:

@@ -220,7 +220,7 @@ class KVCache:
             >>> key.shape, cache.lengths.tolist()
             (torch.Size([2, 1, 4, 4]), [4, 2])
         """
-        if several.current() is not None:
+        if several.anybody():
             raise NotImplementedError(
                 "KVCache: keys that several processes share are not kept from step to step. Give no cache "
                 "inside of context_parallel."

@@ -119,7 +119,7 @@ class LearnedPositions(nn.Module):
         return x + self.weight[rows]
 
     def _check(self, offset: int | Tensor, rows: Tensor) -> None:
-        if isinstance(offset, int) and several.current() is None:
+        if isinstance(offset, int) and not several.anybody():
             first, last = offset, offset + rows.shape[-1] - 1
         elif is_eager(rows) and rows.numel():
             first, last = int(rows.min()), int(rows.max())

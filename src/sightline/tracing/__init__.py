@@ -3,7 +3,7 @@
 ``recording`` is the block, ``calls`` what came of it, ``recorder`` the mechanism (and why it is that one).
 ``eager``, ``fused``, ``fast_paths`` and ``flex`` recognise attention, ``caught`` is what they hand over,
 ``lowering`` makes a problem of it, ``verify`` checks it, ``keep`` and ``stitch`` hold what is needed of it,
-``saving`` and ``loading`` are the file.
+``saving`` and ``loading`` are the file, ``parts`` the files of several processes.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def load_trace(path: str | Path) -> SavedTrace:
     """Reads a trace that was saved, memory-mapped, without its model.
 
     Args:
-        path: a file that ``trace.save(path)`` wrote.
+        path: a file that ``trace.save(path)`` wrote. Where several processes wrote one part each, the path
+            that they gave, or any of the parts: the trace is that of the whole.
 
     Returns:
         The calls, as in the trace itself, with ``tokens``, ``model`` and ``versions``.

@@ -73,6 +73,10 @@ class AttentionCall:
         """Gives the call its matrix."""
         self._matrix, self._steps = AttentionMatrix.of_problem(problem, lse), None
 
+    def set_matrix(self, matrix: AttentionMatrix) -> None:
+        """Gives the call a matrix that is there."""
+        self._matrix, self._steps = matrix, None
+
     def set_steps(self, steps: Stitched) -> None:
         """Gives the call a matrix of several steps, put together when it is asked for."""
         self._matrix, self._steps = None, steps

@@ -11,6 +11,7 @@ from torch import Tensor
 from sightline.common.slots import trace_html, trace_lens, trace_report, trace_why
 from sightline.tracing.call import AttentionCall
 from sightline.tracing.choice import Layers
+from sightline.tracing.parts import is_shared
 from sightline.tracing.saving import save
 
 if TYPE_CHECKING:
@@ -107,14 +108,22 @@ class Calls:
             under: only calls in this module and inside it: ``"encoder"`` of an encoder–decoder model.
 
         Returns:
-            [B,N] for one target, [B,T,N] for several.
+            [B,N] for one target, [B,T,N] for several. Of a trace on several processes each gets its own
+            positions, and they call it together; see :func:`sightline.distributed.rollout`.
 
         Raises:
             ValueError: where there is no such call, or the calls differ in length.
         """
+        calls = self._selves(under)
+        if any(map(is_shared, calls)):
+            from sightline import distributed
+            from sightline.measure.subject import matrices
+
+            unverified = options.pop("unverified", False)
+            return distributed.rollout(matrices(calls, unverified), targets, **options)
         from sightline.measure import rollout
 
-        return rollout(self._selves(under), targets, **options)
+        return rollout(calls, targets, **options)
 
     def relevance(self, targets: int | Sequence[int], *, under: str = "", **options: Any) -> Tensor:
         """How much each input position contributes to an output, by attention times its gradient.
@@ -289,7 +298,11 @@ class Calls:
         return selves
 
     def save(self, path: str | Path) -> None:
-        """Writes all calls to a safetensors file; see :func:`sightline.load_trace`."""
+        """Writes all calls to a safetensors file; see :func:`sightline.load_trace`.
+
+        Inside of :func:`sightline.distributed.context_parallel` each process writes what it held, part 0
+        of 2 of ``run.safetensors`` to ``run.0-of-2.safetensors``.
+        """
         save(self, Path(path))
 
     def report(

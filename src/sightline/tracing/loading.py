@@ -11,6 +11,7 @@ from torch import Tensor
 from sightline.tracing.call import AttentionCall
 from sightline.tracing.calls import Calls
 from sightline.tracing.media import Picture, Sound
+from sightline.tracing.parts import files_of, joined
 from sightline.tracing.saving import FORMAT
 from sightline.tracing.stored_problem import read_problem
 from sightline.tracing.tensor_file import TensorFileError, map_file, need
@@ -30,12 +31,25 @@ def load(path: Path) -> SavedTrace:
     """Reads a saved trace; see :func:`sightline.load_trace`."""
     try:
         need(not path.is_dir(), "it is a folder; name a file that trace.save(path) wrote")
-        mapped, metadata = map_file(path)
-        if "sightline_trace" not in metadata:
-            raise TensorFileError("it is a safetensors file, but no trace")
-        return _trace(_json(metadata["sightline_trace"]), mapped)
+        files = files_of(path)
+        if len(files) == 1:
+            about, mapped = _opened(files[0])
+            need("part" not in about, f"it is a part of a trace: {about.get('part')}, under another name")
+        else:
+            about, mapped = joined(*map(list, zip(*map(_opened, files), strict=True)))
+        return _trace(about, mapped)
     except TensorFileError as error:
         raise ValueError(f"{path}: is not a valid trace: {error}.") from None
+
+
+def _opened(path: Path) -> tuple[Any, dict[str, Tensor]]:
+    """What a file says of itself, and its tensors."""
+    mapped, metadata = map_file(path)
+    if "sightline_trace" not in metadata:
+        raise TensorFileError("it is a safetensors file, but no trace")
+    about = _json(metadata["sightline_trace"])
+    need(isinstance(about, dict), "its description lacks a format")
+    return about, mapped
 
 
 def _json(text: str) -> Any:

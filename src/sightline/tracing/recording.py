@@ -12,18 +12,19 @@ from torch import Tensor, nn
 from sightline.backends import Problem
 from sightline.call import changed
 from sightline.common.check import flag, shown
+from sightline.common.several import SharedCall
 from sightline.common.slots import residual_recorder
 from sightline.tracing import modules
 from sightline.tracing.aside import observing
 from sightline.tracing.call import AttentionCall
 from sightline.tracing.calls import Calls
-from sightline.tracing.caught import CaughtCall
+from sightline.tracing.caught import DROPOUT, CaughtCall
 from sightline.tracing.choice import LayerChoice, Layers
 from sightline.tracing.keep import OFFLOADS, Keeper
 from sightline.tracing.lowering import problem_of
 from sightline.tracing.recorder import Recorder
 from sightline.tracing.stitch import Stitched
-from sightline.tracing.verify import doubt
+from sightline.tracing.verify import doubt, shared_doubt
 from sightline.tracing.watching import Watching, check_model
 
 _UNCOMPILED = (
@@ -176,6 +177,26 @@ class Trace(Calls, Watching):
         if self._gradients and caught.output is not None:
             self._pending.append((call, *caught.output))
         self._add(call)
+
+    def shared(self, call: SharedCall) -> None:
+        """Attention ran on several processes; what they hold is kept in each."""
+        if self._recorder is None or self._stack.foreign:
+            return
+        caught = CaughtCall("sightline.attention", call.query, call.key, call.value, call.context)
+        matrix = call.matrix
+        _, queries, keys = matrix.layouts
+        caught.cross = None if queries == keys else True
+        with observing():
+            name, kind = self._identified(caught)
+            if not self._choice.takes(name, kind):
+                return
+            index = len(self._calls) if self._on_call is None else self._seen - 1
+            reason = DROPOUT if call.dropout else shared_doubt(matrix, call.context)
+            kept = AttentionCall(index, name, kind, caught.how, None, reason)
+            kept.set_matrix(matrix.on(self._keeper.keep(matrix.held())))
+        if self._gradients:
+            self._pending.append((kept, call.context, lambda tensor: tensor))
+        self._add(kept)
 
     def _add(self, call: AttentionCall) -> None:
         if self._on_call is None:

@@ -19,6 +19,7 @@ from sightline.backends import tensors
 from sightline.common.atomic import replacing
 from sightline.tracing.call import AttentionCall
 from sightline.tracing.media import Picture, Sound
+from sightline.tracing.parts import is_shared, layouts_of, place_of
 from sightline.tracing.tensor_file import write_to
 
 #: The version of the format; a reader refuses a later one.
@@ -41,12 +42,14 @@ class Saveable(Protocol):
 
 
 def save(trace: Saveable, path: Path) -> None:
-    """Writes the calls of a trace to ``path``, whole or not at all.
+    """Writes the calls of a trace to ``path``, whole or not at all; of several processes each its part.
 
     Raises:
         OSError: if the file cannot be written.
         TypeError: if ``trace.tokens`` are not strings.
     """
+    calls = list(trace)
+    place = place_of(calls)
     stored: dict[str, Tensor] = {}
     names: _Names = {}
     described = {
@@ -56,8 +59,11 @@ def save(trace: Saveable, path: Path) -> None:
         "notices": trace.notices,
         "medium": _medium(trace.medium, stored),
         "versions": {"sightline": __version__, "torch": str(torch.__version__)},
-        "calls": [_described(call, stored, names) for call in trace],
+        "calls": [_described(call, stored, names) for call in calls],
     }
+    if place is not None:
+        described["part"] = place._asdict()
+        path = place.path(path)
     metadata = {"sightline_trace": json.dumps(described, ensure_ascii=False)}
     with replacing(path) as file:
         write_to(file, stored, metadata)
@@ -88,11 +94,15 @@ def _described(call: AttentionCall, stored: dict[str, Tensor], names: _Names) ->
     }  # fmt: skip
     if call.shape is None:
         return about
-    problem = call.matrix.problem
+    layouts = layouts_of(call.matrix)
+    if layouts is not None:
+        about["layouts"] = layouts
+    matrix: Any = call.matrix
+    problem = matrix.held() if is_shared(call) else matrix.problem
     whole = tensors(problem) | {"lse": call.matrix.exact_lse}
     if call.gradient is not None:
         whole["gradient"] = call.gradient
-    about["shape"] = list(problem.shape)
+    about["shape"] = list(call.matrix.shape)
     about["windows"], about["rows"] = call.windows, call.rows
     about["scale"], about["softcap"] = float(problem.scale), problem.softcap
     about["tensors"] = {name: _stored(t, f"{call.index}.{name}", stored, names) for name, t in whole.items()}

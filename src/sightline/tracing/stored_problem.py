@@ -25,7 +25,7 @@ def read_problem(where: str, about: Any, mapped: dict[str, Tensor]) -> tuple[Pro
     need(isinstance(about["tensors"], dict), f"{where} has no table of tensors")
     need(set(about["tensors"]) <= set(STORED), f"{where} has tensors of unknown names")
     need({"query", "key", "lse"} <= set(about["tensors"]), f"{where} lacks its query, key or lse")
-    tensors = {name: _tensor(where, name, one, mapped) for name, one in about["tensors"].items()}
+    tensors = {name: stored_tensor(where, name, one, mapped) for name, one in about["tensors"].items()}
     scale, softcap = about.get("scale"), about.get("softcap")
     try:
         check_sound(tensors, {"scale": scale, "softcap": softcap})
@@ -38,7 +38,8 @@ def read_problem(where: str, about: Any, mapped: dict[str, Tensor]) -> tuple[Pro
     return problem, lse, gradient
 
 
-def _tensor(where: str, name: str, about: Any, mapped: dict[str, Tensor]) -> Tensor:
+def stored_tensor(where: str, name: str, about: Any, mapped: dict[str, Tensor]) -> Tensor:
+    """A tensor of a call as it is described; repeated along axes that are stored once."""
     need(isinstance(about, dict) and isinstance(about.get("name"), str), f"{where} does not name its {name}")
     stored = mapped.get(about["name"])
     if stored is None:

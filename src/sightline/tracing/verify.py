@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,8 +75,24 @@ def _doubt(
     if mine.shape != real.shape:
         return f"the context has shape {list(real.shape)}, weights·value has {list(mine.shape)}"
     coarsest = max(eps, torch.finfo(problem.query.dtype).eps)
+    return _compared(*_difference(mine, real, seen), largest, coarsest)
+
+
+def shared_doubt(matrix: Any, context: Tensor) -> str | None:
+    """The same of a matrix on several processes and the context of own rows; all processes ask together."""
+    rows = list(range(context.shape[2]))[sampled_rows(context.shape[2])]
+    mine = matrix.sampled_contexts(rows)
+    if not mine.numel():
+        return None
+    lse = matrix.lse[:, :, rows]
+    largest = _largest(torch.where(lse.isfinite(), lse, 0.0))
+    worst, size = _difference(mine, context[:, :, rows].to(mine.dtype), None)
+    return _compared(worst, size, largest, torch.finfo(context.dtype).eps)
+
+
+def _compared(worst: float, size: float, largest: float, coarsest: float) -> str | None:
+    """What is said of a difference, next to the size of numbers, the largest score and a rounding."""
     steps = (_STEPS_OF_HALF if coarsest > 1e-5 else _STEPS) * (4 + min(largest, 1e4))
-    worst, size = _difference(mine, real, seen)
     allowed = steps * coarsest * size
     if worst <= allowed:
         return None

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline.common import several
 from sightline.common.check import shown
+from sightline.common.several import SharedCall
 from sightline.tracing import modules
 from sightline.tracing.caught import CaughtCall
 from sightline.tracing.origin import kind_of
@@ -39,10 +41,12 @@ class Watching:
         recorder.__enter__()
         self._recorder = recorder
         modules.listen(self)
+        several.watch(self)
 
     def _end(self) -> None:
         recorder, self._recorder = self._recorder, None
         assert recorder is not None
+        several.watch_no_more(self)
         modules.stop_listening(self)
         recorder.__exit__()
         self._simple = None
@@ -111,6 +115,13 @@ class Watching:
 
     def _on_unseen(self, module: nn.Module) -> None:
         """A module that is called attention ran, and nothing was recognised in it."""
+
+    def shared(self, call: SharedCall) -> None:
+        """Attention ran on several processes."""
+        raise NotImplementedError(
+            f"context_parallel: {type(self).__name__} does not follow attention on several processes. Leave "
+            "its block; sightline.trace does."
+        )
 
     # --- calls ------------------------------------------------------------------------------------
 

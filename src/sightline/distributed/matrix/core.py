@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from sightline.backends import Problem, Work, choose, with_tensors
+from sightline.backends.grouped import grouped_product
 from sightline.backends.problem import compute_dtype
 from sightline.backends.select import select_batch, select_heads
 from sightline.backends.softmax import RowSums
 from sightline.distributed.agreement import agreed, of_tensor, of_text
+from sightline.distributed.layout import Layout
 from sightline.distributed.link import Receipt
 from sightline.distributed.ring import Ring
 from sightline.distributed.sums import lse_of, rows_of, share, sums_of_tile
@@ -87,7 +89,8 @@ class ShardedCore(AttentionMatrix):
     def _refuse(self) -> NoReturn:
         raise NotImplementedError(
             "AttentionMatrix: this is not there for a matrix on several processes; readouts, products, parts "
-            "and pictures are. With query, key and value of distributed.unshard() one process has the whole."
+            "and pictures are. With query, key and value of distributed.unshard() one process has the whole; "
+            "or save a trace of it, which opens as one."
         )
 
     @property
@@ -131,6 +134,14 @@ class ShardedCore(AttentionMatrix):
         """The same in float64."""
         return self._squeeze(lse_of(self._sums))
 
+    def row_sums(self) -> Tensor:
+        """What the weights of each own row sum to, [B,H,n] in float64: 1, less what a sink takes, or 0."""
+        lse, sinks = lse_of(self._sums), self._ring.own.sinks
+        sums = (lse > -torch.inf).double()
+        if sinks is not None:
+            sums = sums * -torch.expm1(sinks.to(lse.dtype)[:, None] - lse.masked_fill(lse == -torch.inf, 0))
+        return self._squeeze(sums)
+
     def detach(self) -> Self:
         """The matrix itself, which is outside of autograd."""
         return self
@@ -160,6 +171,41 @@ class ShardedCore(AttentionMatrix):
         return self._of_parts(
             replace(ring, own=cut(ring.own)), held.key, held.value, chosen, self._name, drop
         )
+
+    # --- kept elsewhere, and checked --------------------------------------------------------------------
+
+    @property
+    def layouts(self) -> tuple[int, Layout, Layout]:
+        """Which process this is, and who holds which queries and keys."""
+        return self._ring.link.rank, self._ring.queries, self._ring.keys
+
+    def held(self) -> Problem:
+        """The process's queries against the keys that it holds; masks and biases are against those of all."""
+        return replace(self._ring.own, key=self._own_key, value=self._own_value)
+
+    def on(self, held: Problem) -> Self:
+        """The same matrix on other tensors, which hold what :meth:`held` gave."""
+        whole = self._ring.own
+        key = held.key.new_zeros(()).expand(whole.key.shape)
+        own = replace(held, key=key, value=None)
+        ring = replace(self._ring, own=own)
+        return self._of_parts(ring, held.key, held.value, self._sums, self._name, self._dropped)
+
+    def sampled_contexts(self, rows: Sequence[int]) -> Tensor:
+        """weights · value of some of the process's own rows, [B,H,n,E]; all processes call it together."""
+        assert self._own_value is not None
+        self._begin("a check")
+        found = self._of_own_rows(self._own_value.shape[3])[:, :, : len(rows)]
+        for _, _, pieces in self._hops(other=self._own_value.to(found.dtype)):
+            for piece in pieces:
+                assert piece.other is not None
+                first, last = piece.tile.rows.start, piece.tile.rows.stop
+                for place, row in enumerate(rows):
+                    if first <= row < last:
+                        some = slice(row - first, row - first + 1)
+                        weights = piece.matrix.part(some) * piece.share[:, :, some, None]
+                        found[:, :, place] += grouped_product(weights.to(found.dtype), piece.other)[:, :, 0]
+        return found
 
     # --- going through it -----------------------------------------------------------------------------
 

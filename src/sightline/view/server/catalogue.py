@@ -16,6 +16,7 @@ from sightline.reading.tokens import Token
 from sightline.reading.traced import reading_of
 from sightline.tracing import load_trace
 from sightline.tracing.calls import Calls
+from sightline.tracing.parts import files_of
 from sightline.view.about import Start, about, short_name, side_lists
 from sightline.view.server.ran import Asked
 from sightline.view.summary import Selection, summarize
@@ -85,7 +86,18 @@ def open_files(paths: Sequence[Path], batch: int = 0) -> list[OpenTrace]:
     Raises:
         ServeError: a file is missing, damaged, or holds no attention.
     """
-    return [open_file(path, path.name, batch) for path in paths]
+    opened = {}
+    for path in paths:
+        opened.setdefault(calls_file(path), path)
+    return [open_file(path, path.name, batch) for path in opened.values()]
+
+
+def calls_file(path: Path) -> Path:
+    """The file that stands for a trace, the first where there are several parts."""
+    try:
+        return files_of(path)[0]
+    except ValueError:  # a part is missing: who opens it says so
+        return path
 
 
 def open_file(path: Path, title: str, batch: int = 0, identity: str | None = None) -> OpenTrace:
@@ -96,7 +108,7 @@ def open_file(path: Path, title: str, batch: int = 0, identity: str | None = Non
     """
     try:
         calls = load_trace(path)
-        stat = path.stat()
+        stat = calls_file(path).stat()
     except OSError as error:
         raise ServeError(f"cannot read {title}: {error.strerror or error}") from None
     except ValueError as error:
