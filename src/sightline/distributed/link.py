@@ -111,12 +111,13 @@ class Link:
         """Begins to send flat tensors to processes and to receive others; empty ones do not travel.
 
         Args:
-            out: by process, flat and contiguous. They must not be written to before all have arrived.
+            out: by process, flat. They must not be written to before all have arrived.
             into: by process, what is to come.
             what: it is, for errors.
         """
         self._turn = (self._turn + 1) % _TURNS
-        sends = {rank: one.to(self.device) for rank, one in out.items() if one.numel()}
+        # What autograd hands over may be a single number that is repeated: no memory that can be sent.
+        sends = {rank: one.to(self.device).contiguous() for rank, one in out.items() if one.numel()}
         rooms = {
             rank: torch.empty(one.size, dtype=one.dtype, device=self.device)
             for rank, one in into.items()
