@@ -28,11 +28,11 @@ class Place(NamedTuple):
     """Which part of how many."""
 
     rank: int
-    count: int
+    parts: int
 
     def path(self, whole: Path) -> Path:
         """The file of the part of a trace."""
-        return whole.with_name(f"{whole.stem}.{self.rank}-of-{self.count}{whole.suffix}")
+        return whole.with_name(f"{whole.stem}.{self.rank}-of-{self.parts}{whole.suffix}")
 
 
 def is_shared(call: AttentionCall) -> bool:
@@ -101,7 +101,7 @@ def joined(abouts: list[Any], maps: list[dict[str, Tensor]]) -> tuple[Any, dict[
         need(isinstance(about.get("calls"), list), "its calls are no list")
         need(all(map(_is_call, about["calls"])), "its calls are no objects with tensors")
         need(isinstance(about.get("notices", []), list), "its notices are no list")
-        part = {"rank": rank, "count": len(abouts)}
+        part = {"rank": rank, "parts": len(abouts)}
         need(about.get("part") == part, f"the file of part {rank} of {len(abouts)} says that it is another")
     first = abouts[0]
     need(

@@ -86,7 +86,7 @@ def open_files(paths: Sequence[Path], batch: int = 0) -> list[OpenTrace]:
     Raises:
         ServeError: a file is missing, damaged, or holds no attention.
     """
-    opened = {}
+    opened: dict[Path, Path] = {}
     for path in paths:
         opened.setdefault(calls_file(path), path)
     return [open_file(path, path.name, batch) for path in opened.values()]
