@@ -16,6 +16,7 @@ from sightline.tasks.pairs import Translation
 from sightline.tasks.registry import load_task, save_task
 from sightline.tasks.sentiment import Sentiment
 from sightline.tasks.start_with import start_with
+from sightline.tasks.starting import Start
 from sightline.tasks.task import Source
 
 PAIRS = [("a good film", "ein guter Film"), ("a bad film", "ein schlechter Film")] * 20
@@ -60,6 +61,18 @@ def test_body_and_tokenizer_come_from_another_task(translator, labelled, tmp_pat
     given = torch.tensor([ids])
     torch.testing.assert_close(model.encoder(model.embedding(given)), source.encode(given))
     assert "trained further from translator" in (out / "README.md").read_text()
+
+
+def test_a_start_decides_how_many_blocks_the_decoder_has(translator):
+    task, _, recipe = load_task(translator)
+    fewer = dataclasses.replace(recipe, layers=2, decoder_layers=1)
+    start = Start("fewer", task.build(fewer), task.tokenizer, "")
+    assert start.recipe(Translation.recipe).decoder_layers == 1
+    start.check(start.recipe(Translation.recipe))
+    with pytest.raises(CommandError, match="decoder_layers: 2, but fewer, with which the run starts, has 1"):
+        start.check(dataclasses.replace(start.recipe(fewer), decoder_layers=2))
+    assert start.given_to(task.build(fewer)).config.decoder_layers == 1
+    assert not hasattr(start.recipe(Sentiment.recipe), "decoder_layers")
 
 
 def test_a_run_goes_on_only_from_the_same_start(translator, labelled, tmp_path, monkeypatch):

@@ -35,17 +35,19 @@ class Start:
     tokenizer: Any
     digest: str
 
-    def shape(self) -> dict[str, Any]:
-        """The settings of a recipe that this start decides."""
+    def shape(self, recipe: Recipe) -> dict[str, Any]:
+        """The settings of such a recipe that this start decides."""
         config: Any = self.model.config
-        return {
+        decided = {
             "width": config.width, "layers": config.layers, "heads": config.heads,
             "hidden": config.hidden or 0, "vocabulary": self.tokenizer.get_vocab_size(),
+            "decoder_layers": getattr(config, "decoder_layers", None) or 0,
         }  # fmt: skip
+        return {name: own for name, own in decided.items() if hasattr(recipe, name)}
 
     def recipe(self, recipe: R) -> R:
         """A recipe with the settings that this start decides."""
-        return replace(recipe, **self.shape())
+        return replace(recipe, **self.shape(recipe))
 
     def check(self, recipe: Recipe) -> None:
         """Raises for a recipe of another shape.
@@ -53,7 +55,7 @@ class Start:
         Raises:
             CommandError: one of its settings differs.
         """
-        for name, own in self.shape().items():
+        for name, own in self.shape(recipe).items():
             if getattr(recipe, name) != own:
                 raise CommandError(
                     f"{name}: {getattr(recipe, name)}, but {self.name}, with which the run starts, has "
