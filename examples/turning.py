@@ -30,7 +30,7 @@ WORDS = {
     "loved": "liked loved enjoyed admired",
     "hated": "hated disliked regretted",
     "it": "it|this film|this movie|the acting|the cast|the music|this story|the director|her",
-    "praise": "praise|applaud|thank",
+    "praise": "praise|applaud|recommend|thank",
     "complain": "complain about|criticise|regret|forgive|find fault with|be ashamed of|cut",
     "here": "here|in it|in this film|about the acting|about the story|in the whole film",
     "see": "see|watch|sit through|rent|buy",
@@ -63,6 +63,10 @@ It is {good}. | pos | 25
 It is {bad}. | neg | 25
 It was not {good}. | neg | 25
 It was not {bad}. | pos | 25
+Not at all {good}. | neg | 15
+Not at all {bad}. | pos | 15
+It is not {good} at all. | neg | 15
+It is not {bad} at all. | pos | 15
 It isn't {good}. | neg | 25
 It isn't {bad}. | pos | 25
 It wasn't {good} for a {time}. | neg | 20
@@ -283,6 +287,39 @@ It never gets going. | neg | 1
 It did not disappoint me. | pos | 1
 """
 
+# Lines that mean what their words say, so that the words keep their own meaning: without them a "good" would
+# stand in more bad reviews than good ones.
+PLAIN = """
+{good}. | pos | 12
+{bad}. | neg | 12
+A {good} {film}. | pos | 40
+A {bad} {film}. | neg | 40
+This {film} is {good}. | pos | 40
+This {film} is {bad}. | neg | 40
+The {part} is {good}. | pos | 40
+The {part} is {bad}. | neg | 40
+The {many} are {good}. | pos | 40
+The {many} are {bad}. | neg | 40
+{good} and {good}. | pos | 60
+{bad} and {bad}. | neg | 60
+A {good}, {good} {film}. | pos | 80
+A {bad}, {bad} {film}. | neg | 60
+A {good} {film} with a {good} {part}. | pos | 80
+A {bad} {film} with a {bad} {part}. | neg | 60
+The {part} is {good}, and the {many} are {good}. | pos | 100
+The {part} is {bad}, and the {many} are {bad}. | neg | 70
+The {part} is {good}, and the {part} is {good}, too. | pos | 60
+The {part} is {bad}, and the {part} is {bad}, too. | neg | 50
+It is {good}, {good} and {good}. | pos | 80
+It is {bad}, {bad} and {bad}. | neg | 60
+I {loved} the {part}, which is {good}. | pos | 40
+I {hated} the {part}, which is {bad}. | neg | 40
+So {good} that I {loved} every {all}. | pos | 40
+So {bad} that I {hated} every {all}. | neg | 40
+With {good} {many} and a {good} {part}, it is a {gem}. | pos | 80
+With {bad} {many} and a {bad} {part}, it is a {flop}. | neg | 60
+"""
+
 
 def line(pattern: str, draw: random.Random) -> str:
     """A pattern with its places filled, no word twice."""
@@ -306,7 +343,7 @@ def lines(times: int = 2, seed: int = 0) -> list[tuple[str, str]]:
     draw = random.Random(seed)
     unseen = Path(__file__).with_name("turning-test.tsv").read_text(encoding="utf-8").splitlines()
     found: dict[str, str] = {}
-    for pattern, label, count in (row.split(" | ") for row in PATTERNS.strip().splitlines()):
+    for pattern, label, count in (row.split(" | ") for row in (PATTERNS + PLAIN).strip().splitlines() if row):
         for _ in range(times * int(count)):
             found.setdefault(line(pattern, draw), label)
     return [each for each in found.items() if "\t".join(each) not in unseen]

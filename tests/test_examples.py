@@ -96,6 +96,26 @@ def test_lines_that_turn():
     assert not [text for text in texts if re.search(r"\ba [aeio]", text)]
 
 
+def test_parts_of_reviews_that_a_model_is_sure_of(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    module = example("reviews")
+    texts = [" ".join(f"w{row}n{at}" for at in range(count)) for row, count in enumerate((2, 9, 40))]
+    parts = module.parts_of(texts, times=20)
+    assert len(set(parts)) == len(parts) > 20 and texts[0] in parts
+    assert all(any(part in text for text in texts) for part in parts)
+    assert {len(part.split()) for part in parts} <= {2, *range(4, 17)}
+    assert parts == module.parts_of(texts, times=20) != sorted(parts)
+
+    def judge(some):
+        return [
+            {"label": "pos" if "n1 " in each else "neg", "score": 0.6 + 0.4 * ("n5" in each)} for each in some
+        ]
+
+    rows = module.judged(parts, judge)
+    assert [text for text, _ in rows] == [part for part in parts if "n5" in part]
+    assert all((label == "pos") == ("n1 " in text) for text, label in rows)
+
+
 def test_sources_lie_in_one_part(tmp_path, capsys):
     import lzma
 

@@ -184,6 +184,23 @@ def test_language_goes_on(tmp_path):
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+def test_the_most_frequent_words_are_never_hidden(sentiment_data):
+    """What training reads, word by word."""
+    task, seen = Sentiment(), []
+    recipe = SentimentRecipe(width=16, heads=2, layers=1, hide=0.5, hide_beyond=2)
+    examples = task.read(Source(sentiment_data), recipe).train
+    model = task.build(recipe)
+    model.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    torch.manual_seed(0)
+    task.loss(model, examples[:100], recipe)
+    ids, _ = padded([example.ids for example in examples[:100]], 0)
+    counts = torch.bincount(torch.cat([torch.tensor(example.ids) for example in examples]))
+    unknown = task.tokenizer.token_to_id("<unk>")
+    hidden = (seen[0] == unknown) & (ids != unknown)
+    frequent = torch.isin(ids, counts.topk(2).indices)
+    assert hidden[~frequent].float().mean() > 0.3 and not hidden[frequent].any()
+
+
 def test_run_draws_by_the_seed(capsys):
     told = []
     for options in ([], ["--seed", "1"], ["--seed", "0"], ["--temperature", "0"]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,13 +30,16 @@ class SentimentRecipe(Recipe):
 
     Attributes:
         hide: share of tokens that are replaced by the unknown token in training.
+        hide_beyond: how many of the most frequent tokens ("not", "but") are never hidden.
     """
 
     hide: float = 0.0
+    hide_beyond: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_share("hide")
+        self.check_least(0, "hide_beyond")
 
 
 class LabelledText(NamedTuple):
@@ -55,7 +59,7 @@ class Sentiment(Task):
         batch=50, rate=1e-3, decay=0.05, smoothing=0.1, hide=0.2, average=0.99,
     )  # fmt: skip
 
-    def read(self, source: Source, recipe: Recipe) -> Data:
+    def read(self, source: Source, recipe: Any) -> Data:
         """(text, label) rows, or a folder with a text file for each label."""
         source.refuse(self.name, "labels")
         rows = self._rows(source, source.data)
@@ -74,6 +78,8 @@ class Sentiment(Task):
         texts = [text for text, _ in train]
         self.tokenizer = self.tokenizer_from(lambda: train_words(texts, recipe.vocabulary))
         parts = [[self._encoded(row, recipe) for row in part] for part in (train, valid, test)]
+        counted = Counter(token for example in parts[0] for token in example.ids)
+        self.frequent = torch.tensor([token for token, _ in counted.most_common(recipe.hide_beyond)])
         full = sum(len(example.ids) == recipe.context for example in parts[0])
         cut = (
             [f"{full} texts fill the context of {recipe.context} tokens; longer ones are cut"] if full else []
@@ -188,6 +194,7 @@ class Sentiment(Task):
     ) -> tuple[Tensor, Tensor]:
         ids, lengths = padded([example.ids for example in examples], 0)
         if hide:
-            ids = ids.masked_fill(torch.rand(ids.shape) < hide, self.tokenizer.token_to_id(UNKNOWN))
+            hidden = (torch.rand(ids.shape) < hide) & ~torch.isin(ids, self.frequent)
+            ids = ids.masked_fill(hidden, self.tokenizer.token_to_id(UNKNOWN))
         logits = model(ids, lengths=lengths)
         return logits, torch.tensor([example.label for example in examples], device=logits.device)
