@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,6 +50,17 @@ def test_sentiment():
     assert all(0.5 < each["score"] <= 1 for each in found)
 
 
+def test_sentiment_of_lines_that_turn():
+    lines = Path("examples/turning-test.tsv").read_text(encoding="utf-8").splitlines()
+    classify = sightline.pipeline("sentiment")
+    wrong = [
+        (text, label)
+        for text, label in (line.split("\t") for line in lines)
+        if classify(text)[0]["label"] != label
+    ]
+    assert not wrong and len(lines) == 20
+
+
 def test_translation_and_its_look(tmp_path, capsys):
     translate = sightline.pipeline("translation")
     found = translate(["Where is my book?", "I love you."])
@@ -78,10 +90,26 @@ def test_summaries():
 
 def test_language():
     goes_on = sightline.pipeline("generation")
-    text = goes_on("ROMEO:\n", new_tokens=60)[0]["generated_text"]
-    assert text.startswith("ROMEO:\n") and len(text) == 67
-    letters = [each for each in text[7:] if each.isalpha() or each in " ,.;'\n"]
-    assert len(letters) > 50
+    begun = "Prince Andrew looked at"
+    text = goes_on(begun, new_tokens=40)[0]["generated_text"]
+    assert text.startswith(begun) and len(goes_on.task.tokenizer.encode(text[len(begun) :]).ids) == 40
+    letters = [each for each in text if each.isalpha() or each in " ,.;'“”’\n"]
+    assert len(letters) > 0.9 * len(text)
+
+
+def test_the_language_model_finds_what_it_read_a_thousand_tokens_ago():
+    """A passage that comes again is predicted by looking at it, though the model knows none of it by heart."""
+    goes_on = sightline.pipeline("generation")
+    model, tokenizer = goes_on.model.eval(), goes_on.task.tokenizer
+    ids = tokenizer.encode(Path("examples/first-epilogue.txt").read_text(encoding="utf-8")).ids[:1100]
+    with torch.no_grad():
+        logits, matrices = model(torch.tensor([ids + ids]), return_matrices=True)
+    losses = torch.nn.functional.cross_entropy(logits[0, :-1], torch.tensor(ids + ids)[1:], reduction="none")
+    assert losses[len(ids) :].mean() < 0.5 * losses[: len(ids)].mean()
+    queries = torch.arange(len(ids), 2 * len(ids) - 1, 10)
+    after = queries - len(ids) + 1  # what followed the same token before
+    heads = torch.stack([A[0, :, q, k] for A in matrices for q, k in zip(queries, after, strict=True)])
+    assert heads.view(len(matrices), len(queries), -1).mean(1).max() > 0.3
 
 
 def test_an_image():
