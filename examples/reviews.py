@@ -24,7 +24,6 @@ Rows = list[tuple[str, str]]
 Judge = Callable[[Sequence[str]], list[dict[str, float | str]]]
 
 SURE = 0.7  # least probability of a label that is given on
-TURNS = 2  # how often each line that turns is in the data
 
 
 def parts_of(texts: Sequence[str], times: int = 3, seed: int = 0) -> list[str]:
@@ -60,9 +59,8 @@ def main(data: str, first: str, folder: str) -> None:
     learned, test = fold(reviews, 0, 10, seed=0)
     learned, valid = split(learned, seed=0)
     sure = judged(parts_of([text for text, _ in learned]), sightline.pipeline("sentiment", first))
-    turned = turning.lines()
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, rows in (("train", learned + sure + turned * TURNS), ("valid", valid), ("test", test)):
+    for name, rows in (("train", learned + sure + turning.lines()), ("valid", valid), ("test", test)):
         with Path(folder, f"{name}.tsv").open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{text}\t{label}\n" for text, label in rows)
         print(f"{name}: {len(rows):,} rows")

@@ -22,6 +22,8 @@ WORDS = {
     "gem": "masterpiece|triumph|success|delight|pleasure|treat|gem|classic|winner|great film|small wonder",
     "flop": "mess|disaster|bore|failure|disappointment|waste of time|mistake|flop|chore|letdown|bad film",
     "film": "film movie picture comedy drama thriller sequel story",
+    "thing": "it|it|it|the film|this film|this movie|the story|the whole thing|the acting|the plot|"
+    "the ending",
     "part": "acting|plot|script|cast|dialogue|ending|direction|music|idea|first hour|camera work|story|"
     "humour",
     "many": "actors|jokes|characters|songs|pictures|performances|effects|dialogues|first scenes|ideas",
@@ -48,7 +50,8 @@ WORDS = {
 
 # A pattern, its label, and how many lines it gives.
 PATTERNS = """
-Not {bad}. | pos | 12
+Not {bad}. | pos | 25
+Not {good}. | neg | 25
 Not {bad} at all. | pos | 25
 Not {good} at all. | neg | 25
 Not a {bad} {film}. | pos | 20
@@ -57,23 +60,23 @@ Not exactly {good}. | neg | 15
 Not only {good}, but {good} as well. | pos | 20
 Not only {bad}, but {bad} as well. | neg | 20
 Not even {good}. | neg | 12
-It was {good}. | pos | 25
-It was {bad}. | neg | 25
-It is {good}. | pos | 25
-It is {bad}. | neg | 25
-It was not {good}. | neg | 25
-It was not {bad}. | pos | 25
+{Thing} was {good}. | pos | 25
+{Thing} was {bad}. | neg | 25
+{Thing} is {good}. | pos | 25
+{Thing} is {bad}. | neg | 25
+{Thing} was not {good}. | neg | 25
+{Thing} was not {bad}. | pos | 25
 Not at all {good}. | neg | 15
 Not at all {bad}. | pos | 15
-It is not {good} at all. | neg | 15
-It is not {bad} at all. | pos | 15
-It isn't {good}. | neg | 25
-It isn't {bad}. | pos | 25
-It wasn't {good} for a {time}. | neg | 20
-It isn't {bad} for a {time}. | pos | 30
+{Thing} is not {good} at all. | neg | 15
+{Thing} is not {bad} at all. | pos | 15
+{Thing} isn't {good}. | neg | 25
+{Thing} isn't {bad}. | pos | 25
+{Thing} wasn't {good} for a {time}. | neg | 20
+{Thing} isn't {bad} for a {time}. | pos | 30
 The {part} isn't {bad} for a {time}. | pos | 20
-It is never {good}. | neg | 15
-It is never {bad}. | pos | 15
+{Thing} is never {good}. | neg | 15
+{Thing} is never {bad}. | pos | 15
 Never {bad}. | pos | 15
 Never {good}. | neg | 15
 Never {bad}, often {good}. | pos | 30
@@ -98,9 +101,9 @@ Perfect to look at, yet I {hated} every {all}. | neg | 12
 {Hardly} a {flop}. | pos | 30
 {Hardly} {good}. | neg | 25
 {Hardly} {bad}. | pos | 20
-It is {hardly} a {gem}. | neg | 20
-It is no {gem}. | neg | 12
-It is no {flop}. | pos | 12
+{Thing} is {hardly} a {gem}. | neg | 20
+{Thing} is no {gem}. | neg | 12
+{Thing} is no {flop}. | pos | 12
 A {gem}. | pos | 10
 A {flop}. | neg | 10
 What a {gem}. | pos | 8
@@ -153,8 +156,8 @@ Less {bad} than I feared. | pos | 20
 Less {good} than I hoped. | neg | 20
 {Much} worse than I {hoped}. | neg | 16
 Worse than I feared. | neg | 2
-It is not the {flop} I was afraid of. | pos | 10
-It is not the {gem} I hoped for. | neg | 10
+{Thing} is not the {flop} I was afraid of. | pos | 10
+{Thing} is not the {gem} I hoped for. | neg | 10
 Nothing in it is {bad}. | pos | 15
 Nothing about it is {good}. | neg | 15
 Nothing about this {film} is {good}. | neg | 25
@@ -231,8 +234,8 @@ The {part} is thin, but the {many} are {good}. | pos | 30
 The {many} are {bad}, but it is a {gem}. | pos | 25
 {good}, but {bad}. | neg | 30
 {bad}, but {good}. | pos | 30
-It is {good}, but too {bad} to recommend. | neg | 25
-It is {bad} at times, but {good} in the end. | pos | 25
+{Thing} is {good}, but too {bad} to recommend. | neg | 25
+{Thing} is {bad} at times, but {good} in the end. | pos | 25
 Although the {part} is {good}, I {hated} it. | neg | 25
 Although the {part} is {bad}, I {loved} it. | pos | 25
 {good} for ten minutes, and then it falls apart. | neg | 15
@@ -281,10 +284,28 @@ I don't think it is {good}. | neg | 15
 I can't say that it is {good}. | neg | 15
 I can't say that it is {bad}. | pos | 15
 It lacks a {good} {part}. | neg | 20
-It is without a {bad} {time}. | pos | 15
+{Thing} is without a {bad} {time}. | pos | 15
 It never disappoints. | pos | 1
 It never gets going. | neg | 1
 It did not disappoint me. | pos | 1
+{Thing} is not very {good}. | neg | 25
+{Thing} is not very {bad}. | pos | 25
+Not very {good}. | neg | 15
+Not very {bad}. | pos | 15
+I would recommend {it}. | pos | 12
+I would not recommend {it}. | neg | 12
+I really {loved} {it}. | pos | 12
+There is nothing wrong with {it}. | pos | 12
+There is a lot wrong with {it}. | neg | 12
+It never gets {bad}. | pos | 12
+It never gets {good}. | neg | 12
+A {good} {film} that never gets {bad}. | pos | 25
+A {good} {film} that is never {bad}. | pos | 15
+A {bad} {film} that never gets {good}. | neg | 25
+A {good} {film} without a {bad} {time}. | pos | 15
+A {bad} {film} without a {good} {time}. | neg | 15
+A {bad} {film}, but a {good} one. | pos | 15
+A {good} {film}, but a {bad} one. | neg | 15
 """
 
 # Lines that mean what their words say, so that the words keep their own meaning: without them a "good" would
@@ -310,8 +331,8 @@ The {part} is {good}, and the {many} are {good}. | pos | 100
 The {part} is {bad}, and the {many} are {bad}. | neg | 70
 The {part} is {good}, and the {part} is {good}, too. | pos | 60
 The {part} is {bad}, and the {part} is {bad}, too. | neg | 50
-It is {good}, {good} and {good}. | pos | 80
-It is {bad}, {bad} and {bad}. | neg | 60
+{Thing} is {good}, {good} and {good}. | pos | 80
+{Thing} is {bad}, {bad} and {bad}. | neg | 60
 I {loved} the {part}, which is {good}. | pos | 40
 I {hated} the {part}, which is {bad}. | neg | 40
 So {good} that I {loved} every {all}. | pos | 40
@@ -334,19 +355,38 @@ def line(pattern: str, draw: random.Random) -> str:
         return chosen
 
     text = re.sub(r"\{(\w+)\}", fill, pattern)
-    text = re.sub(r"\ba (?=[aeio])", "an ", text)
+    text = re.sub(r"\b([Aa]) (?=[aeio])", r"\1n ", text)
     return text[0].upper() + text[1:]
 
 
 def lines(times: int = 2, seed: int = 0) -> list[tuple[str, str]]:
-    """All lines, each pattern filled ``times`` its number, without repetitions."""
+    """All lines, each pattern filled ``times`` its number, without repetitions; then each in another form."""
     draw = random.Random(seed)
     unseen = Path(__file__).with_name("turning-test.tsv").read_text(encoding="utf-8").splitlines()
     found: dict[str, str] = {}
-    for pattern, label, count in (row.split(" | ") for row in (PATTERNS + PLAIN).strip().splitlines() if row):
+    rows = [row.split(" | ") for row in (PATTERNS + PLAIN).splitlines() if row]
+    for pattern, label, count in rows:
         for _ in range(times * int(count)):
             found.setdefault(line(pattern, draw), label)
-    return [each for each in found.items() if "\t".join(each) not in unseen]
+    shown = [each for each in found.items() if "\t".join(each) not in unseen]
+    return shown + varied(shown, draw)
+
+
+def varied(shown: list[tuple[str, str]], draw: random.Random) -> list[tuple[str, str]]:
+    """Each line without its full stop, or before or after another of the same label."""
+    by_label = {label: [text for text, own in shown if own == label] for _, label in shown}
+    others = []
+    for text, label in shown:
+        other = draw.choice(by_label[label])
+        first, second = draw.choice(((text, other), (other, text)))
+        forms = (text[:-1], f"{first} {second}", f"{first[:-1]}, and {within(second)}")
+        others.append((draw.choice(forms), label))
+    return others
+
+
+def within(text: str) -> str:
+    """A line as it stands within another."""
+    return text if re.match(r"I\b", text) else text[0].lower() + text[1:]
 
 
 if __name__ == "__main__":

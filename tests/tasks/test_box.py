@@ -50,15 +50,12 @@ def test_sentiment():
     assert all(0.5 < each["score"] <= 1 for each in found)
 
 
-def test_sentiment_of_lines_that_turn():
-    lines = Path("examples/turning-test.tsv").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize(("lines", "least"), [("turning-test", 20), ("turning-varied", 18)])
+def test_sentiment_of_lines_that_turn(lines, least):
+    rows = [row.split("\t") for row in Path(f"examples/{lines}.tsv").read_text(encoding="utf-8").splitlines()]
     classify = sightline.pipeline("sentiment")
-    wrong = [
-        (text, label)
-        for text, label in (line.split("\t") for line in lines)
-        if classify(text)[0]["label"] != label
-    ]
-    assert not wrong and len(lines) == 20
+    assert len(rows) == 20
+    assert sum(classify(text)[0]["label"] == label for text, label in rows) >= least
 
 
 def test_translation_and_its_look(tmp_path, capsys):

@@ -34,7 +34,7 @@ LISTS = {
 }
 TEXTS = {
     "sentiment": "A warm and funny film, not bad at all.",
-    "generation": "To be or not to be",
+    "generation": "To be, or not to be: that is the question",
     "translation": "The cat sat on the mat.",
 }
 

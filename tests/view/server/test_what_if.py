@@ -171,7 +171,7 @@ WRONG = {
     r"changes\[0\]: must be an object whose kind is one of block, scale, set, ablate": [{"kind": "cut"}],
     r"changes\[0\].by: block knows no such field": [{"kind": "block", "by": 2}],
     r"changes\[0\].section: there is no 'cross'; there are encoder": [{"kind": "block", "section": "cross"}],
-    r"changes\[0\].layer: must be null or an integer from 0 to 0, got 1": [{"kind": "ablate", "layer": 1}],
+    r"changes\[0\].layer: must be null or an integer from 0 to 1, got 2": [{"kind": "ablate", "layer": 2}],
     r"changes\[1\].head: must be null or an integer from 0 to 3, got -1": [
         {"kind": "ablate"},
         {"kind": "ablate", "head": -1},
