@@ -65,14 +65,18 @@ test: $(INSTALLED)
 test-all: $(INSTALLED)
 	SIGHTLINE_HYPOTHESIS=$${SIGHTLINE_HYPOTHESIS:-more} $(BIN)/python -m pytest -n auto
 
-# Triton is about 1 GB, and needed here alone: on a GPU it comes with PyTorch.
-$(VENV)/.triton: $(INSTALLED)
-	$(INSTALL) triton
+# Triton is about 1 GB, and needed here alone: on a GPU it comes with PyTorch. In a folder of its own, so that the other
+# tests see what they see without it.
+TRITON := $(VENV)/triton
+$(TRITON)/.installed: $(INSTALLED)
+	$(INSTALL) --no-deps --upgrade --target $(TRITON) triton
 	@touch $@
 
-test-gpu-offline: $(VENV)/.triton
-	SIGHTLINE_GPU_OFFLINE=1 TRITON_INTERPRET=1 $(BIN)/python -m pytest -n auto tests/gpu_offline/test_interpreted.py
-	SIGHTLINE_GPU_OFFLINE=1 $(BIN)/python -m pytest -n auto tests/gpu_offline/test_compiled.py
+test-gpu-offline: $(TRITON)/.installed
+	SIGHTLINE_GPU_OFFLINE=1 TRITON_INTERPRET=1 PYTHONPATH=$(abspath $(TRITON)) \
+	  $(BIN)/python -m pytest -n auto tests/gpu_offline/test_interpreted.py
+	SIGHTLINE_GPU_OFFLINE=1 PYTHONPATH=$(abspath $(TRITON)) \
+	  $(BIN)/python -m pytest -n auto tests/gpu_offline/test_compiled.py
 
 # Right first, then how fast beside the vendors' kernels, then memory: ten minutes on a card. DEVICE=cpu tries the
 # program itself, on tiny problems.
