@@ -100,8 +100,10 @@ def given(problem: Problem, lse: Tensor | None) -> dict[str, Any]:
 def product_tile_of(width: int, half: bool) -> Tile:
     """The same for products with the matrix, whose numbers are float32 and take more room."""
     if half:
-        return Tile(32, 32, 4 if width <= 128 else 8)
-    return Tile(32, 32, 4) if width <= 64 else Tile(16, 16, 4)
+        return Tile(32, 32, 4) if width <= 128 else Tile(32, 16, 8)
+    if width <= 64:
+        return Tile(32, 32, 4)
+    return Tile(32, 16, 4) if width <= 128 else Tile(16, 16, 4)
 
 
 def generation(device: torch.device) -> int:
@@ -109,21 +111,21 @@ def generation(device: torch.device) -> int:
     return torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 8
 
 
-def ordered_tile_of(width: int, half: bool, generation: int) -> Tile:
-    """The same where a row's largest weights are kept in order, which takes registers."""
+def crowded_tile_of(width: int, half: bool, generation: int) -> Tile:
+    """The same where registers are scarce: for a row's largest weights in order, and for pictures."""
     rows, cols, warps = tile_of(width, half)
     if (half and width <= 128 and generation >= 10) or (not half and 64 < width <= 128):
         cols //= 2
     return Tile(rows, cols, warps)
 
 
-def launched(problem: Problem, product: bool = False, ordered: bool = False) -> dict[str, Any]:
+def launched(problem: Problem, product: bool = False, crowded: bool = False) -> dict[str, Any]:
     """The tile, as the last arguments of a launch."""
     width, half = problem.query.shape[3], problem.query.dtype != torch.float32
     if product:
         tile = product_tile_of(width, half)
-    elif ordered:
-        tile = ordered_tile_of(width, half, generation(problem.query.device))
+    elif crowded:
+        tile = crowded_tile_of(width, half, generation(problem.query.device))
     else:
         tile = tile_of(width, half)
     return {

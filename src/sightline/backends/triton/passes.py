@@ -93,7 +93,7 @@ def _row_pass(problem: Problem, lse: Tensor | None, asked: _Rows) -> dict[str, T
     where = None
     if asked.distance is not None:
         where = offsets(asked.distance.align, b, n, m, problem.query.device)
-    arguments = given(problem, lse) | launched(problem, ordered=asked.k > 0)
+    arguments = given(problem, lse) | launched(problem, crowded=asked.k > 0)
     pointers = dict.fromkeys(
         ("Entropy", "Sums", "Distance", "Best", "Top", "LseTop", "LseSum"), problem.query
     )
@@ -221,7 +221,7 @@ def pool(problem: Problem, lse: Tensor, region: PooledRegion) -> Tensor:
     shape, largest = (b, h, region.height, region.width), region.reduce == "max"
     new = problem.query.new_empty
     values, seen = new(shape, dtype=torch.float32), new(shape, dtype=torch.int64)
-    arguments: dict[str, Any] = given(problem, lse) | launched(problem)
+    arguments: dict[str, Any] = given(problem, lse) | launched(problem, crowded=True)
     for name, cells, size in (("BLOCK_N", region.height, rows), ("BLOCK_M", region.width, cols)):
         fits = power_of_2(-(-size // max(1, cells)) or 1)
         arguments[name] = min(arguments[name], fits)
