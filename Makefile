@@ -17,8 +17,8 @@ INSTALLED := $(VENV)/.installed-$(FILES)
 
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt $(shell find native -name '*.h' -o -name '*.c' -o -name '*.cpp')
 
-.PHONY: help look test test-all test-gpu-offline test-gpu sanitize lint format bench published docs site screenshots wheel \
-  platforms test-oldest audit clean
+.PHONY: help look test test-all test-gpu-offline test-gpu sanitize lint format bench published docs notebooks site \
+  screenshots wheel platforms test-oldest audit clean
 
 help:
 	@echo "make look      set up, look at a sentence and at a long text, write pages to $(OUT)/"
@@ -31,6 +31,7 @@ help:
 	@echo "make bench     attention against its peers, side by side; figures in $(OUT)/"
 	@echo "make published  other people's published numbers, met; give SPEECH=jfk.flac for Whisper's"
 	@echo "make docs      run every example in README and docs"
+	@echo "make notebooks  executes the notebooks anew, and keeps what their cells show"
 	@echo "make site      the documentation as a site to search and to browse, in $(OUT)/site"
 	@echo "make screenshots  the pictures of docs/explorer.md, anew, by the browser tests"
 	@echo "make wheel     the wheel of this kind of machine for old systems, in dist/ (TARGETS=... for others)"
@@ -143,6 +144,9 @@ published: $(PUBLISHED)/.installed
 
 docs: $(INSTALLED)
 	$(BIN)/python -m pytest -q README.md docs src --doctest-modules --doctest-glob='*.md'
+
+notebooks: $(INSTALLED)
+	$(BIN)/python -m notebooks
 
 # Sphinx is needed here alone. Nothing is fetched, neither now nor by who opens the site.
 $(VENV)/.site: $(INSTALLED)

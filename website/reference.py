@@ -58,7 +58,7 @@ ROOMS = (
             "Attention": ["attention", "AttentionMatrix", "Readouts", "Align"],
             "Masks": ["causal", "window", "prefix", "lengths", "documents", "ranges", "dense", "Mask"],
             "Biases": ["alibi", "relative", "Bias"],
-            "Looking into models": ["trace", "load_trace", "sdpa_override", "Picture", "Sound"],
+            "Looking into models": ["trace", "load_trace", "sdpa_override", "widget", "Picture", "Sound"],
             "Changing, removing": ["intervene", "effects"],
             "Over a corpus, and while a model trains": ["profile", "load_profile", "monitor"],
             "From data to answers": ["pipeline"],

@@ -47,6 +47,7 @@ __all__ = [
     "relative",
     "sdpa_override",
     "trace",
+    "widget",
     "window",
 ]
 
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from sightline.tracing import load_trace, trace
     from sightline.tracing.calls import Calls
     from sightline.tracing.media import Picture, Sound
+    from sightline.view.widget import widget
 
 
 def _html_of_matrix(matrix: AttentionMatrix) -> str:
@@ -153,6 +155,7 @@ _LATER = {
     "profile": "profiling",
     "sdpa_override": "call.sdpa",
     "trace": "tracing",
+    "widget": "view.widget",
 }
 
 

@@ -90,14 +90,14 @@ def _matrix(matrix: AttentionMatrix) -> str:
     whole = matrix.four_axes().detach()
     ask = "numbers: A[b, h, rows, cols], A.topk(k), A.entropy(), A.pool(height, width)"
     if _fits([whole]):
-        page = _frame(_reading(whole), repr(matrix), ask)
+        page = _frame(reading_of_matrix(whole), repr(matrix), ask)
         if page is not None:
             return page
     row = _row("matrix", whole, _HEADS_OF_MATRIX)
     return _caption(repr(matrix), _doubts(whole), ask) + row + _line(_LEGEND)
 
 
-def _reading(matrix: AttentionMatrix) -> Reading:
+def reading_of_matrix(matrix: AttentionMatrix) -> Reading:
     """A matrix [B,H,N,M] as a reading of its first batch entry; with N = M taken for self-attention."""
     _, _, n, m = matrix.shape
     entry, queries, is_self = matrix.select(batch=slice(0, 1)).cpu(), tokens_of_places(n), n == m

@@ -49,12 +49,18 @@ def report_parts(summary: Summary, value_limit: int | None = None, more: Iterabl
     """
     store = TensorStore()
     meta = page_meta(summary, store, VALUE_LIMIT if value_limit is None else value_limit)
-    fill: dict[str, Iterator[str] | str] = {
+    title = f"{meta['about']['title']} · Sightline"
+    yield from filled(title, inline("main.js"), chain(_data(meta, store), more))
+
+
+def filled(title: str, script: str, data: Iterable[str] = ()) -> Iterator[str]:
+    """The page with everything in it, in pieces: what it carries, and what it runs."""
+    fill: dict[str, Iterable[str] | str] = {
         "csp": f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-        "title": html.escape(f"{meta['about']['title']} · Sightline"),
+        "title": html.escape(title),
         "styles": "".join(f"<style>\n{source(name)}</style>\n" for name in names(".css")),
-        "data": chain(_data(meta, store), more),
-        "script": f'<script type="module">\n{inline("main.js")}</script>',
+        "data": data,
+        "script": f'<script type="module">\n{script}</script>',
     }
     # Odd pieces are slots. The parts go in as they are, so a text that looks like a slot stays a text.
     for at, piece in enumerate(_SLOT.split(source("page.html"))):

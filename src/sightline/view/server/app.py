@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
 from sightline.view.server.guard import Guard
 from sightline.view.server.responses import ERRORS
@@ -18,17 +19,23 @@ from sightline.view.server.service import Service
 
 def create_app(service: Service, hosts: frozenset[str] | None) -> Starlette:
     """The application for some open traces; ``hosts`` are the allowed values of Host, ``None`` for all."""
-    parts = (PageRoutes(), TraceRoutes(service), IncomingRoutes(service), NumberRoutes(service))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         service.stop()
 
-    app = Starlette(
-        routes=[route for part in parts for route in part.routes],
-        exception_handlers=ERRORS,
-        lifespan=lifespan,
-    )
+    routes = [*PageRoutes().routes, *_routes(service)]
+    app = Starlette(routes=routes, exception_handlers=ERRORS, lifespan=lifespan)
     app.add_middleware(Guard, hosts=hosts)
     return app
+
+
+def create_inside_app(service: Service) -> Starlette:
+    """The application for who asks from inside this process: no page, and nothing to guard against."""
+    return Starlette(routes=_routes(service), exception_handlers=ERRORS)
+
+
+def _routes(service: Service) -> list[BaseRoute]:
+    parts = (TraceRoutes(service), IncomingRoutes(service), NumberRoutes(service))
+    return [route for part in parts for route in part.routes]
