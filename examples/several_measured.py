@@ -200,11 +200,11 @@ def million_of(tokens: int, window: int, rows: list[int], keys: list[int]) -> di
         below = [slice(at, min(tokens, at + window)) for at in keys]
         return {
             "cpu": cpu, "peak": peak,
-            "rows": [matrix[0, 0, at, one] for at, one in zip(rows, near, strict=True)],
-            "columns": [matrix[0, 0, one, at] for at, one in zip(keys, below, strict=True)],
-            "context": distributed.unshard(context, 2)[0, 0, rows],
-            "entropy": distributed.unshard(read.entropy, 2)[0, 0, rows],
-            "received": distributed.unshard(read.received, 2)[0, 0, keys],
+            "rows": [matrix[0, 0, at, one].tolist() for at, one in zip(rows, near, strict=True)],
+            "columns": [matrix[0, 0, one, at].tolist() for at, one in zip(keys, below, strict=True)],
+            "context": distributed.unshard(context, 2)[0, 0, rows].tolist(),
+            "entropy": distributed.unshard(read.entropy, 2)[0, 0, rows].tolist(),
+            "received": distributed.unshard(read.received, 2)[0, 0, keys].tolist(),
         }  # fmt: skip
 
 
@@ -243,7 +243,7 @@ def _errors(
             "entropy": torch.special.entr(row).sum(), "received": column.sum(),
         }  # fmt: skip
         for name, wanted in right.items():
-            worst[name] = max(worst[name], float((found[name][place] - wanted).abs().max()))
+            worst[name] = max(worst[name], float((torch.tensor(found[name][place]) - wanted).abs().max()))
     return worst
 
 
