@@ -111,10 +111,10 @@ def generation(device: torch.device) -> int:
     return torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 8
 
 
-def crowded_tile_of(width: int, half: bool, generation: int) -> Tile:
+def crowded_tile_of(width: int, half: bool, scarce: bool) -> Tile:
     """The same where registers are scarce: for a row's largest weights in order, and for pictures."""
     rows, cols, warps = tile_of(width, half)
-    if (half and width <= 128 and generation >= 10) or (not half and 64 < width <= 128):
+    if (half and width <= 128 and scarce) or (not half and 64 < width <= 128):
         cols //= 2
     return Tile(rows, cols, warps)
 
@@ -125,7 +125,8 @@ def launched(problem: Problem, product: bool = False, crowded: bool = False) -> 
     if product:
         tile = product_tile_of(width, half)
     elif crowded:
-        tile = crowded_tile_of(width, half, generation(problem.query.device))
+        loaded = problem.bias is not None or problem.table is not None
+        tile = crowded_tile_of(width, half, loaded or generation(problem.query.device) >= 10)
     else:
         tile = tile_of(width, half)
     return {
