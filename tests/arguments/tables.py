@@ -574,7 +574,7 @@ ELSEWHERE = {
         "Explanation": "a result", "Readouts": "a result", "Picture": "a record", "Sound": "a record",
         "__version__": "a text", "backend": "tests/engine/test_errors.py", "info": "takes nothing",
         "accelerate": "tests/nn/test_acceleration.py", "product": "tests/products/test_choice.py",
-        "sdpa_override": "takes nothing",
+        "sdpa_override": "takes nothing", "widget": "needs anywidget; tests/view/test_widget.py",
     },
     "nn": {
         "Linear": "as PyTorch's; tests/products", "BlockMatrices": "a result", "BlockOptions": "names only", "DecoderMatrices": "a result",

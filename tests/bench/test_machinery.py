@@ -95,7 +95,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(
         command,
         "BenchSettings",
-        lambda size, threads, budget, peers: make(
+        lambda size, threads, budget, peers, device: make(
             "tiny", threads, INSTANT, tuple(p for p in peers if p in IN_PROCESS), 1e-4
         ),
     )

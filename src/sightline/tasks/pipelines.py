@@ -81,7 +81,7 @@ class Pipeline:
         Example:
             >>> import pathlib, sightline, tempfile
             >>> path = pathlib.Path(tempfile.mkdtemp()) / "page.html"
-            >>> 3 < sightline.pipeline("sentiment").page(path, "A warm and funny film.") / 1e6 < 5
+            >>> 3 < sightline.pipeline("sentiment").page(path, "A warm and funny film.") / 1e6 < 8
             True
         """
         runnable = self.task.runnable(self.model, self.recipe, self.name)

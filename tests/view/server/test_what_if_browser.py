@@ -65,7 +65,11 @@ def test_heads_that_mattered_can_be_cancelled(open_tab, read, monkeypatch):
     def slow(opened, base, progress):
         while not gate.wait(0.02):
             progress(1, 3)
-        return {"about": "probability", "baseline": 0.8, "sections": {"encoder": [[0.1, -0.25, 0.0, 0.5]]}}
+        return {
+            "about": "probability",
+            "baseline": 0.8,
+            "sections": {"encoder": [[0.1, -0.25, 0.0, 0.5]] * 2},
+        }
 
     monkeypatch.setattr(reading, "effects_of_heads", slow)
     tab = open_tab(f"#t={trace}")
@@ -76,7 +80,7 @@ def test_heads_that_mattered_can_be_cancelled(open_tab, read, monkeypatch):
     gate.set()
     tab.click("#whatif-heads")
     tab.wait_for_function("() => document.querySelector('#atlas .atlas-number').textContent === '+0.10'")
-    assert tab.locator("#atlas .atlas-number").all_inner_texts() == ["+0.10", "−0.25", "+0.000", "+0.50"]
+    assert tab.locator("#atlas .atlas-number").all_inner_texts() == ["+0.10", "−0.25", "+0.000", "+0.50"] * 2
 
 
 @pytest.mark.slow
