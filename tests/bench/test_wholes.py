@@ -211,7 +211,11 @@ def test_a_contender_in_a_process_of_its_own():
     "content, reason",
     [
         (None, "not installed: pip install zentorch"),
-        ("raise ImportError('built for another PyTorch')", "cannot be imported: ImportError: built for another PyTorch"),
+        pytest.param(
+            "raise ImportError('built for another PyTorch')",
+            "cannot be imported: ImportError: built for another PyTorch",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("import os; os._exit(3)", "cannot be imported: exit code 3", marks=pytest.mark.slow),
         ("", ""),
     ],

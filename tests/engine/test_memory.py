@@ -45,7 +45,9 @@ for what in ("attention", "readouts", "gradients"):
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux's /proc")
-@pytest.mark.parametrize("backend, n", [("cpu", 65536), ("chunked", 8192)])
+@pytest.mark.parametrize(
+    "backend, n", [("cpu", 65536), pytest.param("chunked", 8192, marks=pytest.mark.slow)]
+)
 def test_peak_above_inputs_and_outputs(backend, n):
     # The whole matrix would be 16 GiB a head, or 256 MiB (chunked); a window keeps the test short without changing the
     # memory.

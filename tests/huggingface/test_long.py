@@ -42,6 +42,7 @@ def check_exact(results):
     assert results["total"] < 1e-5  # every query gives away 1
 
 
+@pytest.mark.slow
 def test_4096_tokens():
     results = figures(4096, "bfloat16")
     check_exact(results)

@@ -39,6 +39,7 @@ for name in ("entropy", "sink_mass", "alignment", "divergence", "minilmv2", "tin
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux's /proc")
+@pytest.mark.slow
 def test_peaks_above_the_inputs():
     # All weights of the two heads would be 512 MB, and as much again for each gradient.
     run = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True)

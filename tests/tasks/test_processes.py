@@ -65,6 +65,7 @@ def launched(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_the_steps_are_those_of_one_process(text, tmp_path):
     """With shares of different numbers of tokens, and a last batch of one example; nothing is told twice."""
     options = ["--set", "epochs=3", "--set", "batch=8", "--set", "dropout=0", "--set", "context=16", "--set",
