@@ -75,12 +75,16 @@ def test_a_token_away_as_the_server_has_it(open_tab):
 @pytest.mark.slow
 def test_clicks_take_away_and_a_weight_is_dragged_by_keys(open_tab):
     tab = open_tab("#s=cross&l=0&h=1&q=2&k=1&w=0")
-    tab.locator("#whatif-weight:enabled").focus()
+    weight = tab.locator("#whatif-weight:enabled")
+    weight.focus()
+    before = float(weight.input_value())
     for _ in range(3):
-        tab.keyboard.press("ArrowLeft")  # and not to another head
+        tab.keyboard.press("ArrowRight" if before < 0.5 else "ArrowLeft")  # and not to another head
     tab.wait_for_selector(READY)
     assert "head 1" in tab.inner_text("#whatif-head")
-    assert "“Katze” → “cat” gets 9" in tab.inner_text("#whatif .whatif-changes")
+    after = float(weight.input_value())
+    assert abs(after - before) == pytest.approx(0.03, abs=0.011)
+    assert f"“Katze” → “cat” gets {100 * after:.1f} %" in tab.inner_text("#whatif .whatif-changes")
     assert "“Katze” #2 → “cat” #1" in tab.inner_text("#facts")
     tab.keyboard.press("x")
     assert tab.get_attribute("#whatif-cut", "aria-pressed") == "true"
