@@ -54,7 +54,7 @@ $(INSTALLED): $(BIN)/pip $(SOURCES)
 look: $(INSTALLED)
 	@mkdir -p $(OUT)
 	$(BIN)/sightline look "The cat sat on the mat." --html $(OUT)/sentence.html --live
-	$(BIN)/sightline look examples/first-epilogue.txt --model generation --max-tokens 8192 --html $(OUT)/long.html
+	$(BIN)/sightline look examples/first-epilogue.txt --model generation --max-tokens 8192 --layer 3 --head 1 --query '#6271' --html $(OUT)/long.html
 	@echo
 	@echo "Open these pages in a browser:"
 	@echo "  $(abspath $(OUT)/sentence.html)"
