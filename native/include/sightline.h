@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Bumped whenever a struct or a signature changes; the Python side refuses a library of another number. */
-#define SIGHTLINE_ABI 8
+#define SIGHTLINE_ABI 9
 
 typedef enum {
   SIGHTLINE_OK = 0,
@@ -188,19 +188,27 @@ typedef enum {
       1 /* few queries, many keys: each key and value is read once for all heads of its group */
 } sightline_path;
 
+/* What it multiplies; sums are float32. */
+typedef enum {
+  SIGHTLINE_FLOAT32_WORDS = 0,
+  SIGHTLINE_BFLOAT16_PAIRS = 1, /* dot products of two */
+  SIGHTLINE_BFLOAT16_TILES = 2  /* AMX: 16 rows by 16 columns of dot products of 32 */
+} sightline_products;
+
 typedef struct {
-  int32_t path;    /* a sightline_path */
-  int32_t workers; /* threads that take part, at most the number given */
-  int64_t parts;   /* pieces of work that they take one by one */
-  int32_t pairs;   /* 1: multiplies bfloat16 pairs, summed in float32; 0: multiplies float32 */
+  int32_t path;     /* a sightline_path */
+  int32_t workers;  /* threads that take part, at most the number given */
+  int64_t parts;    /* pieces of work that they take one by one */
+  int32_t products; /* a sightline_products */
 } sightline_plan_info;
 
 /* Levels are numbered from 0 (generic, present everywhere) upwards; a build for another architecture has
- * fewer. A name is one of "generic", "avx2", "avx512", "avx512_bf16". */
+ * fewer. A name is one of "generic", "avx2", "avx512", "avx512_bf16", "amx_bf16". */
 SIGHTLINE_API int32_t sightline_abi(void);
 SIGHTLINE_API int32_t sightline_level_count(void);
 SIGHTLINE_API const char* sightline_level_name(int32_t level);  /* null: no such level */
 SIGHTLINE_API int32_t sightline_level_supported(int32_t level); /* 1: this machine can run it */
+SIGHTLINE_API int32_t sightline_best_level(void);               /* the fastest that this machine can run */
 SIGHTLINE_API int32_t sightline_max_topk(void);
 
 /* How the structs lie in memory, for callers that cannot include this header: name, offset and size in bytes
@@ -310,8 +318,8 @@ SIGHTLINE_API int32_t sightline_readout(int32_t level, int32_t threads, const si
  * FMA): the peak that benchmarks quote shares of. Takes about `seconds`. 0 for a level that cannot run. */
 SIGHTLINE_API double sightline_peak_gflops(int32_t level, double seconds);
 
-/* The same of bfloat16 dot products (each counts two multiplications and two additions a lane); 0 for a level
- * that has none. */
+/* The same of bfloat16 dot products, or AMX's products (each multiplication and each addition counts); 0 for
+ * a level that has none. */
 SIGHTLINE_API double sightline_peak_dot_gflops(int32_t level, double seconds);
 
 #ifdef __cplusplus

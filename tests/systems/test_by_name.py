@@ -58,6 +58,7 @@ def test_levels_are_those_of_the_processor():
     wanted = {"generic": set(), "avx2": {"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe"}}
     wanted["avx512"] = wanted["avx2"] | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
     wanted["avx512_bf16"] = wanted["avx512"] | {"avx512_bf16"}
+    wanted["amx_bf16"] = wanted["avx512_bf16"] | {"amx_tile", "amx_bf16"}
     assert library.levels() == [name for name, needed in wanted.items() if needed <= flags]
 
 

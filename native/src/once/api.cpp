@@ -28,6 +28,14 @@ int32_t sightline_level_supported(int32_t level) {
   return found && found->supported();
 }
 
+int32_t sightline_best_level(void) {
+  int32_t best = 0;
+  for (int32_t i = 0; i < level_count(); i++) {
+    if (level_at(i)->supported() && level_at(i)->pays()) best = i;
+  }
+  return best;
+}
+
 int32_t sightline_forward(int32_t level, int32_t threads, const sightline_problem* problem, void* context,
                           const int64_t context_stride[3], double* lse) {
   const Kernels* kernels;

@@ -54,7 +54,7 @@ constexpr Field readout_fields[] = {
 };
 
 #define PLAN(field) FIELD(sightline_plan_info, field)
-constexpr Field plan_fields[] = {PLAN(path), PLAN(workers), PLAN(parts), PLAN(pairs)};
+constexpr Field plan_fields[] = {PLAN(path), PLAN(workers), PLAN(parts), PLAN(products)};
 
 #define TANGENT_TENSOR(field) STRIDED(sightline_tangents, field)
 constexpr Field tangent_fields[] = {

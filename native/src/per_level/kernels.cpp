@@ -27,8 +27,8 @@ bool in_place(const sightline_problem& p, Side side) {
 int64_t packed_words(const sightline_problem& p, Side side) {
   return with_products(p.dtype, [&](auto products) {
     typedef decltype(products) Products;
-    return side == Side::kKey ? packed_key_words<Products>(p, p.keys)
-                              : packed_value_words<Products>(p, p.keys);
+    return side == Side::kKey ? key_words<Products>(p.keys, p.width)
+                              : value_words<Products>(p.keys, p.value_width);
   });
 }
 
@@ -37,9 +37,17 @@ void pack_head(const sightline_problem& p, Side side, int64_t b, int64_t g, floa
     if (side == Side::kKey) {
       pack_keys(products, head_rows(p.key, p.key_stride, p.dtype, b, g, 0), p.keys, p.width, to);
     } else {
-      pack_values(products, head_rows(p.value, p.value_stride, p.dtype, b, g, 0), p.keys, p.value_width, to);
+      pack_values(products, head_rows(p.value, p.value_stride, p.dtype, b, g, 0), p.keys, p.value_width,
+                  value_stride<decltype(products)>(p.keys, p.value_width), to);
     }
   });
+}
+
+int32_t block_products(int32_t dtype) {
+  return with_products(dtype, [](auto products) { return decltype(products)::kName; });
+}
+int32_t decode_products(int32_t dtype) {
+  return dtype == SIGHTLINE_BFLOAT16 ? kDecodeProducts : (int32_t)SIGHTLINE_FLOAT32_WORDS;
 }
 
 }  // namespace
@@ -47,11 +55,12 @@ void pack_head(const sightline_problem& p, Side side, int64_t b, int64_t g, floa
 // The one symbol of a level that the linker sees.
 extern const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL);
 const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL) = {
-    kBlockRows,       in_place,       packed_words,    pack_head,      forward_scratch,   forward_block,
-    moving_floats,    pack_moving,    tangent_scratch, tangent_block,  readout_scratch,   readout_block,
-    received_floats,  fold_received,  kDecodeQueries,  kPairs,         decode_row_floats, decode_scratch,
-    decode_part,      decode_merge,   decode_received, backward_words, pack_backward,     head_moderate,
-    backward_scratch, backward_block, all_numbers,     store_rows,     peak_burst,        peak_dot_burst,
+    kBlockRows,      in_place,         packed_words,    pack_head,       forward_scratch, forward_block,
+    moving_floats,   pack_moving,      tangent_scratch, tangent_block,   readout_scratch, readout_block,
+    received_floats, fold_received,    block_products,  kDecodeQueries,  decode_products, decode_row_floats,
+    decode_scratch,  decode_part,      decode_merge,    decode_received, backward_words,  pack_backward,
+    head_moderate,   backward_scratch, backward_block,  all_numbers,     store_rows,      peak_burst,
+    peak_dot_burst,
 };
 
 }  // namespace sightline

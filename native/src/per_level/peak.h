@@ -1,7 +1,7 @@
 // The multiply-add peaks of one core: twelve independent chains that never leave their registers.
 #pragma once
 
-#include "per_level/vectors/simd.h"
+#include "per_level/products/amx.h"
 
 namespace sightline {
 namespace {
@@ -39,7 +39,22 @@ double peak_burst() {
   return 2.0 * kLanes * kPeakChains * kPeakRounds;
 }
 
-#if defined(__AVX512BF16__)
+#if defined(__AMX_BF16__)
+// The same of AMX's products of bfloat16: four chains of 16 x 16 x 32 multiply-adds.
+double peak_dot_burst() {
+  const AmxProducts::Session session;
+  use_shape(kLanes, kLanes);
+  _tile_zero(4);
+  _tile_zero(6);
+  for (int round = 0; round < kPeakRounds; round++) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 6);
+    _tile_dpbf16ps(2, 4, 6);
+    _tile_dpbf16ps(3, 4, 6);
+  }
+  return 2.0 * kPeakRounds * 4 * 16 * 16 * 32;
+}
+#elif defined(__AVX512BF16__)
 // The same of bfloat16 dot products, two multiply-adds a lane.
 double peak_dot_burst() {
   asm volatile("vzeroall" ::

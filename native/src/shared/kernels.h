@@ -41,11 +41,13 @@ struct Kernels {
   size_t (*received_floats)(int64_t keys);
   void (*fold_received)(float* received, int64_t keys);
 
+  int32_t (*block_products)(int32_t dtype);  // a sightline_products
+
   // Decode: each part leaves decode_row_floats for each of its rows in `partial`; the partials of all parts
   // of the same rows, one after another in the order of their keys, are merged into `out`. What was
   // kept of all rows of a group becomes what its keys [begin, end) received, given the lse [B,H,N].
   int decode_queries;  // up to so many queries per head it is faster than blocks
-  bool pairs;          // whether bfloat16 is multiplied in pairs
+  int32_t (*decode_products)(int32_t dtype);
   int64_t (*decode_row_floats)(const sightline_problem&);
   size_t (*decode_scratch)(const sightline_problem&, int rows);
   void (*decode_part)(const sightline_problem&, const DecodePart&, bool context, const Worker&,

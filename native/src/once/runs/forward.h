@@ -34,13 +34,12 @@ inline sightline_status forward(const Call& call, const sightline_problem& given
 
 inline sightline_plan_info plan_forward(const Kernels& kernels, int32_t threads, const sightline_problem& p,
                                         bool context) {
-  const int32_t pairs = kernels.pairs && p.dtype == SIGHTLINE_BFLOAT16;
   if (decodes(kernels, p)) {
     const DecodeSchedule schedule(p, threads, context);
-    return {SIGHTLINE_DECODE, schedule.workers, schedule.parts(), pairs};
+    return {SIGHTLINE_DECODE, schedule.workers, schedule.parts(), kernels.decode_products(p.dtype)};
   }
   const Schedule schedule(kernels, p, threads, context, false);
-  return {SIGHTLINE_BLOCKS, schedule.workers, schedule.parts(), pairs};
+  return {SIGHTLINE_BLOCKS, schedule.workers, schedule.parts(), kernels.block_products(p.dtype)};
 }
 
 }  // namespace sightline

@@ -9,6 +9,7 @@ struct Level {
   const char* name;
   const Kernels* kernels;
   bool (*supported)();  // by this machine and its operating system
+  bool (*pays)();       // is faster there than the level before
 };
 
 int level_count();

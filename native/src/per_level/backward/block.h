@@ -118,8 +118,8 @@ Ahead rows_ahead(const Block& block, const BackwardOperands& operands, const Bac
   const auto add_words = [&](const WordRows& rows, int64_t width) {
     ahead.add(rows.row(end), rows.stride * sizeof(float), more, width * sizeof(float));
   };
-  add_words(operands.key, words<Products>(block.width));
-  add_words(operands.value, words<Products>(block.value_width));
+  add_words(operands.key, row_words<Products>(block.width));
+  add_words(operands.value, row_words<Products>(block.value_width));
   return ahead;
 }
 
@@ -127,6 +127,7 @@ template <class Products>
 bool backward_block_with(const sightline_problem& p, const BackwardHead& head, const sightline_gradients& g,
                          int64_t b, int64_t h, int64_t first, const Worker& worker, const KeySums& key_sums,
                          const TermSums& term_sums) {
+  [[maybe_unused]] const typename Products::Session session;
   Scratch carver(worker.scratch);
   BackwardScratch scratch = take_backward<Products>(p, carver);
   const Block block = make_block(p, b, h, first, worker.zones);

@@ -1,7 +1,7 @@
 // What the backward products read of a head's keys and values: rows of words (products/words.h).
 //
 //   key, value:  row j holds key or value j by its columns, to meet queries and grad_context
-//   key_columns: row j holds, column by column, keys j * kElements and on, to meet grad_scores
+//   key_columns: the keys as values are read (products/operands.h), to meet grad_scores
 //
 // Rows that are that already are read in place; the others are packed, once per head.
 #pragma once
@@ -21,8 +21,7 @@ template <class Products>
 bool words_in_place(const void* rows, const int64_t (&stride)[3], int32_t dtype, int64_t width) {
   const bool far = stride[2] * element_bytes(dtype) >= kFarStride && stride[2] > width;
   if (Products::kElements == 1) return dtype == SIGHTLINE_FLOAT32 && !far;
-  const int64_t odd = width | stride[0] | stride[1] | stride[2];
-  return odd % 2 == 0 && reinterpret_cast<uintptr_t>(rows) % sizeof(float) == 0 && !far;
+  return rows_are_words<Products>(rows, stride, width) && !far;
 }
 
 // Where packed words lie, in floats; negative: not packed.
@@ -39,12 +38,12 @@ template <class Products>
 BackwardPacking backward_packing(const sightline_problem& p) {
   BackwardPacking packing;
   if (!words_in_place<Products>(p.key, p.key_stride, p.dtype, p.width)) {
-    packing.take(packing.key, p.keys * words<Products>(p.width));
+    packing.take(packing.key, key_words<Products>(p.keys, p.width));
   }
   if (!words_in_place<Products>(p.value, p.value_stride, p.dtype, p.value_width)) {
-    packing.take(packing.value, p.keys * words<Products>(p.value_width));
+    packing.take(packing.value, key_words<Products>(p.keys, p.value_width));
   }
-  if (Products::kElements > 1) packing.take(packing.key_columns, words<Products>(p.keys) * p.width);
+  if (Products::kElements > 1) packing.take(packing.key_columns, value_words<Products>(p.keys, p.width));
   return packing;
 }
 
@@ -76,7 +75,10 @@ void pack_backward(const sightline_problem& p, int64_t b, int64_t g, float* to) 
       pack_keys(products, head_rows(p.value, p.value_stride, p.dtype, b, g, 0), p.keys, p.value_width,
                 to + packing.value);
     }
-    if (packing.key_columns >= 0) pack_values(products, key, p.keys, p.width, to + packing.key_columns);
+    if (packing.key_columns >= 0) {
+      pack_values(products, key, p.keys, p.width, value_stride<decltype(products)>(p.keys, p.width),
+                  to + packing.key_columns);
+    }
   });
 }
 
@@ -84,14 +86,16 @@ template <class Products>
 BackwardOperands find_backward_operands(const Block& block, const float* packed) {
   const BackwardPacking packing = backward_packing<Products>(*block.problem);
   const auto rows = [&](const Rows& given, int64_t place, int64_t width) -> WordRows {
-    if (place >= 0) return {packed + place, words<Products>(width)};
+    if (place >= 0) return {packed + place, row_words<Products>(width)};
     return {given.at<float>(0), given.stride / Products::kElements};
   };
   BackwardOperands operands;
   operands.key = rows(block.key, packing.key, block.width);
   operands.value = rows(block.value, packing.value, block.value_width);
   operands.key_columns = operands.key;
-  if (packing.key_columns >= 0) operands.key_columns = {packed + packing.key_columns, block.width};
+  if (packing.key_columns >= 0) {
+    operands.key_columns = {packed + packing.key_columns, value_stride<Products>(block.keys, block.width)};
+  }
   return operands;
 }
 

@@ -11,7 +11,7 @@ template <class Products, int vectors>
 void multiply_query(const BackwardBlock& x, const Patch& patch, const Place& place, int slab) {
   const Zone zone(x.block.zones, SIGHTLINE_STAGE_SCORES);
   const WordRows& key = x.operands.key;
-  const int64_t columns = words<Products>(x.block.width);
+  const int64_t columns = row_words<Products>(x.block.width);
   Vec unused[kSlabVectors] = {};
   scores_product<vectors, Products>(key.row(place.key), key.stride, patch.keys,
                                     x.scratch.query_t + slab * columns * kSlabRows + patch.vector * kLanes,
@@ -22,12 +22,11 @@ template <class Products, int vectors>
 void multiply_grad_context(const BackwardBlock& x, const Patch& patch, const Place& place, int slab) {
   const Zone zone(x.block.zones, gradient_of(SIGHTLINE_STAGE_CONTEXT));
   const WordRows& value = x.operands.value;
-  const int64_t columns = words<Products>(x.block.value_width);
-  Vec unused[kSlabVectors] = {};
-  scores_product<vectors, Products>(
+  const int64_t columns = row_words<Products>(x.block.value_width);
+  plain_scores_product<vectors, Products>(
       value.row(place.key), value.stride, patch.keys,
       x.scratch.grad_context_t + slab * columns * kSlabRows + patch.vector * kLanes, columns,
-      x.scratch.grad_scores, unused, x.ahead);
+      x.scratch.grad_scores, x.ahead);
 }
 
 template <class Products>
@@ -65,7 +64,7 @@ void add_query_gradient(const BackwardBlock& x, const Patch& patch, const Place&
   const int64_t width = x.block.width;
   Vec stay[vectors];
   SL_UNROLL for (int v = 0; v < vectors; v++) stay[v] = splat(1.0f);
-  const float* rows = key.row(place.key / Products::kElements);
+  const float* rows = values_from<Products>(key, place.key).data;
   const int count = (int)words<Products>(patch.keys);
   float* to = x.scratch.grad_query_t + slab * width * kSlabRows + patch.vector * kLanes;
   if (careful) {

@@ -18,7 +18,7 @@ SL_INLINE Rows block_rows_of(const Block& block, const void* data, const int64_t
 // Rows as words, transposed; times the factor where the products want it there.
 template <class Products>
 void pack_block(const Block& block, const Rows& rows, int64_t width, float factor, float* to) {
-  const int64_t columns = words<Products>(width);
+  const int64_t columns = row_words<Products>(width);
   const auto pack = [&](const auto& from, int slab) {
     transpose_in(from, smaller(kSlabRows, block.count - slab * kSlabRows), columns, slab_vectors(block, slab),
                  to + slab * columns * kSlabRows, kSlabRows);
@@ -67,20 +67,21 @@ void start_grad_scores(const BackwardBlock& x) {
 // Where one weight is 1, the context is that value, and both are the same to the last bit.
 template <class Products>
 void sum_delta(const Block& block, const Rows& context, const BackwardScratch& s) {
-  const int64_t columns = words<Products>(block.value_width);
+  const int64_t columns = row_words<Products>(block.value_width);
   const auto sum_vector = [&](const auto& rows, int v) {
     const float* grad_t =
         s.grad_context_t + v / kSlabVectors * columns * kSlabRows + v % kSlabVectors * kLanes;
-    Vec sum = {};
+    typename Products::RowSum sum;
     for (int64_t c = 0; c < columns; c += kLanes) {
       const int count = (int)smaller<int64_t>(kLanes, columns - c);
       float tile[kLanes * kLanes];
       transpose_tile(rows, v * kLanes, smaller(kLanes, block.count - v * kLanes), c, count, tile, kLanes);
       for (int i = 0; i < count; i++) {
-        sum = Products::multiply_add(load(tile + i * kLanes), load(grad_t + (c + i) * kSlabRows), sum);
+        sum.add(load(tile + i * kLanes), load(grad_t + (c + i) * kSlabRows));
       }
+      sum.close();
     }
-    store(s.delta + v * kLanes, sum);
+    store(s.delta + v * kLanes, sum.sum);
   };
   for (int v = 0; v < block.vectors(); v++) {
     if constexpr (Products::kElements == 2) {

@@ -33,10 +33,10 @@ BackwardScratch take_backward(const sightline_problem& p, Scratch& scratch) {
   const int64_t width = padded_width(p.width), value_width = padded_width(p.value_width);
   constexpr int64_t kTile = kMaxChunkKeys * kSlabRows;
   BackwardScratch backward = {};
-  backward.ranges = take_ranges(p, scratch);
+  backward.ranges = take_ranges<Products>(p, scratch);
   backward.stages = take_stages(p, scratch);
-  backward.query_t = scratch.take<float>(words<Products>(p.width) * kBlockRows);
-  backward.grad_context_t = scratch.take<float>(words<Products>(p.value_width) * kBlockRows);
+  backward.query_t = scratch.take<float>(row_words<Products>(p.width) * kBlockRows);
+  backward.grad_context_t = scratch.take<float>(row_words<Products>(p.value_width) * kBlockRows);
   backward.query_rows = scratch.take<float>(width * words<Products>(kBlockRows));
   backward.grad_context_rows = scratch.take<float>(value_width * words<Products>(kBlockRows));
   backward.grad_query_t = scratch.take<float>(p.width * kBlockRows);

@@ -33,14 +33,17 @@ inline Seen seen_in_map(const uint8_t* map, int row, Span keys) {
 }
 
 // The first stretch of `keys` in which some query sees something, up to a gap of at least `gap` keys; empty
-// where there is none.
-inline Span first_seen(const uint8_t* map, Span keys, int gap) {
+// where there is none. It begins and ends at multiples of `step`, or where `keys` do.
+inline Span first_seen(const uint8_t* map, Span keys, int gap, int step) {
   Span found = {keys.end, keys.end};
   for (int64_t tile = keys.begin / kMapKeys; tile * kMapKeys < keys.end; tile++) {
     const int64_t begin = tile * kMapKeys;
     if (map[tile] & kMapSome) {
-      if (found.begin == keys.end) found.begin = begin < keys.begin ? keys.begin : begin;
-      found.end = begin + kMapKeys < keys.end ? begin + kMapKeys : keys.end;
+      if (found.begin == keys.end) {
+        found.begin = begin - begin % step < keys.begin ? keys.begin : begin - begin % step;
+      }
+      const int64_t end = (begin + kMapKeys + step - 1) / step * step;
+      found.end = end < keys.end ? end : keys.end;
     } else if (found.begin < keys.end && begin + kMapKeys - found.end >= gap) {
       break;
     }

@@ -1,8 +1,9 @@
 // Which parts of S^T have to be computed for a chunk of keys: patches, each a run of keys by a run of query
 // vectors.
 //
-// A patch that every row sees in full needs no test. Where an edge crosses, patches are 16 keys wide and
-// leave out the vectors that see none of these, so a causal diagonal costs little more than its visible half.
+// A patch that every row sees in full needs no test. Where an edge crosses, patches are 16 or 32 keys wide
+// and leave out the vectors that see none of these, so a causal diagonal costs little more than its visible
+// half.
 #pragma once
 
 #include "per_level/blocks/ranges.h"
@@ -10,7 +11,7 @@
 namespace sightline {
 namespace {
 
-constexpr int kMaxPatches = kMaxChunkKeys / kPatchKeys + 1;
+constexpr int kMaxPatches = kMaxChunkKeys / kLeastPatchKeys + 1;
 
 struct Patch {
   int key, keys;        // relative to the chunk
@@ -70,7 +71,8 @@ inline bool masks(const Ranges& ranges, int first, const Patch& patch, int64_t c
 }
 
 // Splits a chunk into patches; returns how many. `from_end`: patches end where the chunk ends, so that those
-// of a segment's last chunk follow its last edge, as those of the first follow its first.
+// of a segment's last chunk follow its last edge, as those of the first follow its first; not where all have
+// to begin at a multiple.
 inline int make_patches(const Ranges& ranges, int first, int vectors, Span chunk, bool from_end,
                         Patch* patches) {
   const int keys = (int)(chunk.end - chunk.begin);
@@ -82,9 +84,10 @@ inline int make_patches(const Ranges& ranges, int first, int vectors, Span chunk
     return 1;
   }
   int count = 0;
-  const int first_keys = (keys + 1) % kPatchKeys / 2 * 2;
-  int end = smaller(keys, from_end && first_keys ? first_keys : kPatchKeys);
-  for (int key = 0; key < keys; key = end, end = smaller(keys, end + kPatchKeys)) {
+  const int step = ranges.patch_keys;
+  const int first_keys = from_end && ranges.first_keys == 2 ? (keys + 1) % step / 2 * 2 : 0;
+  int end = smaller(keys, first_keys ? first_keys : step);
+  for (int key = 0; key < keys; key = end, end = smaller(keys, end + step)) {
     const Span span = {chunk.begin + key, chunk.begin + end};
     Patch patch = patch_of(ranges, first, vectors, span);
     if (patch.vectors == 0) continue;

@@ -7,15 +7,14 @@
 #include "per_level/blocks/block.h"
 #include "per_level/blocks/mask_map.h"
 #include "per_level/memory/scratch.h"
+#include "per_level/products/words.h"
 
 namespace sightline {
 namespace {
 
-// A chunk of scores and the rows it multiplies should stay in L1 together.
-constexpr int kChunkKeys = kLanes == 16 ? 128 : 64;
-constexpr int kMaxChunkKeys = kChunkKeys + kChunkKeys / 2;
-constexpr int kPatchKeys = 16;
-static_assert(kMaxChunkKeys % kPatchKeys == 0, "chunk_keys() rounds up to whole patches");
+constexpr int kMaxChunkKeys = kMostChunkKeys + kMostChunkKeys / 2;
+constexpr int kLeastPatchKeys = 16, kMostPatchKeys = 32;
+static_assert(kMaxChunkKeys % kMostPatchKeys == 0, "chunk_keys() rounds up to whole patches");
 
 // The ranges of several rows: some row sees keys in [min_lo, max_hi); all rows see all of [max_lo, min_hi).
 struct Hull {
@@ -41,6 +40,9 @@ struct Ranges {
   int64_t slots = 0;  // ranges per row
   int64_t keys = 0;
   bool everything = true;        // no ranges: every key may be seen
+  int chunk_keys;                // of a chunk, about
+  int patch_keys;                // of a patch that an edge crosses
+  int first_keys;                // segments begin at a multiple of so many
   int32_t* lo = nullptr;         // [slots][kBlockRows]
   int32_t* hi = nullptr;         // [slots][kBlockRows]
   Hull* vectors = nullptr;       // [slots][kBlockVectors]
@@ -48,9 +50,13 @@ struct Ranges {
   const uint8_t* map = nullptr;  // of the dense mask, if there is one: holds besides the ranges
 };
 
-inline Ranges take_ranges(const sightline_problem& p, Scratch& scratch) {
+template <class Products>
+Ranges take_ranges(const sightline_problem& p, Scratch& scratch) {
+  static_assert(kLeastPatchKeys <= Products::kPatchKeys && Products::kPatchKeys <= kMostPatchKeys, "");
   Ranges ranges;
   ranges.keys = p.keys;
+  ranges.chunk_keys = Products::kChunkKeys, ranges.patch_keys = Products::kPatchKeys;
+  ranges.first_keys = Products::kFirstKeys;
   if (!p.ranges) return ranges;
   ranges.everything = false;
   ranges.slots = p.range_count;
@@ -91,7 +97,8 @@ inline int64_t last_key(const Ranges& ranges) {
 }
 
 // The next stretch of keys, at or after `from`, in which some row's ranges lie; empty at the end. It begins
-// at an even key, as do chunks and patches: some products take keys by twos.
+// at a multiple of first_keys, as do chunks and patches: some products take keys by twos, or a register full.
+// `from` is such a multiple, or the end of a stretch.
 inline Span next_in_ranges(const Ranges& ranges, int64_t from) {
   if (ranges.everything) return {from, ranges.keys};
   Span segment = {INT64_MAX, INT64_MAX};
@@ -104,13 +111,14 @@ inline Span next_in_ranges(const Ranges& ranges, int64_t from) {
     grown = false;
     for (int64_t s = 0; s < ranges.slots; s++) {
       const Hull& hull = ranges.whole[s];
-      if (hull.min_lo > segment.end || hull.max_hi <= segment.end) continue;
+      const int64_t begin = hull.min_lo - hull.min_lo % ranges.first_keys;
+      if (begin > segment.end || hull.max_hi <= segment.end) continue;
       segment.end = hull.max_hi;
       grown = true;
     }
   }
   // Another segment cannot end in between: it would end where this one begins, and they would be one.
-  if (segment.begin < segment.end) segment.begin -= segment.begin % 2;
+  if (segment.begin < segment.end) segment.begin -= segment.begin % ranges.first_keys;
   return segment;
 }
 
@@ -118,7 +126,7 @@ inline Span next_in_ranges(const Ranges& ranges, int64_t from) {
 inline Span next_segment(const Ranges& ranges, int64_t from) {
   Span segment = next_in_ranges(ranges, from);
   while (ranges.map && segment.begin < segment.end) {
-    const Span seen = first_seen(ranges.map, segment, kChunkKeys);
+    const Span seen = first_seen(ranges.map, segment, ranges.chunk_keys, ranges.first_keys);
     if (seen.begin < seen.end) return seen;
     segment = next_in_ranges(ranges, segment.end);
   }
@@ -126,11 +134,11 @@ inline Span next_segment(const Ranges& ranges, int64_t from) {
 }
 
 // Keys per chunk of a segment: chunks of one segment have nearly equal length, so that none is a sliver.
-inline int chunk_keys(Span segment) {
+inline int chunk_keys(const Ranges& ranges, Span segment) {
   const int64_t length = segment.end - segment.begin;
-  const int64_t chunks = larger<int64_t>(1, (length + kChunkKeys / 2) / kChunkKeys);
+  const int64_t chunks = larger<int64_t>(1, (length + ranges.chunk_keys / 2) / ranges.chunk_keys);
   const int64_t keys = (length + chunks - 1) / chunks;
-  return (int)((keys + kPatchKeys - 1) / kPatchKeys * kPatchKeys);
+  return (int)((keys + ranges.patch_keys - 1) / ranges.patch_keys * ranges.patch_keys);
 }
 
 // Calls body(chunk, last_of_its_segment) for every chunk of keys in which some query sees something.
@@ -138,7 +146,7 @@ template <class Body>
 SL_INLINE void for_chunks(const Ranges& ranges, const Body& body) {
   for (Span segment = next_segment(ranges, 0); segment.begin < segment.end;
        segment = next_segment(ranges, segment.end)) {
-    const int keys = chunk_keys(segment);
+    const int keys = chunk_keys(ranges, segment);
     for (int64_t begin = segment.begin; begin < segment.end; begin += keys) {
       const int64_t end = smaller(segment.end, begin + keys);
       body(Span{begin, end}, end == segment.end);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "per_level/decode/ask.h"
+#include "per_level/products/words.h"
 #include "per_level/vectors/wide.h"
 #include "shared/work.h"
 
@@ -102,7 +103,8 @@ struct FloatProducts {
 
 // --- Products of bfloat16 pairs ---
 
-#if defined(__AVX512BF16__)
+// Processors with AMX take four times as long for a dot product as for a multiply-add.
+#if defined(SL_BFLOAT16_PRODUCTS) && !defined(SL_AMX_PRODUCTS)
 
 // Queries and keys are multiplied pair by pair along the width, as they lie. Along the keys, two values are
 // interleaved in registers to meet a pair of weights, which are rounded to bfloat16.
@@ -159,7 +161,7 @@ struct PairProducts {
   }
 };
 
-constexpr bool kPairs = true;
+constexpr int32_t kDecodeProducts = SIGHTLINE_BFLOAT16_PAIRS;  // of bfloat16
 template <class Element>
 struct ProductsOf {
   typedef FloatProducts<Element> Type;
@@ -171,7 +173,7 @@ struct ProductsOf<Bfloat16> {
 
 #else
 
-constexpr bool kPairs = false;
+constexpr int32_t kDecodeProducts = SIGHTLINE_FLOAT32_WORDS;
 template <class Element>
 struct ProductsOf {
   typedef FloatProducts<Element> Type;

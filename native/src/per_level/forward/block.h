@@ -51,6 +51,7 @@ SL_OUTLINE void walk_carefully(const Block& block, const Terms& terms, const Dro
 template <class Products>
 void forward_block_with(const sightline_problem& p, const PackedHead& packed, int64_t b, int64_t h,
                         int64_t first, const Worker& worker, const ForwardOut& out) {
+  [[maybe_unused]] const typename Products::Session session;
   Scratch carver(worker.scratch);
   ForwardScratch scratch = take_forward<Products>(p, carver);
   const Block block = make_block(p, b, h, first, worker.zones);

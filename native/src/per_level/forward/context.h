@@ -30,7 +30,7 @@ void add_context(const Block& block, const Terms& terms, const ForwardScratch& s
   float* context_t = scratch.context_t + slab * block.value_width * kSlabRows;
   for (int i = 0; i < chunk.count; i++) {
     const Patch& patch = chunk.patches[i];
-    const float* rows = value.row(patch.key / Products::kElements);
+    const float* rows = values_from<Products>(value, patch.key).data;
     const float* weights = scores_of(scratch.scores, patch);
     const int count = (int)words<Products>(patch.keys);
     float* to = context_t + patch.vector * kLanes;

@@ -64,15 +64,41 @@ void keys_columns(const SumOverQueries& x, int keys, int64_t column) {
 
 template <class Products>
 void keys_product(const SumOverQueries& x, int keys) {
+#if defined(SL_AMX_PRODUCTS)
+  if constexpr (Products::kByColumn) {
+    return multiply_matrix<true>({x.factors, kSlabRows}, keys, {x.rows, x.stride}, x.queries,
+                                 (int)(x.stride / kLanes), {x.sums, x.stride}, [](int64_t, int64_t) {});
+  }
+#endif
   for (int64_t column = 0; column < x.stride; column += kSlabVectors * kLanes) {
     const int64_t vectors = smaller<int64_t>(kSlabVectors, (x.stride - column) / kLanes);
     with_vectors((int)vectors, [&](auto n) { keys_columns<Products, n.value>(x, keys, column); });
   }
 }
 
+#if defined(SL_AMX_PRODUCTS)
+SL_OUTLINE void seen_amx_keys_product(const SumOverQueries& x, int keys, const float* bits) {
+  const SeenByQuery seen{bits};
+  for (int k = 0; k < keys; k++) {
+    for (int64_t column = 0; column < x.stride; column += kLanes) {
+      PairSum sum;
+      sum.sum = load(x.sums + k * x.stride + column);
+      for (int q = 0; q < x.queries; q++) {
+        sum.add(splat_word(x.factors + k * kSlabRows + q), seen(load(x.rows + q * x.stride + column), k, q));
+        if (q % kLanes == kLanes - 1 || q == x.queries - 1) sum.close();
+      }
+      store(x.sums + k * x.stride + column, sum.sum);
+    }
+  }
+}
+#endif
+
 // The same, carefully (products/seen.h); `bits` are those of the factors.
 template <class Products>
 SL_OUTLINE void seen_keys_product(const SumOverQueries& x, int keys, const float* bits) {
+#if defined(SL_AMX_PRODUCTS)
+  if constexpr (Products::kByColumn) return seen_amx_keys_product(x, keys, bits);
+#endif
   for (int64_t column = 0; column < x.stride; column += kLanes) {
     keys_tiles<Products, 1, 1>(x, 0, keys, column, SeenByQuery{bits});
   }

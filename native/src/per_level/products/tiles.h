@@ -11,6 +11,7 @@
 #pragma once
 
 #include "per_level/memory/ahead.h"
+#include "per_level/products/amx.h"
 #include "per_level/products/seen.h"
 
 namespace sightline {
@@ -63,6 +64,12 @@ SL_INLINE int scores_tiles(const float* key, int64_t key_stride, int keys, const
 template <int vectors, class Products = Float32Products>
 void scores_product(const float* key, int64_t key_stride, int keys, const float* query_t, int64_t width,
                     float* scores, Vec* highest, Ahead& ahead, float factor = 1.0f) {
+#if defined(SL_AMX_PRODUCTS)
+  if constexpr (Products::kByColumn) {
+    return amx_scores_product<vectors>({key, key_stride}, keys, query_t, width, factor, scores, highest,
+                                       ahead);
+  }
+#endif
   Vec high[vectors];
   SL_UNROLL for (int v = 0; v < vectors; v++) high[v] = highest[v];
   int k = scores_tiles<Products, tile_rows<vectors>(), vectors>(key, key_stride, keys, query_t, width, factor,
@@ -74,6 +81,20 @@ void scores_product(const float* key, int64_t key_stride, int keys, const float*
   scores_tiles<Products, 1, vectors>(key + k * key_stride, key_stride, keys - k, query_t, width, factor,
                                      scores + k * kSlabRows, high, ahead);
   SL_UNROLL for (int v = 0; v < vectors; v++) highest[v] = high[v];
+}
+
+// The same where sums are wanted as they are: the gradients of weights.
+template <int vectors, class Products>
+SL_INLINE void plain_scores_product(const float* key, int64_t key_stride, int keys, const float* query_t,
+                                    int64_t width, float* scores, Ahead& ahead) {
+#if defined(SL_AMX_PRODUCTS)
+  if constexpr (Products::kByColumn) {
+    return multiply_matrix<false>({key, key_stride}, keys, {query_t, kSlabRows}, width, vectors,
+                                  {scores, kSlabRows}, [&](int64_t, int64_t) { ahead.step(); });
+  }
+#endif
+  Vec unused[vectors] = {};
+  scores_product<vectors, Products>(key, key_stride, keys, query_t, width, scores, unused, ahead);
 }
 
 // --- Context ---
@@ -116,10 +137,15 @@ SL_INLINE int64_t context_tiles(const float* value, int64_t value_stride, int64_
   return e;
 }
 
-// `keys` counts words: rows of `value` and of `weights`.
+// `keys` counts words: rows of `value` (or, where values lie by column, words of its rows) and of `weights`.
 template <int vectors, class Products = Float32Products>
 void context_product(const float* value, int64_t value_stride, int64_t columns, const float* weights,
                      int keys, float* context_t, const Vec* decay) {
+#if defined(SL_AMX_PRODUCTS)
+  if constexpr (Products::kByColumn) {
+    return amx_context_product<vectors>({value, value_stride}, columns, weights, keys, context_t, decay);
+  }
+#endif
   int64_t e = context_tiles<Products, tile_rows<vectors>(), vectors>(value, value_stride, columns, weights,
                                                                      keys, context_t, decay);
   e += context_tiles<Products, 4, vectors>(value + e, value_stride, columns - e, weights, keys,
@@ -135,6 +161,12 @@ template <int vectors, class Products>
 SL_OUTLINE void seen_context_product(const float* value, int64_t value_stride, int64_t columns,
                                      const float* weights, int keys, float* context_t, const Vec* decay,
                                      const float* bits) {
+#if defined(SL_AMX_PRODUCTS)
+  if constexpr (Products::kByColumn) {
+    return seen_amx_context_product<vectors>({value, value_stride}, columns, weights, keys, context_t, decay,
+                                             bits);
+  }
+#endif
   context_tiles<Products, 1, vectors>(value, value_stride, columns, weights, keys, context_t, decay,
                                       SeenByLane{bits});
 }

@@ -36,6 +36,26 @@ struct PairedRows {
   }
 };
 
+#if defined(SL_AMX_PRODUCTS)
+
+// Words of two keys each; rows count words.
+struct PairedKeys {
+  const Bfloat16* from;
+  int64_t stride, keys;
+  SL_INLINE Vec read(int64_t row, int64_t column, int count) const {
+    const Bfloat16* low = from + 2 * row * stride + column;
+    const IntVec second = 2 * row + 1 < keys ? bits(low + stride, count) : IntVec{};
+    return (Vec)(bits(low, count) | second << 16);
+  }
+
+ private:
+  static SL_INLINE IntVec bits(const Bfloat16* at, int count) {
+    return (IntVec)_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16((__mmask16)((1u << count) - 1), at));
+  }
+};
+
+#endif
+
 // --- Transposition ---
 
 // One tile: to[c * to_stride + r] = rows.read(row + r)[column + c]. Missing rows become 0.

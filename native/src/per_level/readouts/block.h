@@ -85,6 +85,7 @@ template <class Products>
 void readout_block_with(const sightline_problem& p, const PackedHead& packed, int64_t b, int64_t h,
                         int64_t first, const Worker& worker, const double* lse, const sightline_readouts& out,
                         float* lane_sums) {
+  [[maybe_unused]] const typename Products::Session session;
   Scratch carver(worker.scratch);
   ReadoutScratch scratch = take_readout<Products>(p, out, carver);
   const Block block = make_block(p, b, h, first, worker.zones);

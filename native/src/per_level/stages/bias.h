@@ -85,7 +85,8 @@ SL_INLINE void add_whole_tile(const Element* from, int64_t row_stride, float* sc
 
 // How far away the next chunk's part of a row lies: of the same row, or of that of the next block.
 SL_INLINE int64_t to_next_chunk(const Block& block, const Place& place, int64_t row_stride) {
-  return place.key + kChunkKeys < block.keys ? kChunkKeys : kBlockRows * row_stride - place.key;
+  constexpr int64_t away = kMostChunkKeys;
+  return place.key + away < block.keys ? away : kBlockRows * row_stride - place.key;
 }
 
 // Asks for what the rows of some tiles will hold next, `away` from here: they are far apart, and too many for

@@ -21,10 +21,10 @@ struct ScoreScratch {
 template <class Products>
 ScoreScratch take_scores(const sightline_problem& p, Scratch& scratch) {
   ScoreScratch scores;
-  scores.query_t = scratch.take<float>(words<Products>(p.width) * kBlockRows);
+  scores.query_t = scratch.take<float>(row_words<Products>(p.width) * kBlockRows);
   scores.operands = take_operands<Products>(p, scratch);
   scores.scores = scratch.take<float>(kMaxChunkKeys * kSlabRows);
-  scores.ranges = take_ranges(p, scratch);
+  scores.ranges = take_ranges<Products>(p, scratch);
   scores.stages = take_stages(p, scratch);
   scores.cap_slope = nullptr;
   scores.ahead = nullptr;
@@ -50,7 +50,7 @@ SL_INLINE void with_query_rows(const Block& block, const Terms& terms, int row, 
 template <class Products>
 void pack_query(const Block& block, const Terms& terms, float* query_t) {
   const Zone zone(block.zones, SIGHTLINE_STAGE_SCORES);
-  const int64_t columns = words<Products>(block.width);
+  const int64_t columns = row_words<Products>(block.width);
   for (int slab = 0; slab < slabs(block); slab++) {
     const int row = slab * kSlabRows;
     with_query_rows<Products>(block, terms, row, [&](const auto& rows) {
@@ -75,7 +75,7 @@ template <class Products>
 void multiply_patch(const Block& block, const Terms& terms, const ScoreScratch& scratch, const WordRows& key,
                     int slab, const Patch& patch, Vec* highest) {
   const Zone zone(block.zones, SIGHTLINE_STAGE_SCORES);
-  const int64_t columns = words<Products>(block.width);
+  const int64_t columns = row_words<Products>(block.width);
   const float* query_t = scratch.query_t + slab * columns * kSlabRows + patch.vector * kLanes;
   with_vectors(patch.vectors, [&](auto n) {
     scores_product<n.value, Products>(key.row(patch.key), key.stride, patch.keys, query_t, columns,

@@ -6,17 +6,17 @@
 namespace sightline {
 namespace {
 
-// 2^x to about 1e-7, relative. Exactly 0 below 2^-126, so that no weight is ever subnormal (arithmetic on
-// those is slow); NaN stays NaN.
+// 2^x to about 1e-7, relative. Exactly 1 of 0: a row that has one weight has its value for context. Exactly 0
+// below 2^-126, so that no weight is ever subnormal (arithmetic on those is slow); NaN stays NaN.
 SL_INLINE Vec exp2(Vec x) {
 #if defined(__AVX512F__)
   const Vec f = _mm512_reduce_ps(x, 0x09);  // x - floor(x), in [0, 1)
-  Vec p = splat(0.0018775766751768769f);
-  p = fma(p, f, splat(0.00898934009051858f));
-  p = fma(p, f, splat(0.05582631805328927f));
-  p = fma(p, f, splat(0.24015361704437105f));
-  p = fma(p, f, splat(0.6931530732001705f));
-  p = fma(p, f, splat(0.9999999250635262f));
+  Vec p = splat(0.0018671452800992927f);
+  p = fma(p, f, splat(0.009016993467120534f));
+  p = fma(p, f, splat(0.05579994537003092f));
+  p = fma(p, f, splat(0.24016443806282908f));
+  p = fma(p, f, splat(0.6931513133449985f));
+  p = fma(p, f, splat(1.0f));
   const Mask normal = _mm512_cmp_ps_mask(x, splat(-126.0f), _CMP_NLT_UQ);
   return _mm512_maskz_scalef_ps(normal, p, x);
 #else

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sightline.common.check import SettingError
 
-ABI = 8
+ABI = 9
 _MESSAGES = {
     1: "out of memory",
     2: "unknown level",
@@ -90,9 +90,9 @@ def level() -> int:
 
 @functools.cache
 def _level(forced: str) -> int:
-    built, here = built_levels(), levels()
     if not forced:
-        return built.index(here[-1])
+        return int(library().sightline_best_level())
+    built, here = built_levels(), levels()
     if forced not in built:
         raise SettingError(
             f"SIGHTLINE_ISA: there is no level {forced!r} in this build for {platform.machine()}; "

@@ -14,7 +14,9 @@ from sightline.backends.native.share import computed_share
 from sightline.backends.native.structs import PlanStruct
 from sightline.backends.problem import Problem
 
-PATHS = ("blocks", "decode")  # by number, as in the header's sightline_path
+# By number, as in the header's sightline_path and sightline_products.
+PATHS = ("blocks", "decode")
+_PRODUCTS = ("float32", "bfloat16 pairs", "bfloat16 tiles")
 
 
 class Schedule(NamedTuple):
@@ -26,7 +28,8 @@ class Schedule(NamedTuple):
             value is read once for all query heads of its group).
         workers: threads that take part.
         parts: pieces of work that they take one by one.
-        products: "float32", or "bfloat16 pairs" where the machine multiplies those; sums are float32.
+        products: "float32", or "bfloat16 pairs" or "bfloat16 tiles" (AMX) where the machine multiplies those;
+            sums are float32.
     """
 
     level: str
@@ -54,7 +57,7 @@ def schedule_of(problem: Problem) -> Schedule:
         path=PATHS[struct.path],
         workers=struct.workers,
         parts=struct.parts,
-        products="bfloat16 pairs" if struct.pairs else "float32",
+        products=_PRODUCTS[struct.products],
     )
 
 

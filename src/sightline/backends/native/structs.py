@@ -82,7 +82,7 @@ class ReadoutsStruct(ctypes.Structure):
 class PlanStruct(ctypes.Structure):
     """sightline_plan_info."""
 
-    _fields_ = [("path", _INT32), ("workers", _INT32), ("parts", _INT64), ("pairs", _INT32)]
+    _fields_ = [("path", _INT32), ("workers", _INT32), ("parts", _INT64), ("products", _INT32)]
 
 
 class TangentsStruct(ctypes.Structure):
