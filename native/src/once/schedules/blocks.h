@@ -9,7 +9,8 @@ struct Part {  // queries [begin, end) of one head
   int64_t b, h, begin, end;
 };
 
-constexpr int64_t kPackingPays = 4;                    // blocks
+// From so many blocks of a head on it is packed once for all: each would pack it, or read rows far apart.
+constexpr int64_t kPackingPays = 2, kPackingFarPays = 4;
 constexpr int64_t kPackingLimit = int64_t(256) << 20;  // bytes, over all workers
 
 // Below this many multiply-adds for each (40 us), another thread saves too little: waking one costs 5 us
@@ -75,9 +76,9 @@ struct Schedule {
   }
 
   bool packing_pays(Side side, int64_t stride, int64_t width) const {
-    if (blocks < kPackingPays) return false;
+    if (!kernels.in_place(problem, side)) return blocks >= kPackingPays;
     const bool far = stride * element_bytes(problem.dtype) >= kFarStride && stride > width;
-    return far || !kernels.in_place(problem, side);
+    return far && blocks >= kPackingFarPays;
   }
 };
 
