@@ -26,6 +26,7 @@ from sightline.tasks.tokenizing import train_bytes, train_characters
 
 _MEASURED = 16_384  # tokens whose logits are in memory at once when a model is measured
 CHARACTERS = 512  # up to this vocabulary size every character is a token
+_NO_REPEAT = 4  # word pieces: the likeliest text would come back to the same words for ever
 _END = 80  # tokens of a text's end that are told before the next
 
 
@@ -141,8 +142,10 @@ class Language(Task):
         """{"generated_text"}: the text and its continuation; only the last ``context`` tokens are read.
 
         A model that sees all before it reads fewer, so that what it writes stays within the context, too.
+        One of word pieces writes no four of them twice, unless ``no_repeat`` says otherwise.
         """
-        chosen = {"new_tokens": 100} | {name: each for name, each in options.items() if name != "truncation"}
+        given = {name: each for name, each in options.items() if name != "truncation"}
+        chosen = {"new_tokens": 100, "no_repeat": self.no_repeat} | given
         room = max(1, recipe.context - chosen["new_tokens"]) if recipe.unlimited else recipe.context
         answers = []
         for text in inputs:
@@ -157,6 +160,11 @@ class Language(Task):
         """A list of several texts gives a list of lists."""
         return answers if alone else [[each] for each in answers]
 
+    @property
+    def no_repeat(self) -> int | None:
+        """Tokens in a row that come once in a text that is written; ``None``: any may come again."""
+        return None if self.tokenizer.get_vocab_size() <= CHARACTERS else _NO_REPEAT
+
     def runnable(self, model: Decoder, recipe: Any, name: str) -> Runnable:
         """A decoder that goes on with a text."""
         return Runnable(
@@ -167,6 +175,7 @@ class Language(Task):
             "continuation",
             recipe.context,
             example="To be, or not",
+            no_repeat=self.no_repeat,
         )
 
     def look(self, model: Decoder, given: str, recipe: Any, options: LookOptions) -> Seen:
