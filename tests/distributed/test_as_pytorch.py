@@ -48,16 +48,20 @@ def check(
             alone = sightline.attention(*own, mask=mask)
         found = computed(lambda *one: sightline.attention(*one, mask=mask), own)
         assert alone.equal(found[0])
-        for name, mine, theirs, right in zip(
-            ("context", "query", "key", "value"), found, pytorch, exact, strict=True
-        ):
-            size, theirs = right.abs().max(), (theirs - right).abs().max()
-            error = (mine - distributed.shard(right, 2)).abs().max()
-            assert mine.dtype == dtype and error <= 4 * theirs + 16 * torch.finfo(dtype).eps * size, (
-                name,
-                error,
-                theirs,
-            )
+        check_near(found, pytorch, exact, dtype)
+
+
+def check_near(
+    found: list[torch.Tensor], pytorch: list[torch.Tensor], exact: list[torch.Tensor], dtype: torch.dtype
+) -> None:
+    """This process's parts are as near to float64 as PyTorch's on the whole, give or take some roundings."""
+    for name, mine, theirs, right in zip(
+        ("context", "query", "key", "value"), found, pytorch, exact, strict=True
+    ):
+        size, theirs = right.abs().max(), (theirs - right).abs().max()
+        error = (mine - distributed.shard(right, 2)).abs().max()
+        close = 4 * theirs + 16 * torch.finfo(dtype).eps * size
+        assert mine.dtype == dtype and error <= close, (name, error, theirs)
 
 
 def computed(attend: Any, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -98,16 +102,20 @@ def check_documents(group: Any, shape: tuple[int, int, int, int], order: str) ->
     b, h, n, d = shape
     texts = documents_of(b, n)
     torch.manual_seed(0)
-    whole = [torch.rand(shape).requires_grad_() for _ in range(3)]
+    whole = [torch.rand(shape) for _ in range(3)]
     seen = (texts[:, :, None] == texts[:, None]) & torch.ones(n, n, dtype=torch.bool).tril()
-    wanted = functional.scaled_dot_product_attention(*whole, attn_mask=seen[:, None])
-    wanted.sum().backward()
+    exact, pytorch = (
+        computed(
+            lambda *one: functional.scaled_dot_product_attention(*one, attn_mask=seen[:, None]),
+            [one.to(kind) for one in whole],
+        )
+        for kind in (torch.float64, torch.float32)
+    )
     with distributed.context_parallel(group, order=order, timeout=300):
-        own = [distributed.shard(one.detach(), 2).clone().requires_grad_() for one in whole]
-        context = sightline.attention(*own, mask=sightline.documents(texts) & sightline.causal())
-        context.sum().backward()
-        for found, right in [(context, wanted), *((a.grad, b.grad) for a, b in zip(own, whole, strict=True))]:
-            torch.testing.assert_close(found, distributed.shard(right, 2), atol=2e-6, rtol=2e-5)
+        own = [distributed.shard(one, 2).clone() for one in whole]
+        mask = sightline.documents(texts) & sightline.causal()
+        found = computed(lambda *one: sightline.attention(*one, mask=mask), own)
+        check_near(found, pytorch, exact, torch.float32)
 
 
 def test_documents(pool):

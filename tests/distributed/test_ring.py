@@ -14,7 +14,7 @@ import sightline
 from distributed.problems import NAMES, computed, shared, whole
 from sightline import distributed
 from sightline.backends.select import select_rows
-from sightline.distributed import heads
+from sightline.distributed import agreement, heads
 from sightline.distributed.layout import layout_of, lengths_of
 from sightline.distributed.ring import Ring
 from sightline.distributed.tiles import needed_keys
@@ -212,6 +212,12 @@ def differing(group: Any, what: str) -> str:
         options["scale"] = 0.25
     if what == "documents":
         options["mask"] = sightline.documents(torch.tensor([0] * 6 + [1] * (4 - odd) + [2] * odd))
+    if what in ("dense", "dense row"):
+        seen = torch.ones(1, 1, 10 if what == "dense" else 1, 10, dtype=torch.bool)
+        seen[..., -1, 3] = odd
+        options["mask"] = sightline.causal() & sightline.dense(seen)
+    if what == "dense bias":
+        options["bias"] = torch.zeros(2, 10, 10).index_fill_(0, torch.tensor([1]), 1.0 + odd)
     if what == "gradients" and odd:
         own[0].requires_grad_()
     if what == "wrong" and odd:
@@ -238,6 +244,9 @@ def differing(group: Any, what: str) -> str:
         ("mask", "ValueError: mask or bias: process 1 has another than process 0", None),
         ("scale", r"ValueError: scale \(here .*\): process 1 has another than process 0", None),
         ("documents", "ValueError: mask or bias: process 1 has another than process 0", None),
+        ("dense", "ValueError: mask or bias, dense: process 1 has another than process 0", None),
+        ("dense row", "ValueError: mask or bias, dense: process 1 has another than process 0", None),
+        ("dense bias", "ValueError: mask or bias, dense: process 1 has another than process 0", None),
         ("gradients", "ValueError: whether gradients are recorded: process 1 .*: 1 and 0", None),
         ("wrong", "ProcessError: process 1 of 2 failed before attention; it tells why",
          "ValueError: value: 3 entries along axis M"),
@@ -254,6 +263,29 @@ def test_what_differs_is_found_at_once(pool, what, told, of_the_odd_one):
         return
     assert re.match(told, first), first
     assert re.match(of_the_odd_one or told, second), second
+
+
+def test_checksums():
+    """Every bit counts, and its place; pieces are summed up as the whole."""
+    torch.manual_seed(0)
+    for tensor in (torch.rand(2, 3, 5, 7) < 0.5, torch.randn(2, 3, 5, 7), torch.randint(9, (2, 3, 5, 7)),
+                   torch.randn(1, 1, 5, 7, dtype=torch.bfloat16).expand(2, 3, 5, 7)):  # fmt: skip
+        found = agreement.of_tensor(tensor)
+        assert found == agreement.of_tensor(tensor.clone()) and -(1 << 62) <= found < 1 << 62
+        assert found != agreement.of_tensor(tensor.flip(3)) and found != agreement.of_tensor(tensor[:, :, :4])
+        for place in range(210):
+            other = tensor.clone()
+            other.view(-1)[place] = ~other.view(-1)[place] if other.dtype == torch.bool else 11
+            assert found != agreement.of_tensor(other), place
+
+
+def test_large_tensors_are_summed_up_in_pieces(monkeypatch):
+    for shape in ((8, 64), (1, 2, 3, 64), (1, 1, 512)):
+        tensor = torch.randn(shape)
+        found = agreement.of_tensor(tensor)
+        with monkeypatch.context() as changed:
+            changed.setattr(agreement, "_PIECE", 64)  # of an even count: no piece is filled up
+            assert agreement.of_tensor(tensor) == found
 
 
 def refused(group: Any) -> None:

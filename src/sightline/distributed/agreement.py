@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sightline.distributed.link import Link, ProcessError
 
 _ROOM = 48  # numbers in a message, unless said otherwise
+_PIECE = 1 << 22  # entries that are summed up at a time
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)  # odd: an entry that moves to another place changes the sum
 
 
@@ -51,17 +53,20 @@ def agreed(
                 rank,
             )
     for at, name in enumerate(same, 2):
-        _check_equal(name, [one[at] for one in every])
+        check_equal(name, [one[at] for one in every])
     first = 2 + len(same)
     return [one[first : first + len(own)] for one in every]
 
 
-def _check_equal(name: str, values: list[int]) -> None:
-    for rank, value in enumerate(values):
-        if value != values[0]:
-            told = f": {value} and {values[0]}" if abs(value) < 1 << 31 and abs(values[0]) < 1 << 31 else ""
+def check_equal(name: str, values: Sequence[int | None]) -> None:
+    """Raises where numbers of the processes differ; ``None``: of this one it is not known."""
+    known = [(rank, value) for rank, value in enumerate(values) if value is not None]
+    for rank, value in known:
+        first, wanted = known[0]
+        if value != wanted:
+            told = f": {value} and {wanted}" if abs(value) < 1 << 31 and abs(wanted) < 1 << 31 else ""
             raise ValueError(
-                f"{name}: process {rank} has another than process 0{told}. Give all processes the same."
+                f"{name}: process {rank} has another than process {first}{told}. Give all processes the same."
             )
 
 
@@ -79,8 +84,29 @@ def of_tensor(tensor: Tensor | None) -> int:
     """A tensor as an integer that differs where a single bit does, nearly always."""
     if tensor is None:
         return -1
-    flat = tensor.detach().reshape(-1)
-    numbers = flat.double().view(torch.int64) if flat.is_floating_point() else flat.long()
-    places = torch.arange(1, len(numbers) + 1, device=flat.device)
-    mixed = (numbers ^ (numbers >> 29)) * (2 * places * _GAMMA + 1)
-    return (int(mixed.sum()) ^ of_text(str(list(tensor.shape)))) >> 1
+    total, first = 0, 1
+    for piece in _pieces(tensor.detach()):
+        numbers = _numbers(piece.reshape(-1))
+        places = torch.arange(first, first + len(numbers), device=piece.device)
+        total += int(((numbers ^ (numbers >> 29)) * (2 * places * _GAMMA + 1)).sum())
+        first += len(numbers)
+    return ((total & ((1 << 63) - 1)) ^ of_text(str(list(tensor.shape)))) >> 1
+
+
+def _pieces(tensor: Tensor) -> Iterator[Tensor]:
+    """A tensor in its order, in pieces that leave room for their numbers."""
+    if tensor.numel() <= _PIECE:
+        yield tensor
+    elif tensor.shape[0] == 1:
+        yield from _pieces(tensor[0])
+    else:
+        for some in tensor.split(max(1, _PIECE // tensor[0].numel())):
+            yield from _pieces(some)
+
+
+def _numbers(flat: Tensor) -> Tensor:
+    """The same, as integers of 64 bits: the bits of numbers, several of one byte together."""
+    if not flat.is_floating_point() and flat.dtype != torch.bool:
+        return flat.long()
+    bits = flat.contiguous().view(torch.uint8)
+    return functional.pad(bits, (0, -len(bits) % 8)).view(torch.int64)

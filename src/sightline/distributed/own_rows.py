@@ -21,6 +21,9 @@ from sightline.masks.mask import Dense
 
 _Shape = tuple[int, int, int, int]
 
+#: How many checksums of dense masks and biases are compared.
+DENSE = 4
+
 
 @dataclass
 class Held:
@@ -30,11 +33,13 @@ class Held:
         layout: of the queries.
         rank: the process.
         sums: a checksum of each mask or bias, in the order in which they were lowered.
+        dense: of each dense one a checksum, -1 where its rows are the process's own.
     """
 
     layout: Layout
     rank: int
     sums: list[int] = field(default_factory=list)
+    dense: list[int] = field(default_factory=list)
 
     def whole(self, shape: _Shape) -> _Shape:
         """The shape of the whole matrix."""
@@ -54,10 +59,19 @@ class Held:
         """That of all."""
         return of_text(repr(self.sums))
 
-    def of_all(self, tensor: Tensor) -> bool:
-        """Whether a dense tensor has the rows of all processes."""
-        rows = tensor.shape[-2] if tensor.dim() > 1 else 1
-        return rows not in (1, self.layout.count(self.rank)) and rows == self.layout.length
+    def own_of_dense(self, tensor: Tensor, what: str) -> Tensor:
+        """This process's rows of a dense tensor, which has those of all or is the process's own."""
+        self.note(what)
+        rows, own = tensor.shape[-2] if tensor.dim() > 1 else 1, self.layout.count(self.rank)
+        self.dense.append(-1 if rows == own or rows not in (1, self.layout.length) else of_tensor(tensor))
+        return tensor if rows in (1, own) or rows != self.layout.length else self.own(tensor, -2)
+
+    def checksums_of_dense(self) -> list[int]:
+        """``DENSE`` numbers, each of one term or of several: -1 where there is none, or one is not of all."""
+        found = []
+        for some in (self.dense[at::DENSE] for at in range(DENSE)):
+            found.append(of_text(repr(some)) if some and -1 not in some else -1)
+        return found
 
 
 def mask_of_rows(mask: Mask | Tensor, held: Held) -> Mask:
@@ -67,8 +81,7 @@ def mask_of_rows(mask: Mask | Tensor, held: Held) -> Mask:
         held.note(type(mask).__name__)
         return type(mask)(mask_of_rows(mask.left, held), mask_of_rows(mask.right, held))
     if isinstance(mask, Dense):
-        held.note("Dense")
-        return Dense(held.layout.own(mask.tensor, -2, held.rank)) if held.of_all(mask.tensor) else mask
+        return Dense(held.own_of_dense(mask.tensor, "Dense"))
     return _MaskOfRows(mask, held)
 
 
@@ -76,8 +89,7 @@ def bias_of_rows(bias: Bias | Tensor, held: Held) -> Bias:
     """A bias of the whole sequence for the rows of a process."""
     bias = as_bias(bias)
     if isinstance(bias, DenseBias):
-        held.note("DenseBias")
-        return DenseBias(held.layout.own(bias.tensor, -2, held.rank)) if held.of_all(bias.tensor) else bias
+        return DenseBias(held.own_of_dense(bias.tensor, "DenseBias"))
     return _BiasOfRows(bias, held)
 
 

@@ -21,11 +21,11 @@ from sightline.call import listeners
 from sightline.common import dispatcher, several
 from sightline.common.check import choice, flag
 from sightline.distributed import heads
-from sightline.distributed.agreement import agreed, of_number, of_tensor, of_text
+from sightline.distributed.agreement import agreed, check_equal, of_number, of_tensor, of_text
 from sightline.distributed.layout import Layout, Order, check_order, layout_of
 from sightline.distributed.link import Link
 from sightline.distributed.matrix import ShardedMatrix
-from sightline.distributed.own_rows import Held, bias_of_rows, mask_of_rows
+from sightline.distributed.own_rows import DENSE, Held, bias_of_rows, mask_of_rows
 from sightline.distributed.recorded import SMOOTH, attend
 from sightline.distributed.ring import Ring
 from sightline.distributed.tiles import Span, needed_keys
@@ -137,16 +137,19 @@ class Session(several.Sharing):
         """The call, lowered for the own rows, and the tensors that gradients reach."""
         held = Held(queries, self.link.rank)
         segments = [one for of_rank in keys.segments for one in of_rank]
-        room = 8 + 2 * len(segments)
+        room = 4 + DENSE + 2 * len(segments)
         try:
             own = _lowered(query, key, value, call, held, keys.length)
             needs = needed_keys(own, segments)
         except Exception as error:
             agreed(self.link, _LOWERED, {}, [], error, room)
             raise
-        numbers = [number for span in needs for number in span]
+        numbers = [*held.checksums_of_dense(), *(number for span in needs for number in span)]
         every = agreed(self.link, _LOWERED, {"mask or bias": held.checksum()}, numbers, room=room)
-        table = [[Span(*pair) for pair in zip(one[::2], one[1::2], strict=True)] for one in every]
+        for at in range(DENSE):
+            check_equal("mask or bias, dense", [None if one[at] < 0 else one[at] for one in every])
+        spans = [one[DENSE:] for one in every]
+        table = [[Span(*pair) for pair in zip(one[::2], one[1::2], strict=True)] for one in spans]
         smooth: dict[str, Tensor | None] = {name: getattr(own, name) for name in SMOOTH}
         smooth |= {"key": key, "value": value}
         bare = with_tensors(own, {name: one.detach() for name, one in tensors(own).items()})

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+from torch import Tensor
 
 from sightline.backends.contract import Cells
 from sightline.distributed.matrix.core import Piece
 
 _BAND = 4096  # rows whose cells are held at a time
 
+#: What of each cell a picture needs: sums, largest weights (-1 where nothing is visible), how many are visible.
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "sum": ("cell_sum",),
+    "max": ("cell_max",),
+    "mean": ("cell_sum", "cell_seen"),
+}
+
 
 class Picture:
-    """What this process's rows give to the cells of a picture: sums, largest weights, how many are seen."""
+    """What this process's rows give to the cells of a picture, and all processes' together.
 
-    def __init__(self, shape: tuple[int, ...], rows: slice, cols: slice, device: torch.device) -> None:
+    Args:
+        shape: of the picture, [B,H,height,width].
+        rows, cols: of the whole matrix, slices of step 1.
+        reduce: "sum", "max" or "mean".
+        device: of the matrix.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], rows: slice, cols: slice, reduce: str, device: torch.device
+    ) -> None:
         self._rows, self._cols = rows, cols
         self._height, self._width = shape[2:]
-        empty = torch.zeros(shape, dtype=torch.float64, device=device)
-        #: Sums, largest weights, and how many are visible, of each cell.
-        self.fields = empty, empty - 1, empty.clone()
+        self._names = _FIELDS[reduce]
+        fills = [-1.0 if name == "cell_max" else 0.0 for name in self._names]
+        #: [F,B,H,height,width], what the picture is made of.
+        self.fields = torch.stack(
+            [torch.full(shape, fill, dtype=torch.float64, device=device) for fill in fills]
+        )
 
     def add(self, piece: Piece) -> None:
         """Adds a tile's."""
@@ -46,10 +68,25 @@ class Picture:
         return Cells(torch.searchsorted(ends, keys, right=True)[None], self._width)
 
     def _add_rows(self, cell: int, piece: Piece, rows: slice, cols: slice, cells: Cells) -> None:
-        found = piece.matrix.cell_rows(rows, cols, cells, ("cell_sum", "cell_max", "cell_seen"))
+        found = piece.matrix.cell_rows(rows, cols, cells, self._names)
         factor = piece.share[:, :, rows, None]
-        total, largest, seen = (one[:, :, cell] for one in self.fields)
-        total += (found["cell_sum"] * factor).sum(2)
-        top = (found["cell_max"] * factor).masked_fill(found["cell_seen"] == 0, -1.0).amax(2)
-        largest.copy_(torch.maximum(largest, top))
-        seen += found["cell_seen"].sum(2, dtype=torch.float64)
+        for name, field in zip(self._names, self.fields, strict=True):
+            total = field[:, :, cell]
+            if name == "cell_max":
+                top = (found[name] * factor).masked_fill(found[name] < 0, -1.0).amax(2)
+                total.copy_(torch.maximum(total, top))
+            elif name == "cell_seen":
+                total += found[name].sum(2, dtype=torch.float64)
+            else:
+                total += (found[name] * factor).sum(2)
+
+    def shown(self, of_all: Tensor) -> Tensor:
+        """The picture [B,H,height,width], of the fields of each process [P,F,B,H,height,width].
+
+        NaN where nothing is visible, but for sums.
+        """
+        if self._names == ("cell_max",):
+            largest = of_all[:, 0].amax(0)
+            return largest.masked_fill(largest < 0, math.nan)
+        total, *seen = of_all.sum(0)
+        return total / seen[0] if seen else total

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import get_args
 
 import torch
@@ -103,15 +102,12 @@ class ShardedMatrix(ShardedReadouts, ShardedProducts):
         if row_slice.step != 1 or col_slice.step != 1:
             raise ValueError("pool: rows and cols are slices of step 1.")
         self._begin("a picture", height, width, row_slice, col_slice, reduce)
-        picture = Picture((b, h, height, width), row_slice, col_slice, self.device)
+        picture = Picture((b, h, height, width), row_slice, col_slice, reduce, self.device)
         for piece in self._pieces(row_slice, col_slice):
             picture.add(piece)
-        mine = torch.stack(picture.fields)
+        mine = picture.fields
         others = self._from_all(mine, [mine.numel()] * self._ring.link.count, "a picture of a matrix")
-        total, largest, seen = torch.stack([one.view(mine.shape) for one in others]).unbind(1)
-        shown = {"sum": total.sum(0), "max": largest.amax(0), "mean": total.sum(0) / seen.sum(0)}[reduce]
-        if reduce != "sum":
-            shown = shown.masked_fill(seen.sum(0) == 0, math.nan)
+        shown = picture.shown(torch.stack([one.view(mine.shape) for one in others]))
         return self._squeeze(shown.to(compute_dtype(self._ring.own)))
 
 
