@@ -186,8 +186,11 @@ def speed(given: argparse.Namespace) -> None:
 # --- a million tokens -------------------------------------------------------------------------------------
 
 
+CELLS = 64  # of the picture of the whole matrix, each way
+
+
 def million_of(tokens: int, window: int, rows: list[int], keys: list[int]) -> dict[str, Any]:
-    """Context, a row, a column, entropy and received; CPU time and peak memory."""
+    """Context, rows, columns, entropy and received; a picture of the whole; CPU time and peak memory."""
     with distributed.context_parallel():
         own = inputs(1, tokens)
         start = time.process_time()
@@ -196,10 +199,14 @@ def million_of(tokens: int, window: int, rows: list[int], keys: list[int]) -> di
         read = matrix.readouts("entropy", "received")
         cpu = time.process_time() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        start = time.process_time()
+        picture = matrix.pool(CELLS, CELLS, reduce="sum")[0, 0]
+        drawn = time.process_time() - start
         near = [slice(max(0, at - window + 1), at + 1) for at in rows]
         below = [slice(at, min(tokens, at + window)) for at in keys]
         return {
-            "cpu": cpu, "peak": peak,
+            "cpu": cpu, "peak": peak, "drawn": drawn,
+            "picture": picture.tolist(),
             "rows": [matrix[0, 0, at, one].tolist() for at, one in zip(rows, near, strict=True)],
             "columns": [matrix[0, 0, one, at].tolist() for at, one in zip(keys, below, strict=True)],
             "context": distributed.unshard(context, 2)[0, 0, rows].tolist(),
@@ -216,11 +223,20 @@ def million(given: argparse.Namespace) -> None:
     found = together(2, million_of, tokens, window, picked, picked)
     print(f"{tokens} tokens, window of {window}: CPU time and peak memory")
     for name, cost in [("alone", one)] + [(f"process {rank}", cost) for rank, cost in enumerate(found)]:
-        print(f"  {name}: {cost['cpu']:.1f} s, {cost['peak']:.2f} GiB ({cost['peak'] / one['peak']:.0%})")
+        print(
+            f"  {name}: {cost['cpu']:.1f} s, {cost['peak']:.2f} GiB ({cost['peak'] / one['peak']:.0%}), "
+            f"picture of the whole {cost['drawn']:.1f} s"
+        )
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(1, 1, tokens, WIDTH, generator=generator)[0, 0] for _ in range(3))
     for name, error in _errors(query, key, value, window, picked, found[0]).items():
         print(f"  {name}: largest error {error:.1e}")
+    picture = torch.tensor(found[0]["picture"], dtype=torch.float64)
+    wanted = _row_of_cells(query, key, window, CELLS // 2)
+    print(
+        f"  row {CELLS // 2} of the picture: largest error {(picture[CELLS // 2] - wanted).abs().max():.1e}"
+    )
+    print(f"  picture: sum {picture.sum():.3f}")
 
 
 def _errors(
@@ -245,6 +261,21 @@ def _errors(
         for name, wanted in right.items():
             worst[name] = max(worst[name], float((torch.tensor(found[name][place]) - wanted).abs().max()))
     return worst
+
+
+def _row_of_cells(query: torch.Tensor, key: torch.Tensor, window: int, cell: int) -> torch.Tensor:
+    """The sums of a row of the picture's cells, by the definition in float64."""
+    tokens = len(query)
+    first, last = cell * tokens // CELLS, (cell + 1) * tokens // CELLS
+    received = torch.zeros(tokens, dtype=torch.float64)
+    for start in range(first, last, 1000):
+        rows = torch.arange(start, min(last, start + 1000))
+        keys = torch.arange(max(0, start - window + 1), int(rows[-1]) + 1)
+        scores = query[rows].double() @ key[keys].double().T / WIDTH**0.5
+        far = rows[:, None] - keys
+        received[keys] += scores.masked_fill((far < 0) | (far >= window), -torch.inf).softmax(1).sum(0)
+    ends = [at * tokens // CELLS for at in range(CELLS + 1)]
+    return torch.stack([received[a:b].sum() for a, b in zip(ends, ends[1:], strict=False)])
 
 
 # --- a link -----------------------------------------------------------------------------------------------

@@ -65,7 +65,9 @@ def test_parts_in_the_explorer(pool, tmp_path):
             tab = tabs.open(f"{address}/#l={LAYER}&h={HEAD}&q={QUERY}")
             tab.wait_for_selector("#text tbody tr:nth-child(5)")
             lines = [tab.inner_text(f"#text tbody tr:nth-child({at})").split() for at in range(1, 6)]
-            seen = tab.evaluate("new Set([...document.querySelectorAll('#map canvas')].map((one) => one.width > 0)).has(true)")
+            seen = tab.evaluate(
+                "new Set([...document.querySelectorAll('#map canvas')].map((one) => one.width > 0)).has(true)"
+            )
             tabs.close()
     finally:
         service.jobs.stop()

@@ -12,7 +12,7 @@ from sightline.distributed.matrix.core import Piece
 
 _BAND = 4096  # rows whose cells are held at a time
 
-#: What of each cell a picture needs: sums, largest weights (-1 where nothing is visible), how many are visible.
+#: What of each cell a picture needs: sums, largest weights (-1 where nothing is visible), how many are seen.
 _FIELDS: dict[str, tuple[str, ...]] = {
     "sum": ("cell_sum",),
     "max": ("cell_max",),
