@@ -139,8 +139,16 @@ class Link:
         found[self.rank] = list(numbers)
         return [found.get(rank, []) for rank in range(self.count)]
 
-    def wait(self, work: Any, rank: int, what: str) -> None:
-        """Waits for one message, or raises with the number of the process at its other end."""
+    def add_up(self, tensor: Tensor, what: str) -> None:
+        """Writes the sum over all processes into a tensor of each.
+
+        Raises:
+            ProcessError: one has ended or hangs; PyTorch does not say which.
+        """
+        self.wait(dist.all_reduce(tensor, group=self.group, async_op=True), None, what)
+
+    def wait(self, work: Any, rank: int | None, what: str) -> None:
+        """Waits for one message, or raises with the number of the process at its other end, if known."""
         try:
             done = work.wait() if self.device.type == "cuda" else work.wait(timedelta(seconds=self.timeout))
         except RuntimeError as error:
@@ -166,13 +174,13 @@ class Link:
             opened.append(_Open(work, rank, tensor))
         return opened
 
-    def _lost(self, rank: int, what: str, error: Exception | None) -> ProcessError:
+    def _lost(self, rank: int | None, what: str, error: Exception | None) -> ProcessError:
         ended = error is not None and "imed out" not in str(error)
         how = "has ended or cannot be reached" if ended else f"did not answer within {self.timeout:g} s"
+        which = f"one of {self.count} processes" if rank is None else f"process {rank} of {self.count}"
         return ProcessError(
-            f"process {rank} of {self.count} {how}, while process {self.rank} waited for {what}. Its own "
-            "output says why; all processes must make the same calls. context_parallel(timeout=...) sets the "
-            "time.",
+            f"{which} {how}, while process {self.rank} waited for {what}. Its own output says why; all "
+            "processes must make the same calls. context_parallel(timeout=...) sets the time.",
             rank,
         )
 

@@ -111,4 +111,4 @@ def sum_gradients(parameters: Iterable[Tensor], group: dist.ProcessGroup | Devic
         for one, has in zip(own, anywhere, strict=True):
             if has:
                 one.grad = torch.zeros_like(one) if one.grad is None else one.grad
-                dist.all_reduce(one.grad, group=link.group)
+                link.add_up(one.grad, "gradients")
