@@ -64,7 +64,9 @@ class Held:
         self.note(what)
         rows, own = tensor.shape[-2] if tensor.dim() > 1 else 1, self.layout.count(self.rank)
         self.dense.append(-1 if rows == own or rows not in (1, self.layout.length) else of_tensor(tensor))
-        return tensor if rows in (1, own) or rows != self.layout.length else self.own(tensor, -2)
+        if rows in (1, own) or rows != self.layout.length:
+            return tensor
+        return self.layout.own(tensor, -2, self.rank)
 
     def checksums_of_dense(self) -> list[int]:
         """``DENSE`` numbers, each of one term or of several: -1 where there is none, or one is not of all."""

@@ -88,5 +88,5 @@ class Picture:
         if self._names == ("cell_max",):
             largest = of_all[:, 0].amax(0)
             return largest.masked_fill(largest < 0, math.nan)
-        total, *seen = of_all.sum(0)
-        return total / seen[0] if seen else total
+        fields: Tensor = of_all.sum(0)
+        return fields[0] / fields[1] if len(fields) > 1 else fields[0]
