@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ WIDEST = 256
 #: The most weights of a row that :func:`rows.row_pass` keeps in order.
 MOST = 64
 PRECISIONS = ("ieee", "tf32x3", "tf32")
+#: What a kernel does with a tile, which decides how large one may be.
+Use = Literal["sums", "product", "order", "picture"]
 
 
 class Tile(NamedTuple):
@@ -111,24 +113,39 @@ def generation(device: torch.device) -> int:
     return torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 8
 
 
-def crowded_tile_of(width: int, half: bool, scarce: bool) -> Tile:
-    """The same where registers are scarce: for a row's largest weights in order, and for pictures."""
-    rows, cols, warps = tile_of(width, half)
-    if (half and width <= 128 and scarce) or (not half and 64 < width <= 128):
-        cols //= 2
-    return Tile(rows, cols, warps)
+def order_tile_of(width: int, half: bool, scarce: bool) -> Tile:
+    """The same for a row's largest weights in order, which take many registers.
+
+    Fewer are left where a bias, a table or a dense mask is loaded, and on 10.0: there more warps share a
+    smaller tile.
+    """
+    if half:
+        return Tile(64, 32, 8) if scarce else tile_of(width, half)
+    return Tile(32, 16, 4) if 64 < width <= 128 else tile_of(width, half)
 
 
-def launched(problem: Problem, product: bool = False, crowded: bool = False) -> dict[str, Any]:
+def picture_tile_of(width: int, half: bool) -> Tile:
+    """The same for pictures.
+
+    Of larger tiles of halves the compiler spills a few registers, so that one more program fits on a
+    multiprocessor.
+    """
+    return Tile(32, 32, 8) if half else order_tile_of(width, half, scarce=False)
+
+
+def launched(problem: Problem, use: Use = "sums") -> dict[str, Any]:
     """The tile, as the last arguments of a launch."""
     width, half = problem.query.shape[3], problem.query.dtype != torch.float32
-    if product:
-        tile = product_tile_of(width, half)
-    elif crowded:
-        loaded = problem.bias is not None or problem.table is not None
-        tile = crowded_tile_of(width, half, loaded or generation(problem.query.device) >= 10)
-    else:
-        tile = tile_of(width, half)
+    match use:
+        case "sums":
+            tile = tile_of(width, half)
+        case "product":
+            tile = product_tile_of(width, half)
+        case "order":
+            loaded = any(term is not None for term in (problem.bias, problem.table, problem.visible))
+            tile = order_tile_of(width, half, loaded or generation(problem.query.device) >= 10)
+        case "picture":
+            tile = picture_tile_of(width, half)
     return {
         "BLOCK_N": tile.rows, "BLOCK_M": tile.cols, "num_warps": tile.warps, "num_stages": 2,
         "enable_fp_fusion": True,

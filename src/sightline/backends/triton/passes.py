@@ -93,7 +93,7 @@ def _row_pass(problem: Problem, lse: Tensor | None, asked: _Rows) -> dict[str, T
     where = None
     if asked.distance is not None:
         where = offsets(asked.distance.align, b, n, m, problem.query.device)
-    arguments = given(problem, lse) | launched(problem, crowded=asked.k > 0)
+    arguments = given(problem, lse) | launched(problem, "order" if asked.k else "sums")
     pointers = dict.fromkeys(
         ("Entropy", "Sums", "Distance", "Best", "Top", "LseTop", "LseSum"), problem.query
     )
@@ -149,7 +149,7 @@ def _column_pass(
         out["Largest"] = new((b, h, m), dtype=torch.float32)
     if x is not None:
         out["Out"] = new((b, h, m, width), dtype=torch.float32)
-    arguments = given(problem, lse) | launched(problem, product=x is not None)
+    arguments = given(problem, lse) | launched(problem, "sums" if x is None else "product")
     hulls = _hulls(problem, arguments["BLOCK_N"])
     entries = None if x is None else x.float()
     x_steps = [0, 0, 0, 0] if entries is None else steps(entries, "bh")
@@ -202,7 +202,7 @@ def _row_product(
     b, h, n, _ = problem.shape
     out = problem.query.new_empty((b, h, n, width), dtype=torch.float32)
     block = min(_COLUMNS, power_of_2(max(1, width)))
-    arguments = given(problem, lse) | launched(problem, product=True)
+    arguments = given(problem, lse) | launched(problem, "product")
     if out.numel():
         row_product[-(-n // arguments["BLOCK_N"]), b * h, -(-width // block)](
             **arguments, X=x, Out=out,
@@ -221,7 +221,7 @@ def pool(problem: Problem, lse: Tensor, region: PooledRegion) -> Tensor:
     shape, largest = (b, h, region.height, region.width), region.reduce == "max"
     new = problem.query.new_empty
     values, seen = new(shape, dtype=torch.float32), new(shape, dtype=torch.int64)
-    arguments: dict[str, Any] = given(problem, lse) | launched(problem, crowded=True)
+    arguments: dict[str, Any] = given(problem, lse) | launched(problem, "picture")
     for name, cells, size in (("BLOCK_N", region.height, rows), ("BLOCK_M", region.width, cols)):
         fits = power_of_2(-(-size // max(1, cells)) or 1)
         arguments[name] = min(arguments[name], fits)

@@ -7,6 +7,38 @@ from sightline.backends.triton.tiles import added, hull, logits, ordered, rows_o
 
 
 @triton.jit
+def with_exponentials(most, total, x):
+    """The largest logit of each row so far and Σ exp(logit - largest), with those of a tile."""
+    larger = tl.maximum(most, tl.max(x, 1))
+    shift = tl.where(larger == float("-inf"), 0.0, larger)
+    of_keys = tl.where(x == float("-inf"), 0.0, tl.exp(x - shift[:, None]))
+    before = total * tl.where(most == float("-inf"), 0.0, tl.exp(most - shift))
+    return larger, before + tl.sum(of_keys, 1)
+
+
+@triton.jit
+def with_larger(top, packed):
+    """The largest of each row so far [n,K] and of a tile [n,m]; packed, so no two are equal."""
+    largest = tl.max(packed, 1)
+    least = tl.min(top, 1)
+    # As long as a tile holds more than a row has: few do, once some keys were seen.
+    while tl.max((largest > least).to(tl.int32), 0) > 0:
+        comes = (largest > least)[:, None]
+        top = tl.where(comes & (top == least[:, None]), largest[:, None], top)
+        packed = tl.where(comes & (packed == largest[:, None]), -9223372036854775807, packed)
+        largest = tl.max(packed, 1)
+        least = tl.min(top, 1)
+    return top
+
+
+@triton.jit
+def store_if(WANTED: tl.constexpr, place, values, there):
+    """Nothing where it is not wanted, as its pointer then is another tensor's."""
+    if WANTED:
+        tl.store(place, values, mask=there)
+
+
+@triton.jit
 def row_pass(
     Query, Key, Ranges, Visible, Bias, Slopes, Table, Offset, High, Low,
     query_b, query_h, query_n, query_d, key_b, key_g, key_m, key_d, range_b, range_h, range_n,
@@ -41,16 +73,11 @@ def row_pass(
     if not LSE:
         high = tl.load(High + row, mask=i < N, other=0.0)
         low = tl.load(Low + row, mask=i < N, other=0.0)
-    entropy = tl.zeros([BLOCK_N], tl.float32)
-    entropy_lost = tl.zeros([BLOCK_N], tl.float32)
-    sums = tl.zeros([BLOCK_N], tl.float32)
-    sums_lost = tl.zeros([BLOCK_N], tl.float32)
-    distance = tl.zeros([BLOCK_N], tl.float32)
-    distance_lost = tl.zeros([BLOCK_N], tl.float32)
+    zero = tl.zeros([BLOCK_N], tl.float32)
+    entropy, entropy_lost, sums, sums_lost, distance, distance_lost = zero, zero, zero, zero, zero, zero
     best = tl.full([BLOCK_N], -9223372036854775807, tl.int64)
     top = tl.full([BLOCK_N, K], -9223372036854775807, tl.int64) + 1 + tl.arange(0, K)[None, :].to(tl.int64)
-    most = tl.full([BLOCK_N], float("-inf"), tl.float32)
-    total = tl.zeros([BLOCK_N], tl.float32)
+    most, total = tl.full([BLOCK_N], float("-inf"), tl.float32), zero
     for start in range(first // BLOCK_M * BLOCK_M, last, BLOCK_M):
         j = start + tl.arange(0, BLOCK_M)
         k = rows_of(Key, j, key_m, key_d, M, D, BLOCK_D)
@@ -60,11 +87,7 @@ def row_pass(
             RANGES, VISIBLE, BIAS, SLOPES, TABLE, SOFTCAP, PRECISION,
         )  # fmt: skip
         if LSE:
-            larger = tl.maximum(most, tl.max(x, 1))
-            shift = tl.where(larger == float("-inf"), 0.0, larger)
-            of_keys = tl.where(x == float("-inf"), 0.0, tl.exp(x - shift[:, None]))
-            total = total * tl.where(most == float("-inf"), 0.0, tl.exp(most - shift)) + tl.sum(of_keys, 1)
-            most = larger
+            most, total = with_exponentials(most, total, x)
         if ENTROPY or DISTANCE or FUNCTION >= 0:
             w = weights(x, high, low)
         if ENTROPY:
@@ -81,28 +104,14 @@ def row_pass(
         if BEST:
             best = tl.maximum(best, tl.max(packed, 1))
         if K > 1:
-            largest = tl.max(packed, 1)
-            least = tl.min(top, 1)
-            # As long as a tile holds more than a row has: few do, once some keys were seen.
-            while tl.max((largest > least).to(tl.int32), 0) > 0:
-                comes = (largest > least)[:, None]
-                top = tl.where(comes & (top == least[:, None]), largest[:, None], top)
-                packed = tl.where(comes & (packed == largest[:, None]), -9223372036854775807, packed)
-                largest = tl.max(packed, 1)
-                least = tl.min(top, 1)
-    if ENTROPY:
-        tl.store(Entropy + row, entropy, mask=i < N)
-    if FUNCTION >= 0:
-        tl.store(Sums + row, sums, mask=i < N)
-    if DISTANCE:
-        tl.store(Distance + row, distance, mask=i < N)
-    if BEST:
-        tl.store(Best + row, best, mask=i < N)
-    if K > 1:
-        tl.store(Top + row[:, None] * K + tl.arange(0, K)[None, :], top, mask=(i < N)[:, None])
-    if LSE:
-        tl.store(LseTop + row, most, mask=i < N)
-        tl.store(LseSum + row, total, mask=i < N)
+            top = with_larger(top, packed)
+    store_if(ENTROPY, Entropy + row, entropy, i < N)
+    store_if(FUNCTION >= 0, Sums + row, sums, i < N)
+    store_if(DISTANCE, Distance + row, distance, i < N)
+    store_if(BEST, Best + row, best, i < N)
+    store_if(K > 1, Top + row[:, None] * K + tl.arange(0, K)[None, :], top, (i < N)[:, None])
+    store_if(LSE, LseTop + row, most, i < N)
+    store_if(LSE, LseSum + row, total, i < N)
 
 
 @triton.jit
