@@ -13,17 +13,20 @@ def cell_pass(
     visible_b, visible_h, visible_n, visible_m, bias_b, bias_h, bias_n, bias_m,
     slope_b, table_h, offset_b,
     scale, softcap, H, group, N, M, D, T,
-    Sums, Largest, Seen, top, left, rows, cols, height, width,
+    Sums, Largest, Seen, RowEdges, KeyEdges, width,
     RANGES: tl.constexpr, VISIBLE: tl.constexpr, BIAS: tl.constexpr, SLOPES: tl.constexpr,
     TABLE: tl.constexpr, SOFTCAP: tl.constexpr, PRECISION: tl.constexpr, BLOCK_D: tl.constexpr,
     LARGEST: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
     """Of each cell the sum or the largest of its visible weights, and how many they are: [B,H,height,width].
 
-    Cell (r, c) covers rows r·rows//height to (r+1)·rows//height of the region, and its columns alike.
+    Args:
+        RowEdges: [height+1] int32, where the cells begin, and where the last one ends. Worked out in here,
+            they would take divisions of 64 bits: calls of a function, around which compilers spill registers.
+        KeyEdges: [width+1], the same of keys.
     """
-    r = (tl.program_id(0) // width).to(tl.int64)
-    c = (tl.program_id(0) % width).to(tl.int64)
+    r = tl.program_id(0) // width
+    c = tl.program_id(0) % width
     b = (tl.program_id(1) // H).to(tl.int64)
     h = (tl.program_id(1) % H).to(tl.int64)
     Ranges += b * range_b + h * range_h
@@ -34,10 +37,8 @@ def cell_pass(
     Offset += b * offset_b
     Query += b * query_b + h * query_h
     Key += b * key_b + (h // group) * key_g
-    first_row = (top + r * rows // height).to(tl.int32)
-    last_row = (top + (r + 1) * rows // height).to(tl.int32)
-    first_key = (left + c * cols // width).to(tl.int32)
-    last_key = (left + (c + 1) * cols // width).to(tl.int32)
+    first_row, last_row = tl.load(RowEdges + r), tl.load(RowEdges + r + 1)
+    first_key, last_key = tl.load(KeyEdges + c), tl.load(KeyEdges + c + 1)
     total = tl.zeros([BLOCK_M], tl.float32)
     lost = tl.zeros([BLOCK_M], tl.float32)
     most = tl.full([BLOCK_M], -1.0, tl.float32)
@@ -63,7 +64,7 @@ def cell_pass(
                 most = tl.maximum(most, tl.max(tl.where(there, w, -1.0), 0))
             else:
                 total, lost = added(total, lost, tl.sum(w, 0))
-    cell = ((b * H + h) * height + r) * width + c
+    cell = tl.program_id(1).to(tl.int64) * tl.num_programs(0) + tl.program_id(0)
     tl.store(Seen + cell, tl.sum(seen, 0))
     if LARGEST:
         tl.store(Largest + cell, tl.max(most, 0))

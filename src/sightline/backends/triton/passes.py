@@ -227,13 +227,19 @@ def pool(problem: Problem, lse: Tensor, region: PooledRegion) -> Tensor:
         arguments[name] = min(arguments[name], fits)
     if values.numel():
         cell_pass[region.height * region.width, b * h](
-            **arguments, Sums=values, Largest=values, Seen=seen, top=top, left=left, rows=rows, cols=cols,
-            height=region.height, width=region.width, LARGEST=largest,
+            **arguments, Sums=values, Largest=values, Seen=seen,
+            RowEdges=_edges(top, rows, region.height, values.device),
+            KeyEdges=_edges(left, cols, region.width, values.device), width=region.width, LARGEST=largest,
         )  # fmt: skip
     if region.reduce == "sum":
         return values
     mean = values if largest else values / seen
     return mean.masked_fill(seen == 0, math.nan)
+
+
+def _edges(begin: int, count: int, cells: int, device: torch.device) -> Tensor:
+    """[cells+1] int32: cell r has what lies between edge r and the next."""
+    return (begin + torch.arange(cells + 1, device=device) * count // cells).int()
 
 
 def _unpacked(packed: Tensor) -> tuple[Tensor, Tensor]:
