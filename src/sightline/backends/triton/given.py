@@ -127,10 +127,12 @@ def order_tile_of(width: int, half: bool, scarce: bool) -> Tile:
 def picture_tile_of(width: int, half: bool) -> Tile:
     """The same for pictures.
 
-    Of larger tiles of halves the compiler spills a few registers, so that one more program fits on a
+    Of larger tiles or with fewer warps compilers spill a few registers, so that one more program fits on a
     multiprocessor.
     """
-    return Tile(32, 32, 8) if half else order_tile_of(width, half, scarce=False)
+    if half:
+        return Tile(32, 32, 8)
+    return Tile(16, 16, 8) if width > 128 else order_tile_of(width, half, scarce=False)
 
 
 def launched(problem: Problem, use: Use = "sums") -> dict[str, Any]:
