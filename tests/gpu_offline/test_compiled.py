@@ -27,6 +27,7 @@ ROWS = [Request("entropy"), Request("max"), Request("topk", k=8), Request("dista
 REGION = PooledRegion(slice(0, N), slice(0, N), 2, 2, "mean")
 WORK = {
     "rows": lambda problem, lse: passes.readouts(problem, lse, ROWS),
+    "entropy": lambda problem, lse: passes.readouts(problem, lse, [Request("entropy")]),
     "mass": lambda problem, lse: passes.readouts(problem, lse, [Request("mass", segments=torch.arange(N) // 4)]),
     "lse": lambda problem, lse: passes.row_lse(problem),
     "received": lambda problem, lse: passes.key_sums(problem, lse, Summand("weight")),
@@ -101,6 +102,13 @@ OPTIONS = {
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_every_option_compiles(name, work, capability, monkeypatch, tmp_path):
     check(work, problem_of(torch.bfloat16, 64, **OPTIONS[name]), capability, monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize("work", ["rows", "entropy", "received"])
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_tables_compile_for_wide_heads(work, capability, monkeypatch, tmp_path):
+    """What takes the most registers of all."""
+    check(work, problem_of(torch.bfloat16, 128, **OPTIONS["table"]), capability, monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("word", ["tf32x3", "tf32"])

@@ -93,7 +93,9 @@ def _row_pass(problem: Problem, lse: Tensor | None, asked: _Rows) -> dict[str, T
     where = None
     if asked.distance is not None:
         where = offsets(asked.distance.align, b, n, m, problem.query.device)
-    arguments = given(problem, lse) | launched(problem, "order" if asked.k else "sums")
+    # A table's entries take as many registers as an order does: each is loaded from a place of its own.
+    crowded = asked.k > 0 or problem.table is not None
+    arguments = given(problem, lse) | launched(problem, "order" if crowded else "sums")
     pointers = dict.fromkeys(
         ("Entropy", "Sums", "Distance", "Best", "Top", "LseTop", "LseSum"), problem.query
     )
