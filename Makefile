@@ -187,11 +187,19 @@ test-oldest: $(VENV)/oldest/.installed
 	PYTHONPATH=src SIGHTLINE_NATIVE="$$($(BIN)/python -c 'import sightline; print(sightline.info()["native core"])')" \
 	  $(VENV)/oldest/bin/python -m pytest -n auto -m "not slow" -p no:cacheprovider $(TESTS)
 
-# What is installed, and what the code does. What is left standing is said why in pyproject.toml.
-audit: $(INSTALLED)
-	$(INSTALL) bandit pip-audit
-	$(BIN)/bandit -q -r src platforms published website
-	$(BIN)/pip-audit --skip-editable
+# What the code does, and what is installed in $(VENV), seen from an environment of its own. What is left standing is said
+# why in pyproject.toml. PyTorch of its own index is, to PyPI, the same version without "+cpu"; a package that cannot be
+# looked up is a failure.
+AUDIT := $(VENV)/audit
+$(AUDIT)/.installed: $(BIN)/pip
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/$(PIP) bandit pip-audit
+	@touch $@
+
+audit: $(INSTALLED) $(AUDIT)/.installed
+	$(AUDIT)/bin/bandit -q -c pyproject.toml -r src platforms published website notebooks
+	$(BIN)/pip list --format=freeze --exclude-editable | sed 's/+.*//' >$(AUDIT)/installed.txt
+	$(AUDIT)/bin/pip-audit --progress-spinner off --strict --no-deps --disable-pip -r $(AUDIT)/installed.txt
 
 clean:
 	rm -rf $(VENV) build dist $(OUT)

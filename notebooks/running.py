@@ -42,7 +42,7 @@ class _Shell:
         shown: list[dict[str, Any]] = []
         publisher = CapturingDisplayPublisher()
         self._shell.display_pub = publisher
-        self._shell.display_trap.hook = CapturingDisplayHook(shell=self._shell, outputs=shown)
+        self._shell.display_trap.hook = CapturingDisplayHook(shell=self._shell, outputs=shown)  # nosec B604
         with capture_output(display=False) as printed:
             done = self._shell.run_cell(source, store_history=True)
         for name, text in (("stdout", printed.stdout), ("stderr", printed.stderr)):

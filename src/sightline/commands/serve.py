@@ -84,7 +84,7 @@ def _address(host: str, port: int) -> str:
             f"sightline: --host {host}: every machine that reaches this one can read these traces",
             file=sys.stderr,
         )
-    shown = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host
+    shown = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host  # nosec B104
     return f"http://{shown}:{port}/"
 
 

@@ -69,7 +69,7 @@ class Guard:
 
 def allowed_hosts(host: str, port: int) -> frozenset[str] | None:
     """The values of Host that are allowed for a server at this address."""
-    if host in ("0.0.0.0", "::"):
+    if host in ("0.0.0.0", "::"):  # nosec B104
         return None
     names = {"127.0.0.1", "localhost"} if host in ("127.0.0.1", "localhost") else {host.lower()}
     named = {f"[{name}]" if ":" in name else name for name in names}
