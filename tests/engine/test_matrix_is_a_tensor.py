@@ -145,8 +145,9 @@ def test_nothing_reads_the_storage_that_is_not_there(A):
         assert torch.equal(torch.tensor(A), weights)
     assert torch.equal(torch.Tensor(A), weights)
     assert torch.equal(unseen(lambda: A.T), weights.mT)
-    with pytest.raises(RuntimeError):
-        dlpack.to_dlpack(A)
+    if torch.__version__ >= "2.7":  # that of 2.6 makes a capsule of it that leads nowhere
+        with pytest.raises(RuntimeError):
+            dlpack.to_dlpack(A)
     assert torch.equal(torch.from_dlpack(A), weights)
     assert A.data_ptr() == A.untyped_storage().data_ptr() == A.data_ptr() != 0
     assert A.untyped_storage().nbytes() == A.nbytes

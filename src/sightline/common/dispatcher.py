@@ -39,8 +39,7 @@ try:
     from torch.autograd import _profiler_enabled, forward_ad  # type: ignore[attr-defined]
 
     _OFFERED = (
-        hasattr(DispatchKeySet, "from_raw_repr")
-        and hasattr(DispatchKeySet, "raw_repr")
+        hasattr(DispatchKeySet, "raw_repr")
         and hasattr(forward_ad, "_current_level")
         and hasattr(eager_transforms, "JVP_NESTING")
     )
@@ -183,10 +182,10 @@ def are_recorded(tensors: Iterable[Tensor | None]) -> bool:
 @functools.lru_cache(maxsize=256)
 def _harmless(included: int, excluded: int) -> bool:
     """What a thread includes and excludes by itself, with or without inference mode and autocast."""
-    inference = not DispatchKeySet.from_raw_repr(included).has(DispatchKey.ADInplaceOrView)
+    inference = not _holds(included, "ADInplaceOrView")
     known = _set("BackendSelect") if inference else _set("BackendSelect", "ADInplaceOrView")
     # Without autograd outside inference mode, somebody's operator is running and calls us from within.
-    autograd_off = DispatchKeySet.from_raw_repr(excluded).has(DispatchKey.AutogradOther)
+    autograd_off = _holds(excluded, "AutogradOther")
     return included == known and autograd_off == inference
 
 
@@ -194,6 +193,11 @@ def _harmless(included: int, excluded: int) -> bool:
 def _ordinary(keys: int) -> bool:
     """Data that lie where the pointer says, as they are; autograd's keys are absent in inference mode."""
     return keys in (_set("CPU", "AutocastCPU"), _set("CPU", "AutocastCPU", "ADInplaceOrView", "AutogradCPU"))
+
+
+def _holds(keys: int, name: str) -> bool:
+    """What DispatchKeySet.has says; PyTorch 2.6 makes no set of a number."""
+    return keys & _set(name) == _set(name)
 
 
 def _set(*names: str) -> int:
