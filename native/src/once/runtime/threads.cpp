@@ -83,13 +83,11 @@ class Pool {
 // helpers are not there and whose mutex may be locked for ever.
 std::atomic<Pool*> pool{nullptr};
 
-void forget_pool() { pool.store(nullptr); }
-
 Pool* get_pool() {
   static std::once_flag once;
   std::call_once(once, [] {
 #if !defined(_WIN32)
-    pthread_atfork(nullptr, nullptr, forget_pool);
+    pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr); });
 #endif
   });
   Pool* found = pool.load();
