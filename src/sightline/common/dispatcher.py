@@ -141,7 +141,7 @@ def _is_bare(tensor: Tensor) -> bool:
 
 def outside() -> AbstractContextManager[Any]:
     """Outside of the transforms of torch.func that are under way."""
-    return nullcontext() if peek_interpreter_stack() is None else temporarily_clear_interpreter_stack()
+    return temporarily_clear_interpreter_stack() if is_wrapped() else nullcontext()
 
 
 def forward_mode_is_taken() -> bool:

@@ -19,6 +19,7 @@ from sightline.common.check import (
     integers_tensor,
     is_eager,
 )
+from sightline.common.dispatcher import outside, unwrapped
 from sightline.masks.mask import Lowered, Mask, Shape
 from sightline.positions import kept_ranges, key_ranges
 from sightline.positions.align import FARTHEST
@@ -41,7 +42,7 @@ class Span(Mask):
         n, m = shape[2:]
         if self.name == "lengths" and isinstance(self.high, Tensor) and is_eager(self.high):
             _check_lengths(self.high, shape, device)
-            kept = None if device.type != "cpu" else kept_ranges.until(self.high.tolist(), n, m)
+            kept = None if device.type != "cpu" else kept_ranges.until(_listed(self.high), n, m)
             if kept is not None:
                 return Lowered(kept, None)
         low, high = torch.broadcast_tensors(*self._bounds(shape, device))
@@ -138,6 +139,13 @@ def _edge(name: str, bound: Tensor | int) -> Tensor | int:
     return max(-FARTHEST, min(integer(name, bound), FARTHEST))
 
 
+def _listed(lengths: Tensor) -> list[int]:
+    """Outside of transforms: inside of them PyTorch 2.6 lists nothing."""
+    with outside():
+        listed: list[int] = unwrapped(lengths).tolist()
+    return listed
+
+
 def _check_lengths(bound: Tensor, shape: Shape, device: torch.device) -> None:
     check_device("lengths", bound, device)
     if bound.shape != (shape[0],):
@@ -146,7 +154,7 @@ def _check_lengths(bound: Tensor, shape: Shape, device: torch.device) -> None:
         )
     if not is_eager(bound) or not bound.numel():
         return
-    given = bound.tolist()
+    given = _listed(bound)
     least, most = min(given), max(given)
     if least < 0:
         raise ValueError(f"lengths: a length must be 0 or more, got {least}.")
