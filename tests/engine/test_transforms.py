@@ -15,6 +15,7 @@ from sightline import reference
 from sightline.backends import Work, choose
 from sightline.backends.native import library
 from sightline.backends.problem import GRADIENTS
+from sightline.common import dispatcher
 from sightline.lowering import lower
 
 B, H, G, N, M, D, E = 2, 4, 2, 5, 7, 3, 2
@@ -551,3 +552,8 @@ def test_override_keeps_what_worked():
             dual = F.scaled_dot_product_attention(forward_ad.make_dual(query, key), key, value)
             found = tuple(forward_ad.unpack_dual(dual))
     compare(found, jvp(lambda q: defined(q, key, value), (query,), (key,)))
+
+
+def test_this_pytorch_tells_of_transforms():
+    """Where it stops to, derivatives would get lost without a word."""
+    assert dispatcher._OFFERED
