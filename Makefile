@@ -175,7 +175,8 @@ platforms: $(VENV)/.platforms
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m platforms check $(TARGETS)
 
 # Exactly the lower bounds of pyproject.toml, in an environment of their own. OLDEST=--torch-backend=cpu takes PyTorch
-# from its own index, without CUDA. The core is that of $(VENV).
+# from its own index, without CUDA. The core is that of $(VENV). What these packages' own packages, which are new, say of
+# what they will remove is no error.
 $(VENV)/oldest/.installed: $(INSTALLED) pyproject.toml
 	$(INSTALL) uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/oldest
@@ -185,7 +186,7 @@ $(VENV)/oldest/.installed: $(INSTALLED) pyproject.toml
 
 test-oldest: $(VENV)/oldest/.installed
 	PYTHONPATH=src SIGHTLINE_NATIVE="$$($(BIN)/python -c 'import sightline; print(sightline.info()["native core"])')" \
-	  $(VENV)/oldest/bin/python -m pytest -n auto -m "not slow" -p no:cacheprovider $(TESTS)
+	  $(VENV)/oldest/bin/python -m pytest -n auto -m "not slow" -W default -p no:cacheprovider $(TESTS)
 
 # What the code does, and what is installed in $(VENV), seen from an environment of its own. What is left standing is said
 # why in pyproject.toml. PyTorch of its own index is, to PyPI, the same version without "+cpu"; a package that cannot be
