@@ -175,7 +175,7 @@ def test_a_trace_opened_on_a_filled_cache_knows_its_own_keys_only():
             model(ids[:, 4:], cache=cache)
     assert trace[2].matrix.shape[2:] == (5, 9)
     why = trace.why(2, 1, 4, 6)
-    assert abs(why.remainder) < 1e-6
+    assert abs(why.remainder) < 4e-6  # of float32 scores of about 5
     assert why.score == pytest.approx(traced(model, ids).why(2, 1, 8, 6).score, abs=1e-5)
     with pytest.raises(ValueError, match="key: 2 lay in the cache before this block"):
         trace.why(2, 1, 4, 2)
@@ -220,7 +220,7 @@ def test_models_inside_of_others_and_chosen_layers():
     why = trace.why("left.decoder.blocks.2", 3, 7, 2)
     assert why.name == "left.decoder.blocks.2.self_attention"
     assert "layer 1 head 3" in why.key_parts
-    assert abs(why.remainder) < 1e-6
+    assert abs(why.remainder) < 4e-6
 
 
 def test_means_are_those_of_the_pairs(monkeypatch):
