@@ -80,6 +80,7 @@ inline void pack_values(Bfloat16Products, const Rows& value, int64_t keys, int64
 // Each row's elements by twos, and zeros up to a whole register.
 inline void pack_keys(AmxProducts, const Rows& key, int64_t keys, int64_t width, float* to) {
   const int64_t row_bytes = row_words<AmxProducts>(width) * sizeof(float), given = width * sizeof(Bfloat16);
+  if (width == 0) return;  // and perhaps no memory
   char* row = reinterpret_cast<char*>(to);
   for (int64_t j = 0; j < keys; j++, row += row_bytes) {
     memcpy(row, key.at<Bfloat16>(j), given);
