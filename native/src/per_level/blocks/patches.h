@@ -85,7 +85,7 @@ inline int make_patches(const Ranges& ranges, int first, int vectors, Span chunk
   }
   int count = 0;
   const int step = ranges.patch_keys;
-  const int first_keys = from_end && ranges.first_keys == 2 ? (keys + 1) % step / 2 * 2 : 0;
+  const int first_keys = from_end && ranges.first_keys < step ? (keys + 1) % step / 2 * 2 : 0;
   int end = smaller(keys, first_keys ? first_keys : step);
   for (int key = 0; key < keys; key = end, end = smaller(keys, end + step)) {
     const Span span = {chunk.begin + key, chunk.begin + end};

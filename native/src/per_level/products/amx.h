@@ -179,6 +179,7 @@ SL_INLINE void amx_scores_product(const WordMatrix& key, int keys, const float* 
   SL_UNROLL for (int v = 0; v < vectors; v++) high[v] = highest[v];
   const Vec times = splat(factor);
   const auto scale = [&](int64_t first, int64_t end) {
+    ahead.step();
     for (int64_t k = first; k < end; k++) {
       SL_UNROLL for (int v = 0; v < vectors; v++) {
         float* at = scores + k * kSlabRows + v * kLanes;
@@ -188,11 +189,7 @@ SL_INLINE void amx_scores_product(const WordMatrix& key, int keys, const float* 
       }
     }
   };
-  multiply_matrix<false>(key, keys, {query_t, kSlabRows}, width, vectors, {scores, kSlabRows},
-                         [&](int64_t first, int64_t end) {
-                           ahead.step();
-                           scale(first, end);
-                         });
+  multiply_matrix<false>(key, keys, {query_t, kSlabRows}, width, vectors, {scores, kSlabRows}, scale);
   SL_UNROLL for (int v = 0; v < vectors; v++) highest[v] = high[v];
 }
 

@@ -67,7 +67,7 @@ def available() -> str | None:
 
 
 def levels() -> list[str]:
-    """Names of the levels in this build that this machine can run, slowest first."""
+    """Names of the levels in this build that this machine can run, from the plainest up."""
     lib = library()
     count = lib.sightline_level_count()
     return [lib.sightline_level_name(i).decode() for i in range(count) if lib.sightline_level_supported(i)]
@@ -80,7 +80,7 @@ def built_levels() -> list[str]:
 
 
 def level() -> int:
-    """Number of the level to run: the best of the machine, or what SIGHTLINE_ISA says.
+    """Number of the level to run: the fastest of the machine, or what SIGHTLINE_ISA says.
 
     Raises:
         ValueError: for a name that does not exist, or a level that this machine lacks.
