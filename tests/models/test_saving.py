@@ -9,6 +9,10 @@ from importlib import resources
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from sightline.models import (
     CheckpointError,
@@ -25,8 +29,9 @@ from sightline.models import (
     from_pretrained,
     load_tokenizer,
 )
+from sightline.models.eight_bits import eight_bits, on_grid
 from sightline.models.former_fields import FORMER_FIELDS
-from sightline.models.saving import save
+from sightline.models.saving import WEIGHTS, save, stored
 
 SMALL = {"width": 16, "heads": 2, "layers": 1}
 CONFIGS = {
@@ -66,6 +71,53 @@ def test_dtype_a_new_head_and_other_dropout(tmp_path):
     tuned = Encoder.from_pretrained(tmp_path / "m", head="classification", classes=3, dropout=0.2)
     assert tuned(IDS).shape == (1, 3) and tuned.config.dropout == 0.2
     assert torch.equal(tuned.embedding.tokens.weight, model.embedding.tokens.weight)
+
+
+@pytest.mark.parametrize("kind", CONFIGS, ids=lambda kind: kind.__name__)
+def test_eight_bits(kind, tmp_path):
+    """What is read is what was saved, to half a step of its row's 127 on either side; it stays that."""
+    torch.manual_seed(0)
+    model = kind(CONFIGS[kind]).eval()
+    model.save_pretrained(tmp_path / "a", dtype=torch.int8)
+    loaded = kind.from_pretrained(tmp_path / "a")
+    for name, tensor in model.state_dict().items():
+        read = loaded.state_dict()[name]
+        step = (
+            tensor.flatten(1).abs().amax(1).view(-1, *[1] * (tensor.dim() - 1)) / 127
+            if tensor.dim() > 1
+            else 0
+        )
+        assert read.dtype == torch.float32 and bool(((read - tensor).abs() <= 0.51 * step).all()), name
+        assert torch.equal(read, stored(tensor, torch.int8)), name
+    loaded.save_pretrained(tmp_path / "b", dtype=torch.int8)
+    first, second = (load_file(tmp_path / each / WEIGHTS) for each in "ab")
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    assert any(tensor.dtype == torch.int8 for tensor in first.values())
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-30, 1e-6, 1.0, 1e30]))
+def test_numbers_on_the_grid_stay(seed, size):
+    tensor = torch.randn(5, 7, generator=torch.Generator().manual_seed(seed)) * size
+    tensor[2] = 0
+    held = eight_bits(tensor)
+    assert torch.equal(held.numbers.abs().amax(1), torch.tensor([127, 127, 0, 127, 127], dtype=torch.int8))
+    again = on_grid(held.tensor())
+    assert again is not None
+    assert torch.equal(again.numbers, held.numbers) and torch.equal(again.scales, held.scales)
+    assert not eight_bits(tensor * (1e-37 / size)).numbers.any()
+    assert on_grid(tensor) is None and on_grid(held.tensor()[0]) is None
+
+
+def test_eight_bits_without_scales_are_refused(tmp_path):
+    Decoder(CONFIGS[Decoder]).save_pretrained(tmp_path / "m", dtype=torch.int8)
+    file = tmp_path / "m" / WEIGHTS
+    with safe_open(file, framework="pt") as held:
+        header, tensors = held.metadata(), {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118
+    tensors.pop("embedding.tokens.weight:scales")
+    save_file(tensors, file, header)
+    with pytest.raises(CheckpointError, match=r"embedding\.tokens\.weight has 8 bits, and no scale for each"):
+        Decoder.from_pretrained(tmp_path / "m")
 
 
 def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch):

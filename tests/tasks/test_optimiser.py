@@ -23,6 +23,15 @@ def test_the_factor_has_the_same_vectors_and_values_near_one(shape):
     assert 0.6 < float(inside.diag().min()) <= float(inside.diag().max()) < 1.3
 
 
+def test_the_factor_in_bfloat16():
+    """Its rounding is far below the 0.3 by which the values miss 1."""
+    torch.manual_seed(0)
+    matrix = torch.randn(20, 30)
+    found = orthogonal(matrix, torch.bfloat16)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, orthogonal(matrix), atol=0.03, rtol=0)
+
+
 def test_a_matrix_of_zeros_stays_one():
     assert torch.equal(orthogonal(torch.zeros(3, 4)), torch.zeros(3, 4))
 

@@ -64,15 +64,17 @@ class Model(nn.Module):
             folder: made if it is not there.
             tokenizer: a ``tokenizers.Tokenizer``, a fast tokenizer of Transformers, or the path of a
                 tokenizer.json. Default: none; one that is there already stays.
-            dtype: what the weights are written as, and loaded as. Default: what they are.
+            dtype: what the weights are written as, and loaded as. ``torch.int8`` writes a matrix as whole
+                numbers from -127 to 127 times a scale for each row, and the rest as float32; it is loaded as
+                float32. Default: what they are.
 
         Raises:
             ValueError: for another kind of tokenizer; OSError where it cannot be written.
         """
         if dtype is not None:
             kind("dtype", dtype, torch.dtype, "a torch.dtype")
-            if not dtype.is_floating_point:
-                raise TypeError(f"dtype: weights are floating, got {dtype}.")
+            if not dtype.is_floating_point and dtype != torch.int8:
+                raise TypeError(f"dtype: weights are floating or torch.int8, got {dtype}.")
         save(self, self.config.to_dict(), path("folder", folder), tokenizer, dtype)
 
     @classmethod

@@ -1,7 +1,8 @@
 """Models on disk: safetensors and JSON, never a pickle; whole or not at all.
 
 ``model.safetensors`` holds the weights and, in its header, the configuration; ``config.json`` holds the same
-configuration for people and tools. Both must agree, which a mixture of two saves does not.
+configuration for people and tools. Both must agree, which a mixture of two saves does not. Matrices of 8 bits
+are two tensors each: whole numbers, and the scale of each row.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from torch import Tensor, nn
 from sightline.common.atomic import replacing
 from sightline.common.check import path
 from sightline.common.errors import CommandError
+from sightline.models.eight_bits import EightBits, eight_bits
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 _FORMAT, _VERSION = "sightline.models", 1
+_SCALES = ":scales"  # after a matrix's name; no parameter has a colon in its own
 
 
 class CheckpointError(CommandError):
@@ -187,9 +190,28 @@ def _files(
     }
     header = {"format": "pt", _FORMAT: json.dumps(described, sort_keys=True)}
     files = {} if tokenizer is None else {TOKENIZER: tokenizer}
-    files[WEIGHTS] = to_bytes({name: t.to(dtype or t.dtype) for name, t in _unshared(model).items()}, header)
+    files[WEIGHTS] = to_bytes(_written(_unshared(model), dtype), header)
     files[CONFIG] = (json.dumps(described, indent=2) + "\n").encode()
     return files
+
+
+def stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """What a weight has become when it was written as ``dtype`` and read again, in its own dtype."""
+    if dtype != torch.int8:
+        return tensor.to(dtype).to(tensor.dtype)
+    return eight_bits(tensor).tensor().to(tensor.dtype) if tensor.dim() > 1 else tensor
+
+
+def _written(weights: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """The tensors of a file."""
+    if dtype != torch.int8:
+        return {name: tensor.to(dtype or tensor.dtype) for name, tensor in weights.items()}
+    written = {}
+    for name, tensor in weights.items():
+        written[name] = tensor.float()
+        if tensor.dim() > 1:
+            written[name], written[name + _SCALES] = eight_bits(tensor)
+    return written
 
 
 def _unshared(model: nn.Module) -> dict[str, Tensor]:
@@ -233,9 +255,22 @@ def _read_weights(path: Path) -> tuple[str | None, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_FORMAT)
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: is truncated or not a safetensors file ({error}).") from None
+    return header, _whole(tensors, path)
+
+
+def _whole(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights: numbers of 8 bits times the scales that lie beside them."""
+    weights = {name: tensor for name, tensor in tensors.items() if not name.endswith(_SCALES)}
+    for name, tensor in weights.items():
+        if tensor.dtype == torch.int8:
+            scales = tensors.get(name + _SCALES)
+            if scales is None or scales.shape != tensor.shape[:1]:
+                raise CheckpointError(f"{path}: {name} has 8 bits, and no scale for each of its rows.")
+            weights[name] = EightBits(tensor, scales).tensor()
+    return weights
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from sightline.common.errors import CommandError
+from sightline.models.saving import stored
 from sightline.tasks.card import write_card
 from sightline.tasks.checkpoint import forget_run
 from sightline.tasks.precision import notices_of_precision
@@ -105,7 +106,7 @@ def _finish(
     task, data, recipe, out = run.task, run.data, run.recipe, run.folder
     with torch.no_grad():  # what is measured is what is kept
         for parameter in run.model.parameters():
-            parameter.copy_(parameter.to(getattr(torch, recipe.storage)))
+            parameter.copy_(stored(parameter, getattr(torch, recipe.storage)))
     figures = finished(run, listener)
     write_card(out, task, run.model, recipe, data, figures, about, run.processes.count)
     save_task(out, task, run.model, recipe)

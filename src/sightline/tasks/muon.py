@@ -21,13 +21,14 @@ class Muon(torch.optim.Optimizer):
     the same rate η, so that one rate serves both.
 
     PyTorch's own Muon makes the factor in bfloat16 alone, which processors without bfloat16 products emulate:
-    40 times slower there. This one computes in the matrix's own dtype.
+    40 times slower there. This one computes in the matrix's own dtype, unless it is told another.
 
     Args:
         parameters: matrices [n,m].
         rate: η.
         momentum: β. Default: 0.95.
         decay: λ. Default: 0.
+        dtype: in which the factor is computed. Default: the matrix's own.
 
     Raises:
         ValueError: for a parameter that is no matrix.
@@ -49,8 +50,14 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, parameters: Iterable[Tensor], rate: float, momentum: float = 0.95, decay: float = 0.0
+        self,
+        parameters: Iterable[Tensor],
+        rate: float,
+        momentum: float = 0.95,
+        decay: float = 0.0,
+        dtype: torch.dtype | None = None,
     ) -> None:
+        self.dtype = dtype
         super().__init__(parameters, {"lr": rate, "momentum": momentum, "weight_decay": decay})
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -74,20 +81,20 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum"] = torch.zeros_like(weight)
         momentum = state["momentum"].lerp_(gradient, 1 - keep)
-        direction = orthogonal(torch.lerp(gradient, momentum, keep))
+        direction = orthogonal(torch.lerp(gradient, momentum, keep), self.dtype)
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.add_(direction, alpha=-0.2 * group["lr"] * math.sqrt(max(weight.shape)))
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
+def orthogonal(matrix: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """[n,m] with the same singular vectors, and singular values between about 0.7 and 1.2.
 
     Five steps of an iteration X ← aX + (bXXᵀ + c(XXᵀ)²)X that begins at X / ‖X‖.
     """
     wide = matrix.shape[0] <= matrix.shape[1]
     x = matrix if wide else matrix.T
-    x = x / (x.norm() + torch.finfo(x.dtype).tiny ** 0.5)
+    x = (x / (x.norm() + torch.finfo(x.dtype).tiny ** 0.5)).to(dtype or x.dtype)
     for _ in range(_STEPS):
         square = x @ x.T
         x = torch.addmm(x, torch.addmm(square, square, square, beta=_B, alpha=_C), x, beta=_A)
-    return x if wide else x.T
+    return (x if wide else x.T).to(matrix.dtype)

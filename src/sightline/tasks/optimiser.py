@@ -39,7 +39,9 @@ class Optimiser:
             torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
         ]
         if muon:
-            self.parts.append(Muon(muon, recipe.rate, decay=recipe.decay))
+            # Singular values are only brought near 1: the digits of bfloat16 suffice where it is fast.
+            dtype = torch.bfloat16 if recipe.precision == "bfloat16" else None
+            self.parts.append(Muon(muon, recipe.rate, decay=recipe.decay, dtype=dtype))
 
     def zero_grad(self) -> None:
         """Forgets the gradients."""

@@ -10,7 +10,7 @@ from sightline.common.errors import CommandError
 _CHOICES = {
     "optimiser": ("adamw", "muon"),
     "precision": ("float32", "bfloat16"),
-    "storage": ("float32", "float16", "bfloat16"),
+    "storage": ("float32", "float16", "bfloat16", "int8"),
 }
 _TRUTH = {"true": True, "false": False}
 
@@ -36,7 +36,9 @@ class Recipe:
         average: share of the running mean of weights that is kept at each step; 0 for none.
         seed: of everything that is drawn.
         precision: "float32", or "bfloat16" autocast.
-        storage: "float32", "float16" or "bfloat16": what the weights are rounded to when training is over.
+        storage: "float32", "float16", "bfloat16" or "int8" (a matrix's numbers; see
+            :meth:`sightline.models.Model.save_pretrained`): what the weights are rounded to when training is
+            over.
     """
 
     width: int = 128

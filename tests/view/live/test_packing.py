@@ -11,6 +11,7 @@ import torch
 
 from sightline.common.errors import CommandError
 from sightline.models import Decoder, DecoderConfig
+from sightline.models.saving import stored
 from sightline.view.live import packed
 from tests.view.live.asking import answers, question
 
@@ -26,12 +27,15 @@ def unpacked(model):
         planes = planes.reshape(-1, block["count"]).T
         if block["kind"] == "b2":
             planes = np.concatenate([np.zeros_like(planes), planes], 1)
-        kind = "<f2" if block["kind"] == "f2" else "<f4"
+        kind = {"i1": "<i1", "f2": "<f2"}.get(block["kind"], "<f4")
         numbers.append(np.ascontiguousarray(planes).view(kind)[:, 0].astype(np.float32))
     read = {}
     for each in held.tensors:
         size = int(np.prod(each["shape"]))
         read[each["name"]] = numbers[each["block"]][each["at"] : each["at"] + size].reshape(each["shape"])
+    scales = {name: read.pop(name) for name in list(read) if name.endswith(":scales")}
+    for name, each in scales.items():
+        read[name.removesuffix(":scales")] *= each[:, None]
     return read
 
 
@@ -45,6 +49,21 @@ def test_exact_in_the_precision_of_the_checkpoint(dtype, kind):
     assert kind in [block["kind"] for block in packed(model).blocks]
     for name, numbers in unpacked(model).items():
         np.testing.assert_array_equal(numbers, model.state_dict()[name].numpy())
+
+
+def test_eight_bits_with_scales(tmp_path):
+    """As many bytes as numbers, and exactly what the checkpoint says."""
+    torch.manual_seed(0)
+    Decoder(CONFIG).save_pretrained(tmp_path / "model", dtype=torch.int8)
+    model = Decoder.from_pretrained(tmp_path / "model")
+    matrices = [tensor for tensor in model.state_dict().values() if tensor.dim() > 1]
+    whole = packed(model).blocks[0]
+    assert (whole["kind"], whole["count"]) == ("i1", sum(tensor.numel() for tensor in matrices))
+    for name, numbers in unpacked(model).items():
+        np.testing.assert_array_equal(numbers, model.state_dict()[name].numpy())
+    ((answer,),) = answers(tmp_path, [question(model, {"target": [1, 2, 3]})])
+    wanted = model(torch.tensor([[1, 2, 3]]))
+    torch.testing.assert_close(torch.tensor(answer["logits"]).view(wanted.shape), wanted, atol=1e-5, rtol=0)
 
 
 def test_kinds_mix(tmp_path):
@@ -70,10 +89,17 @@ def test_the_same_model_makes_the_same_text():
 
 def test_too_large_says_what_helps():
     model = Decoder(CONFIG)
-    with pytest.raises(CommandError, match=r"take 0 MB, and a page carries at most 0 MB\. Saved as float16"):
+    with pytest.raises(
+        CommandError, match=r"take 0 MB, and a page carries at most 0 MB\. Saved as int8 .* a quarter\."
+    ):
         packed(model, limit=1000)
-    with pytest.raises(CommandError, match=r"at most 0 MB\.$"):
+    with pytest.raises(CommandError, match=r"it takes half\.$"):
         packed(model.half().float(), limit=1000)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(stored(parameter, torch.int8))
+    with pytest.raises(CommandError, match=r"at most 0 MB\.$"):
+        packed(model, limit=1000)
 
 
 def test_other_numbers_are_refused():

@@ -1,8 +1,9 @@
 """The weights of a model in a page: exactly those it has, in as few bytes as that takes.
 
-Each tensor is kept in the smallest of three kinds that holds all its numbers exactly: float16, bfloat16 or
-float32. All of a kind lie in one block, sorted by the place of a byte in its number, since the bytes of sign
-and exponent resemble each other and compress; then gzip, which browsers undo by themselves, and base64.
+Each tensor is kept in the smallest of four kinds that holds all its numbers exactly: 8 bits with a scale for
+each row, float16, bfloat16 or float32. All of a kind lie in one block, sorted by the place of a byte in its
+number, since the bytes of sign and exponent resemble each other and compress; then gzip, which browsers undo
+by themselves, and base64.
 """
 
 from __future__ import annotations
@@ -16,12 +17,21 @@ import torch
 from torch import Tensor, nn
 
 from sightline.common.errors import CommandError
+from sightline.models.eight_bits import on_grid
 
 WEIGHTS_LIMIT = 40_000_000
 """Bytes of weights that a page takes at most: what a browser unpacks in about a second."""
 
 _GZIP = 31  # what zlib calls gzip's header around its widest window
-_BYTES = {"f2": 2, "b2": 2, "f4": 4}
+_BYTES = {"i1": 1, "f2": 2, "b2": 2, "f4": 4}
+_SCALES = ":scales"  # after the name of a tensor of 8 bits: the scales of its rows
+
+
+class Part(NamedTuple):
+    """A tensor, in a kind that holds it exactly."""
+
+    kind: str
+    tensor: Tensor
 
 
 class PackedWeights(NamedTuple):
@@ -48,18 +58,19 @@ def packed(model: nn.Module, limit: int = WEIGHTS_LIMIT) -> PackedWeights:
     Raises:
         CommandError: the weights take more, or are not numbers that a page can hold.
     """
-    kinds = {name: (_kind(name, tensor), tensor) for name, tensor in _unshared(model).items()}
-    size = sum(_BYTES[kind] * tensor.numel() for kind, tensor in kinds.values())
+    parts: dict[str, Part] = {}
+    for each, tensor in _unshared(model).items():
+        parts |= _parts(each, tensor)
+    size = sum(_BYTES[kind] * tensor.numel() for kind, tensor in parts.values())
     if size > limit:
-        half = " Saved as float16 (storage=float16, dtype=torch.float16) it takes half."
         raise CommandError(
             f"the model's weights take {size / 1e6:.0f} MB, and a page carries at most {limit / 1e6:.0f} MB."
-            + (half if _is_wide(kinds) else "")
+            + _remedy(parts)
         )
     tensors: list[dict[str, Any]] = []
     blocks: list[dict[str, Any]] = []
     for kind in _BYTES:
-        own = {name: tensor for name, (each, tensor) in kinds.items() if each == kind}
+        own = {name: tensor for name, (each, tensor) in parts.items() if each == kind}
         at = 0
         for name, tensor in own.items():
             tensors.append({"name": name, "shape": list(tensor.shape), "block": len(blocks), "at": at})
@@ -69,12 +80,15 @@ def packed(model: nn.Module, limit: int = WEIGHTS_LIMIT) -> PackedWeights:
     return PackedWeights(tensors, blocks, size)
 
 
-def _is_wide(kinds: dict[str, tuple[str, Tensor]]) -> bool:
-    return any(kind == "f4" and tensor.dim() > 1 for kind, tensor in kinds.values())
+def _remedy(parts: dict[str, Part]) -> str:
+    """What makes the weights smaller."""
+    widest = max((_BYTES[kind] for kind, tensor in parts.values() if tensor.dim() > 1), default=1)
+    share = {4: "a quarter", 2: "half"}.get(widest)
+    return f" Saved as int8 (storage=int8, dtype=torch.int8) it takes {share}." if share else ""
 
 
-def _kind(name: str, tensor: Tensor) -> str:
-    """The smallest kind that holds all numbers of a tensor exactly."""
+def _parts(name: str, tensor: Tensor) -> dict[str, Part]:
+    """A tensor in the smallest kind that holds all its numbers exactly; of 8 bits, with its scales."""
     if tensor.dtype == torch.float64:
         raise CommandError(
             f"{name} is float64, and a page computes in float32: convert the model with .float()"
@@ -84,10 +98,13 @@ def _kind(name: str, tensor: Tensor) -> str:
     wide = tensor.float()
     if not bool(wide.isfinite().all()):
         raise CommandError(f"{name} holds a number that is not finite: this model cannot run")
+    short = on_grid(wide)
+    if short is not None:
+        return {name: Part("i1", short.numbers), name + _SCALES: Part("f4", short.scales)}
     for kind, dtype in (("f2", torch.float16), ("b2", torch.bfloat16)):
         if torch.equal(wide.to(dtype).float(), wide):
-            return kind
-    return "f4"
+            return {name: Part(kind, tensor)}
+    return {name: Part("f4", tensor)}
 
 
 def _unshared(model: nn.Module) -> dict[str, Tensor]:
@@ -103,8 +120,8 @@ def _unshared(model: nn.Module) -> dict[str, Tensor]:
 
 def _block(kind: str, tensors: list[Tensor]) -> str:
     flat = torch.cat([tensor.float().flatten() for tensor in tensors]).numpy()
-    if kind == "f2":
-        flat = flat.astype("<f2")
+    if kind != "b2":
+        flat = flat.astype(f"<{kind}")
     planes = flat.astype(flat.dtype.newbyteorder("<")).view(np.uint8).reshape(len(flat), -1).T
     if kind == "b2":
         planes = planes[2:]

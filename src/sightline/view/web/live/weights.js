@@ -2,12 +2,16 @@ import { decodeBase64 } from "../compute/base64.js";
 import { decodeFloat16 } from "../compute/float16.js";
 import { Parameters } from "./parameters.js";
 
+const SCALES = ":scales";
+const BYTES = { i1: 1, f2: 2, b2: 2, f4: 4 };
+
 /**
  * Weights as a page carries them: all numbers of a kind in one block, its bytes sorted by their place in a number
  * (the first of all, then the second of all, ...), compressed by gzip, in base64.
- * Kinds: "f2" float16, "b2" the upper half of a float32, "f4" float32.
+ * Kinds: "i1" whole numbers, "f2" float16, "b2" the upper half of a float32, "f4" float32. The rows of a tensor of whole
+ * numbers have scales, which are another tensor: "<name>:scales".
  * @typedef {object} PackedWeights
- * @property {{kind: "f2" | "b2" | "f4", count: number, text: string}[]} blocks
+ * @property {{kind: "i1" | "f2" | "b2" | "f4", count: number, text: string}[]} blocks
  * @property {{name: string, shape: number[], block: number, at: number}[]} tensors
  */
 
@@ -18,17 +22,30 @@ import { Parameters } from "./parameters.js";
 export async function readWeights({ blocks, tensors }) {
   const read = [];
   for (const block of blocks) read.push(await numbersOf(block));
-  const named = tensors.map(({ name, shape, block, at }) => {
+  const named = new Map();
+  for (const { name, shape, block, at } of tensors) {
     const size = shape.reduce((product, each) => product * each, 1);
-    return /** @type {const} */ ([name, { shape, data: read[block].subarray(at, at + size) }]);
-  });
-  return new Parameters(new Map(named));
+    named.set(name, { shape, data: read[block].subarray(at, at + size) });
+  }
+  for (const [name, { data, shape }] of named) {
+    const scales = named.get(name + SCALES);
+    if (scales) scaleRows(data, scales.data, shape[0]);
+  }
+  return new Parameters(new Map([...named].filter(([name]) => !name.endsWith(SCALES))));
+}
+
+function scaleRows(data, scales, rows) {
+  const columns = data.length / rows;
+  for (let row = 0; row < rows; row++) {
+    for (let at = row * columns; at < (row + 1) * columns; at++) data[at] *= scales[row];
+  }
 }
 
 async function numbersOf({ kind, count, text }) {
   const planes = await inflated(decodeBase64(text.trim()));
   const bytes = planes.length / count;
-  if (kind === "f4" ? bytes !== 4 : bytes !== 2) throw new Error("The weights of this page are not whole: write the page again.");
+  if (bytes !== BYTES[kind]) throw new Error("The weights of this page are not whole: write the page again.");
+  if (kind === "i1") return Float32Array.from(new Int8Array(planes.buffer));
   if (kind === "f2") return decodeFloat16(joinedPairs(planes, count));
   const out = new Uint32Array(count);
   for (let plane = 0; plane < bytes; plane++) {
