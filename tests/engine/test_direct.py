@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import sightline
 from cases import close
+from sightline.call import directly
 from sightline.common import dispatcher as direct
 from sightline.positions import kept_ranges
 
@@ -84,6 +85,72 @@ def test_both_ways_give_the_same(options, requires_grad, monkeypatch):
             results.append((context, *grads))
     for a, b in zip(*results, strict=True):
         assert torch.equal(a, b)
+
+
+def _interleaved(b, h, n, d):
+    return torch.randn(b, n, h, d).transpose(1, 2)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"mask": sightline.causal()}, {"mask": sightline.window(2, 1)}, {"scale": 0.3}]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("groups", [4, 2])
+def test_without_a_problem_in_between(options, dtype, groups, monkeypatch):
+    """The shortest way gives what the general one gives, to the bit, and memory laid out alike."""
+    cases = [
+        (_interleaved(2, 4, 70, 16), _interleaved(2, groups, 90, 16), _interleaved(2, groups, 90, 24)),
+        (torch.randn(1, 4, 1, 16), torch.randn(1, groups, 300, 16), torch.randn(1, groups, 300, 16)),
+        (torch.randn(2, 4, 3, 16), *torch.randn(2, 1, groups, 5, 16).expand(2, 2, groups, 5, 16)),
+        (torch.randn(1, 4, 0, 16), torch.randn(1, groups, 5, 16), torch.randn(1, groups, 5, 16)),
+        (torch.randn(1, 4, 5, 16), torch.randn(1, groups, 0, 16), torch.randn(1, groups, 0, 16)),
+        tuple(torch.randn(1, heads, 16, 5).transpose(2, 3) for heads in (4, groups, groups)),  # copied
+    ]
+    for case in cases:
+        given = [tensor.to(dtype) for tensor in case]
+        shortest = sightline.attention(*given, **options)
+        with monkeypatch.context() as patch:
+            patch.setattr(directly, "attend", lambda *given: None)
+            general = sightline.attention(*given, **options)
+        assert torch.equal(shortest, general) and shortest.stride() == general.stride()
+
+
+def test_the_shortest_way_is_taken_by_the_commonest_calls(monkeypatch):
+    """And is left where it does not know what is asked for."""
+    from sightline.backends.native import kernels
+
+    taken, real = [], kernels.attend
+    monkeypatch.setattr(kernels, "attend", lambda *given: taken.append(1) or real(*given))
+    q, k, v = tensors()
+    for options in ({}, {"mask": sightline.causal()}, {"scale": 2.0}, {"dropout": 0}):
+        taken.clear()
+        sightline.attention(q, k, v, **options)
+        assert taken, options
+    sinks, dense = torch.zeros(2), torch.ones(6, 6, dtype=torch.bool)
+    for options in (
+        {"mask": dense},
+        {"mask": sightline.lengths(torch.tensor([4]))},
+        {"bias": sightline.alibi(torch.ones(2))},
+        {"sinks": sinks},
+        {"softcap": 3.0},
+        {"dropout": 0.5},
+        {"scale": torch.tensor(1.0)},
+        {"return_matrix": True},
+    ):
+        taken.clear()
+        sightline.attention(q, k, v, **options)
+        assert not taken, options
+    taken.clear()
+    with sightline.backend("chunked"):
+        sightline.attention(q, k, v)
+    sightline.attention(*tensors(requires_grad=True))
+    sightline.attention(*(t.double() for t in (q, k, v)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert sightline.attention(q, k, v).dtype == torch.bfloat16
+    with sightline.backend("cpu"):
+        assert not taken
+        sightline.attention(q, k, v)
+    assert taken
 
 
 @pytest.mark.parametrize("mode", [SeenByDispatch, SeenByFunction])

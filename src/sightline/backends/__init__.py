@@ -5,7 +5,7 @@
 """
 
 from sightline.backends.block import MatrixBlock
-from sightline.backends.choice import backend, choose, decide, names
+from sightline.backends.choice import asked_first, backend, choose, decide, names
 from sightline.backends.contract import Backend, Values, Work
 from sightline.backends.problem import FIELDS, Problem, tensors, with_tensors
 
@@ -16,6 +16,7 @@ __all__ = [
     "Problem",
     "Values",
     "Work",
+    "asked_first",
     "backend",
     "choose",
     "decide",

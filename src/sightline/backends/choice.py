@@ -66,6 +66,12 @@ def choose(problem: Problem, work: Work = ATTENTION) -> Backend:
     raise _nobody(problem, work)
 
 
+def asked_first() -> Backend:
+    """The backend that :func:`choose` asks first, whatever it can do."""
+    name = _asked()
+    return WINGS[0] if name == "auto" else next(wing for wing in WINGS if wing.name == name)
+
+
 def decide(problem: Problem, work: Work = ATTENTION) -> Decision:
     """The same, and why it is not the first of ``WINGS`` that is made for such a device."""
     kind, chosen = problem.query.device.type, choose(problem, work)

@@ -218,6 +218,12 @@ class Backend(Protocol):
     def forward(self, problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
         """(context [B,H,N,E], lse [B,H,N] in ``lse_dtype``); without ``want_lse`` the second may be None."""
 
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, ranges: Tensor | None, scale: float
+    ) -> Tensor | None:
+        """The context of tensors that fit together, by a shorter way; ``None`` where it has none for them."""
+        return None
+
     def forward_received(self, problem: Problem, received: Tensor) -> tuple[Tensor, Tensor]:
         """(context, lse), where what each key received, its weights summed over the queries, is added too.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sightline.backends import Problem
 from sightline.biases import Bias
-from sightline.call import changed, listeners
+from sightline.call import changed, directly, listeners
 from sightline.call.run import run
 from sightline.common import several
 from sightline.common.check import flag
@@ -114,6 +114,11 @@ def attention(
             dropout=dropout, return_matrix=return_matrix,
         )  # fmt: skip
         return here
+    told = listeners.anybody()
+    if not return_matrix and not told and bias is softcap is sinks is None and dropout == 0:
+        context = directly.attend(query, key, value, mask, scale)
+        if context is not None:
+            return context
     if getattr(query, "is_nested", False):
         from sightline.call import nested  # late: few programs need it
 
@@ -129,7 +134,6 @@ def attention(
     problem = lower(
         query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sinks=sinks, dropout=dropout
     )
-    told = listeners.anybody()
     if not return_matrix and not told:
         return run(problem, want_lse=False)[0]
     attached = return_matrix == "differentiable" or (told and listeners.anybody_follows())

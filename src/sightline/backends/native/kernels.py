@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sightline.backends.contract import FUNCTIONS, Cells, OfEntropy, Summand
 from sightline.backends.native import library as core
-from sightline.backends.native.pack import pack, rows_of, strides, term
+from sightline.backends.native.pack import pack, pack_bare, rows_of, strides, term
 from sightline.backends.native.structs import (
     FLAT_GRADIENTS,
     GRADIENTS_LAYOUT,
@@ -31,6 +31,24 @@ def forward(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | N
     lse = torch.empty(problem.query.shape[:3], dtype=torch.float64) if want_lse else None
     _forward(problem, context, lse)
     return context, lse
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, ranges: Tensor | None, scale: float) -> Tensor | None:
+    """The context of a problem of nothing else than key ranges; ``None`` where a tensor has to be copied."""
+    packed = pack_bare(query, key, value, ranges, scale)
+    if packed is None:
+        return None
+    context = _room(query, value)
+    status = core.library().sightline_forward(
+        core.level(),
+        torch.get_num_threads(),
+        packed,
+        context.data_ptr(),
+        _THREE_STRIDES(*context.stride()[:3]),
+        None,
+    )
+    core.check(status, "attention")
+    return context
 
 
 def forward_received(problem: Problem, received: Tensor) -> tuple[Tensor, Tensor]:

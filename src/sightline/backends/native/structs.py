@@ -112,6 +112,12 @@ _REQUIRED = [field.name for field in FIELDS if field.required]
 HEAD = struct.Struct("@9q" + "".join(f"P{STRIDES[name]}q" for name in _REQUIRED))
 NUMBERS = struct.Struct("@ffiiQIf")
 NUMBERS_AT = int(ProblemStruct.scale.offset)
+# A problem of nothing else than key ranges.
+BARE = struct.Struct(
+    f"{HEAD.format}{ProblemStruct.ranges.offset - HEAD.size}xP3q"
+    f"{NUMBERS_AT - ProblemStruct.ranges.offset - 32}x{NUMBERS.format[1:]}"
+    f"{ctypes.sizeof(ProblemStruct) - NUMBERS_AT - NUMBERS.size}x"
+)
 TERM = {axes: struct.Struct(f"@P{axes}q") for axes in range(1, 5)}
 GRADIENTS_LAYOUT = struct.Struct(
     "@P3qPP3qPP" + "".join(f"P{STRIDES[name]}q" for name in STRIDED_GRADIENTS) + "3P"

@@ -84,6 +84,14 @@ class Native(Backend):
         """The lse in float64."""
         return kernels.forward(problem, want_lse)
 
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, ranges: Tensor | None, scale: float
+    ) -> Tensor | None:
+        """Without a Problem in between."""
+        if query.dtype not in DTYPES or library.available() is not None:
+            return None
+        return kernels.attend(query, key, value, ranges, scale)
+
     def forward_received(self, problem: Problem, received: Tensor) -> tuple[Tensor, Tensor]:
         """A decode in one pass; the sums are float32."""
         return kernels.forward_received(problem, received)
