@@ -87,6 +87,7 @@ inline bool fetch_patch(const BackwardBlock& x, const Patch& patch, const Place&
 
 template <class Products>
 void backward_chunk(const BackwardBlock& x, Span chunk, bool last, int slab) {
+  if (slab == 0) add_bias_ahead(x.ahead, x.block, chunk);
   const BackwardScratch& s = x.scratch;
   Patch patches[kMaxPatches];
   const int count =

@@ -92,8 +92,8 @@ void readout_block_with(const sightline_problem& p, const PackedHead& packed, in
   const Terms terms = make_terms(block);
   read_ranges(block, scratch.scores.ranges);
   find_operands<Products>(block, packed, scratch.scores.operands);
-  Ahead nothing_ahead;
-  scratch.scores.ahead = &nothing_ahead;
+  Ahead ahead;
+  scratch.scores.ahead = &ahead;
   pack_query<Products>(block, terms, scratch.scores.query_t);
   start_readout(block, lse, scratch);
   if (wants_cells(out)) scratch.cells.of_key = out.cells + b * out.cell_stride;

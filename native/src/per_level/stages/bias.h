@@ -1,6 +1,7 @@
 // biased: ALiBi slopes, relative tables and the dense bias, added to one patch of S^T.
 #pragma once
 
+#include "per_level/memory/ahead.h"
 #include "per_level/products/transpose.h"
 #include "per_level/stages/terms.h"
 
@@ -83,29 +84,29 @@ SL_INLINE void add_whole_tile(const Element* from, int64_t row_stride, float* sc
   }
 }
 
-// How far away the next chunk's part of a row lies: of the same row, or of that of the next block.
-SL_INLINE int64_t to_next_chunk(const Block& block, const Place& place, int64_t row_stride) {
-  constexpr int64_t away = kMostChunkKeys;
-  return place.key + away < block.keys ? away : kBlockRows * row_stride - place.key;
-}
-
-// Asks for what the rows of some tiles will hold next, `away` from here: they are far apart, and too many for
-// the hardware to follow. Without it a bias costs half as much again.
-template <class Element>
-SL_INLINE void ask_ahead(const Element* from, int64_t row_stride, int rows, int64_t away) {
-  for (int r = 0; r < rows; r++) __builtin_prefetch(from + r * row_stride + away, 0, 2);
+// Asks, while a chunk's products are computed, for what the bias holds of the next one: of the same rows, or of
+// the next block's. Its rows are far apart, and too many for the hardware to follow; asked for all at once where
+// they are added, they cost a call half as much again.
+inline void add_bias_ahead(Ahead& ahead, const Block& block, Span chunk) {
+  const sightline_problem& p = *block.problem;
+  if (!p.bias || p.bias_stride[3] != 1 || p.bias_stride[2] == 0) return;
+  const bool same_rows = chunk.end < block.keys;
+  const int64_t key = same_rows ? chunk.end : 0, row = block.first + (same_rows ? 0 : kBlockRows);
+  const int64_t rows = smaller<int64_t>(kBlockRows, p.queries - row);
+  const int64_t keys = smaller(chunk.end - chunk.begin, block.keys - key);
+  const int64_t size = element_bytes(p.bias_dtype);
+  const int64_t from = block.b * p.bias_stride[0] + block.h * p.bias_stride[1] + row * p.bias_stride[2] + key;
+  ahead.add(static_cast<const char*>(p.bias) + size * from, size * p.bias_stride[2], rows, size * keys);
 }
 
 // A bias with contiguous rows.
 template <class Element>
-void add_rows(const Block& block, const Element* from, int64_t row_stride, const Patch& patch,
-              const Place& place, float* scores) {
-  const int64_t away = to_next_chunk(block, place, row_stride);
+void add_rows(const Element* from, int64_t row_stride, const Patch& patch, const Place& place,
+              float* scores) {
   for (int v = 0; v < patch.vectors; v++, from += kLanes * row_stride, scores += kLanes) {
     const int rows = smaller(kLanes, place.rows - v * kLanes);
     for (int k = 0; k < patch.keys; k += kLanes) {
       const int keys = smaller(kLanes, patch.keys - k);
-      if (k % 16 == 0) ask_ahead(from + k, row_stride, rows, away);
       if (rows == kLanes && keys == kLanes) {
         add_whole_tile(from + k, row_stride, scores + k * kSlabRows);
       } else {
@@ -116,15 +117,14 @@ void add_rows(const Block& block, const Element* from, int64_t row_stride, const
 }
 
 template <class Element>
-void add_plane(const Block& block, const Plane<Element>& plane, const Patch& patch, const Place& place,
-               float* scores) {
+void add_plane(const Plane<Element>& plane, const Patch& patch, const Place& place, float* scores) {
   const Element* from = plane.data + place.row * plane.row_stride + place.key * plane.key_stride;
   if (plane.row_stride == 0) {
     return for_vectors(patch, scores, [&](int k, int, Vec s) {
       return plus_bias(s, splat(to_float(from + k * plane.key_stride)));
     });
   }
-  if (plane.key_stride == 1) return add_rows(block, from, plane.row_stride, patch, place, scores);
+  if (plane.key_stride == 1) return add_rows(from, plane.row_stride, patch, place, scores);
   float row[kSlabRows] = {};
   for (int k = 0; k < patch.keys; k++) {
     for (int r = 0; r < place.rows; r++)
@@ -139,7 +139,7 @@ void add_plane(const Block& block, const Plane<Element>& plane, const Patch& pat
 inline void add_bias(const Block& block, const Patch& patch, const Place& place, float* scores) {
   const sightline_problem& p = *block.problem;
   with_element(p.bias_dtype, [&](auto element) {
-    add_plane(block, plane_of<decltype(element)>(block, p.bias, p.bias_stride), patch, place, scores);
+    add_plane(plane_of<decltype(element)>(block, p.bias, p.bias_stride), patch, place, scores);
   });
 }
 

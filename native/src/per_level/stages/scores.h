@@ -115,6 +115,7 @@ inline const uint8_t* visible_in(const Block& block, const Terms& terms, const S
 template <class Products>
 void score_chunk(const Block& block, const Terms& terms, const ScoreScratch& scratch, const WordRows& key,
                  Span chunk, bool last, int slab, ChunkScores& out) {
+  if (slab == 0) add_bias_ahead(*scratch.ahead, block, chunk);
   SL_UNROLL for (int v = 0; v < kSlabVectors; v++) out.highest[v] = splat(-kInfinity);
   Patch patches[kMaxPatches];
   const int count =
