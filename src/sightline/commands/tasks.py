@@ -63,13 +63,14 @@ def train(
     Started by torchrun -m sightline train ..., several processes train one model.
     """
     from sightline.tasks.fitting import fit
-    from sightline.tasks.memory import keep_freed_memory
+    from sightline.tasks.memory import keep_few_products, keep_freed_memory
     from sightline.tasks.processes import joined
     from sightline.tasks.progress import ProgressDisplay
     from sightline.tasks.registry import find_task
     from sightline.tasks.start_with import start_with
 
     keep_freed_memory()
+    keep_few_products()
     where = chosen_device(device)
     with joined(where) as processes, _one_voice(processes, out), _computing(threads or processes.threads()):
         with processes.together():
