@@ -144,6 +144,18 @@ def test_without_affinity_and_glibc(monkeypatch):
     memory.keep_freed_memory()
 
 
+def test_few_products_are_kept_unless_the_user_says_how_many(monkeypatch):
+    from sightline.tasks.memory import keep_few_products
+
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.setenv(name, "7")
+    keep_few_products()
+    assert os.environ[name] == "7"
+    monkeypatch.delenv(name)
+    keep_few_products()
+    assert int(os.environ[name]) > 40  # all of one step's
+
+
 def test_windows_takes_a_port_for_itself(monkeypatch):
     pytest.importorskip("uvicorn", reason="sightline serve needs the [app] extra")
     from sightline.view.server import running
