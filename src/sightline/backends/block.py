@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sightline.backends.grouped import grouped_product
 from sightline.backends.problem import Problem, compute_dtype
-from sightline.backends.schedule import Place
+from sightline.backends.schedule import Numbered, Place
 from sightline.backends.seen import finite, may_hide, over_seen
 from sightline.backends.select import part
 from sightline.backends.softmax import (
@@ -78,14 +78,18 @@ class MatrixBlock:
         lse = sums.top + sums.log_sum if isinstance(sums, RowSums) else sums
         return lse.to(compute_dtype(self.problem))
 
-    def _row_sums(self) -> Sums:
-        """The sums of its rows."""
+    @property
+    def sums(self) -> SumsForBlock:
+        """What its weights are made with: sums of its rows, [b,H,n], or "own"."""
         if self._sums is None:
             raise ValueError("lse: this block was made without one, and weights need it.")
         whole = self._sums() if callable(self._sums) else self._sums
-        if isinstance(whole, str):
-            return own_sums(self.masked, self.problem.sinks)
-        return sums_of(whole, self.batch, self.rows)
+        return whole if isinstance(whole, str) else sums_of(whole, self.batch, self.rows)
+
+    def _row_sums(self) -> Sums:
+        """The sums of its rows."""
+        sums = self.sums
+        return own_sums(self.masked, self.problem.sinks) if isinstance(sums, str) else sums
 
     @property
     def scaled(self) -> Tensor:
@@ -164,7 +168,7 @@ class MatrixBlock:
         return pairs.masked_fill(self.masked == -math.inf, 0)
 
 
-def _scores(problem: Problem, place: Place) -> Tensor:
+def _scores(problem: Problem, place: Place | Numbered) -> Tensor:
     dtype = compute_dtype(problem)
     query = problem.query[place.batch, :, place.rows].to(dtype)
     key = problem.key[place.batch, :, place.cols].to(dtype)
@@ -177,30 +181,38 @@ def _scores(problem: Problem, place: Place) -> Tensor:
     return scores
 
 
-def _scale(problem: Problem, place: Place, scores: Tensor) -> Tensor:
+def _scale(problem: Problem, place: Place | Numbered, scores: Tensor) -> Tensor:
     return scores * problem.scale
 
 
-def _cap(problem: Problem, place: Place, scaled: Tensor) -> Tensor:
+def _cap(problem: Problem, place: Place | Numbered, scaled: Tensor) -> Tensor:
     return cap(problem, scaled)
 
 
-def _add_bias(problem: Problem, place: Place, capped: Tensor) -> Tensor:
+def _add_bias(problem: Problem, place: Place | Numbered, capped: Tensor) -> Tensor:
     bias = bias_of(problem, place)
     return capped if bias is None else capped + bias
 
 
-def _hide(problem: Problem, place: Place, biased: Tensor) -> Tensor:
+def _hide(problem: Problem, place: Place | Numbered, biased: Tensor) -> Tensor:
     hidden = hidden_of(problem, place)
     return biased if hidden is None else biased.masked_fill(hidden, -math.inf)
 
 
-_RULES: dict[str, Callable[[Problem, Place, Tensor], Tensor]] = {
+_RULES: dict[str, Callable[[Problem, Place | Numbered, Tensor], Tensor]] = {
     "scaled": _scale,
     "capped": _cap,
     "biased": _add_bias,
     "masked": _hide,
 }
+
+
+def logits(problem: Problem, place: Place | Numbered) -> Tensor:
+    """The masked scores of a block, [b,H,n,m], at once: what :attr:`MatrixBlock.masked` gives."""
+    scores = _scores(problem, place)
+    for rule in _RULES.values():
+        scores = rule(problem, place, scores)
+    return scores
 
 
 def cap(problem: Problem, scaled: Tensor) -> Tensor:
@@ -210,21 +222,23 @@ def cap(problem: Problem, scaled: Tensor) -> Tensor:
     return problem.softcap * torch.tanh(scaled / problem.softcap)
 
 
-def numbers(problem: Problem, place: Place) -> tuple[Tensor, Tensor]:
+def numbers(problem: Problem, place: Place | Numbered) -> tuple[Tensor, Tensor]:
     """The numbers of a block's queries, [n,1], and of its keys, [m]: int64."""
+    if isinstance(place, Numbered):
+        return place.queries, place.keys
     device = problem.query.device
     queries = torch.arange(problem.shape[2], device=device)[place.rows]
     return queries[:, None], torch.arange(place.cols.start, place.cols.stop, device=device)
 
 
-def steps(problem: Problem, place: Place) -> Tensor:
+def steps(problem: Problem, place: Place | Numbered) -> Tensor:
     """j - i - offset, [1|b, n, m]."""
     i, j = numbers(problem, place)
     assert problem.offset is not None
     return j - (i + part(problem.offset, 0, place.batch)[:, None, None])
 
 
-def bias_of(problem: Problem, place: Place) -> Tensor | None:
+def bias_of(problem: Problem, place: Place | Numbered) -> Tensor | None:
     """The sum of all bias terms, broadcasting to [b,H,n,m]; ``None`` if there is none."""
     dtype = compute_dtype(problem)
     total = None
@@ -240,14 +254,14 @@ def bias_of(problem: Problem, place: Place) -> Tensor | None:
     return total
 
 
-def table_index(problem: Problem, place: Place) -> Tensor:
+def table_index(problem: Problem, place: Place | Numbered) -> Tensor:
     """Where each entry of the block reads the relative table, [1|b, n, m]."""
     assert problem.table is not None
     radius = problem.table.shape[1] // 2
     return steps(problem, place).clamp(-radius, radius) + radius
 
 
-def hidden_of(problem: Problem, place: Place) -> Tensor | None:
+def hidden_of(problem: Problem, place: Place | Numbered) -> Tensor | None:
     """True where a query may not look, broadcasting to [b,H,n,m]; ``None`` if nothing is hidden.
 
     A bias of -inf hides whatever the score is, were it NaN.
@@ -258,29 +272,30 @@ def hidden_of(problem: Problem, place: Place) -> Tensor | None:
     return by_mask | by_bias
 
 
-def _hidden_by_mask(problem: Problem, place: Place) -> Tensor | None:
+def _hidden_by_mask(problem: Problem, place: Place | Numbered) -> Tensor | None:
     seen = None
     if problem.ranges is not None:
         ranges = part(part(problem.ranges, 0, place.batch), 2, place.rows)
-        seen = key_ranges.contains(ranges, place.cols)
+        cols = place.keys if isinstance(place, Numbered) else place.cols
+        seen = key_ranges.contains(ranges, cols)
     if problem.visible is not None:
         visible = _part_of_term(problem.visible, place)
         seen = visible if seen is None else seen & visible
     return None if seen is None else ~seen
 
 
-def _hidden_by_bias(problem: Problem, place: Place) -> Tensor | None:
+def _hidden_by_bias(problem: Problem, place: Place | Numbered) -> Tensor | None:
     hidden = None
     if problem.bias is not None:
         hidden = _part_of_term(problem.bias, place) == -math.inf
     if problem.table is not None:
         table = problem.table.detach() == -math.inf
-        if table.any():
+        if torch.compiler.is_compiling() or table.any():
             by_distance = table[:, table_index(problem, place)].movedim(0, 1)
             hidden = by_distance if hidden is None else hidden | by_distance
     return hidden
 
 
-def _part_of_term(term: Tensor, place: Place) -> Tensor:
+def _part_of_term(term: Tensor, place: Place | Numbered) -> Tensor:
     """The block's part of a [1|B, 1|H, 1|N, 1|M] tensor."""
     return part(part(part(term, 0, place.batch), 2, place.rows), 3, place.cols)

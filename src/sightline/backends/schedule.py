@@ -28,18 +28,38 @@ class Place(NamedTuple):
     cols: slice
 
 
-def schedule(problem: Problem, rows: slice | None = None, cols: slice | None = None) -> Iterator[Place]:
+class Numbered(NamedTuple):
+    """All of a problem that was cut out of a larger one, in which its queries and keys have other numbers.
+
+    For compiled code, which would be made anew for every number in a slice.
+
+    Attributes:
+        queries, keys: what numbers they have in the whole matrix, [n,1] and [m] int64.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    batch: slice = slice(None)
+    rows: slice = slice(None)
+    cols: slice = slice(None)
+
+
+def schedule(
+    problem: Problem, rows: slice | None = None, cols: slice | None = None, entries: int | None = None
+) -> Iterator[Place]:
     """Blocks of full rows that cover the matrix (or a part of it), cut to the keys that a row may see.
 
-    Each row stands in one block only. Where its rows see no key at all, its columns are empty.
+    Each row stands in one block only. Where its rows see no key at all, its columns are empty. No block of
+    several rows has more than ``entries``; BLOCK_ENTRIES by default.
     """
+    entries = BLOCK_ENTRIES if entries is None else entries
     b, h, n, m = problem.shape
     first, last, step = (rows or slice(None)).indices(n)
     low, high, _ = (cols or slice(None)).indices(m)
-    for start, stop, lo, hi in _row_blocks(problem, range(first, last, step), low, high):
-        entries = max(1, BLOCK_ENTRIES // max(1, h * (stop - start) // step * (hi - lo)))
-        for begin in range(0, b, entries):
-            yield Place(slice(begin, min(b, begin + entries)), slice(start, stop, step), slice(lo, hi))
+    for start, stop, lo, hi in _row_blocks(problem, range(first, last, step), low, high, entries):
+        samples = max(1, entries // max(1, h * (stop - start) // step * (hi - lo)))
+        for begin in range(0, b, samples):
+            yield Place(slice(begin, min(b, begin + samples)), slice(start, stop, step), slice(lo, hi))
 
 
 def schedule_together(problems: Sequence[Problem]) -> Iterator[Place]:
@@ -86,7 +106,7 @@ class _Rows(NamedTuple):
         return (self.stop - self.start) * (self.hi - self.lo)
 
 
-def _row_blocks(problem: Problem, rows: range, low: int, high: int) -> Iterator[_Rows]:
+def _row_blocks(problem: Problem, rows: range, low: int, high: int, entries: int) -> Iterator[_Rows]:
     """Neighbouring granules joined while the block stays small and little outside their hulls is added."""
     heads = max(1, problem.shape[1])
     pending: _Rows | None = None
@@ -96,19 +116,19 @@ def _row_blocks(problem: Problem, rows: range, low: int, high: int) -> Iterator[
             continue
         joined = pending.joined(granule)
         area = heads * joined.area() // rows.step
-        lean = joined.area() <= 1.25 * (pending.area() + granule.area()) or area <= BLOCK_ENTRIES // 8
-        if area <= BLOCK_ENTRIES and lean:
+        lean = joined.area() <= 1.25 * (pending.area() + granule.area()) or area <= entries // 8
+        if area <= entries and lean:
             pending = joined
         else:
-            yield from _cut(pending, rows.step, heads)
+            yield from _cut(pending, rows.step, heads, entries)
             pending = granule
     if pending is not None:
-        yield from _cut(pending, rows.step, heads)
+        yield from _cut(pending, rows.step, heads, entries)
 
 
-def _cut(block: _Rows, step: int, heads: int) -> Iterator[_Rows]:
-    """The block in pieces of at most BLOCK_ENTRIES."""
-    height = max(1, BLOCK_ENTRIES // max(1, heads * (block.hi - block.lo))) * step
+def _cut(block: _Rows, step: int, heads: int, entries: int) -> Iterator[_Rows]:
+    """The block in pieces of at most so many entries."""
+    height = max(1, entries // max(1, heads * (block.hi - block.lo))) * step
     for start in range(block.start, block.stop, height):
         yield _Rows(start, min(block.stop, start + height), block.lo, block.hi)
 

@@ -62,15 +62,18 @@ def log_weights_of(masked: Tensor, sums: Sums) -> Tensor:
 
     What is large is subtracted first: an lse may be more precise than the dtype.
     """
-    if isinstance(sums, RowSums):
-        large, small = _or_0(sums.top), sums.log_sum
-    else:
-        lse = _or_0(sums)
-        large = lse.to(masked.dtype)
-        if lse.dtype == masked.dtype:
-            return masked - large[..., None]
-        small = (lse - large).to(masked.dtype)
-    return (masked - large[..., None]).sub_(small[..., None])
+    if not isinstance(sums, RowSums):
+        if sums.dtype == masked.dtype:
+            return masked - _or_0(sums)[..., None]
+        sums = in_two(sums, masked.dtype)
+    return (masked - _or_0(sums.top)[..., None]).sub_(sums.log_sum[..., None])
+
+
+def in_two(lse: Tensor, dtype: torch.dtype) -> RowSums:
+    """An lse as what it is in a dtype, and what that leaves of it; 0 for a row with nothing to look at."""
+    lse = _or_0(lse)
+    large = lse.to(dtype)
+    return RowSums(large, (lse - large).to(dtype))
 
 
 def _or_0(of_rows: Tensor) -> Tensor:
@@ -84,6 +87,7 @@ def weights_of(masked: Tensor, sums: Sums) -> Tensor:
     # In a row of NaN, what is hidden is 0 as well. Elsewhere exp() has seen to it; other devices than the CPU
     # would take longer to say so.
     of_rows = sums.top if isinstance(sums, RowSums) else sums
-    if of_rows.device.type == "cpu" and not of_rows.isnan().any():
+    cheap = of_rows.device.type == "cpu" and not torch.compiler.is_compiling()
+    if cheap and not of_rows.isnan().any():
         return weights
     return weights.masked_fill(masked == -math.inf, 0)

@@ -41,10 +41,14 @@ class Blocks(MatrixCore):
             >>> bool((squares < 1.001).all())
             True
         """
+        yield from self._blocks_of(rows, cols)
+
+    def _blocks_of(self, rows: slice, cols: slice, entries: int | None = None) -> Iterator[MatrixBlock]:
+        """The same in blocks of at most so many entries, where that is said."""
         self._unchanged()
         _, _, n, m = self.sizes
         chosen, cover = as_slice(rows, n, "N"), covering(as_slice(cols, m, "M"), m)
-        for place in schedule(self._problem, chosen, cover):
+        for place in schedule(self._problem, chosen, cover, entries):
             if place.cols.start < place.cols.stop:
                 yield MatrixBlock(self._problem, place, lambda: self._sums_for(chosen, cover))
 

@@ -6,19 +6,17 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, cast, get_args, overload
 
-import torch
 from torch import Tensor
 
-from sightline.backends import MatrixBlock, Work, choose, decide
-from sightline.backends.block import numbers
+from sightline.backends import Work, choose, decide
 from sightline.backends.contract import Over, Summand
-from sightline.backends.problem import compute_dtype
-from sightline.backends.select import part
 from sightline.common.check import check_device, choice, fits
 from sightline.common.dispatcher import outside
+from sightline.matrix import compiled
 from sightline.matrix.blocks import Blocks
-from sightline.matrix.followed.reduction import Function, Operation, applied, neutral, reduced
+from sightline.matrix.followed.reduction import Function, Operation, neutral, reduced
 from sightline.matrix.recognised import recognised
+from sightline.matrix.reduction_pass import Pass
 from sightline.matrix.transforms import left_behind
 
 _AXES = ("batch", "heads", "queries", "keys")
@@ -116,7 +114,7 @@ class Reductions(Blocks):
         left = [at for at in range(len(asked.functions)) if at not in by_kernels]
         if followed:
             return self._followed_reductions(asked)
-        by_blocks = _Pass(self, asked, [asked.functions[at] for at in left]).run() if left else []
+        by_blocks = self._by_blocks(asked, [asked.functions[at] for at in left]) if left else []
         by_kernels |= dict(zip(left, by_blocks, strict=True))
         return [by_kernels[at] for at in range(len(asked.functions))]
 
@@ -130,10 +128,17 @@ class Reductions(Blocks):
                 found[at] = backend.summed(self._problem, self._known_lse(), summand, asked.over)
         return found
 
+    def _by_blocks(self, asked: _Asked, functions: list[Function]) -> list[Tensor]:
+        """The other reductions, in one pass."""
+        once, pairs = Pass(self, functions, asked.over, asked.op, asked.extra), math.prod(self.sizes)
+        by_compiled = all(compiled.why_not(one, self.device, pairs) is None for one in functions)
+        compiled.asked_for(functions, pairs)
+        return once.run_compiled() if by_compiled else once.run()
+
     def _followed_reductions(self, asked: _Asked) -> list[Tensor]:
-        standing = asked._replace(extra=[left_behind(one) for one in asked.extra])
+        extra = [left_behind(one) for one in asked.extra]
         with outside():
-            once = _Pass(self._standing(), standing, asked.functions)
+            once = Pass(self._standing(), asked.functions, asked.over, asked.op, extra)
             values = tuple(once.run())
         winners = [None if asked.op == "sum" else one for one in once.winners]
         made = reduced(asked.functions, asked.over, self._problem, asked.extra, winners, lambda: values)
@@ -160,7 +165,9 @@ class Reductions(Blocks):
         if self.requires_grad:
             return "plain PyTorch: gradients are wanted"
         if recognised(function) is None:
-            return "plain PyTorch: no kernel knows this function"
+            why = compiled.why_not(function, self.device, math.prod(self.sizes))
+            how = "plain PyTorch, compiled" if why is None else "plain PyTorch"
+            return f"{how}: no kernel knows this function" + (f", and {why}" if why else "")
         backend, _, reason = decide(self._problem, Work("sum"))
         return backend.title if reason is None else f"{backend.title}: {reason}"
 
@@ -196,55 +203,3 @@ def _axes(over: str | Iterable[str]) -> tuple[Over, frozenset[str]]:
             "well, or use A.dense()."
         )
     return ("keys" if "keys" in axes else "queries"), axes
-
-
-class _Pass:
-    """One pass over the blocks for several functions."""
-
-    def __init__(self, matrix: Reductions, asked: _Asked, functions: Sequence[Function]) -> None:
-        b, h, n, m = matrix.sizes
-        self.matrix, self.asked, self.functions = matrix, asked, functions
-        shape = (b, h, n if asked.over == "keys" else m)
-        self.dtype = compute_dtype(matrix.problem)
-        # Sums over many queries: float32 would lose what comes late.
-        wide = torch.float64 if asked.op == "sum" and matrix.device.type != "mps" else self.dtype
-        self.values = [
-            torch.full(shape, neutral(asked.op), dtype=wide, device=matrix.device) for _ in functions
-        ]
-        self.winners = [torch.full(shape, -1, device=matrix.device) for _ in functions]
-
-    def run(self) -> list[Tensor]:
-        """The reductions, float32 or better."""
-        for block in self.matrix.blocks():
-            hidden = block.masked == -math.inf
-            i, j = numbers(block.problem, block.place)
-            given = (block.weights, block.masked, i, j, *(_cut(one, block) for one in self.asked.extra))
-            for at, function in enumerate(self.functions):
-                pairs = applied(function, given, block.masked.shape, self.dtype)
-                if pairs.requires_grad and torch.is_grad_enabled():
-                    raise ValueError(
-                        "reduce f: uses a tensor that wants gradients, and they would not reach it. Hand it "
-                        "over by extra=(tensor,)."
-                    )
-                self._take(at, block, pairs.masked_fill(hidden, neutral(self.asked.op)))
-        return [one.to(self.dtype) for one in self.values]
-
-    def _take(self, at: int, block: MatrixBlock, pairs: Tensor) -> None:
-        of_keys = self.asked.over == "keys"
-        axis = -1 if of_keys else -2
-        where = (block.batch, slice(None), block.rows if of_keys else block.cols)
-        kept = self.values[at]
-        if self.asked.op == "sum":
-            kept[where] += pairs.sum(axis, dtype=kept.dtype if not of_keys else None)
-            return
-        best = pairs.max(axis) if self.asked.op == "max" else pairs.min(axis)
-        first = block.cols.start if of_keys else block.rows.start
-        better = best.values > kept[where] if self.asked.op == "max" else best.values < kept[where]
-        better = better | best.values.isnan()
-        self.winners[at][where] = torch.where(better, best.indices + first, self.winners[at][where])
-        kept[where] = torch.where(better, best.values, kept[where])
-
-
-def _cut(tensor: Tensor, block: MatrixBlock) -> Tensor:
-    cut = part(part(part(tensor, 0, block.batch), 2, block.rows), 3, block.cols)
-    return cut.to(block.masked.dtype) if cut.is_floating_point() else cut

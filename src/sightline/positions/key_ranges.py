@@ -23,9 +23,11 @@ def band(position: Tensor, left: int | None, right: int | None, keys: int) -> Te
     return one(low, high, keys)
 
 
-def contains(ranges: Tensor, cols: slice) -> Tensor:
-    """[b,h,n,m] bool: whether key j of ``cols`` lies in a range of the row."""
-    key = torch.arange(cols.start, cols.stop, device=ranges.device, dtype=ranges.dtype)
+def contains(ranges: Tensor, cols: slice | Tensor) -> Tensor:
+    """[b,h,n,m] bool: whether key j of ``cols``, a slice or the keys' numbers, lies in a range of the row."""
+    if isinstance(cols, slice):
+        cols = torch.arange(cols.start, cols.stop, device=ranges.device, dtype=ranges.dtype)
+    key = cols.to(ranges.dtype)
     low, high = ranges[..., 0, None], ranges[..., 1, None]
     seen = (key >= low[..., 0, :]) & (key < high[..., 0, :])
     for r in range(1, ranges.shape[3]):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -28,19 +26,12 @@ from sightline.backends.problem import Problem
 from sightline.backends.seen import finite, may_hide
 from sightline.backends.select import select_rows, strided
 from sightline.backends.triton.given import DTYPES, MOST, WIDEST
+from sightline.common.triton import missing as missing
 
 #: What it does; attention itself, and what needs autograd, it leaves to others.
 _WORK = frozenset((*READOUTS, "lse", "pool", "product", "transposed_product", "sum"))
 #: The compute capability that tensor cores of bfloat16 came with; the kernels are compiled for it and newer.
 _OLDEST = (8, 0)
-
-
-@cache
-def missing() -> str | None:
-    """Why Triton is not there; ``None`` if it is."""
-    if importlib.util.find_spec("triton") is None:
-        return "Triton is not installed"
-    return None
 
 
 class Triton(Backend):

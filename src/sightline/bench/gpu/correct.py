@@ -16,6 +16,7 @@ from sightline.biases import alibi, relative
 from sightline.call.attention import attention
 from sightline.call.explain import explain
 from sightline.masks import causal, documents, lengths, prefix, window
+from sightline.matrix import compiled
 
 #: The largest error, as a share of the largest number: of what is read off the matrix, and of contexts and
 #: gradients, which are rounded to the dtype.
@@ -24,6 +25,8 @@ _ROUNDED = {"float32": 2e-4, "bfloat16": 3e-2, "float16": 4e-3}
 _FIELDS = ("query", "key", "value")
 
 
+#: Where a reduction is compiled, too: for each it takes seconds.
+_REDUCED = ("causal", "all")
 #: Seconds after which what is left is left out: a whole run is to take ten minutes.
 _SECONDS = 270.0
 
@@ -83,6 +86,8 @@ def _row(session: Session, name: str, options: dict[str, Any], dtype: str, size:
     row["kernel"] = plan.forward.path if plan.forward.backend == "cuda" else plan.forward.backend
     try:
         errors = _errors(query, key, value, options)
+        if name in _REDUCED:
+            errors["reduce"] = _reduced(query, key, value, options)
     except Exception as error:  # one that fails must not keep the others from being looked at
         session.note(OURS, f"failed on {name} {dtype}: {type(error).__name__}: {error}")
         return row | {"verdict": "failed"}
@@ -132,6 +137,20 @@ def _errors(query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) 
         "A.mT @ x": (matrix.mT @ y, weights.mT @ y.double()),
     }
     return errors | {name: _off(a, b) for name, (a, b) in pairs.items()}
+
+
+def _reduced(query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> float:
+    """How far a sum is off of a function that no kernel knows: on a GPU it is compiled."""
+    compiled.asked_for([_cubed], compiled.WORTH)
+    _, matrix = attention(query, key, value, **options, return_matrix=True)
+    weights = reference.attention(query.double(), key.double(), value.double(), **options).weights
+    i, j = (torch.arange(length, device=query.device) for length in weights.shape[2:])
+    wanted = _cubed(weights, weights, i[:, None], j).sum(2)
+    return _off(matrix.reduce(_cubed, over="queries"), wanted)
+
+
+def _cubed(weights: Tensor, scores: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    return weights**3 * (i - j)
 
 
 def _off(found: Tensor, right: Tensor) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
 from sightline.bench.gpu.clock import mark, sized, timed
 from sightline.bench.gpu.passes import Shape, contenders, drawn
@@ -58,9 +59,15 @@ def _readouts(matrix: AttentionMatrix) -> dict[str, Callable[[], object]]:
         "received, entropy": lambda: matrix.readouts("received", "entropy"),
         "received, entropy, top-8": lambda: matrix.readouts("received", "entropy", topk=k),
         "a picture of 512 x 512": lambda: matrix.pool(512, 512),
+        "a sum of w³": lambda: matrix.reduce(_cube),
         "A @ x, 64 columns": lambda: matrix @ x,
         "A.mT @ x, 64 columns": lambda: matrix.mT @ x,
     }
+
+
+def _cube(weights: Tensor, scores: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """What no kernel knows."""
+    return weights**3
 
 
 SECTION = BenchSection(
