@@ -84,7 +84,7 @@ test-gpu-offline: $(TRITON)/.installed
 DEVICE ?= cuda
 test-gpu: $(INSTALLED)
 	@mkdir -p $(OUT)
-	$(BIN)/sightline bench --device $(DEVICE) $(foreach name,correct passes readouts memory,--only gpu-$(name)) \
+	$(BIN)/sightline bench --device $(DEVICE) $(foreach name,correct passes readouts received memory,--only gpu-$(name)) \
 	  --json $(OUT)/gpu.json --markdown $(OUT)/gpu.md
 
 # AddressSanitizer and UndefinedBehaviorSanitizer in the native core. Python itself is not built with them, so

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
+from importlib.machinery import ModuleSpec
 
 import pytest
 import torch
 
+import sightline
 from pretend_gpu import pretend_gpu
 from sightline import cli
 from sightline.bench.gpu import clock, correct, passes
+from sightline.bench.gpu.column_sums import ColumnSums
 from sightline.bench.sections import ON_DEVICE, load_section
 from sightline.bench.session import BenchSettings, Session
 from sightline.bench.text_table import section_table
@@ -102,6 +107,67 @@ def test_a_vendor_that_is_wrong_is_not_timed(monkeypatch):
         assert "ms" not in row["contenders"]["cudnn"]
         assert row["best_peer"] is None
         assert any(note.startswith("wrong: it is off by") for note in session.notes["cudnn"])
+
+
+class Summing:
+    """Stands in for a package: the mean over heads and queries, a share off."""
+
+    def __init__(self, share):
+        self.share = share
+
+    def __call__(self, query, key, scale=None, is_causal=False, cls_len=None):
+        mask = sightline.causal() if is_causal else None
+        matrix = sightline.AttentionMatrix(query, key, mask=mask)
+        return (matrix.received().mean(1) / query.shape[2] * self.share).half()
+
+
+def received(monkeypatch, share=None):
+    """The rows, and notes, where flash-colsum is that, or not installed."""
+    if share is not None:
+        module = types.ModuleType("flash_colsum")
+        module.flash_colsum, module.__spec__ = Summing(share), ModuleSpec("flash_colsum", None)
+        monkeypatch.setitem(sys.modules, "flash_colsum", module)
+        monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1.0")
+    with Session(SETTINGS) as session:
+        return list(load_section("gpu-received").rows(session)), session.notes
+
+
+def test_column_sums_of_others_are_beside_ours(monkeypatch):
+    rows, notes = received(monkeypatch, share=1.001)
+    assert [row["case"] for row in rows] == ["(1,2,16,8) full", "(1,2,8,8) × 16 causal"]
+    for row in rows:
+        entry = row["contenders"]["flash-colsum"]
+        assert (entry["status"], entry["version"], row["best_peer"]) == ("ok", "0.1.0", "flash-colsum")
+        assert entry["ratio"] > 0 and row["contenders"]["sightline"]["ms"] > 0
+    assert "flash-colsum" not in notes
+
+
+def test_column_sums_that_are_wrong_are_not_timed(monkeypatch):
+    rows, notes = received(monkeypatch, share=1.1)
+    assert [row["contenders"]["flash-colsum"]["status"] for row in rows] == ["wrong", "wrong"]
+    assert "ms" not in rows[0]["contenders"]["flash-colsum"] and rows[0]["best_peer"] is None
+    assert "wrong on (1,2,16,8): it is off by 0.1 of the largest sum" in notes["flash-colsum"]
+
+
+@pytest.mark.parametrize("name", ["flash-colsum", "flash-colreduce"])
+def test_column_sums_that_are_not_installed_are_said(monkeypatch, name):
+    monkeypatch.setattr(ColumnSums, "missing", lambda self: f"not installed: pip install {self.package}")
+    rows, notes = received(monkeypatch)
+    assert notes[name] == {f"not installed: pip install {name}": None}
+    table = section_table(load_section("gpu-received"), rows, [])
+    assert {row[table.headings.index(f"× {name}")] for row in table.rows} == {"not installed"}
+
+
+def test_column_sums_that_fail_are_left_out(monkeypatch):
+    """As the package itself refuses tensors that are not on CUDA."""
+
+    def refuses(*given, **options):
+        raise ValueError("Flash attention only supports CUDA tensors, got cpu")
+
+    monkeypatch.setattr(Summing, "__call__", refuses)
+    rows, notes = received(monkeypatch, share=1.0)
+    assert rows[0]["contenders"]["flash-colsum"]["status"] == "failed"
+    assert "left out: Flash attention only supports CUDA tensors, got cpu" in notes["flash-colsum"]
 
 
 def test_a_section_stops_when_its_time_is_spent():

@@ -19,7 +19,7 @@ SECTIONS: dict[str, str] = {
 #: What is measured on a GPU instead.
 ON_DEVICE: dict[str, str] = {
     f"gpu-{name}": f"sightline.bench.gpu.{name}:SECTION"
-    for name in ("correct", "passes", "readouts", "memory")
+    for name in ("correct", "passes", "readouts", "received", "memory")
 }
 
 
