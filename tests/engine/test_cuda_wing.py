@@ -112,7 +112,10 @@ CHOSEN = [
     ({"mask": ends}, HALF, 64, "flash", "flash"),
     ({"mask": papers}, HALF, 64, "flash", "flash"),
     ({"sinks": torch.zeros(H)}, HALF, 256, "flash", "flash"),
-    ({}, HALF, 12, "efficient", "efficient"),
+    ({}, HALF, 12, "flash: heads are 12 wide.*efficient: heads are 12 wide, and it takes multiples of 8", "efficient: heads are 12 wide"),
+    ({}, torch.float32, 12, "efficient", "efficient"),
+    ({}, torch.float32, 10, "efficient: heads are 10 wide, and it takes multiples of 4.*flex: heads are 10 wide", "efficient: heads are 10 wide"),
+    ({}, torch.float32, 18, "flex", "efficient: heads are 18 wide"),
     ({}, torch.float32, 64, "efficient", "efficient"),
     ({"mask": sightline.causal(), "scale": 0.3}, torch.float32, 40, "efficient", "efficient"),
     ({}, HALF, 264, "efficient", "efficient"),
@@ -185,6 +188,19 @@ def test_readouts_are_for_triton_where_it_is_there(monkeypatch):
     with pretend_gpu((7, 5), kernels=True):
         monkeypatch.setattr("sightline.backends.triton.wing.missing", lambda: None)
         assert "7.5, below 8.0" in str(choice.WINGS[2].why_not(problem, contract.Work("entropy")))
+
+
+@pytest.mark.parametrize(
+    "dtype, chosen", [(torch.float32, "efficient"), (torch.float16, "flash"), (HALF, "flash")]
+)
+def test_a_card_of_the_time_before_bfloat16(dtype, chosen):
+    """It has no kernel for bfloat16, which is nothing against those for other dtypes."""
+    with pretend_gpu((7, 5), kernels=True):
+        one = case(dtype, 64)
+        problem = problem_of(Case(*(each.to(CUDA) for each in (one.query, one.key, one.value)), {}))
+        assert next(Cuda()._kernels(problem)).name == chosen
+        why = str(Efficient().why_not(problem))
+        assert ("7.5, and its bfloat16 begins at 8.0" in why) == (dtype == HALF)
 
 
 # --- kernels that stand in --------------------------------------------------------------------------------
@@ -304,6 +320,66 @@ def test_what_is_hidden_has_no_influence(stand_in):
     value[:, :, -1] = math.nan  # the last query alone sees it
     context, _ = Cuda().forward(problem_of(Case(one.query, one.key, value, one.options)))
     assert context[:, :, :-1].isfinite().all() and context[:, :, -1].isnan().all()
+
+
+LAYOUTS = {
+    "heads inside": lambda one: one.transpose(1, 2).contiguous().transpose(1, 2),
+    "last axis strided": lambda one: one.mT.contiguous().mT,
+    "spare room": lambda one: torch.nn.functional.pad(one, (1, 2, 1, 0))[:, :, 1:, 1:-2],
+    "begins within 16 bytes": lambda one: torch.cat((one.new_zeros(1), one.flatten()))[1:].view(one.shape),
+    "broadcast": lambda one: one[:1].expand(one.shape),
+    "one number": lambda one: one[:1, :1, :1, :1].expand(one.shape),
+}
+
+
+@pytest.mark.parametrize("kernel, dtype", STANDING)
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_kernels_are_given_what_they_can_read(stand_in, monkeypatch, kernel, dtype, name):
+    """Or else they raise, and would be dropped though they are right. What they can read is not copied."""
+    seen = []
+
+    def readable(*given):
+        for one in given:
+            bytes_between = [stride * one.element_size() for stride in one.stride()[:-1]]
+            assert one.stride(-1) == 1 and not any(between % 16 for between in bytes_between)
+            assert one.data_ptr() % 16 == 0
+            seen.append(one.data_ptr())
+
+    def looking(own):
+        return lambda *given, **options: [readable(*given[:3]), own(*given, **options)][1]
+
+    stand_in(kernel)
+    module, attend = (
+        (flash, "varlen_attention") if kernel == "flash" else (torch.ops.aten, "_efficient_attention_forward")
+    )
+    own = flash.varlen_attention() if kernel == "flash" else torch.ops.aten._efficient_attention_forward
+    monkeypatch.setattr(module, attend, (lambda: looking(own)) if kernel == "flash" else looking(own))
+    monkeypatch.setattr(torch.ops.torch_attn, "_varlen_attn_backward", grads(varlen_backward, readable))
+    monkeypatch.setattr(torch.ops.aten, "_efficient_attention_backward", grads(efficient_backward, readable))
+    one = case(dtype, heads=H, mask=sightline.causal())
+    laid = Case(*(LAYOUTS[name](each) for each in (one.query, one.key, one.value)), one.options)
+    problem = problem_of(laid)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        context, lse = Cuda().forward(problem)
+        grad = torch.ones((), dtype=dtype).expand(context.shape)  # as of context.sum()
+        found = Cuda().backward(problem, context, lse, grad, None, ["query", "key", "value"])
+    close(context, laid.reference().context, 2e-6 if dtype == torch.float32 else 2e-2)
+    plain = Plain().backward(problem, context, lse, grad, None, ["query", "key", "value"])
+    for field, gradient in found.items():
+        close(gradient, plain[field], 1e-5 if dtype == torch.float32 else 6e-2)
+    if name == "heads inside" and kernel == "efficient":
+        assert laid.query.data_ptr() in seen
+
+
+def grads(own, readable):
+    """A backward pass that looks at what it is given: the gradient, query, key, value and context."""
+
+    def look(*given, **options):
+        readable(*(one for one in given[:6] if one is not None and one.is_floating_point() and one.dim() > 2))
+        return own(*given, **options)
+
+    return look
 
 
 @pytest.mark.parametrize("sinks", [False, True])

@@ -16,6 +16,7 @@ from sightline.backends.cuda.pieces import seen_share
 from sightline.backends.problem import Problem, lse_dtype
 
 _PADDED = 32  # rows to a multiple of which its lse is padded
+_BYTES = 16
 _FROM_BOTTOM_RIGHT = 2  # how it is to count a causal mask; 1 would be from the top left
 
 
@@ -29,6 +30,7 @@ class Efficient:
         if problem.value is None:
             return Obstacle("there is no value")
         known = dtype_obstacle(problem, (torch.float32, *HALVES)) or terms_obstacle(problem)
+        known = known or _width_obstacle(problem) or _age_obstacle(problem)
         if known is not None:
             return known
         pattern = pattern_of(problem)
@@ -67,6 +69,27 @@ class Efficient:
         groups = (problem.key.shape[1], problem.group)
         summed = (one.transpose(1, 2).float().unflatten(1, groups).sum(2) for one in (of_key, of_value))
         return of_query.transpose(1, 2), *summed
+
+
+def _width_obstacle(problem: Problem) -> Obstacle | None:
+    """Rows are read 16 bytes at a time."""
+    assert problem.value is not None
+    widths = problem.query.shape[3], problem.value.shape[3]
+    step = _BYTES // problem.query.element_size()
+    if any(width % step for width in widths):
+        return Obstacle(f"heads are {widths[0]} wide, and it takes multiples of {step}, values alike")
+    return None
+
+
+def _age_obstacle(problem: Problem) -> Obstacle | None:
+    """Its kernels for bfloat16 were made for the cards that brought it."""
+    device = problem.query.device
+    if problem.query.dtype != torch.bfloat16 or device.type != "cuda" or not torch.cuda.is_available():
+        return None
+    major, minor = torch.cuda.get_device_capability(device)
+    if major >= 8:
+        return None
+    return Obstacle(f"the card is of compute capability {major}.{minor}, and its bfloat16 begins at 8.0")
 
 
 def _mask_type(problem: Problem) -> int:

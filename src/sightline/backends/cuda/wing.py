@@ -11,6 +11,7 @@ from sightline.backends.contract import Obstacle, OfEntropy, Pass, Plan, Work
 from sightline.backends.cuda import trust
 from sightline.backends.cuda.kernel import Kernel, WrongShapeError
 from sightline.backends.cuda.kernels import KERNELS
+from sightline.backends.cuda.layout import readable, with_readable
 from sightline.backends.cuda.sinks import sink_gradients, with_sinks
 from sightline.backends.plain import Plain
 from sightline.backends.problem import Problem, empty_context, empty_gradient
@@ -80,7 +81,7 @@ class Cuda(Plain):
         """By a kernel; by plain PyTorch where none is right, or something hidden is not finite."""
         for kernel in self._kernels(problem):
             try:
-                context, lse = kernel.forward(problem)
+                context, lse = kernel.forward(with_readable(problem))
             except torch.OutOfMemoryError:
                 raise
             except WrongShapeError as error:
@@ -127,7 +128,9 @@ class Cuda(Plain):
         """Those of query, key and value; ``None`` where no kernel gives them, or something is not finite."""
         for kernel in self._kernels(problem):
             try:
-                found = kernel.backward(problem, context, lse, grad_context)
+                found = kernel.backward(
+                    with_readable(problem), readable(context), lse, readable(grad_context)
+                )
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
