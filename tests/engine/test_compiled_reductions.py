@@ -252,7 +252,7 @@ def test_by_inductor(monkeypatch, no_plain_fallback, name):
     functions = FUNCTIONS[:1]
     found = A.reduce(functions, over="queries")
     for one, wanted in zip(found, wide.reduce(functions, over="queries"), strict=True):
-        close(one, wanted, 2e-4 if name == "far from 0" else 2e-5)
+        close(one, wanted, 1e-3 if name == "far from 0" else 2e-5)
 
 
 @pytest.mark.slow

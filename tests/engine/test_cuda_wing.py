@@ -12,6 +12,7 @@ import warnings
 
 import pytest
 import torch
+from torch._meta_registrations import meta__efficient_attention_backward
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sightline
@@ -21,6 +22,7 @@ from sightline.backends import choice, contract
 from sightline.backends.cuda import Cuda, flash, trust
 from sightline.backends.cuda.efficient import Efficient
 from sightline.backends.cuda.flash import Flash
+from sightline.backends.cuda.flex import Flex
 from sightline.backends.cuda.pattern import Pattern, pattern_of
 from sightline.backends.plain import Plain
 from sightline.backends.problem import Problem, tensors, with_tensors
@@ -201,6 +203,25 @@ def test_a_card_of_the_time_before_bfloat16(dtype, chosen):
         assert next(Cuda()._kernels(problem)).name == chosen
         why = str(Efficient().why_not(problem))
         assert ("7.5, and its bfloat16 begins at 8.0" in why) == (dtype == HALF)
+
+
+MANY = 70000
+
+
+@pytest.mark.parametrize("batch, heads", [(MANY, 1), (1, MANY)])
+def test_more_matrices_than_a_grid_has_programs(monkeypatch, batch, heads):
+    """Instead of a launch that fails, and a kernel that is dropped for it."""
+    with pretend_gpu(kernels=True):
+        monkeypatch.setattr("sightline.backends.triton.wing.missing", lambda: None)
+        query = torch.zeros(1, dtype=HALF).expand(batch, heads, 1, 16).to(CUDA)
+        problem = Problem(query, query, query, 1.0)
+        what = "samples" if batch == MANY else "heads"
+        for kernel in (Flash(), Efficient(), Flex()):
+            assert f"there are 70000 {what}, and it takes 65535" in str(kernel.why_not(problem))
+        assert choice.choose(problem).name == "chunked"
+        reading = contract.Work("entropy")
+        assert choice.choose(problem, reading).name == "chunked"
+        assert "there are 70000 matrices" in str(choice.WINGS[2].why_not(problem, reading))
 
 
 # --- kernels that stand in --------------------------------------------------------------------------------
@@ -419,22 +440,85 @@ def test_gradients_of_the_lse_and_the_entropy_are_left_to_plain_pytorch(stand_in
         )
 
 
-@pytest.mark.parametrize("kernel, dtype", [(Flash(), HALF), (Efficient(), torch.float32)])
+def lies(tensor, shape, dtype):
+    assert (tensor.shape, tensor.dtype, tensor.device) == (shape, dtype, CUDA)
+
+
 @pytest.mark.parametrize("group", [1, 2])
-def test_shapes_and_dtypes_on_cuda(kernel, dtype, group):
-    """PyTorch's own description of its kernels, under fake tensors that lie on CUDA."""
+def test_shapes_and_dtypes_of_flash_on_cuda(group):
+    """PyTorch's own description of its kernel, under fake tensors that lie on CUDA."""
     with FakeTensorMode():
-        query = torch.empty(2, 4, 33, 64, dtype=dtype, device=CUDA)
-        key = torch.empty(2, 4 // group, 70, 64, dtype=dtype, device=CUDA)
+        query = torch.empty(2, 4, 33, 64, dtype=HALF, device=CUDA)
+        key = torch.empty(2, 4 // group, 70, 64, dtype=HALF, device=CUDA)
         problem = Problem(query, key, key.clone(), 0.125)
-        context, lse = kernel.forward(problem)
-        assert (context.shape, context.dtype, context.device) == (query.shape, dtype, CUDA)
-        assert (lse.shape, lse.dtype, lse.device) == ((2, 4, 33), torch.float64, CUDA)
-        if kernel.name == "efficient":
-            return  # PyTorch 2.13 describes its backward pass without the context that it takes
-        found = kernel.backward(problem, context, lse, context)
+        context, lse = Flash().forward(problem)
+        lies(context, query.shape, HALF)
+        lies(lse, (2, 4, 33), torch.float64)
+        found = Flash().backward(problem, context, lse, context)
         for gradient, of in zip(found, (query, key, key), strict=True):
-            assert gradient.shape == of.shape and gradient.device == CUDA
+            lies(gradient, of.shape, HALF)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, HALF])
+@pytest.mark.parametrize("n, padded", [(1, 32), (32, 32), (33, 64)])
+@pytest.mark.parametrize("group", [1, 2])
+@pytest.mark.parametrize("causal", [False, True])
+def test_shapes_and_dtypes_of_efficient_on_cuda(monkeypatch, causal, group, n, padded, dtype):
+    """The same, values of another width.
+
+    PyTorch 2.13 describes its backward pass without the context that it takes: that is looked at here.
+    """
+    pattern = Pattern(None, 0 if causal else None)
+    monkeypatch.setattr("sightline.backends.cuda.efficient.pattern_of", lambda problem: pattern)
+    own, asked = torch.ops.aten._efficient_attention_forward, []
+
+    def attend(*given, **options):
+        found = own(*given, **options)
+        lies(found[1], (2, 4, padded), torch.float32)  # the lse
+        return found
+
+    def backward(*given, **options):
+        grad, query, key, value, bias, context, *_ = given
+        for of_context in (grad, context):
+            lies(of_context, (2, n, 4, 32), dtype)
+        lies(given[10], (2, 4, padded), torch.float32)
+        assert given[10].is_contiguous() and bias is None and given[14] == (2 if causal else 0)
+        asked.append(True)
+        return meta__efficient_attention_backward(*given[:5], *given[6:], **options)
+
+    attend.default = own.default  # which its description asks for
+    monkeypatch.setattr(torch.ops.aten, "_efficient_attention_forward", attend)
+    monkeypatch.setattr(torch.ops.aten, "_efficient_attention_backward", backward)
+    with FakeTensorMode():
+        query = torch.empty(2, 4, n, 64, dtype=dtype, device=CUDA)
+        key = torch.empty(2, 4 // group, 70, 64, dtype=dtype, device=CUDA)
+        value = torch.empty(2, 4 // group, 70, 32, dtype=dtype, device=CUDA)
+        problem = Problem(query, key, value, 0.125)
+        context, lse = Efficient().forward(problem)
+        lies(context, (2, 4, n, 32), dtype)
+        lies(lse, (2, 4, n), torch.float64)
+        of_query, of_key, of_value = Efficient().backward(problem, context, lse, context)
+        lies(of_query, query.shape, dtype)
+        lies(of_key, key.shape, torch.float32)
+        lies(of_value, value.shape, torch.float32)
+    assert asked
+
+
+def test_pytorchs_own_attention_pads_its_lse_alike():
+    """aten::_scaled_dot_product_efficient_attention_backward, by which autograd comes to the same kernel."""
+    with FakeTensorMode():
+        query, key = (torch.empty(2, 4, n, 64, dtype=HALF, device=CUDA) for n in (33, 70))
+        value = torch.empty(2, 4, 70, 32, dtype=HALF, device=CUDA)
+        attend = torch.ops.aten._scaled_dot_product_efficient_attention
+        context, lse, seed, offset = attend(query, key, value, None, True, scale=0.125)
+        lies(context, (2, 4, 33, 32), HALF)
+        lies(lse, (2, 4, 64), torch.float32)
+        found = torch.ops.aten._scaled_dot_product_efficient_attention_backward(
+            context, query, key, value, None, context, lse, seed, offset, 0.0, [True, True, True, False],
+            scale=0.125,
+        )  # fmt: skip
+        for gradient, of in zip(found[:3], (query, key, value), strict=True):
+            lies(gradient, of.shape, HALF)
 
 
 def test_the_efficient_backward_pass_takes_what_it_is_given():

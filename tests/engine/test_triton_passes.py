@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from unittest import mock
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from fake_cuda import fake_cuda
 from sightline.backends.contract import FUNCTIONS, PooledRegion, Request, Summand
 from sightline.backends.problem import Problem
-from sightline.backends.triton import given, passes
+from sightline.backends.triton import given, launching, passes
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 B, H, N, M, F = 2, 4, 70, 130, 3
@@ -26,10 +26,11 @@ class Launched:
         self.name, self.counts, self.device = name, counts, device
 
     def __getitem__(self, grid):
-        assert all(0 < one < 1 << 31 for one in grid)
+        assert 0 < grid[0] < 1 << 31 and all(0 < one <= 65535 for one in grid[1:])
         assert grid[1] == B * H
 
         def launch(**arguments):
+            assert _current == [self.device]
             self.counts[self.name] += 1
             tensors = [one for one in arguments.values() if isinstance(one, torch.Tensor)]
             assert {one.device for one in tensors} == {self.device}
@@ -41,6 +42,17 @@ class Launched:
         return launch
 
 
+#: The card that is the current one.
+_current = []
+
+
+@contextmanager
+def current(device):
+    _current.append(device)
+    yield
+    _current.pop()
+
+
 @contextmanager
 def launches(capability=9, device=CUDA):
     """Counts by kernel's name, within a card that is not there."""
@@ -48,8 +60,9 @@ def launches(capability=9, device=CUDA):
     kernels = {name: Launched(name, counts, device) for name in KERNELS}
     with (
         mock.patch.object(given, "generation", return_value=capability),
+        mock.patch.object(launching, "current", current),
         mock.patch.multiple(passes, **kernels),
-        FakeTensorMode(),
+        fake_cuda(),
     ):
         yield counts
 
@@ -112,6 +125,38 @@ def test_products_and_the_largest_of_each_key(dtype):
         )
         like(passes.key_largest(problem, lse), (B, H, M))
     assert counts == {"row_product": 1, "column_pass": 2}
+
+
+@pytest.mark.parametrize("samples", [None, 1, B], ids=["[M]", "[1,M]", "[B,M]"])
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_masses_of_segments(dtype, samples, count):
+    """How many segments there are is a number of the tensor, which nobody has here: it is told."""
+    shape = (M,) if samples is None else (samples, M)
+    with launches() as counts, mock.patch.object(torch.Tensor, "max", return_value=count - 1):
+        problem, lse = problem_and_lse(dtype)
+        segments = torch.empty(shape, dtype=torch.int64, device=CUDA)
+        found = passes.readouts(problem, lse, [Request("mass", segments=segments), Request("entropy")])
+        like(found["mass"], (B, H, N, count))
+        like(found["entropy"], (B, H, N))
+    assert counts == {"row_product": 1, "row_pass": 1}
+
+
+def test_another_card_than_the_current_one(dtype):
+    """Triton starts a kernel on the current card, whose tensors lie on another."""
+    other = torch.device("cuda", 1)
+    with launches(device=other) as counts:
+        problem, lse = problem_and_lse(dtype, other)
+        passes.readouts(problem, lse, [Request("entropy"), Request("received")])
+        passes.pool(problem, lse, PooledRegion(slice(0, N), slice(3, M), 5, 7, "sum"))
+        passes.product(problem, lse, torch.empty(1, H, M, F, dtype=dtype, device=other))
+    assert counts == {"row_pass": 1, "column_pass": 1, "cell_pass": 1, "row_product": 1}
+
+
+def test_the_card_is_made_the_current_one():
+    with mock.patch.object(torch.cuda, "device", return_value=nullcontext()) as chosen:
+        launching.current(CUDA)
+        launching.current(CPU)
+    chosen.assert_called_once_with(CUDA)
 
 
 @pytest.mark.parametrize("reduce", ["mean", "sum", "max"])

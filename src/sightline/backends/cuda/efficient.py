@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sightline.backends.contract import Obstacle
-from sightline.backends.cuda.kernel import HALVES, dtype_obstacle, expect, terms_obstacle
+from sightline.backends.cuda.kernel import HALVES, dtype_obstacle, expect, size_obstacle, terms_obstacle
 from sightline.backends.cuda.pattern import Pattern, pattern_of
 from sightline.backends.cuda.pieces import seen_share
 from sightline.backends.problem import Problem, lse_dtype
@@ -31,6 +31,7 @@ class Efficient:
             return Obstacle("there is no value")
         known = dtype_obstacle(problem, (torch.float32, *HALVES)) or terms_obstacle(problem)
         known = known or _width_obstacle(problem) or _age_obstacle(problem)
+        known = known or size_obstacle(*problem.shape[:2])
         if known is not None:
             return known
         pattern = pattern_of(problem)

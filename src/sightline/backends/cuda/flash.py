@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from sightline.backends.contract import Obstacle
-from sightline.backends.cuda.kernel import HALVES, WIDEST, dtype_obstacle, expect, terms_obstacle
+from sightline.backends.cuda.kernel import (
+    HALVES,
+    WIDEST,
+    dtype_obstacle,
+    expect,
+    size_obstacle,
+    terms_obstacle,
+)
 from sightline.backends.cuda.pieces import pieces_of, seen_share
 from sightline.backends.problem import Problem, lse_dtype
 
@@ -35,9 +42,12 @@ class Flash:
         if varlen_attention() is None:
             return Obstacle("this PyTorch has no varlen_attn with an lse", "PyTorch 2.10 or newer has it")
         wrong = terms_obstacle(problem)
-        if wrong is None and pieces_of(problem) is None:
+        if wrong is not None:
+            return wrong
+        pieces = pieces_of(problem)
+        if pieces is None:
             return Obstacle("the mask is neither full, causal nor a window, within pieces that are apart")
-        return wrong
+        return size_obstacle(len(pieces.of_queries) - 1, problem.shape[1])
 
     def computed(self, problem: Problem) -> float:
         """What is seen, but for the tiles at its edges."""

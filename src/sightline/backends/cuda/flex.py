@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sightline.backends.contract import Obstacle
 from sightline.backends.cuda.blocks import SIZE, blocks_of
-from sightline.backends.cuda.kernel import HALVES, WIDEST, dtype_obstacle, expect
+from sightline.backends.cuda.kernel import HALVES, WIDEST, dtype_obstacle, expect, size_obstacle
 from sightline.backends.problem import Problem, lse_dtype
 from sightline.backends.triton import wing as triton
 
@@ -54,6 +54,9 @@ class Flex:
             return Obstacle("the softcap is a tensor, and it takes a number")
         if ranges is not None and ranges.shape[3] > _RANGES:
             return Obstacle(f"a query has {ranges.shape[3]} key ranges, and it takes {_RANGES}")
+        many = size_obstacle(*problem.shape[:2])
+        if many is not None:
+            return many
         if triton.missing() is not None:
             return Obstacle(str(triton.missing()), "pip install triton")
         return None

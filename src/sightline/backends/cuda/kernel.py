@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sightline.backends.contract import Obstacle
 from sightline.backends.problem import Problem
+from sightline.backends.triton.launching import MOST_PROGRAMS
 
 HALVES = (torch.float16, torch.bfloat16)
 WIDEST = 256
@@ -56,6 +57,14 @@ def dtype_obstacle(problem: Problem, dtypes: Sequence[torch.dtype]) -> Obstacle 
         return None
     names = [str(one).removeprefix("torch.") for one in dtypes]
     return Obstacle(f"the dtype is {dtype}, and it takes {', '.join(names[:-1])} and {names[-1]}")
+
+
+def size_obstacle(samples: int, heads: int) -> Obstacle | None:
+    """More samples or heads than a grid of programs has along an axis."""
+    for number, what in ((samples, "samples"), (heads, "heads")):
+        if number > MOST_PROGRAMS:
+            return Obstacle(f"there are {number} {what}, and it takes {MOST_PROGRAMS}", "Give fewer at once")
+    return None
 
 
 def terms_obstacle(problem: Problem) -> Obstacle | None:

@@ -14,6 +14,7 @@ from sightline.backends.problem import Problem, lse_dtype
 from sightline.backends.triton.cells import cell_pass
 from sightline.backends.triton.columns import column_pass
 from sightline.backends.triton.given import given, launched, power_of_2, product_precision, split, steps
+from sightline.backends.triton.launching import launch
 from sightline.backends.triton.rows import row_pass, row_product
 from sightline.positions.align import offsets
 
@@ -101,13 +102,13 @@ def _row_pass(problem: Problem, lse: Tensor | None, asked: _Rows) -> dict[str, T
     )
     function = _NO_FUNCTION if asked.summand is None else FUNCTIONS.index(asked.summand.function)
     if b and h and n:
-        row_pass[-(-n // arguments["BLOCK_N"]), b * h](
-            **arguments, **{**pointers, **out},
-            Steps=problem.query if where is None else where, steps_b=steps(where, "b")[0],
-            threshold=0.0 if asked.summand is None else float(asked.summand.threshold),
-            ENTROPY=asked.entropy, FUNCTION=function, DISTANCE=where is not None, BEST=asked.best, K=k,
-            LSE=asked.lse,
-        )  # fmt: skip
+        own = {
+            "Steps": problem.query if where is None else where, "steps_b": steps(where, "b")[0],
+            "threshold": 0.0 if asked.summand is None else float(asked.summand.threshold),
+            "ENTROPY": asked.entropy, "FUNCTION": function, "DISTANCE": where is not None,
+            "BEST": asked.best, "K": k, "LSE": asked.lse,
+        }  # fmt: skip
+        launch(row_pass, (-(-n // arguments["BLOCK_N"]), b * h), {**arguments, **pointers, **out, **own})
     return out
 
 
@@ -156,16 +157,19 @@ def _column_pass(
     entries = None if x is None else x.float()
     x_steps = [0, 0, 0, 0] if entries is None else steps(entries, "bh")
     if b and h and m and width:
-        column_pass[-(-m // arguments["BLOCK_M"]), b * h, -(-width // block)](
-            **arguments, **{**dict.fromkeys(("Sums", "Largest", "Out"), problem.query), **out},
-            Hulls=problem.query if hulls is None else hulls,
-            hull_b=steps(hulls, "bh..")[0], hull_h=steps(hulls, "bh..")[1],
-            X=problem.query if entries is None else entries,
+        pointers = dict.fromkeys(("Sums", "Largest", "Out"), problem.query)
+        own = {
+            "Hulls": problem.query if hulls is None else hulls,
+            "hull_b": steps(hulls, "bh..")[0], "hull_h": steps(hulls, "bh..")[1],
+            "X": problem.query if entries is None else entries,
             **dict(zip(("x_b", "x_h", "x_n", "x_f"), x_steps, strict=True)),
-            F=width, threshold=0.0 if summand is None else float(summand.threshold),
-            FUNCTION=_NO_FUNCTION if summand is None else FUNCTIONS.index(summand.function), LARGEST=largest,
-            PRODUCT=x is not None, PRODUCT_PRECISION=product_precision(problem), BLOCK_F=block,
-        )  # fmt: skip
+            "F": width, "threshold": 0.0 if summand is None else float(summand.threshold),
+            "FUNCTION": _NO_FUNCTION if summand is None else FUNCTIONS.index(summand.function),
+            "LARGEST": largest, "PRODUCT": x is not None, "PRODUCT_PRECISION": product_precision(problem),
+            "BLOCK_F": block,
+        }  # fmt: skip
+        grid = (-(-m // arguments["BLOCK_M"]), b * h, -(-width // block))
+        launch(column_pass, grid, {**arguments, **pointers, **out, **own})
     return out
 
 
@@ -206,11 +210,12 @@ def _row_product(
     block = min(_COLUMNS, power_of_2(max(1, width)))
     arguments = given(problem, lse) | launched(problem, "product")
     if out.numel():
-        row_product[-(-n // arguments["BLOCK_N"]), b * h, -(-width // block)](
-            **arguments, X=x, Out=out,
-            **dict(zip(("x_b", "x_h", "x_m", "x_f"), x_steps, strict=True)), F=width,
-            SEGMENTS=segments, PRODUCT_PRECISION=product_precision(problem), BLOCK_F=block,
-        )  # fmt: skip
+        own = {
+            "X": x, "Out": out, **dict(zip(("x_b", "x_h", "x_m", "x_f"), x_steps, strict=True)), "F": width,
+            "SEGMENTS": segments, "PRODUCT_PRECISION": product_precision(problem), "BLOCK_F": block,
+        }  # fmt: skip
+        grid = (-(-n // arguments["BLOCK_N"]), b * h, -(-width // block))
+        launch(row_product, grid, arguments | own)
     return out
 
 
@@ -228,11 +233,13 @@ def pool(problem: Problem, lse: Tensor, region: PooledRegion) -> Tensor:
         fits = power_of_2(-(-size // max(1, cells)) or 1)
         arguments[name] = min(arguments[name], fits)
     if values.numel():
-        cell_pass[region.height * region.width, b * h](
-            **arguments, Sums=values, Largest=values, Seen=seen,
-            RowEdges=_edges(top, rows, region.height, values.device),
-            KeyEdges=_edges(left, cols, region.width, values.device), width=region.width, LARGEST=largest,
-        )  # fmt: skip
+        own = {
+            "Sums": values, "Largest": values, "Seen": seen,
+            "RowEdges": _edges(top, rows, region.height, values.device),
+            "KeyEdges": _edges(left, cols, region.width, values.device), "width": region.width,
+            "LARGEST": largest,
+        }  # fmt: skip
+        launch(cell_pass, (region.height * region.width, b * h), arguments | own)
     if region.reduce == "sum":
         return values
     mean = values if largest else values / seen

@@ -26,6 +26,7 @@ from sightline.backends.problem import Problem
 from sightline.backends.seen import finite, may_hide
 from sightline.backends.select import select_rows, strided
 from sightline.backends.triton.given import DTYPES, MOST, WIDEST
+from sightline.backends.triton.launching import MOST_PROGRAMS
 from sightline.common.triton import missing as missing
 
 #: What it does; attention itself, and what needs autograd, it leaves to others.
@@ -165,6 +166,11 @@ def _why_not_read(problem: Problem, work: Work) -> Obstacle | None:
         return Obstacle("gradients are wanted; leave detach=True where they are not")
     if work.name == "topk" and work.k > MOST:
         return Obstacle(f"k={work.k} is above {MOST}")
+    b, h, _, _ = problem.shape
+    if b * h > MOST_PROGRAMS:
+        return Obstacle(
+            f"there are {b * h} matrices, and it takes {MOST_PROGRAMS} at once", "Give fewer samples"
+        )
     if work.rows != ALL and strided(problem, work.rows):
         return Obstacle("its rows are no neighbours, and the bias counts positions; use a step of 1")
     return None
