@@ -199,7 +199,7 @@ def pretend_gpu(capability: tuple[int, int] = (9, 0), *, kernels: bool = False) 
     names: dict[str, Any] = {
         "is_available": lambda: True, "device_count": lambda: 1, "current_device": lambda: 0,
         "get_device_capability": lambda device=None: capability, "get_device_name": lambda device=None: "pretended",
-        "get_arch_list": lambda: ["sm_80", "sm_90"], "_lazy_init": lambda: None, "is_bf16_supported": lambda: True,
+        "get_arch_list": lambda: ["sm_80", "sm_90", "sm_120"], "_lazy_init": lambda: None, "is_bf16_supported": lambda: True,
         "set_device": lambda device: None, "synchronize": lambda device=None: None,
         "get_rng_state": lambda device="cuda": torch.zeros(16, dtype=torch.uint8),
         "set_rng_state": lambda state, device="cuda": None,

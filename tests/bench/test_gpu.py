@@ -20,6 +20,7 @@ from sightline.bench.session import BenchSettings, Session
 from sightline.bench.text_table import section_table
 from sightline.bench.timing import Budget
 from sightline.commands import bench as command
+from sightline.common.errors import CommandError
 
 INSTANT = Budget(0.0, least=1, most=1, sample=0.0)
 SETTINGS = BenchSettings("full", 1, INSTANT, peers=())
@@ -181,6 +182,25 @@ def test_which_sections_a_device_has():
     assert command._sections(None, "cuda") == list(ON_DEVICE)
     assert "forward" in command._sections(None, "cpu")
     assert "gpu-memory" not in command._sections(None, "cpu")
+    assert command._sections(["gpu-memory"], "cpu") == ["gpu-memory"]
+    with pytest.raises(
+        CommandError, match="--only forward: it measures the CPU; leave --device out, or take gpu-"
+    ):
+        command._sections(["gpu-memory", "forward"], "cuda")
+
+
+def test_the_card_that_is_asked_for_is_the_current_one(monkeypatch):
+    """Events are recorded, and kernels started, on the current one."""
+    with pretend_gpu():
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        chosen = []
+        monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+        assert command._device("cuda:1") == torch.device("cuda", 1)
+        assert chosen == [torch.device("cuda", 1)]
+        assert command._device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(CommandError, match="--device mps: nothing is measured there; known are cpu and cuda"):
+        command._device("mps")
 
 
 def test_the_command(tmp_path, capsys):

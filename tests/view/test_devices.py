@@ -82,13 +82,38 @@ def test_no_such_card():
         device_named("cuda:3")
 
 
-def test_a_card_that_is_too_old():
-    told = r"pretended is of compute capability 6.1, and PyTorch .* was built for 8.0 and newer"
-    with pretend_gpu((6, 1)):
-        with pytest.raises(DeviceError, match=f"device 'cuda': {told}; take cpu, or an older PyTorch"):
+@pytest.mark.parametrize("capability", [(6, 1), (7, 5), (10, 0), (13, 1)])
+def test_a_card_that_pytorch_has_no_code_for(capability):
+    """Older, newer, or of a generation that was left out."""
+    number = "{}.{}".format(*capability)
+    told = f"pretended is of compute capability {number}, and PyTorch .* was built for 8.0, 9.0, 12.0"
+    with pretend_gpu(capability):
+        with pytest.raises(DeviceError, match=f"device 'cuda': {told}; take cpu, or another PyTorch"):
             device_named("cuda")
         with pytest.warns(UserWarning, match=f"the CPU computes: {told}"):
             assert device_named("auto") == CPU
+
+
+@pytest.mark.parametrize(
+    "built, capability, usable",
+    [
+        (["sm_80"], (8, 9), True),
+        (["sm_86"], (8, 0), False),
+        (["sm_90a"], (9, 0), True),
+        (["sm_80", "compute_80"], (12, 0), True),
+        (["sm_80", "compute_80"], (7, 0), False),
+        (["gfx942"], (9, 4), True),  # AMD's have other names
+        ([], (9, 0), True),
+    ],
+)
+def test_what_pytorch_has_code_for(monkeypatch, built, capability, usable):
+    with pretend_gpu(capability):
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
+        if usable:
+            assert device_named("cuda") == CUDA
+            return
+        with pytest.raises(DeviceError, match="was built for"):
+            device_named("cuda")
 
 
 def test_no_mps():

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from sightline.bench.timing import Budget
 from sightline.commands.device_option import chosen_device
 from sightline.common.atomic import check_writable
 from sightline.common.errors import CommandError
+
+if TYPE_CHECKING:
+    import torch
 
 _FULL = Budget(seconds=3.0)
 _QUICK = Budget(seconds=0.4, most=15)
@@ -63,7 +66,7 @@ def bench(
     """
     if listing:
         return _list()
-    where = chosen_device(device)
+    where = _device(device)
     sections = _sections(only, where.type)
     peers = _chosen("--peer", peer, _attention_peers())
     if all(name in ON_DEVICE for name in sections):
@@ -184,10 +187,28 @@ def _chosen(option: str, wished: Sequence[str] | None, known: Sequence[str] | di
     return [name for name in known if not wished or name in wished]
 
 
+def _device(word: str) -> torch.device:
+    """Where to measure; a GPU is made the current one, on which its clock runs."""
+    import torch
+
+    where = chosen_device(word)
+    if where.type not in ("cpu", "cuda"):
+        raise CommandError(f"--device {word}: nothing is measured there; known are cpu and cuda")
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    return where
+
+
 def _sections(only: Sequence[str] | None, kind: str) -> list[str]:
     """Those that were asked for, or all that are made for a kind of device."""
     usual = SECTIONS if kind == "cpu" else ON_DEVICE
-    return _chosen("--only", only, SECTIONS | ON_DEVICE) if only else list(usual)
+    chosen = _chosen("--only", only, SECTIONS | ON_DEVICE) if only else list(usual)
+    others = [name for name in chosen if name not in ON_DEVICE]
+    if kind != "cpu" and others:
+        raise CommandError(
+            f"--only {others[0]}: it measures the CPU; leave --device out, or take {', '.join(ON_DEVICE)}"
+        )
+    return chosen
 
 
 def _list() -> None:

@@ -29,7 +29,8 @@ def device_named(word: Any) -> torch.device:
             too.
 
     Raises:
-        DeviceError: for an unknown word, a device that is not there, and a card too old for this PyTorch.
+        DeviceError: for an unknown word, a device that is not there, and a card that this PyTorch has no
+            code for.
 
     Example:
         >>> from sightline.common.devices import device_named
@@ -53,10 +54,10 @@ def _best() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     number = torch.cuda.current_device()
-    old = _too_old(number)
-    if old is None:
+    strange = _unknown(number)
+    if strange is None:
         return torch.device("cuda", number)
-    warnings.warn(f"the CPU computes: {old}", stacklevel=4)
+    warnings.warn(f"the CPU computes: {strange}", stacklevel=4)
     return torch.device("cpu")
 
 
@@ -73,24 +74,26 @@ def _cuda(name: str, number: int | None) -> torch.device:
     if number is not None and number >= count:
         raise DeviceError(f"device {name!r}: this machine has {count}, counted from cuda:0")
     chosen = torch.cuda.current_device() if number is None else number
-    old = _too_old(chosen)
-    if old is not None:
-        raise DeviceError(f"device {name!r}: {old}; take cpu, or an older PyTorch")
+    strange = _unknown(chosen)
+    if strange is not None:
+        raise DeviceError(f"device {name!r}: {strange}; take cpu, or another PyTorch")
     return torch.device("cuda", chosen)
 
 
-def _too_old(number: int) -> str | None:
-    """Why PyTorch cannot use a card; ``None`` if it can, as far as its age goes."""
-    names = [name for name in torch.cuda.get_arch_list() if name.startswith("sm_")]
-    built = [name.removeprefix("sm_").rstrip("af") for name in names]
-    known = [int(name) for name in built if name.isdecimal()]
+def _unknown(number: int) -> str | None:
+    """Why PyTorch has no code for a card, older or newer than it was built for; ``None`` if it has."""
+    names = torch.cuda.get_arch_list()
+    built = [name.removeprefix("sm_").rstrip("af") for name in names if name.startswith("sm_")]
+    known = sorted(int(name) for name in built if name.isdecimal())
     major, minor = torch.cuda.get_device_capability(number)
-    if not known or 10 * major + minor >= min(known):
+    # Code for a card runs on later ones of its generation; what is compiled on the card itself, on all later.
+    generation = any(one // 10 == major and one % 10 <= minor for one in known)
+    later = any(name.startswith("compute_") for name in names) and 10 * major + minor >= min(known, default=0)
+    if not known or generation or later:
         return None
-    card, least = torch.cuda.get_device_name(number), min(known)
     return (
-        f"{card} is of compute capability {major}.{minor}, and PyTorch {torch.__version__} was built for "
-        f"{least // 10}.{least % 10} and newer"
+        f"{torch.cuda.get_device_name(number)} is of compute capability {major}.{minor}, and PyTorch "
+        f"{torch.__version__} was built for {', '.join(f'{one // 10}.{one % 10}' for one in known)}"
     )
 
 
