@@ -77,7 +77,7 @@ test-gpu-offline: $(TRITON)/.installed
 	SIGHTLINE_GPU_OFFLINE=1 TRITON_INTERPRET=1 PYTHONPATH=$(abspath $(TRITON)) \
 	  $(BIN)/python -m pytest -n auto tests/gpu_offline/test_interpreted.py
 	SIGHTLINE_GPU_OFFLINE=1 PYTHONPATH=$(abspath $(TRITON)) \
-	  $(BIN)/python -m pytest -n auto tests/gpu_offline/test_compiled.py
+	  $(BIN)/python -m pytest -n auto tests/gpu_offline/test_compiled.py tests/gpu_offline/test_written.py
 
 # Right first, then how fast beside the vendors' kernels, then memory: ten minutes on a card. DEVICE=cpu tries the
 # program itself, on tiny problems.

@@ -27,8 +27,13 @@ def fake_cuda() -> Iterator[torch.device]:
 
 
 def _item(tensor: Tensor, index: Any) -> Tensor:
-    """By the operators that indexing consists of, for integers, slices, Ellipsis and None."""
+    """By the operators that indexing consists of: integers, slices, Ellipsis and None, or tensors."""
     places = index if isinstance(index, tuple) else (index,)
+    if isinstance(tensor, FakeTensor) and all(
+        one == slice(None) or isinstance(one, Tensor) for one in places
+    ):
+        chosen = [one if isinstance(one, Tensor) else None for one in places]
+        return tensor if not any(one is not None for one in chosen) else torch.ops.aten.index(tensor, chosen)
     known = (int, slice, type(None), type(Ellipsis))
     if not isinstance(tensor, FakeTensor) or not all(isinstance(one, known) for one in places):
         return _OWN(tensor, index)

@@ -1,3 +1,7 @@
 """What make test-gpu-offline runs."""
 
-collect_ignore = ["compiling.py", "interpreting.py"]  # without tests of their own, and in need of Triton
+collect_ignore = [
+    "compiling.py",
+    "interpreting.py",
+    "written.py",
+]  # without tests of their own, and in need of Triton
