@@ -112,6 +112,40 @@ def test_forward_and_gradients(name, heads):
         close(found[field], plain[field], 2e-5)
 
 
+@pytest.mark.parametrize("number", [-1e6, -1e30])
+def test_rows_far_from_0(number):
+    """A query all of whose keys a bias hides, by a number as padding often is, looks at all of them alike.
+
+    Of such a row float32, in which kernels take the lse, has lost the sum: their gradients would be too large.
+    """
+    bias = torch.where(torch.arange(N)[:, None] % 3 == 0, torch.tensor(number), random(N, M))
+    problem = case(bias=bias).matrix().problem
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is not dropped
+        with mock.patch.object(Plain, "forward", side_effect=AssertionError("plain PyTorch")):
+            context, lse = Cuda().forward(problem)
+    given = [one.detach().requires_grad_() for one in (problem.query, problem.key, problem.value)]
+    query, key, value = given
+    key, value = (one.repeat_interleave(H // G, 1) for one in (key, value))
+    wanted = torch.softmax(query @ key.mT / 4 + bias, -1) @ value
+    rounding = 3e-1 if number == -1e6 else 2e-5  # an ulp of -1e6 is 0.06
+    close(context, wanted.detach(), rounding)
+    grad = random(*context.shape, seed=9)
+    found = Cuda().backward(problem, context, lse, grad, None, ["query", "key", "value"])
+    for one, right in zip(found.values(), torch.autograd.grad(wanted, given, grad), strict=True):
+        close(one, right, rounding)
+
+
+def test_a_number_that_base_2_does_not_hold():
+    """Flex computes in base 2, in which float32's least number is -inf: it is found out, and plain PyTorch right."""
+    number = torch.tensor(torch.finfo(torch.float32).min)
+    one = case(bias=torch.where(torch.arange(N)[:, None] % 3 == 0, number, random(N, M)))
+    with pytest.warns(RuntimeWarning, match="'flex' .*: its lse is off by inf"):
+        context, _ = Cuda().forward(one.matrix().problem)
+    alike = one.value.repeat_interleave(H // G, 1).mean(2)
+    close(context[:, :, 0], alike, 2e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_halves(dtype):
     one = case(dtype, **OPTIONS["all"])

@@ -84,6 +84,13 @@ OPTIONS = {
 TOLERANCE = {torch.float32: 3e-5, torch.float16: 3e-5}
 
 
+def far_from_0(number):
+    """A bias that hides every key from each third query by a number instead of -inf, as padding often is."""
+    bias = torch.zeros(1, 1, N, M)
+    bias[:, :, ::3] = number
+    return bias
+
+
 def case(options, dtype=torch.float32, width=16, n=N, m=M):
     query, key = random(B, H, n, width, seed=1), random(B, G, m, width, seed=2)
     return Case(query.to(dtype), key.to(dtype), random(B, G, m, 4, seed=3).to(dtype), options)
@@ -94,6 +101,29 @@ def of(one):
     problem = one.matrix().problem
     _, lse = Plain().forward(problem)
     return problem, lse, one.reference()
+
+
+@pytest.mark.parametrize("sinks", [False, True])
+@pytest.mark.parametrize("number", [-1e4, -12345.6, -1e6, -1e9, -1e30, torch.finfo(torch.float32).min])
+def test_rows_far_from_0(number, sinks):
+    """Each is read in one way: its weights sum to 1, whoever gave the lse, and whatever float32 holds of it."""
+    problem = case({"bias": far_from_0(number)} | ({"sinks": random(H)} if sinks else {})).matrix().problem
+    _, lse = Plain().forward(problem)
+    lse = lse.float().double()  # as a kernel of another gives it
+    asked = [Request("entropy"), Request("received"), Request("max"), Request("topk", k=M)]
+    found = passes.readouts(problem, lse, asked)
+    weights = Plain().product(problem, lambda: lse, torch.eye(M).expand(1, 1, M, M))
+    shares = weights.sum(-1)  # without that of sinks
+    assert sinks or (shares - 1).abs().max() < 2e-6
+    close(found["topk"].values.sum(-1), shares, 3e-6)
+    close(found["max"].values, weights.amax(-1), 2e-3 if number > -1e5 else 1e-6)
+    close(found["received"].sum(-1), shares.sum(-1), 2e-6 * N)
+    close(found["entropy"], -torch.special.xlogy(weights, weights).sum(-1), 2e-3)
+    close(passes.summed(problem, lse, Summand("weight"), "keys"), shares, 3e-6)
+    close(passes.product(problem, lse, torch.ones(1, 1, M, 1))[..., 0], shares, 3e-6)
+    close(passes.transposed_product(problem, lse, torch.ones(1, 1, N, 1))[..., 0], found["received"], 2e-5)
+    region = PooledRegion(slice(0, N), slice(0, M), 1, 1, "sum")
+    close(passes.pool(problem, lse, region)[..., 0, 0], shares.sum(-1), 1e-4)
 
 
 @pytest.fixture(params=[torch.float32, torch.float16], ids=str)

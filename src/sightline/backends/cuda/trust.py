@@ -16,7 +16,7 @@ from torch import Tensor
 from sightline.backends.block import MatrixBlock
 from sightline.backends.problem import Problem
 from sightline.backends.schedule import Place
-from sightline.backends.softmax import own_sums
+from sightline.backends.softmax import own_sums, weights_of
 
 _ROWS = 16
 #: Far above what rounding does to an lse, far below what a fault does.
@@ -92,12 +92,10 @@ def _fault(problem: Problem, context: Tensor, lse: Tensor) -> str | None:
         block = MatrixBlock(problem, place, None)
         sums = own_sums(block.masked, None)
         wanted = sums.top + sums.log_sum
-        nothing = wanted == -torch.inf  # a query that sees no key, which kernels have to know
-        weights = torch.exp(block.masked - wanted.masked_fill(nothing, 0)[..., None])
         of_lse = _off(lse[entry, :, rows], wanted)
         if not of_lse <= _LSE * (1 + _size(wanted) / 16):
             return f"its lse is off by {of_lse:.3g}"
-        of_context = _off(context[entry, :, rows].float(), block.context(weights))
+        of_context = _off(context[entry, :, rows].float(), block.context(weights_of(block.masked, sums)))
         if not of_context <= _CONTEXT * (1 + _size(problem.value)):
             return f"its context is off by {of_context:.3g}"
     return None

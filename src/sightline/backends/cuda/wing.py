@@ -19,6 +19,8 @@ from sightline.backends.seen import finite, may_hide
 
 #: The gradients that kernels give; those of biases are left to plain PyTorch.
 _GRADIENTS = frozenset(("query", "key", "value", "sinks"))
+#: An ulp of float32 is 2e-3 there, and so is the error of a weight.
+_FAR = 1 << 14
 
 
 class Cuda(Plain):
@@ -126,6 +128,8 @@ class Cuda(Plain):
         self, problem: Problem, context: Tensor, lse: Tensor, grad_context: Tensor
     ) -> dict[str, Tensor] | None:
         """Those of query, key and value; ``None`` where no kernel gives them, or something is not finite."""
+        if _is_lost(problem, lse):
+            return None
         for kernel in self._kernels(problem):
             try:
                 found = kernel.backward(
@@ -140,3 +144,14 @@ class Cuda(Plain):
                 return None
             return dict(zip(("query", "key", "value"), found, strict=True))
         return None
+
+
+def _is_lost(problem: Problem, lse: Tensor) -> bool:
+    """Whether float32, in which kernels take an lse, has lost what was summed in some row.
+
+    So it is where a bias hides all of a row by a number such as -1e30: each of its weights would be 1.
+    """
+    if problem.bias is None and problem.slopes is None and problem.table is None:
+        return False
+    size = lse.abs()
+    return bool(((size > _FAR) & (size < torch.inf)).any())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sightline.backends.problem import Problem
+from sightline.backends.softmax import RowSums, Sums
 from sightline.common.check import SettingError
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -56,11 +57,11 @@ def power_of_2(number: int, least: int = 16) -> int:
     return max(least, 1 << (number - 1).bit_length())
 
 
-def given(problem: Problem, lse: Tensor | None) -> dict[str, Any]:
+def given(problem: Problem, lse: Sums | None) -> dict[str, Any]:
     """The arguments that all kernels share, by name.
 
     Args:
-        lse: [B,H,N] of all rows; ``None`` where it is asked for.
+        lse: [B,H,N] of all rows, or what it is the sum of; ``None`` where it is asked for.
     """
     query, key, ranges, visible, bias = (
         problem.query, problem.key, problem.ranges, problem.visible, problem.bias
@@ -159,11 +160,14 @@ def product_precision(problem: Problem) -> str:
     return precision() if problem.query.dtype == torch.float32 else "tf32x3"
 
 
-def split(lse: Tensor) -> tuple[Tensor, Tensor]:
+def split(lse: Sums) -> tuple[Tensor, Tensor]:
     """An lse in two float32 numbers that add up to it; 0 for a row with nothing to look at.
 
     A weight is then as exact as its logit, however large the lse is.
     """
+    if isinstance(lse, RowSums):
+        top = lse.top.masked_fill(lse.top == -torch.inf, 0)
+        return top.float().contiguous(), lse.log_sum.float().contiguous()
     whole = lse.masked_fill(lse == -torch.inf, 0).contiguous()
     high = whole.float()
     return high, (whole.double() - high.double()).float().nan_to_num(nan=0.0)

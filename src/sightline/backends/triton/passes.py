@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sightline.backends.contract import FUNCTIONS, Answer, Over, PooledRegion, Request, Summand, Values
 from sightline.backends.problem import Problem, lse_dtype
+from sightline.backends.softmax import RowSums, Sums
 from sightline.backends.triton.cells import cell_pass
 from sightline.backends.triton.columns import column_pass
 from sightline.backends.triton.given import given, launched, power_of_2, product_precision, split, steps
@@ -21,6 +22,8 @@ from sightline.positions.align import offsets
 _NO_FUNCTION = -1
 #: Columns of a factor that a program multiplies with.
 _COLUMNS = 32
+#: Where an lse is far from 0: an ulp of float32 is 4e-6 at 32, and 1e-4 at 1024, which halves lost before.
+_FAR = {torch.float32: 32, torch.float16: 1024, torch.bfloat16: 1024}
 _IN_ROWS = ("entropy", "max", "max_score", "topk", "distance")
 
 
@@ -45,23 +48,48 @@ def row_lse(problem: Problem) -> Tensor:
     return lse
 
 
+def settled(problem: Problem, lse: Tensor) -> Sums:
+    """What weights are made with: the lse, or each row's own sums where that is far from 0.
+
+    There another kernel's lse differs by an ulp or two of a large number, and of a bias of -1e30 on all of a
+    row not even float64 holds what was summed beside it.
+    """
+    size = lse.abs()
+    far = bool(((size > _FAR[problem.query.dtype]) & (size < math.inf)).any())
+    return row_sums(problem) if far else lse
+
+
+def row_sums(problem: Problem) -> RowSums:
+    """Those of all rows, [B,H,N] float32, sinks included."""
+    found = _row_pass(problem, None, _Rows(lse=True))
+    top, total = found["LseTop"], found["LseSum"]
+    if problem.sinks is not None:
+        sink = problem.sinks.float()[:, None]
+        larger = torch.maximum(top, sink)
+        shift = larger.masked_fill(larger == -math.inf, 0)
+        top, total = larger, total * (top - shift).exp() + (sink - shift).exp()
+    nothing = total == 0
+    return RowSums(top.masked_fill(nothing, -math.inf), total.masked_fill(nothing, 1).log())
+
+
 def readouts(problem: Problem, lse: Tensor, requests: Sequence[Request]) -> dict[str, Answer]:
     """Readouts by name: one row pass for those of rows, one column pass for what keys received."""
+    sums = settled(problem, lse)
     named = {request.name: request for request in requests}
     answers: dict[str, Answer] = {}
     if any(name in named for name in _IN_ROWS):
-        answers |= _of_rows(problem, lse, named)
+        answers |= _of_rows(problem, lse, sums, named)
     if "received" in named:
-        answers["received"] = key_sums(problem, lse, Summand("weight"))
+        answers["received"] = key_sums(problem, sums, Summand("weight"))
     if "mass" in named:
-        answers["mass"] = _mass(problem, lse, named["mass"].segments)
+        answers["mass"] = _mass(problem, sums, named["mass"].segments)
     return {request.name: answers[request.name] for request in requests}
 
 
-def _of_rows(problem: Problem, lse: Tensor, named: dict[str, Request]) -> dict[str, Answer]:
+def _of_rows(problem: Problem, lse: Tensor, sums: Sums, named: dict[str, Request]) -> dict[str, Answer]:
     k = named["topk"].k if "topk" in named else 0
     asked = _Rows("entropy" in named, "max" in named or "max_score" in named, k, named.get("distance"))
-    found = _row_pass(problem, lse, asked)
+    found = _row_pass(problem, sums, asked)
     answers: dict[str, Answer] = {}
     for name in ("entropy", "distance"):
         if name in named:
@@ -71,14 +99,14 @@ def _of_rows(problem: Problem, lse: Tensor, named: dict[str, Request]) -> dict[s
         if "max_score" in named:
             answers["max_score"] = scores.masked_fill(lse.isnan(), math.nan)
         if "max" in named:
-            answers["max"] = Values(_weights(scores, lse), indices)
+            answers["max"] = Values(_weights(scores, sums), indices)
     if k:
         scores, indices = _unpacked(found["Top"].sort(-1, descending=True).values[..., :k])
-        answers["topk"] = Values(_weights(scores, lse[..., None]), indices)
+        answers["topk"] = Values(_weights(scores, sums), indices)
     return answers
 
 
-def _row_pass(problem: Problem, lse: Tensor | None, asked: _Rows) -> dict[str, Tensor]:
+def _row_pass(problem: Problem, lse: Sums | None, asked: _Rows) -> dict[str, Tensor]:
     b, h, n, m = problem.shape
     k = power_of_2(asked.k, 2) if asked.k else 1
     new = problem.query.new_empty
@@ -114,29 +142,30 @@ def _row_pass(problem: Problem, lse: Tensor | None, asked: _Rows) -> dict[str, T
 
 def summed(problem: Problem, lse: Tensor, summand: Summand, over: Over) -> Tensor:
     """Σ of a function over each row's visible keys, [B,H,N], or over each key's queries, [B,H,M]."""
+    sums = settled(problem, lse)
     if over == "keys":
-        return _row_pass(problem, lse, _Rows(summand=summand))["Sums"]
-    return key_sums(problem, lse, summand)
+        return _row_pass(problem, sums, _Rows(summand=summand))["Sums"]
+    return key_sums(problem, sums, summand)
 
 
-def key_sums(problem: Problem, lse: Tensor, summand: Summand) -> Tensor:
+def key_sums(problem: Problem, lse: Sums, summand: Summand) -> Tensor:
     """Σ of a function over each key's queries: [B,H,M]."""
     return _column_pass(problem, lse, summand=summand)["Sums"]
 
 
 def key_largest(problem: Problem, lse: Tensor) -> Tensor:
     """The largest weight that each key gets: [B,H,M]; -1 for one that no query may look at."""
-    return _column_pass(problem, lse, largest=True)["Largest"]
+    return _column_pass(problem, settled(problem, lse), largest=True)["Largest"]
 
 
 def transposed_product(problem: Problem, lse: Tensor, x: Tensor) -> Tensor:
     """The transposed matrix times x [B|1, H|1, N, F]: [B,H,M,F]."""
-    return _column_pass(problem, lse, x=x)["Out"]
+    return _column_pass(problem, settled(problem, lse), x=x)["Out"]
 
 
 def _column_pass(
     problem: Problem,
-    lse: Tensor,
+    lse: Sums,
     summand: Summand | None = None,
     largest: bool = False,
     x: Tensor | None = None,
@@ -190,10 +219,11 @@ def _hulls(problem: Problem, block: int) -> Tensor | None:
 def product(problem: Problem, lse: Tensor, x: Tensor) -> Tensor:
     """The matrix times x [B|1, H|1, M, F]: [B,H,N,F]."""
     entries = x.float()
-    return _row_product(problem, lse, entries, steps(entries, "bh"), x.shape[3], segments=False)
+    sums = settled(problem, lse)
+    return _row_product(problem, sums, entries, steps(entries, "bh"), x.shape[3], segments=False)
 
 
-def _mass(problem: Problem, lse: Tensor, segments: Tensor | None) -> Tensor:
+def _mass(problem: Problem, lse: Sums, segments: Tensor | None) -> Tensor:
     """Σ of the weights of each segment of keys: [B,H,N,S]."""
     assert segments is not None
     ids = (segments if segments.dim() == 2 else segments[None]).int()
@@ -203,7 +233,7 @@ def _mass(problem: Problem, lse: Tensor, segments: Tensor | None) -> Tensor:
 
 
 def _row_product(
-    problem: Problem, lse: Tensor, x: Tensor, x_steps: list[int], width: int, segments: bool
+    problem: Problem, lse: Sums, x: Tensor, x_steps: list[int], width: int, segments: bool
 ) -> Tensor:
     b, h, n, _ = problem.shape
     out = problem.query.new_empty((b, h, n, width), dtype=torch.float32)
@@ -228,7 +258,7 @@ def pool(problem: Problem, lse: Tensor, region: PooledRegion) -> Tensor:
     shape, largest = (b, h, region.height, region.width), region.reduce == "max"
     new = problem.query.new_empty
     values, seen = new(shape, dtype=torch.float32), new(shape, dtype=torch.int64)
-    arguments: dict[str, Any] = given(problem, lse) | launched(problem, "picture")
+    arguments: dict[str, Any] = given(problem, settled(problem, lse)) | launched(problem, "picture")
     for name, cells, size in (("BLOCK_N", region.height, rows), ("BLOCK_M", region.width, cols)):
         fits = power_of_2(-(-size // max(1, cells)) or 1)
         arguments[name] = min(arguments[name], fits)
@@ -260,8 +290,8 @@ def _unpacked(packed: Tensor) -> tuple[Tensor, Tensor]:
     return scores.masked_fill(nothing, -math.inf), indices.masked_fill(nothing, -1)
 
 
-def _weights(scores: Tensor, lse: Tensor) -> Tensor:
-    """exp(scores - lse), 0 for a score of -inf."""
-    high, low = split(lse)
+def _weights(scores: Tensor, lse: Sums) -> Tensor:
+    """exp(scores - lse) of scores [B,H,N] or [B,H,N,k], 0 for a score of -inf."""
+    high, low = (one if scores.dim() == 3 else one[..., None] for one in split(lse))
     weights = ((scores - high) - low).exp()
     return weights.masked_fill(scores == -math.inf, 0)
