@@ -35,10 +35,9 @@ def dropped(name: str) -> str | None:
 def trusted(name: str, problem: Problem, context: Tensor, lse: Tensor) -> bool:
     """Whether a kernel's answer, without sinks, is right as far as a sample of its rows goes.
 
-    The first answer for each dtype, width and kind of heads and mask is looked at.
+    The first answer for each dtype and each kind of shape and mask is looked at.
     """
-    width, few = problem.query.shape[3], problem.shape[2] == 1
-    kind = (name, problem.query.dtype, width, problem.group > 1, few, *_terms(problem))
+    kind = (name, problem.query.dtype, *_shape(problem), *_terms(problem))
     if kind in _known:
         return True
     fault = _fault(problem, context, lse)
@@ -50,9 +49,16 @@ def trusted(name: str, problem: Problem, context: Tensor, lse: Tensor) -> bool:
     return False
 
 
+def _shape(problem: Problem) -> tuple[object, ...]:
+    """What a fault may hang on: of one query and of many, of grouped heads, of a causal mask's corner."""
+    b, _, n, m = problem.shape
+    widths = problem.query.shape[3], None if problem.value is None else problem.value.shape[3]
+    return (*widths, b > 1, problem.group > 1, n == 1, n == m)
+
+
 def _terms(problem: Problem) -> tuple[object, ...]:
     """Which masks, biases and other terms a problem has: with each, another kernel may run."""
-    ranges = 0 if problem.ranges is None else problem.ranges.shape[3]
+    ranges = None if problem.ranges is None else (problem.ranges.shape[0] > 1, problem.ranges.shape[3])
     fields = (problem.visible, problem.bias, problem.slopes, problem.table, problem.softcap)
     return (ranges, *(one is not None for one in fields))
 
