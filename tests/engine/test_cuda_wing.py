@@ -325,24 +325,47 @@ def test_a_causal_mask_from_the_wrong_corner_is_found(stand_in, monkeypatch):
     close(context, case(mask=sightline.causal()).reference().context, 2e-6)
 
 
-def test_an_lse_of_one_query_in_the_wrong_order_is_found(monkeypatch):
-    """As of a kernel that takes grouped heads for queries where there is one: of one sample it is right."""
-    own = varlen()
-
-    def wrong(query, key, value, starts_q, starts_k, n, m, **options):
-        context, lse = own(query, key, value, starts_q, starts_k, n, m, **options)
-        swapped = lse.unflatten(0, (key.shape[1], -1)).transpose(1, 2)  # [G,B,group]
-        return context, swapped.reshape(lse.shape) if n == 1 else lse
-
-    monkeypatch.setattr(flash, "varlen_attention", lambda: wrong)
+def test_a_fault_of_several_samples_is_found(stand_in):
+    """One sample is right, and trusted."""
+    stand_in("flash", lambda lse: lse.flip(0) if lse.shape[1] > N else lse)
     trust._dropped |= dict.fromkeys(("efficient", "flex"), "left out by this test")
-    single, several = case(HALF, n=1), case(HALF, n=1)
-    single = Case(*(one[:1] for one in (single.query, single.key, single.value)), {})
-    for one in (case(HALF), single):
-        close(Cuda().forward(problem_of(one))[1], one.reference().lse, 1e-5)
+    several = case(HALF)
+    single = Case(*(one[:1] for one in (several.query, several.key, several.value)), {})
+    close(Cuda().forward(problem_of(single))[1], single.reference().lse, 1e-5)
     with pytest.warns(RuntimeWarning, match="'flash' .* its lse is off by"):
         _, lse = Cuda().forward(problem_of(several))
     close(lse, several.reference().lse, 1e-5)
+
+
+ALONE = {
+    "one query": ({}, 1, M),
+    "causal": ({"mask": sightline.causal()}, 1, M),
+    "lengths": ({"mask": sightline.lengths(torch.tensor([M, 4]))}, 1, M),
+    "documents of one query": ({"mask": sightline.documents(torch.arange(6), torch.arange(12) // 2)}, 6, 12),
+}
+
+
+@pytest.mark.parametrize("heads", [2, 1, 4])
+@pytest.mark.parametrize("name", ALONE)
+def test_one_query_of_grouped_heads(monkeypatch, name, heads):
+    """FlashAttention 2 takes grouped heads for queries where there is one, and mixes up several pieces' lse."""
+    own = varlen()
+
+    def mixes(query, key, value, starts_q, starts_k, n, m, **options):
+        context, lse = own(query, key, value, starts_q, starts_k, n, m, **options)
+        if n > 1:
+            return context, lse
+        group = query.shape[1] // key.shape[1]
+        return context, lse.unflatten(0, (-1, group)).transpose(1, 2).reshape(lse.shape)
+
+    monkeypatch.setattr(flash, "varlen_attention", lambda: mixes)
+    options, n, m = ALONE[name]
+    one = case(HALF, n=n, m=m, heads=heads, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        context, lse = Cuda().forward(problem_of(one))
+    close(context, one.reference().context, 2e-2)
+    close(lse, one.reference().lse, 1e-5)
 
 
 def test_a_dropped_kernel_is_named(stand_in):

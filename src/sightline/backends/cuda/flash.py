@@ -20,7 +20,7 @@ from sightline.backends.cuda.kernel import (
     size_obstacle,
     terms_obstacle,
 )
-from sightline.backends.cuda.pieces import pieces_of, seen_share
+from sightline.backends.cuda.pieces import Pieces, pieces_of, seen_share
 from sightline.backends.problem import Problem, lse_dtype
 
 
@@ -55,20 +55,9 @@ class Flash:
 
     def forward(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """Every piece is a sequence of its own; a query outside of all sees nothing."""
-        assert problem.value is not None
-        (b, h, n, _), pieces, attend = problem.shape, pieces_of(problem), varlen_attention()
-        assert attend is not None
+        (b, _, n, _), pieces = problem.shape, pieces_of(problem)
         assert pieces is not None
-        from torch.nn.attention.varlen import AuxRequest
-
-        query = _packed(problem.query, pieces.queries)
-        context, lse = attend(
-            query, _packed(problem.key, pieces.keys), _packed(problem.value, pieces.keys),
-            pieces.of_queries, pieces.of_keys, pieces.most_queries, pieces.most_keys,
-            return_aux=AuxRequest(lse=True), scale=float(problem.scale), window_size=pieces.window,
-            enable_gqa=problem.group > 1,
-        )  # fmt: skip
-        expect("flash", lse, (h, query.shape[0]))
+        context, lse = _attended(problem, pieces)
         context = _unpacked(context, pieces.queries, b, n, 0.0)
         by_row = _unpacked(lse.transpose(0, 1), pieces.queries, b, n, -torch.inf)
         return context.transpose(1, 2), by_row.transpose(1, 2).to(lse_dtype(problem.query))
@@ -108,6 +97,45 @@ def varlen_attention() -> Any:
     except ImportError:
         return None
     return varlen.varlen_attn if hasattr(varlen, "AuxRequest") else None
+
+
+def _attended(problem: Problem, pieces: Pieces) -> tuple[Tensor, Tensor]:
+    """(context [T,H,E], lse [H,T]) of the T queries in pieces.
+
+    Of one query FlashAttention 2 makes as many as share a key head, and of several pieces it then gives the
+    lse in another order: so that is done here.
+    """
+    assert problem.value is not None
+    attend, group = varlen_attention(), problem.group
+    assert attend is not None
+    from torch.nn.attention.varlen import AuxRequest
+
+    alone = pieces.most_queries == 1 and group > 1
+    each = group if alone else 1
+    query = _packed(problem.query, pieces.queries)
+    query = _ungrouped(query, group) if alone else query
+    context, lse = attend(
+        query, _packed(problem.key, pieces.keys), _packed(problem.value, pieces.keys),
+        pieces.of_queries * each, pieces.of_keys, pieces.most_queries * each, pieces.most_keys,
+        return_aux=AuxRequest(lse=True), scale=float(problem.scale), window_size=pieces.window,
+        enable_gqa=group > 1 and not alone,
+    )  # fmt: skip
+    expect("flash", lse, (problem.shape[1] // each, query.shape[0]))
+    if not alone:
+        return context, lse
+    return _grouped(context, group), _grouped(lse.transpose(0, 1), group).transpose(0, 1)
+
+
+def _ungrouped(packed: Tensor, group: int) -> Tensor:
+    """[T,H,D] → [T·group,G,D]: the heads of a key head as queries, one after another."""
+    as_queries: Tensor = packed.unflatten(1, (-1, group)).transpose(1, 2).flatten(0, 1)
+    return as_queries
+
+
+def _grouped(packed: Tensor, group: int) -> Tensor:
+    """The inverse: [T·group,G,...] → [T,H,...]."""
+    as_heads: Tensor = packed.unflatten(0, (-1, group)).transpose(1, 2).flatten(1, 2)
+    return as_heads
 
 
 def _packed(tensor: Tensor, rows: Tensor | None) -> Tensor:
