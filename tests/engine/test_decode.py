@@ -87,6 +87,17 @@ def by_blocks(case):
     return context[:, :, :n], lse[:, :, :n]
 
 
+def steps_of_logits(case, wanted):
+    """How far a context may be off as its rows' logits are numbers of float32, whose steps grow with them.
+
+    A bias may move all that a row sees far from 0, as Alibi does where the near keys are hidden. (test_far_logits.py)
+    """
+    highest = wanted.masked.amax(-1)
+    far = highest[highest.isfinite()].abs()
+    step = torch.finfo(torch.float32).eps * far.max().item() if far.numel() else 0.0
+    return step * case.value.abs().max().item()
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("level", LEVELS)
 def test_against_float64(level, dtype, monkeypatch):
@@ -97,7 +108,7 @@ def test_against_float64(level, dtype, monkeypatch):
     def check(case):
         wanted = case.reference()
         context, lse = decoded(case)
-        close(context, wanted.context, TOLERANCE[dtype])
+        close(context, wanted.context, TOLERANCE[dtype] + steps_of_logits(case, wanted))
         close(lse, wanted.lse, 5e-6)
         close(kernels.row_lse(problem_of(case)), wanted.lse, 5e-6)
         assert context.dtype == dtype and lse.dtype == torch.float64
