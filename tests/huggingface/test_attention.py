@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from compare import compiles
 from tiny_models import assert_equal, pair, tokens
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -156,6 +157,7 @@ def test_terms_without_a_counterpart_are_errors(name: str) -> None:
         sightline_attention(Layer(), *inputs(), None, **{name: torch.zeros(1)})
 
 
+@compiles
 @pytest.mark.parametrize("name", ["bert", "llama"])
 def test_torch_compile(name: str) -> None:
     from tiny_models import DECODERS, ENCODERS, padding

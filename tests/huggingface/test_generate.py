@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from compare import compiles
 from tiny_models import DECODERS, SEQ2SEQS, assert_equal, padding, pair, tokens
 from transformers import CompileConfig, StaticCache
 
@@ -116,6 +117,7 @@ def test_a_matrix_stays_what_it_was(cache: str, inference: bool) -> None:
         assert torch.equal(old, new)
 
 
+@compiles
 @pytest.mark.parametrize("name", ["llama", pytest.param("mistral", marks=pytest.mark.slow)])
 def test_compiled_decoding(name: str) -> None:
     """With a static cache, generate() makes the masks first and passes them to the compiled model."""

@@ -9,7 +9,8 @@ harmless goes through the operator, and so does everything where this PyTorch do
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -64,9 +65,22 @@ def is_quiet() -> bool:
 
 
 def saves_elsewhere() -> bool:
-    """Whether what autograd saves goes through hooks, as under gradient checkpointing."""
+    """Whether what autograd saves goes through hooks, as under gradient checkpointing; PyTorch 2.6 cannot tell."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    return top is not None and top(True) is not None
+    return top is None or top(True) is not None
+
+
+def _is_exporting() -> bool:
+    """The same for PyTorch 2.6: a flag that is set for exporting alone, and what its compiler was started for."""
+    compiler = sys.modules.get("torch._dynamo.symbolic_convert")
+    translator = None if compiler is None else getattr(compiler.tls, "current_tx", None)
+    return bool(torch.compiler._is_compiling_flag) or (translator is not None and bool(translator.export))
+
+
+_is_exporting._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+#: Whether a program is being exported.
+is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", _is_exporting)
 
 
 def are_chosen_for(tensors: Iterable[Tensor | None]) -> bool:

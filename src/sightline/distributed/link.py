@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
+from sightline.common import dispatcher
 from sightline.common.check import number
 
 _TURNS = 1 << 20  # tags repeat after so many exchanges
@@ -130,6 +131,10 @@ class Link:
 
     def gathered(self, numbers: Sequence[int], what: str) -> list[list[int]]:
         """The integers of every process, as many from each."""
+        with dispatcher.outside():  # inside of torch.func, PyTorch 2.6 cannot list the numbers of a tensor
+            return self._gathered(numbers, what)
+
+    def _gathered(self, numbers: Sequence[int], what: str) -> list[list[int]]:
         own = torch.tensor(numbers, dtype=torch.int64)
         others = [rank for rank in range(self.count) if rank != self.rank]
         flight = self.exchange(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.call.attention import attention
-from sightline.common import several
+from sightline.common import dispatcher, several
 from sightline.huggingface.range_mask import RangeMask, as_sightline
 from sightline.huggingface.shared import check_terms
 from sightline.masks import Mask, causal, dense
@@ -171,8 +171,10 @@ def _protected(tensor: Any) -> Any:
 
 def _check_not_exporting() -> None:
     """Raises while a program is recorded that could not return what is computed when it is read."""
-    asked = (getattr(torch.compiler, "is_exporting", None), getattr(torch.jit, "is_tracing", None))
-    if any(recording is not None and recording() for recording in asked):  # by PyTorch, as far as it has them
+    is_tracing = getattr(
+        torch.jit, "is_tracing", None
+    )  # of the older way to export, as long as PyTorch has it
+    if dispatcher.is_exporting() or is_tracing is not None and is_tracing():
         raise NotImplementedError(
             "output_attentions: an exported program cannot return attentions of "
             'attn_implementation="sightline", which are computed when they are read. Export with '

@@ -123,6 +123,8 @@ def _sliced(
 ) -> Any:
     dim %= 4
     first, stop, stride = slice(start, end, step).indices(mask.shape[dim])
+    if (first, stop, stride) == (0, mask.shape[dim], 1):
+        return _same(mask)  # PyTorch 2.6 also slices along axes of which everything is kept
     if stride != 1 or dim == 1:
         return NotImplemented
     size = max(0, stop - first)

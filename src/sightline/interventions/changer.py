@@ -22,7 +22,7 @@ from sightline.tracing.aside import observing, recording
 from sightline.tracing.caught import CaughtCall
 from sightline.tracing.eager.followed import ModuleFacts
 from sightline.tracing.operators import Operator, operator_of
-from sightline.tracing.recorder import Recorder
+from sightline.tracing.recorder import Recorder, hears_of_flex_attention
 from sightline.tracing.uncompiled import compile_again, run_uncompiled
 
 aten = torch.ops.aten
@@ -33,6 +33,7 @@ TRANSFORMED = (
 )
 
 
+@hears_of_flex_attention
 class Changer(Recorder):
     """Sees operations as a recorder does, and lets ``change`` put something else in place of what they made.
 

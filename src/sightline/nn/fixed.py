@@ -23,7 +23,7 @@ class Fixed(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = name
-        self.register_buffer(name, self._made(torch.get_default_device(), torch.float32), persistent=False)
+        self.register_buffer(name, self._made(default_device(), torch.float32), persistent=False)
 
     def _compute(self) -> Tensor:
         """The numbers in float64, on the CPU."""
@@ -52,7 +52,12 @@ class Fixed(nn.Module):
         super()._load_from_state_dict(*arguments)
         held = getattr(self, self._name)
         if held.is_meta:
-            setattr(self, self._name, self._made(torch.get_default_device(), held.dtype))
+            setattr(self, self._name, self._made(default_device(), held.dtype))
+
+
+def default_device() -> torch.device:
+    """Where new tensors go; ``torch.get_default_device`` of PyTorch 2.6 knows nothing of ``with torch.device(...)``."""
+    return torch.empty(0).device
 
 
 def rows_at(start: int | Tensor, x: Tensor, axis: int) -> Tensor:

@@ -34,7 +34,7 @@ def check_projection(name: str, x: Tensor, projection: nn.Module) -> None:
 
     A layer that stands in for one (quantised, sharded, hooked, offloaded) takes what it takes.
     """
-    hooked = projection._forward_pre_hooks or "forward" in vars(projection)
+    hooked = projection._forward_pre_hooks or "forward" in projection.__dict__
     if isinstance(projection, nn.Linear) and type(projection) in (nn.Linear, Linear) and not hooked:
         check_weight(name, x, projection.weight)
 

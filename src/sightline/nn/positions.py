@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sightline.common import several
 from sightline.common.check import check_tensor, flag, integer, is_eager
-from sightline.nn.fixed import Fixed, rows_at
+from sightline.nn.fixed import Fixed, default_device, rows_at
 from sightline.nn.given import check_rows
 
 
@@ -36,7 +36,7 @@ def sinusoidal(length: int, width: int) -> Tensor:
     """
     rows = torch.arange(integer("length", length, 0), dtype=torch.float64, device="cpu")
     angles = rows[:, None] * _frequencies(_even(width))
-    return _waves(angles, interleaved=True).to(torch.get_default_device(), torch.float32)
+    return _waves(angles, interleaved=True).to(default_device(), torch.float32)
 
 
 class SinusoidalPositions(Fixed):

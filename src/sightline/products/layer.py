@@ -51,7 +51,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _compiled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """In a program that is compiled: an operator, where that pays; exported ones keep PyTorch's."""
-    if torch.compiler.is_exporting() or x.device.type != "cpu":
+    if dispatcher.is_exporting() or x.device.type != "cpu":
         return F.linear(x, weight, bias)
     if torch.is_autocast_enabled("cpu") and x.dtype in DTYPES and weight.dtype in DTYPES:
         dtype = torch.get_autocast_dtype("cpu")
