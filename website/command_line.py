@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 from typer.testing import CliRunner
 
 from sightline.cli import COMMANDS, create_app
+
+
+def sentences() -> list[tuple[str, str]]:
+    """The commands, and what each does in a sentence."""
+    described = []
+    for name, place in COMMANDS.items():
+        module, function = place.split(":")
+        said = getattr(import_module(module), function).__doc__ or ""
+        described.append((name, " ".join(said.split("\n\n")[0].split())))
+    return described
 
 
 def write(path: Path) -> None:

@@ -139,6 +139,8 @@ def test_a_python_session_ends_without_an_empty_line(read):
 
 
 def test_llms_txt_lists_every_page_and_every_name(read, tmp_path):
+    from sightline.cli import COMMANDS
+
     llms.write(tmp_path, read, sections())
     listed = (tmp_path / "llms.txt").read_text(encoding="utf-8")
     assert listed.startswith("# Sightline\n\n> Exact self-attention")
@@ -146,6 +148,9 @@ def test_llms_txt_lists_every_page_and_every_name(read, tmp_path):
         name = source.page_name(page)
         assert f"]({name})" in listed
         assert "{toctree}" not in (tmp_path / name).read_text(encoding="utf-8")
+    assert "- [For researchers](for-researchers.md)\n" in listed  # by its title, which the contents shorten
+    assert "- `sightline look`: Show what a model attends to in TEXT.\n" in listed
+    assert all(f"- `sightline {name}`: " in listed for name in COMMANDS)
     assert "- `sightline.attention`: Exact self-attention with memory linear in the sequence.\n" in listed
     assert all(f"- `{room}.{name}`: " in listed for room, name in _public_names())
 

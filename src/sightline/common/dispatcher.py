@@ -65,13 +65,13 @@ def is_quiet() -> bool:
 
 
 def saves_elsewhere() -> bool:
-    """Whether what autograd saves goes through hooks, as under gradient checkpointing; PyTorch 2.6 cannot tell."""
+    """Whether what autograd saves goes through hooks, as under checkpointing; PyTorch 2.6 cannot tell."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     return top is None or top(True) is not None
 
 
 def _is_exporting() -> bool:
-    """The same for PyTorch 2.6: a flag that is set for exporting alone, and what its compiler was started for."""
+    """For PyTorch 2.6: a flag that is set for exporting alone, and what its compiler was started for."""
     compiler = sys.modules.get("torch._dynamo.symbolic_convert")
     translator = None if compiler is None else getattr(compiler.tls, "current_tx", None)
     return bool(torch.compiler._is_compiling_flag) or (translator is not None and bool(translator.export))

@@ -56,7 +56,7 @@ class Fixed(nn.Module):
 
 
 def default_device() -> torch.device:
-    """Where new tensors go; ``torch.get_default_device`` of PyTorch 2.6 knows nothing of ``with torch.device(...)``."""
+    """Where new tensors go; ``torch.get_default_device`` of PyTorch 2.6 misses ``with torch.device(...)``."""
     return torch.empty(0).device
 
 

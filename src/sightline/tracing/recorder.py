@@ -51,7 +51,7 @@ _looking = _Looking()
 
 
 def hears_of_flex_attention(kind: type[Recorder]) -> type[Recorder]:
-    """Makes a kind of mode one that sees FlexAttention: PyTorch 2.6 asks for a rule of each, later ones for a word."""
+    """Makes a kind of mode one that sees FlexAttention, for which PyTorch 2.6 wants a rule of each kind."""
     if not hasattr(TorchDispatchMode, "supports_higher_order_operators"):
         flex = torch.ops.higher_order.flex_attention
         flex.py_impl(kind)(lambda mode, *args, **kwargs: mode.__torch_dispatch__(flex, (), args, kwargs))
