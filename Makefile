@@ -182,6 +182,7 @@ $(VENV)/oldest/.installed: $(INSTALLED) pyproject.toml
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/oldest
 	$(BIN)/uv pip install --quiet --python $(VENV)/oldest --resolution lowest-direct $(OLDEST) \
 	  -r pyproject.toml --extra app --extra bench --extra profile --extra tasks --extra dev
+	$(BIN)/uv pip install --quiet --python $(VENV)/oldest --no-deps -c constraints.txt $(ALONE)
 	@touch $@
 
 test-oldest: $(VENV)/oldest/.installed
