@@ -38,7 +38,10 @@ def test_ragged_texts_are_documents(mode: type, scale: float | None) -> None:
     model: Any = nn.ModuleList([Attention(), Attention()]).eval()
     with mode():
         x = ragged()
-        before = model[1](model[0](x, scale), scale)
+        try:
+            before = model[1](model[0](x, scale), scale)
+        except NotImplementedError as error:  # nothing of ours has run
+            pytest.skip(f"PyTorch {torch.__version__} has no {error} of nested tensors in this mode")
         with sightline.trace(model) as trace:
             after = model[1](model[0](x, scale), scale)
     assert torch.equal(before.values(), after.values())

@@ -7,6 +7,7 @@ out: it may add a bias or cap the scores; what else it does cannot be said by an
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -51,7 +52,17 @@ def _each(function: Any, *tensors: Tensor) -> Tensor:
     full = torch.broadcast_tensors(*tensors)
     for _ in range(full[0].dim()):
         function = torch.vmap(function)
-    return function(*full)  # type: ignore[no-any-return]
+    with _indexing():
+        return function(*full)  # type: ignore[no-any-return]
+
+
+def _indexing() -> AbstractContextManager[Any]:
+    """What FlexAttention calls its functions in: without it, PyTorch 2.6 cannot index in a vmap."""
+    try:
+        from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex
+    except ImportError:  # a private name, which a later PyTorch may drop
+        return nullcontext()
+    return TransformGetItemToIndex()  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _visible(mask_mod: Any, buffers: Any, query: Tensor, keys: int) -> Tensor | None:
