@@ -62,7 +62,7 @@ def _indexing() -> AbstractContextManager[Any]:
         from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex
     except ImportError:  # a private name, which a later PyTorch may drop
         return nullcontext()
-    return TransformGetItemToIndex()  # type: ignore[no-any-return, no-untyped-call]
+    return TransformGetItemToIndex()
 
 
 def _visible(mask_mod: Any, buffers: Any, query: Tensor, keys: int) -> Tensor | None:
