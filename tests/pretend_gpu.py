@@ -203,6 +203,8 @@ def pretend_gpu(capability: tuple[int, int] = (9, 0), *, kernels: bool = False) 
         "set_device": lambda device: None, "synchronize": lambda device=None: None,
         "get_rng_state": lambda device="cuda": torch.zeros(16, dtype=torch.uint8),
         "set_rng_state": lambda state, device="cuda": None,
+        # A PyTorch that was built for CUDA would ask a driver, which there may not be.
+        "is_current_stream_capturing": lambda: False,
     }  # fmt: skip
     swaps = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
