@@ -3,12 +3,11 @@
 Each tensor is kept in the smallest of four kinds that holds all its numbers exactly: 8 bits with a scale for
 each row, float16, bfloat16 or float32. All of a kind lie in one block, sorted by the place of a byte in its
 number, since the bytes of sign and exponent resemble each other and compress; then gzip, which browsers undo
-by themselves, and base64.
+by themselves, and five letters for four bytes, a sixteenth less than base64 takes.
 """
 
 from __future__ import annotations
 
-import base64
 import zlib
 from typing import Any, NamedTuple
 
@@ -39,7 +38,7 @@ class PackedWeights(NamedTuple):
 
     Attributes:
         tensors: name, shape, block and place of each.
-        blocks: kind, count and base64 text of each.
+        blocks: kind, count and text of each.
         size: bytes of the weights before they were compressed.
     """
 
@@ -129,4 +128,19 @@ def _block(kind: str, tensors: list[Tensor]) -> str:
     # a sixth, and faster. No time is in it: the same model makes the same page.
     packer = zlib.compressobj(wbits=_GZIP, strategy=zlib.Z_HUFFMAN_ONLY)
     data = packer.compress(np.ascontiguousarray(planes).tobytes()) + packer.flush()
-    return base64.b64encode(data).decode("ascii")
+    return _base85(data)
+
+
+def _base85(data: bytes) -> str:
+    """Four bytes as five digits of base 85, the first digit first; of a last group as many as tell its bytes.
+
+    The digits are the ASCII characters from "(" on, with "~" for "<", which might end their element.
+    """
+    spare = -len(data) % 4
+    numbers = np.frombuffer(data + bytes(spare), ">u4").astype(np.uint32)
+    digits = np.empty((len(numbers), 5), np.uint8)
+    for place in range(4, -1, -1):
+        numbers, digits[:, place] = np.divmod(numbers, np.uint32(85))
+    letters = digits + np.uint8(ord("("))
+    letters[letters == ord("<")] = ord("~")
+    return letters.tobytes()[: letters.size - spare].decode("ascii")

@@ -1,4 +1,4 @@
-import { decodeBase64 } from "../compute/base64.js";
+import { decodeBase85 } from "../compute/base85.js";
 import { decodeFloat16 } from "../compute/float16.js";
 import { Parameters } from "./parameters.js";
 
@@ -7,7 +7,7 @@ const BYTES = { i1: 1, f2: 2, b2: 2, f4: 4 };
 
 /**
  * Weights as a page carries them: all numbers of a kind in one block, its bytes sorted by their place in a number
- * (the first of all, then the second of all, ...), compressed by gzip, in base64.
+ * (the first of all, then the second of all, ...), compressed by gzip, in base 85.
  * Kinds: "i1" whole numbers, "f2" float16, "b2" the upper half of a float32, "f4" float32. The rows of a tensor of whole
  * numbers have scales, which are another tensor: "<name>:scales".
  * @typedef {object} PackedWeights
@@ -42,7 +42,7 @@ function scaleRows(data, scales, rows) {
 }
 
 async function numbersOf({ kind, count, text }) {
-  const planes = await inflated(decodeBase64(text.trim()));
+  const planes = await inflated(decodeBase85(text.trim()));
   const bytes = planes.length / count;
   if (bytes !== BYTES[kind]) throw new Error("The weights of this page are not whole: write the page again.");
   if (kind === "i1") return Float32Array.from(new Int8Array(planes.buffer));
