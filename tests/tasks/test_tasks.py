@@ -372,6 +372,26 @@ def test_the_command_goes_on(sentiment_data, tmp_path, capsys):
     assert told.out.startswith("validation: accuracy")
 
 
+def test_a_stopped_run_is_finished_with_its_best_epoch(sentiment_data, tmp_path, capsys):
+    out = tmp_path / "model"
+    given = ["train", "sentiment", "--data", sentiment_data, "--out", out, *SMALL, "--threads", "1"]
+    given += ["--set", "epochs=20", "--set", "patience=20"]
+    assert command(*given, "--finish") != 0
+    assert "holds no run with a whole epoch" in capsys.readouterr().err
+    with subprocess.Popen(
+        [sys.executable, "-m", "sightline", *given], stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stderr.readline()  # an epoch is over
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+    assert command(*given, "--finish") == 0
+    assert capsys.readouterr().out.startswith("validation: accuracy")
+    epochs = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert 1 <= len(epochs) < 20
+    found = pipeline("sentiment", out)(["a warm film"])
+    assert found[0]["label"] in ("good", "bad", "pos", "neg")
+
+
 def test_other_data_and_damage_are_refused(sentiment_data, tmp_path):
     out = tmp_path / "run"
     make_run(sentiment_data, out).save()

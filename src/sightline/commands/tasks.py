@@ -57,6 +57,9 @@ def train(
         typer.Option(min=1, help="Of each process. Default: the cores, shared among processes."),
     ] = None,
     device: Device = "auto",
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Train no more: take the best epoch of the run in --out.")
+    ] = False,
 ) -> None:
     """Train a small Transformer on your own data. Ctrl-C saves; the same command goes on.
 
@@ -80,7 +83,9 @@ def train(
             recipe = recipe.changed(set_ or [])
             source = source_of(data, valid, test, columns, labels, fold, encoding, skip_bad)
         with ProgressDisplay(recipe.epochs, kind.metric, quiet=processes.rank > 0) as shown:
-            figures = fit(task, source, out, recipe, shown, licence, processes, begun, processes.device)
+            figures = fit(
+                task, source, out, recipe, shown, licence, processes, begun, processes.device, finish
+            )
         if processes.rank == 0:
             _print_figures(figures)
 

@@ -31,6 +31,7 @@ def fit(
     processes: Processes | None = None,
     start: Start | None = None,
     device: torch.device | None = None,
+    finish: bool = False,
 ) -> dict[str, dict[str, float]]:
     """Trains a model, measures it, and writes it with its card; resumes a run in ``out`` where it stopped.
 
@@ -45,13 +46,14 @@ def fit(
             this one.
         start: the trained model whose body and tokenizer it starts with. Default: none, from scratch.
         device: where it is trained. Default: the CPU.
+        finish: train no more, and take the best epoch of the run in ``out``.
 
     Returns:
         Figures by part of the data, "validation" and "test", by name.
 
     Raises:
         CommandError: for data that cannot be read, a folder that cannot be written or holds a finished
-            model, a checkpoint of another run; in all processes if in one.
+            model, a checkpoint of another run; ``finish`` without a whole epoch; in all processes if in one.
         KeyboardInterrupt: after Ctrl-C; the run is saved.
     """
     job, processes = find_task(task)(), processes or Processes()
@@ -76,11 +78,20 @@ def fit(
         listener, [*([] if "device" in identity else notices_of_precision(recipe)), *data.notices]
     )
     run = TrainingRun(job, data, recipe, out, identity, processes, device)
-    run.fit(listener)
+    if finish:
+        _stop_here(run)
+    else:
+        run.fit(listener)
     about = {"data": source.data.name, "licence": licence or "not given"}
     if start is not None:
         about["start"] = f"the body and the tokenizer of {start.name}"
     return processes.first(lambda: _finish(run, listener, about))
+
+
+def _stop_here(run: TrainingRun) -> None:
+    if not run.best:
+        raise CommandError(f"--finish: {run.folder} holds no run with a whole epoch; train without it first")
+    run.take_best()
 
 
 def _make(out: Path) -> None:

@@ -116,9 +116,13 @@ class TrainingRun:
             except KeyboardInterrupt:
                 self.save()
                 raise
+        self.take_best()
+        return self.progress.history
+
+    def take_best(self) -> None:
+        """Gives the model the weights of its best epoch, as far as there is one."""
         if self.best:
             self.model.load_state_dict(self.best, strict=False)
-        return self.progress.history
 
     def _epoch(self, listener: TrainingListener, interrupts: Interrupts) -> None:
         """The rest of the current epoch, and its validation."""
