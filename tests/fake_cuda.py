@@ -22,7 +22,9 @@ def fake_cuda() -> Iterator[torch.device]:
     ``tensor[...]`` and ``~tensor`` ask no driver for a device here, as PyTorch's own do.
     """
     own = {"__getitem__": _item, "__invert__": lambda tensor: torch.bitwise_not(tensor)}
-    with FakeTensorMode(), mock.patch.multiple(Tensor, **own):
+    # Of fake tensors alone: a class that had such a method for a time stays a sequence for CPython, and
+    # torch.tensor would look for the length of every number that is a Tensor.
+    with FakeTensorMode(), mock.patch.multiple(FakeTensor, **own):
         yield CUDA
 
 

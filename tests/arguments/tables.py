@@ -339,7 +339,7 @@ MODELS = {
     ),
     "save_pretrained": Entry(
         _DECODER.save_pretrained, {"folder": "here"},
-        {"folder": PATH, "dtype": Kind((3, "float16", torch.int8)), "tokenizer": Kind((3, True, ["x"]))},
+        {"folder": PATH, "dtype": Kind((3, "float16", torch.int16)), "tokenizer": Kind((3, True, ["x"]))},
     ),
     "from_pretrained": Entry(models.from_pretrained, {}, {"folder": PATH}),
     "load_tokenizer": Entry(models.load_tokenizer, {}, {"folder": PATH}),

@@ -122,7 +122,7 @@ def test_the_shortest_way_is_taken_by_the_commonest_calls(monkeypatch):
     taken, real = [], kernels.attend
     monkeypatch.setattr(kernels, "attend", lambda *given: taken.append(1) or real(*given))
     q, k, v = tensors()
-    for options in ({}, {"mask": sightline.causal()}, {"scale": 2.0}, {"dropout": 0}):
+    for options in ({}, {"mask": sightline.causal()}, {"scale": 2.0}, {"dropout": 0.0}):
         taken.clear()
         sightline.attention(q, k, v, **options)
         assert taken, options

@@ -115,7 +115,8 @@ def attention(
         )  # fmt: skip
         return here
     told = listeners.anybody()
-    if not return_matrix and not told and bias is softcap is sinks is None and dropout == 0:
+    bare = bias is softcap is sinks is None and type(dropout) is float and dropout == 0
+    if bare and not told and return_matrix is False:
         context = directly.attend(query, key, value, mask, scale)
         if context is not None:
             return context
