@@ -1,8 +1,8 @@
 """The commonest call by the shortest way: key ranges at most, and nobody who follows, listens or takes part.
 
-The attention of a short sequence takes 12 µs, and so does one step of a decode; all that the general way
-checks, lowers and asks for takes twice as long. What this way does not know, or what is wrong with what it
-was given, is for the general way to do and to say.
+The attention of a short sequence takes 12 µs; all that the general way checks, lowers and asks for takes
+twice as long. What this way does not know, or what is wrong with what it was given, is for the general way to
+do and to say.
 """
 
 from __future__ import annotations

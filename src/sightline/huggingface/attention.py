@@ -171,9 +171,8 @@ def _protected(tensor: Any) -> Any:
 
 def _check_not_exporting() -> None:
     """Raises while a program is recorded that could not return what is computed when it is read."""
-    is_tracing = getattr(
-        torch.jit, "is_tracing", None
-    )  # of the older way to export, as long as PyTorch has it
+    # Of the older way to export, as long as PyTorch has it.
+    is_tracing = getattr(torch.jit, "is_tracing", None)
     if dispatcher.is_exporting() or is_tracing is not None and is_tracing():
         raise NotImplementedError(
             "output_attentions: an exported program cannot return attentions of "

@@ -72,10 +72,8 @@ class Pass:
             found = compiled.computed(self.functions, given, self.over, self.op)
         except torch.OutOfMemoryError:
             raise
-        except (
-            Exception
-        ) as error:  # a compiler's, or the function's own: then it fails as it was written, too
-            self._pairs(block)
+        except Exception as error:
+            self._pairs(block)  # raises where the fault is the function's own, not the compiler's
             compiled.drop(self.functions, error)
             return False
         for kept, one in zip(self.values, found, strict=True):

@@ -11,6 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+SCALES = ":scales"
+"""What the scales of a tensor are called behind its own name; no parameter has a colon in its own."""
+
 _MOST = 127
 
 

@@ -21,11 +21,10 @@ from torch import Tensor, nn
 from sightline.common.atomic import replacing
 from sightline.common.check import path
 from sightline.common.errors import CommandError
-from sightline.models.eight_bits import EightBits, eight_bits
+from sightline.models.eight_bits import SCALES, EightBits, eight_bits
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 _FORMAT, _VERSION = "sightline.models", 1
-_SCALES = ":scales"  # after a matrix's name; no parameter has a colon in its own
 
 
 class CheckpointError(CommandError):
@@ -210,7 +209,7 @@ def _written(weights: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str,
     for name, tensor in weights.items():
         written[name] = tensor.float()
         if tensor.dim() > 1:
-            written[name], written[name + _SCALES] = eight_bits(tensor)
+            written[name], written[name + SCALES] = eight_bits(tensor)
     return written
 
 
@@ -263,10 +262,10 @@ def _read_weights(path: Path) -> tuple[str | None, dict[str, Tensor]]:
 
 def _whole(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The weights: numbers of 8 bits times the scales that lie beside them."""
-    weights = {name: tensor for name, tensor in tensors.items() if not name.endswith(_SCALES)}
+    weights = {name: tensor for name, tensor in tensors.items() if not name.endswith(SCALES)}
     for name, tensor in weights.items():
         if tensor.dtype == torch.int8:
-            scales = tensors.get(name + _SCALES)
+            scales = tensors.get(name + SCALES)
             if scales is None or scales.shape != tensor.shape[:1]:
                 raise CheckpointError(f"{path}: {name} has 8 bits, and no scale for each of its rows.")
             weights[name] = EightBits(tensor, scales).tensor()

@@ -85,8 +85,8 @@ SL_INLINE void add_whole_tile(const Element* from, int64_t row_stride, float* sc
 }
 
 // Asks, while a chunk's products are computed, for what the bias holds of the next one: of the same rows, or
-// of the next block's. Its rows are far apart, and too many for the hardware to follow; asked for all at once
-// where they are added, they cost a call half as much again.
+// of the next block's. Its rows are far apart, and too many for the hardware to follow; asked for where they
+// are added, a twentieth of a float32 call was spent waiting.
 inline void add_bias_ahead(Ahead& ahead, const Block& block, Span chunk) {
   const sightline_problem& p = *block.problem;
   if (!p.bias || p.bias_stride[3] != 1 || p.bias_stride[2] == 0) return;

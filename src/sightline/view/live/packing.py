@@ -16,14 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from sightline.common.errors import CommandError
-from sightline.models.eight_bits import on_grid
+from sightline.models.eight_bits import SCALES, on_grid
 
 WEIGHTS_LIMIT = 40_000_000
 """Bytes of weights that a page takes at most: what a browser unpacks in about a second."""
 
 _GZIP = 31  # what zlib calls gzip's header around its widest window
 _BYTES = {"i1": 1, "f2": 2, "b2": 2, "f4": 4}
-_SCALES = ":scales"  # after the name of a tensor of 8 bits: the scales of its rows
 
 
 class Part(NamedTuple):
@@ -99,7 +98,7 @@ def _parts(name: str, tensor: Tensor) -> dict[str, Part]:
         raise CommandError(f"{name} holds a number that is not finite: this model cannot run")
     short = on_grid(wide)
     if short is not None:
-        return {name: Part("i1", short.numbers), name + _SCALES: Part("f4", short.scales)}
+        return {name: Part("i1", short.numbers), name + SCALES: Part("f4", short.scales)}
     for kind, dtype in (("f2", torch.float16), ("b2", torch.bfloat16)):
         if torch.equal(wide.to(dtype).float(), wide):
             return {name: Part(kind, tensor)}

@@ -45,7 +45,7 @@ async function numbersOf({ kind, count, text }) {
   const planes = await inflated(decodeBase85(text.trim()));
   const bytes = planes.length / count;
   if (bytes !== BYTES[kind]) throw new Error("The weights of this page are not whole: write the page again.");
-  if (kind === "i1") return Float32Array.from(new Int8Array(planes.buffer));
+  if (kind === "i1") return new Float32Array(new Int8Array(planes.buffer));
   if (kind === "f2") return decodeFloat16(joinedPairs(planes, count));
   const out = new Uint32Array(count);
   for (let plane = 0; plane < bytes; plane++) {
