@@ -244,7 +244,8 @@ def test_one_graph(compiler, no_plain_fallback, name):
         assert compiler.graphs == 1
 
 
-@pytest.mark.parametrize("name", some("causal"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIONS)
 def test_by_inductor(monkeypatch, no_plain_fallback, name):
     """Compiled, for the CPU: against plain PyTorch in float64."""
     here(monkeypatch, "inductor")
