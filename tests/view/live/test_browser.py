@@ -85,6 +85,30 @@ def test_all_views_show_the_new_sentence(open_page, tmp_path):
     assert tab.evaluate(FAINT) == []
 
 
+ASKED = """
+window.asked = [];
+window.Worker = class extends Worker {
+  postMessage(request) {
+    window.asked.push("cancel" in request ? "cancel" : request.what);
+    super.postMessage(request);
+  }
+};
+"""
+
+
+def test_the_model_warms_up_until_it_is_asked(open_page, tabs, tmp_path):
+    """It runs once after it was opened; a text that comes before that is done does not wait for it."""
+    tabs.context.add_init_script(ASKED)
+    tab = open_page(saved(tmp_path, "encoder-decoder"), TEXT)
+    tab.wait_for_function("() => window.asked.includes('warm')")
+    ask(tab, "who saw the dog ?", "live-1")
+    warm, run = (tab.evaluate("(what) => window.asked.indexOf(what)", what) for what in ("warm", "run"))
+    assert tab.evaluate("() => window.asked.indexOf('open')") < warm < run
+    assert tab.inner_text("#ask-status") == ""
+    ask(tab, "a dog sat", "live-2")
+    assert tab.evaluate("() => window.asked.filter((what) => what === 'warm').length") == 1
+
+
 @pytest.mark.slow
 def test_runs_are_kept_and_compared(open_page, tmp_path):
     tab = open_page(saved(tmp_path, "encoder"), TEXT)

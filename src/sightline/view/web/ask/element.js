@@ -37,8 +37,8 @@ export class AskField {
     window.addEventListener("resize", () => this.fit());
     box.replaceChildren(form, element("div", { class: "ask-line" }, this.status, this.compare, where));
     box.hidden = false;
-    // The first text should not wait for the weights.
-    setTimeout(() => void this.source.open().catch((error) => this.say(error.message, true)), 0);
+    // The first text should wait neither for the weights nor for the browser's compiler.
+    setTimeout(() => void this.source.warm().catch((error) => this.say(error.message, true)), 0);
   }
 
   /** @param {Set<string>} changed */

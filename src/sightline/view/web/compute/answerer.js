@@ -3,7 +3,7 @@ import { Answers } from "./answers.js";
 const SLICE_MS = 25; // how long one computation runs before others may
 
 /** Of the waiting computations the most urgent resumes first: what the pointer is on, then what comes into view, then the rest. */
-const URGENCY = { cell: 0, row: 0, column: 0, stages: 1, received: 1, tile: 2, rollout: 3, relevance: 3 };
+const URGENCY = { cell: 0, row: 0, column: 0, stages: 1, received: 1, tile: 2, rollout: 3, relevance: 3, warm: 5 };
 
 /**
  * Answers requests, several at a time, on whatever thread this runs.

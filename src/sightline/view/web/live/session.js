@@ -31,6 +31,8 @@ import { changedRun, effectsOfHeads } from "./whatif.js";
  */
 
 const ALTERNATIVES = 8; // likeliest tokens that are told of each step
+const ASKED = ["open", "warm", "run", "score", "whatIf", "effects", "forget"];
+const WARMING = 12; // tokens that are written to warm up
 
 /** A model and what it has made of texts: answers what the page asks, as `createAnswerer` passes it on. */
 export class LiveSession {
@@ -42,12 +44,12 @@ export class LiveSession {
   }
 
   /**
-   * @param {any} asked "open", "run", "score", "whatIf", "effects" and "forget", or about a trace what Answers takes
+   * @param {any} asked what is in ASKED, or about a trace what Answers takes
    * @param {(share: number) => Promise<void>} pause
    * @param {(told: any) => void} tell
    */
   answer(asked, pause, tell) {
-    if (["open", "run", "score", "whatIf", "effects", "forget"].includes(asked.what)) return this[asked.what](asked, pause, tell);
+    if (ASKED.includes(asked.what)) return this[asked.what](asked, pause, tell);
     const trace = this.traces.get(asked.trace);
     if (!trace) throw new Error("This run is no longer kept: type its text once more.");
     return trace.answer(asked, pause);
@@ -61,6 +63,19 @@ export class LiveSession {
     this.tokenizer = createTokenizer(tokenizer);
     this.task = described.task;
     return { opened: true };
+  }
+
+  /**
+   * The model runs once, for nobody: a browser compiles what runs often, and a reader's first text should not wait for
+   * that.
+   * @param {{text: string}} asked
+   */
+  async warm({ text }, pause) {
+    const given = idsGiven(text, this.tokenizer, this.task, this.model.config);
+    const nothing = new Changes([]);
+    const { ids } = await this.written(given, nothing, pause, () => {}, WARMING);
+    this.whole(given, ids, { changes: nothing, capture: new Capture() });
+    return { warmed: true };
   }
 
   /** @param {{trace: string}} asked */
@@ -102,15 +117,15 @@ export class LiveSession {
     return effectsOfHeads(this, asked, pause, tell);
   }
 
-  /** What is written, if the model writes; the page hears of each step. */
-  async written({ source, target }, changes, pause, tell) {
+  /** What is written, if the model writes, and at most so many tokens; the page hears of each step. */
+  async written({ source, target }, changes, pause, tell, most = Infinity) {
     const { model, tokenizer, task } = this;
     if (!target) return { ids: [], score: null };
     const watch = { changes, capture: null };
     const memory = source ? model.encode(source, watch) : null;
     await pause(NaN);
     const room = model.config.positions === "learned" ? model.config.max_positions - target.length + 1 : Infinity;
-    const options = { ...task.writing, newTokens: Math.min(task.writing.newTokens, room) };
+    const options = { ...task.writing, newTokens: Math.min(task.writing.newTokens, room, most) };
     const heard = async (ids) => {
       tell({ text: textWritten(ids, tokenizer, task), count: ids.length });
       await pause(NaN);

@@ -3,6 +3,7 @@ import { clip } from "../common/format.js";
 
 const KEPT = 12; // runs that are kept, besides what the page carries
 const CHANGED = 3; // changes of one trace that are kept
+const WARMED = 60; // letters that the model warms up on
 
 /**
  * What a page that carries a model says of it.
@@ -113,6 +114,7 @@ export class LiveSource {
     this.count = 0;
     /** @type {Promise<any> | null} */
     this.opening = null;
+    this.warming = new AbortController();
   }
 
   /** What this page carries; null where it carries no model. @param {CarriedSource} carried */
@@ -140,6 +142,20 @@ export class LiveSource {
     return this.opening;
   }
 
+  /** The worker has the model and has run it once, over the text that the page begins with; whatever is asked ends that. */
+  async warm() {
+    await this.open();
+    const [text = ""] = this.carried.meta.about.texts;
+    // What cannot be run is told when it is asked for.
+    await this.asking.ask({ what: "warm", text: clip(text, WARMED) }, this.warming.signal).catch(() => {});
+  }
+
+  /** The worker has the model, and nothing else to do. */
+  ready() {
+    this.warming.abort();
+    return this.open();
+  }
+
   /**
    * The model runs over a text.
    * @param {{text: string, changes?: any[], signal?: AbortSignal, onToken?: (told: {text: string, count: number}) => void}} what
@@ -147,7 +163,7 @@ export class LiveSource {
    * @returns {Promise<{trace: string, output: import("../live/session.js").LiveOutput}>}
    */
   async run({ text, changes = [], signal, onToken }) {
-    await this.open();
+    await this.ready();
     const trace = `live-${++this.count}`;
     const title = clip(text.split(/\s+/).join(" ").trim(), 60);
     const like = this.carried.meta.about;
@@ -163,7 +179,7 @@ export class LiveSource {
    * @returns {Promise<number>}
    */
   async score(what, signal) {
-    await this.open();
+    await this.ready();
     return (await this.asking.ask({ what: "score", ...what }, signal)).score;
   }
 
@@ -174,7 +190,7 @@ export class LiveSource {
    * @param {any} how
    */
   async whatIf(trace, changes, { signal }) {
-    await this.open();
+    await this.ready();
     const base = this.baseOf(trace);
     const changed = `live-${++this.count}`;
     const title = `${this.of(trace).meta.about.title} · what if`;
@@ -193,7 +209,7 @@ export class LiveSource {
    * @param {any} how
    */
   async effects(trace, { onProgress, signal }) {
-    await this.open();
+    await this.ready();
     const asked = { what: "effects", ...this.baseOf(trace) };
     return this.asking.ask(asked, signal, ({ share, what }) => onProgress?.(share, what));
   }
