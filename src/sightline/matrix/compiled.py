@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sightline.backends.contract import Over
-from sightline.common import triton
+from sightline.common import compiling, triton
 from sightline.common.dispatcher import is_quiet
 from sightline.matrix.block_reductions import Given, reductions
 from sightline.matrix.followed.reduction import Function, Operation
@@ -33,7 +33,7 @@ WORTH = 1 << 32
 #: Entries of a block for compiled code: 128 MB of float32, one tensor of which is alive. All keys are brought
 #: to float32 for each block, so that a block of few queries would spend its time on them.
 BLOCK_ENTRIES = 1 << 25
-#: How many kinds of blocks are compiled, over all functions; PyTorch's own limit of 8 would fail the ninth.
+#: How many kinds of blocks are compiled, over all functions.
 _KINDS = 256
 
 #: PyTorch's name for its own compiler.
@@ -107,7 +107,7 @@ def computed(functions: Sequence[Function], block: Given, over: Over, op: Operat
 
     shapes: Any = _config
     with ExitStack() as stack:
-        stack.enter_context(torch._dynamo.config.patch(recompile_limit=_KINDS))
+        stack.enter_context(compiling.kinds(_KINDS))
         # Or else code for as many queries as keys would be made anew for another number of either.
         stack.enter_context(shapes.patch(use_duck_shape=False))
         return compiled()(tuple(functions), block, over, op)

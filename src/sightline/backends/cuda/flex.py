@@ -18,11 +18,12 @@ from sightline.backends.cuda.blocks import SIZE, blocks_of
 from sightline.backends.cuda.kernel import HALVES, WIDEST, dtype_obstacle, expect, size_obstacle
 from sightline.backends.problem import Problem, lse_dtype
 from sightline.backends.triton import wing as triton
+from sightline.common import compiling
 
 _NARROWEST = 16
 #: The most key ranges of a query: each is compared in every pair of a block that is seen in part.
 _RANGES = 8
-#: How many kinds of problems are compiled; PyTorch's own limit of 8 would make the ninth fail.
+#: How many kinds of problems are compiled.
 _KINDS = 64
 
 #: (score, batch, head, query, key) → score, and (batch, head, query, key) → seen.
@@ -121,7 +122,7 @@ def attend(
 
 
 def _run(problem: Problem, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    with torch._dynamo.config.patch(recompile_limit=_KINDS):
+    with compiling.kinds(_KINDS):
         context, lse = compiled()(
             query,
             key,
