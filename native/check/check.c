@@ -1,9 +1,9 @@
 /* Checks a build of the core on the machine it is meant for: `check [--no-fork] FILE [LEVEL ...]`.
  *
- * Loads FILE, and compares forward, backward, decode and readouts of every level and dtype with the
- * definition in double. The levels that can run must be the ones named, where any are. Prints a line for each
- * comparison; --no-fork: no process is forked, which some emulators cannot bear. Ends with 0 where all is
- * well, 1 where something is wrong, 2 where FILE cannot be loaded.
+ * Loads FILE, and compares forward, backward, decode, readouts and linear layers of every level and dtype
+ * with the definition in double. The levels that can run must be the ones named, where any are. Prints a line
+ * for each comparison; --no-fork: no process is forked, which some emulators cannot bear. Ends with 0 where
+ * all is well, 1 where something is wrong, 2 where FILE cannot be loaded.
  *
  * Needs neither Python nor PyTorch, which other systems' emulators would have to run too. */
 #include <stddef.h>
@@ -219,6 +219,42 @@ static void check_problem(const Definition* d, int number, int32_t dtype, sightl
   free(context), free(of_one), free(lse), free(alone), free_run(&run);
 }
 
+/* A linear layer with more inputs than one cut has, and sizes that no vector divides. */
+static void check_linear(int32_t level) {
+  enum { kRows = 31, kColumns = 70, kDepth = 901, kWide = kColumns + 3 };
+  const Run run = {{0}, core.level_name(level), NULL, level, SIGHTLINE_FLOAT32};
+  const int64_t stride[2] = {kDepth, 1};
+  uint32_t state = 7;
+  double *a = numbers(kRows * kDepth, &state, 1), *weight = numbers(kColumns * kDepth, &state, 1),
+         *bias = numbers(kColumns, &state, 1), *expected = numbers(kRows * kColumns, &state, 0);
+  float *rows = (float*)as_dtype(a, kRows * kDepth, SIGHTLINE_FLOAT32),
+        *columns = (float*)as_dtype(weight, kColumns * kDepth, SIGHTLINE_FLOAT32),
+        *added = (float*)as_dtype(bias, kColumns, SIGHTLINE_FLOAT32),
+        *packed = (float*)room((size_t)core.linear_floats(level, kColumns, kDepth), sizeof(float)),
+        *wide = (float*)room(kRows * kWide, sizeof(float)),
+        *found = (float*)room(kRows * kColumns, sizeof(float));
+  for (int r = 0; r < kRows; r++) {
+    for (int c = 0; c < kColumns; c++) {
+      expected[r * kColumns + c] = bias[c];
+      for (int d = 0; d < kDepth; d++)
+        expected[r * kColumns + c] += a[r * kDepth + d] * weight[c * kDepth + d];
+    }
+  }
+  expect(core.linear_pack(level, kColumns, kDepth, columns, stride, packed) == SIGHTLINE_OK, run.level,
+         "packing weights");
+  expect(core.linear(level, kThreads, kRows, kColumns, kDepth, rows, kDepth, packed, added, wide, kWide) ==
+             SIGHTLINE_OK,
+         run.level, "a linear layer");
+  for (int r = 0; r < kRows; r++) {
+    memcpy(found + r * kColumns, wide + r * kWide, kColumns * sizeof(float));
+    for (int c = kColumns; c < kWide; c++)
+      expect(wide[r * kWide + c] == 0, run.level, "written beside a row");
+  }
+  compare(&run, "linear layer", expected, found, SIGHTLINE_FLOAT32, kRows * kColumns);
+  void* all[] = {a, weight, bias, expected, rows, columns, added, packed, wide, found};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
 static void check_layout(void) {
   const char* name = NULL;
   int64_t offset = -1, size = -1;
@@ -265,6 +301,7 @@ int main(int count, char** arguments) {
   check_layout();
   check_levels(count - 2, arguments + 2);
   for (int32_t level = 0; level < core.level_count(); level++) {
+    if (core.level_supported(level)) check_linear(level);
     for (int32_t dtype = SIGHTLINE_FLOAT32; dtype <= SIGHTLINE_FLOAT16 && core.level_supported(level);
          dtype++) {
       check_problem(&blocks, level, dtype, SIGHTLINE_BLOCKS);

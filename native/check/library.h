@@ -23,6 +23,10 @@ typedef struct {
   int32_t (*backward)(int32_t, int32_t, const sightline_problem*, const sightline_gradients*);
   int32_t (*readout)(int32_t, int32_t, const sightline_problem*, const sightline_problem*, const double*,
                      const sightline_readouts*);
+  int64_t (*linear_floats)(int32_t, int64_t, int64_t);
+  int32_t (*linear_pack)(int32_t, int64_t, int64_t, const float*, const int64_t*, float*);
+  int32_t (*linear)(int32_t, int32_t, int64_t, int64_t, int64_t, const float*, int64_t, const float*,
+                    const float*, float*, int64_t);
   double (*peak_gflops)(int32_t, double);
 } Library;
 
@@ -53,6 +57,7 @@ static inline int load_library(const char* path, Library* library) {
 #define SL_FIND(name) *(AnyFunction*)&library->name = find_function(handle, "sightline_" #name, &missing)
   SL_FIND(abi), SL_FIND(level_count), SL_FIND(level_name), SL_FIND(level_supported), SL_FIND(layout);
   SL_FIND(plan), SL_FIND(forward), SL_FIND(backward), SL_FIND(readout), SL_FIND(peak_gflops);
+  SL_FIND(linear_floats), SL_FIND(linear_pack), SL_FIND(linear);
 #undef SL_FIND
   return !missing;
 }

@@ -123,9 +123,7 @@ def test_measuring_answers_for_every_class_and_draws_no_numbers():
 def test_pytorchs_own_stays_unless_another_is_clearly_faster(monkeypatch):
     of = ProductClass("forward", torch.bfloat16, "many", "large")
     times = {"pytorch": 1.0, "onednn": 0.95, "float32": 0.95}
-    monkeypatch.setattr(
-        measurement, "_measured", lambda able, of, layer: {name: times[name] for name in able}
-    )
+    monkeypatch.setattr(measurement, "_of_ways", lambda able, of, layer: {name: times[name] for name in able})
     assert measurement.fastest(of) == "pytorch"
     times["float32"] = 0.8
     assert measurement.fastest(of) == "float32"
@@ -137,7 +135,7 @@ def test_a_second_look_decides(monkeypatch):
     if WAYS["onednn"].why_not(torch.float32):
         pytest.skip("there is one way only")
     monkeypatch.setattr(
-        measurement, "_measured", lambda able, of, layer: {"pytorch": 1.0, "onednn": next(looks)}
+        measurement, "_of_ways", lambda able, of, layer: {"pytorch": 1.0, "onednn": next(looks)}
     )
     assert measurement.fastest(of) == "pytorch"
 

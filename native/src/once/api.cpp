@@ -5,6 +5,7 @@
 #include "once/runs/backward.h"
 #include "once/runs/blocks_again.h"
 #include "once/runs/forward.h"
+#include "once/runs/linear.h"
 #include "once/runs/peak.h"
 #include "once/runs/readouts.h"
 #include "once/runs/received.h"
@@ -129,6 +130,35 @@ int32_t sightline_readout(int32_t level, int32_t threads, const sightline_proble
   const BlocksAgain again(call, whole ? *whole : *problem, lse, false);
   if (const auto status = again.status()) return status;
   return readout(call, *problem, again.needed() ? again.out().lse : lse, *out);
+}
+
+int64_t sightline_linear_floats(int32_t level, int64_t columns, int64_t depth) {
+  const Kernels* kernels;
+  if (find_kernels(level, &kernels) || columns < 0 || depth < 0) return -1;
+  return kernels->linear_floats(columns, depth);
+}
+
+int32_t sightline_linear_pack(int32_t level, int64_t columns, int64_t depth, const float* weight,
+                              const int64_t weight_stride[2], float* packed) {
+  const Kernels* kernels;
+  if (const auto status = find_kernels(level, &kernels)) return status;
+  if (columns < 0 || depth < 0) return SIGHTLINE_INVALID_ARGUMENT;
+  if (columns == 0 || depth == 0) return SIGHTLINE_OK;
+  if (!weight || !weight_stride || !packed) return SIGHTLINE_INVALID_ARGUMENT;
+  kernels->linear_pack({columns, depth, weight, {weight_stride[0], weight_stride[1]}}, packed);
+  return SIGHTLINE_OK;
+}
+
+int32_t sightline_linear(int32_t level, int32_t threads, int64_t rows, int64_t columns, int64_t depth,
+                         const float* a, int64_t a_stride, const float* packed, const float* bias, float* out,
+                         int64_t out_stride) {
+  const Kernels* kernels;
+  if (const auto status = find_kernels(level, &kernels)) return status;
+  if (threads < 1 || rows < 0 || columns < 0 || depth < 0) return SIGHTLINE_INVALID_ARGUMENT;
+  if (rows == 0 || columns == 0) return SIGHTLINE_OK;
+  const Linear p = {rows, columns, depth, a, a_stride, packed, bias, out, out_stride};
+  if (const auto status = check_linear(p)) return status;
+  return linear(Call(*kernels, threads), p);
 }
 
 double sightline_peak_gflops(int32_t level, double seconds) {

@@ -89,4 +89,9 @@ inline sightline_status check_readouts(const sightline_problem& p, const sightli
   return cells_valid(p, *out) ? SIGHTLINE_OK : SIGHTLINE_INVALID_ARGUMENT;
 }
 
+inline sightline_status check_linear(const Linear& p) {
+  const bool well = p.out && (p.depth == 0 || (p.a && p.packed));
+  return well ? SIGHTLINE_OK : SIGHTLINE_INVALID_ARGUMENT;
+}
+
 }  // namespace sightline

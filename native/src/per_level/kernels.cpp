@@ -7,6 +7,7 @@
 #include "per_level/decode/part.h"
 #include "per_level/decode/received.h"
 #include "per_level/forward/block.h"
+#include "per_level/linear/block.h"
 #include "per_level/peak.h"
 #include "per_level/readouts/block.h"
 #include "per_level/tangent/block.h"
@@ -59,8 +60,8 @@ const Kernels SL_JOIN(kernels_, SIGHTLINE_LEVEL) = {
     moving_floats,   pack_moving,      tangent_scratch, tangent_block,   readout_scratch, readout_block,
     received_floats, fold_received,    block_products,  kDecodeQueries,  decode_products, decode_row_floats,
     decode_scratch,  decode_part,      decode_merge,    decode_received, backward_words,  pack_backward,
-    head_moderate,   backward_scratch, backward_block,  all_numbers,     store_rows,      peak_burst,
-    peak_dot_burst,
+    head_moderate,   backward_scratch, backward_block,  all_numbers,     store_rows,      linear_floats,
+    linear_pack,     linear_scratch,   linear_block,    peak_burst,      peak_dot_burst,
 };
 
 }  // namespace sightline

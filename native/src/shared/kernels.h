@@ -4,6 +4,7 @@
 
 #include <cstddef>
 
+#include "shared/linear.h"
 #include "shared/work.h"
 
 namespace sightline {
@@ -72,6 +73,12 @@ struct Kernels {
   bool (*all_numbers)(const float* sums, int64_t count);  // whole vectors
   void (*store_rows)(const float* from, float factor, int64_t rows, int64_t columns, void* to, int32_t dtype,
                      int64_t stride);
+
+  // A linear layer's product with weights that linear_pack wrote, linear_floats of them.
+  int64_t (*linear_floats)(int64_t columns, int64_t depth);
+  void (*linear_pack)(const LinearWeight&, float* to);
+  size_t (*linear_scratch)();
+  void (*linear_block)(const Linear&, const LinearPart&, void* scratch);
 
   // One burst of multiply-adds in registers; returns the floating-point operations done.
   double (*peak_burst)();

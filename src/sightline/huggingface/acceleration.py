@@ -10,15 +10,15 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from sightline.huggingface.registry import NAME
-from sightline.products import linear
+from sightline.products import Packable, linear
 
 
-class LinearConv1D(Conv1D):
+class LinearConv1D(Conv1D, Packable):
     """GPT-2's linear layer, whose weight [C,F] lies the other way round, multiplied in the fastest way."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., C] → [..., F]."""
-        return linear(x, self.weight.t(), self.bias)
+        return linear(x, self.weight.t(), self.bias, self.packed)
 
 
 def pretrained(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from sightline.common import slots
-from sightline.common.check import kind
+from sightline.common.check import flag, kind
 from sightline.nn.linear import Linear, OutputLinear
 from sightline.nn.multihead_attention import MultiheadAttention
+from sightline.products import Packable, PackedWeight
 from sightline.products.ways import DTYPES
 
 #: A class of PyTorch's, and ours that has the same parameters and gives the same results.
@@ -34,6 +36,7 @@ class Acceleration:
         linear: names of the linear layers that multiply in the fastest way.
         attention: names of the layers, or models of Transformers, whose attention is Sightline's.
         left: why layers stayed as they were, by name.
+        packed: names of the linear layers whose weights are packed for inference.
 
     Example:
         >>> import sightline, torch
@@ -48,12 +51,19 @@ class Acceleration:
     linear: tuple[str, ...] = ()
     attention: tuple[str, ...] = ()
     left: Mapping[str, str] = field(default_factory=dict)
+    packed: tuple[str, ...] = ()
     _undo: list[Callable[[], None]] = field(default_factory=list, repr=False)
+    _weights: list[PackedWeight] = field(default_factory=list, repr=False)
 
     def undo(self) -> None:
         """Makes the model what it was; doing so again is harmless."""
         while self._undo:
             self._undo.pop()()
+
+    def repack(self) -> None:
+        """Packs weights anew at their next product: after changes through ``.data``, which PyTorch hides."""
+        for weight in self._weights:
+            weight.forget()
 
     def __enter__(self) -> Acceleration:
         return self
@@ -66,10 +76,12 @@ class Acceleration:
             f"linear layers: {len(self.linear)}",
             f"attention: {', '.join(self.attention) or 'as it was'}",
         ]
+        if self.packed:
+            lines.append(f"packed weights: {len(self.packed)}")
         return "\n".join(lines + [f"left: {name}: {reason}" for name, reason in self.left.items()])
 
 
-def accelerate(model: nn.Module) -> Acceleration:
+def accelerate(model: nn.Module, *, packed: bool = False) -> Acceleration:
     """Turns a model's linear layers, and its attention where that can be, into Sightline's, in place.
 
     Linear layers multiply in the way that is fastest on this machine (see :func:`sightline.product`), forward
@@ -82,12 +94,16 @@ def accelerate(model: nn.Module) -> Acceleration:
 
     Args:
         model: any module.
+        packed: for inference. Each linear layer keeps a second copy of its weight, laid out for its product,
+            and takes it without gradients where that is faster (measured once on each machine). Changes that
+            PyTorch counts are followed: by optimizers, ``load_state_dict``, ``copy_``. After what was written
+            through ``.data``, call ``repack()`` of what is returned.
 
     Returns:
         An :class:`Acceleration`, which says what was turned, what was not and why, and can be undone.
 
     Raises:
-        TypeError: for what is no module.
+        TypeError: for what is no module, or a ``packed`` that is no bool.
 
     Example:
         >>> import sightline, torch
@@ -98,6 +114,7 @@ def accelerate(model: nn.Module) -> Acceleration:
         left: 1: its dtype is torch.float64
     """
     kind("model", model, nn.Module, "a torch.nn.Module")
+    packed = flag("packed", packed)
     swaps: dict[type, type] = dict(SWAPS)
     attention: list[str] = []
     linear: list[str] = []
@@ -119,7 +136,22 @@ def accelerate(model: nn.Module) -> Acceleration:
         undo.append(_swap(module, ours))
         (attention if issubclass(ours, nn.MultiheadAttention) else linear).append(name)
     left |= _bypassed(model)
-    return Acceleration(tuple(linear), tuple(attention), left, undo)
+    weights = _pack(model, left, undo) if packed else {}
+    return Acceleration(tuple(linear), tuple(attention), left, tuple(weights), undo, list(weights.values()))
+
+
+def _pack(
+    model: nn.Module, left: Mapping[str, str], undo: list[Callable[[], None]]
+) -> dict[str, PackedWeight]:
+    """Packed weights for the linear layers that are ours, by name."""
+    weights: dict[str, PackedWeight] = {}
+    for name, module in model.named_modules():
+        if name in left or _why_left(module) is not None or not isinstance(module, Packable):
+            continue
+        weights[name] = PackedWeight()
+        module.packed = weights[name]
+        undo.append(partial(vars(module).pop, "packed", None))
+    return weights
 
 
 def _swap(module: nn.Module, ours: type[nn.Module]) -> Callable[[], None]:

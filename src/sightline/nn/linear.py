@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from sightline.products import linear
+from sightline.products import Packable, linear
 
 
-class Linear(torch.nn.Linear):
+class Linear(torch.nn.Linear, Packable):
     """``x · weightᵀ + bias``: PyTorch's layer, multiplied in the way that is fastest on this machine.
 
     x is [..., C] and the output [..., F]. Parameters, initial weights and ``state_dict`` are those of
@@ -34,7 +34,7 @@ class Linear(torch.nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """input [..., C] → [..., F]."""
-        return linear(input, self.weight, self.bias)
+        return linear(input, self.weight, self.bias, self.packed)
 
 
 class OutputLinear(Linear, NonDynamicallyQuantizableLinear):

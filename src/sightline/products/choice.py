@@ -14,7 +14,8 @@ import torch
 
 from sightline.common.check import SettingError
 from sightline.products import memory
-from sightline.products.measurement import fastest
+from sightline.products.measurement import fastest, fastest_packing
+from sightline.products.packings import PACKINGS
 from sightline.products.shapes import FORMS, ProductClass, rows_class, size_class
 from sightline.products.ways import DTYPES, WAYS
 
@@ -34,8 +35,12 @@ def _everywhere() -> str:
     return _known(os.environ.get("SIGHTLINE_PRODUCT") or "auto", "SIGHTLINE_PRODUCT")
 
 
+#: Of more rows, packing a weight for each product takes a small share of it.
+_MOST_PACKED = 512
+
 _forced: ContextVar[str | None] = ContextVar("sightline_product", default=None)
 _ways: dict[tuple[torch.dtype, str, str, bool], Ways] = {}  # by what choose() finds them by
+_packings: dict[tuple[torch.dtype, str, str], str | None] = {}  # by what choose_packing() finds them by
 _recalled: dict[str, str] | None = None  # by class
 _measuring = Lock()
 
@@ -77,6 +82,19 @@ def choose(dtype: torch.dtype, rows: int, weights: int, recorded: bool) -> Ways:
     return _ways.get(key) or _found(*key)
 
 
+def choose_packing(dtype: torch.dtype, rows: int, weights: int) -> str | None:
+    """The packing for a layer of such sizes; ``None`` where none pays, or where a way is forced."""
+    if rows > _MOST_PACKED or (_forced.get() or _everywhere()) != "auto":
+        return None
+    key = dtype, rows_class(rows), size_class(weights)
+    if key not in _packings:
+        (way,) = choose(dtype, rows, weights, recorded=False)
+        with _measuring:
+            name = _packing(ProductClass("packed", *key), way)
+            _packings[key] = None if name == "none" else name
+    return _packings[key]
+
+
 def titles(dtype: torch.dtype, rows: int, weights: int) -> tuple[str, str, str]:
     """What the ways of a layer's three products are, in words."""
     names = choose(dtype, rows, weights, recorded=True) if dtype in DTYPES else ("pytorch",) * 3
@@ -93,7 +111,9 @@ def facts() -> dict[str, str]:
     for dtype in DTYPES if asked == "auto" else ():
         name = str(dtype).removeprefix("torch.")
         known = [_recall(ProductClass(form, dtype, "many", "large")) or "?" for form in FORMS]
-        found[f"linear {name}"] = f"{known[0]} forward, {known[1]} and {known[2]} for gradients"
+        packed = _known_here().get(str(ProductClass("packed", dtype, "some", "large")), "none")
+        also = "" if packed == "none" else f"; {packed} with packed weights"
+        found[f"linear {name}"] = f"{known[0]} forward, {known[1]} and {known[2]} for gradients{also}"
     return found
 
 
@@ -113,6 +133,16 @@ def _fastest(of: ProductClass) -> str:
         _known_here()[str(of)] = known
         memory.remember(str(of), known)
     return known
+
+
+def _packing(of: ProductClass, way: str) -> str:
+    known = _known_here().get(str(of))
+    if known == "none" or (known and known in PACKINGS and PACKINGS[known].why_not(of.dtype) is None):
+        return known
+    found = fastest_packing(of, way)
+    _known_here()[str(of)] = found
+    memory.remember(str(of), found)
+    return found
 
 
 def _known_here() -> dict[str, str]:

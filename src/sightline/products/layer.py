@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sightline.common import dispatcher
 from sightline.products import operator
-from sightline.products.choice import Ways, choose
+from sightline.products.choice import Ways, choose, choose_packing
+from sightline.products.packings import PackedWeight, can_be_followed
 from sightline.products.rules import gradients, product
 from sightline.products.ways import DTYPES
 
@@ -19,7 +20,9 @@ _PYTORCH = (("pytorch",), ("pytorch",) * 3)
 _NO_MATTER = {torch.float32: 1 << 18, torch.bfloat16: 1 << 10, torch.float16: 1 << 10}
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, packed: PackedWeight | None = None
+) -> Tensor:
     """``x · weightᵀ + bias``, as ``torch.nn.functional.linear``, by whichever way is fastest on this machine.
 
     Exact to rounding, with gradients of any order. Other devices, other dtypes, torch.func, exported
@@ -27,6 +30,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Args:
         x: [..., C]; weight: [F,C]; bias: [F] or ``None``.
+        packed: where the weight is kept packed, for products without gradients that are faster so.
 
     Returns:
         [..., F].
@@ -46,7 +50,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     if torch.is_autocast_enabled("cpu"):
         return _under_autocast(x, weight, bias)
-    return _linear(x, weight, bias)
+    return _linear(x, weight, bias, packed)
 
 
 def _compiled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -82,11 +86,15 @@ def _under_autocast(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return _linear(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, packed: PackedWeight | None = None) -> Tensor:
     # What is asked first is cheap: a small layer takes no longer than the questions.
     if x.dtype not in DTYPES or not x.dim() or x.numel() * len(weight) < _NO_MATTER[x.dtype]:
         return F.linear(x, weight, bias)
     recorded = dispatcher.are_recorded((x, weight, bias))
+    if packed is not None and not recorded:
+        found = _packed(x, weight, bias, packed)
+        if found is not None:
+            return found
     ways = choose(x.dtype, x.numel() // x.shape[-1], weight.numel(), recorded)
     if ways in _PYTORCH or not _fit(x, weight, bias):
         return F.linear(x, weight, bias)
@@ -94,8 +102,18 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
     if not recorded:
         return _shaped(product(ways[0], _rows(x), weight, bias), x)
-    found: Tensor = _Linear.apply(_rows(x), weight, bias, ways)  # type: ignore[no-untyped-call]
-    return _shaped(found, x)
+    made: Tensor = _Linear.apply(_rows(x), weight, bias, ways)  # type: ignore[no-untyped-call]
+    return _shaped(made, x)
+
+
+def _packed(x: Tensor, weight: Tensor, bias: Tensor | None, packed: PackedWeight) -> Tensor | None:
+    """By the weight that was packed; ``None`` where that does not pay, or is not for these tensors."""
+    name = choose_packing(x.dtype, x.numel() // x.shape[-1], weight.numel())
+    if name is None or not can_be_followed(weight) or not _fit(x, weight, bias):
+        return None
+    if not dispatcher.are_chosen_for((x, weight, bias)):
+        return None
+    return _shaped(packed.product(name, _rows(x), weight, bias), x)
 
 
 def _fit(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:

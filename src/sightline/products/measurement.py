@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from sightline.products.packings import PACKINGS
 from sightline.products.shapes import Layer, ProductClass, example, sketch
 from sightline.products.ways import WAYS
 
@@ -17,8 +20,14 @@ from sightline.products.ways import WAYS
 _CLEARLY = {"one": 0.7, "few": 0.7, "some": 0.9, "many": 0.9}
 #: A way that takes so many times as long as another is out after one look.
 _HOPELESS = 3.0
+#: Packing pays from this share of the unpacked product's time on.
+_PACKED_CLEARLY = 0.95
+_LOOKS = 2  # as the first may have been disturbed
 _ROUNDS = 5
 _SECONDS = 2.5e-3  # for all rounds, if they do not finish before
+
+
+Product: TypeAlias = Callable[[], Tensor]
 
 
 def fastest(of: ProductClass) -> str:
@@ -29,7 +38,7 @@ def fastest(of: ProductClass) -> str:
     with torch.no_grad(), torch.autocast("cpu", enabled=False), _one_thread():
         if of.dtype != torch.float32:
             # Without instructions for a half, PyTorch takes up to 80 times as long: too long for an example.
-            seconds = _measured(able, of, sketch(of))
+            seconds = _of_ways(able, of, sketch(of))
             able = [name for name in able if seconds[name] <= _HOPELESS * min(seconds.values())]
             if len(able) == 1:
                 return able[0]
@@ -49,24 +58,46 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def fastest_packing(of: ProductClass, way: str) -> str:
+    """The name of the packing to take instead of a way that knows none; "none": it does not pay."""
+    a, b, bias = _operands(of, example(of))
+    with torch.no_grad(), torch.autocast("cpu", enabled=False), _one_thread():
+        products: dict[str, Product] = {"none": partial(WAYS[way].multiply, a, b, bias)}
+        for name, packing in PACKINGS.items():
+            if packing.why_not(of.dtype) is None:
+                products[name] = partial(packing.pack(b), a, bias)
+        found = "none"
+        for _ in range(_LOOKS):
+            seconds = _measured(products)
+            found = min(seconds, key=lambda name: seconds[name])
+            if seconds[found] > _PACKED_CLEARLY * seconds["none"]:
+                return "none"
+        return found
+
+
 def _best(able: list[str], of: ProductClass) -> str:
     """PyTorch's own, unless another is clearly faster."""
-    seconds = _measured(able, of, example(of))
+    seconds = _of_ways(able, of, example(of))
     best = min(able, key=lambda name: seconds[name])
     own = seconds.get("pytorch", float("inf"))
     return best if seconds[best] <= _CLEARLY[of.rows] * own else "pytorch"
 
 
-def _measured(able: list[str], of: ProductClass, layer: Layer) -> dict[str, float]:
-    """The least time of each way over several rounds; ways take turns, as other programs come and go."""
-    a, b, bias = _operands(of, layer)
-    for name in able:  # makes plans and touches memory
-        WAYS[name].multiply(a, b, bias)
-    least, started = dict.fromkeys(able, float("inf")), time.perf_counter()
+def _of_ways(able: list[str], of: ProductClass, layer: Layer) -> dict[str, float]:
+    """The least time of each way."""
+    operands = _operands(of, layer)
+    return _measured({name: partial(WAYS[name].multiply, *operands) for name in able})
+
+
+def _measured(products: Mapping[str, Product]) -> dict[str, float]:
+    """The least time of each over several rounds; they take turns, as other programs come and go."""
+    for product in products.values():  # makes plans and touches memory
+        product()
+    least, started = dict.fromkeys(products, float("inf")), time.perf_counter()
     for _ in range(_ROUNDS):
-        for name in able:
+        for name, product in products.items():
             start = time.thread_time()
-            WAYS[name].multiply(a, b, bias)
+            product()
             least[name] = min(least[name], time.thread_time() - start)
         if time.perf_counter() - started > _SECONDS:
             break
@@ -80,7 +111,7 @@ def _operands(of: ProductClass, layer: Layer) -> tuple[Tensor, Tensor, Tensor | 
     def full(*shape: int) -> Tensor:
         return torch.full(shape, 0.5, dtype=of.dtype)
 
-    if of.form == "forward":
+    if of.form in ("forward", "packed"):
         return full(rows, inputs), full(outputs, inputs), full(outputs)
     if of.form == "grad_input":
         return full(rows, outputs), full(outputs, inputs).t(), None

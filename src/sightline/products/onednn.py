@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sightline.products.packing import Multiply
+
 
 @functools.cache
 def why_not(dtype: torch.dtype) -> str | None:
@@ -28,6 +30,24 @@ def why_not(dtype: torch.dtype) -> str | None:
 def multiply(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     """a [N,K] · bᵀ [M,K] + bias [M]: [N,M]; autograd does not see it."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(_dense(a), _dense(b), bias, "none", [], "")
+    return product
+
+
+def why_not_packed(dtype: torch.dtype) -> str | None:
+    """Why it cannot multiply this dtype with packed weights; ``None`` if it can."""
+    if dtype == torch.float32:
+        return "of few rows its float32 is three times as far off as PyTorch's"
+    return why_not(dtype)
+
+
+def pack(weight: Tensor) -> Multiply:
+    """The product with a weight [M,K] that is packed now."""
+    packed = torch.ops.mkldnn._reorder_linear_weight(_dense(weight))
+
+    def product(a: Tensor, bias: Tensor | None) -> Tensor:
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(_dense(a), packed, bias, "none", [], "")
+        return found
+
     return product
 
 

@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 import torch
 
 #: The product of a layer, and those of its two gradients.
-Form = Literal["forward", "grad_input", "grad_weight"]
+Form = Literal["forward", "grad_input", "grad_weight", "packed"]
+#: Those that a layer has whose weight is not packed.
 FORMS: tuple[Form, ...] = ("forward", "grad_input", "grad_weight")
 
 _ONE, _FEW, _SOME = 2, 16, 128  # rows, at most
@@ -18,7 +19,7 @@ class ProductClass(NamedTuple):
     """Products that are alike.
 
     Attributes:
-        form: which product of a layer.
+        form: which product of a layer; "packed" is the first of them, with a packed weight.
         dtype: of its operands.
         rows: "one", "few", "some" or "many": how many rows the layer is given.
         size: "small" or "large": its matrix of weights.

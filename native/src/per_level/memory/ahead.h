@@ -20,8 +20,8 @@ class Ahead {
   }
 
   // Asks for the next few lines.
-  SL_INLINE void step() {
-    for (int left = kLinesPerStep; left > 0 && done_ < added_;) {
+  SL_INLINE void step(int lines = kLinesPerStep) {
+    for (int left = lines; left > 0 && done_ < added_;) {
       const Part& part = parts_[done_ % kMaxParts];
       const char* row = part.data + row_ * part.stride;
       for (; left > 0 && column_ < part.bytes; left--, column_ += kLineBytes) {
@@ -36,13 +36,13 @@ class Ahead {
   }
 
  private:
+  static constexpr int kMaxParts = 8, kLineBytes = 64;
+  // As many as a tile is large: more at once hold up its own loads.
+  static constexpr int kLinesPerStep = smaller(48, kSlabRows);
   struct Part {
     const char* data;
     int64_t stride, rows, bytes;
   };
-  static constexpr int kMaxParts = 8, kLineBytes = 64;
-  // As many as a tile is large: more at once hold up its own loads.
-  static constexpr int kLinesPerStep = smaller(48, kSlabRows);
   Part parts_[kMaxParts];  // those from done_ to added_ are there: clearing all shows in a short block
   unsigned added_ = 0, done_ = 0;
   int64_t row_ = 0, column_ = 0;

@@ -136,8 +136,8 @@ SECTION = BenchSection(
     name="models",
     title="Whole models",
     note=(
-        "Models with random weights. sightline is sightline.accelerate(model), and PyTorch the model as it "
-        'stands, with SDPA; attention alone is attn_implementation="sightline". Translation is '
+        "Models with random weights. sightline is sightline.accelerate(model, packed=True), and PyTorch the "
+        'model as it stands, with SDPA; attention alone is attn_implementation="sightline". Translation is '
         "sightline.models.EncoderDecoder, beside the same of torch.nn's layers. A training step is forward, "
         "backward and fused AdamW, all in the dtype, without dropout."
     ),

@@ -163,7 +163,7 @@ def _whole(module: nn.Module, *arguments: Tensor) -> Whole:
 
 
 def _accelerated(module: nn.Module) -> nn.Module:
-    found = accelerate(module)
+    found = accelerate(module, packed=True)
     if not found.linear or not found.attention:
         raise RuntimeError(f"accelerate() turned too little: {found}")
     return module

@@ -1,0 +1,49 @@
+// Runs a linear layer's product: threads take rectangles of the result.
+#pragma once
+
+#include "once/memory/worker_memory.h"
+#include "once/runtime/call.h"
+#include "once/runtime/threads.h"
+#include "once/schedules/blocks.h"
+
+namespace sightline {
+
+// Columns first, as weights are more than rows; by whole panels and tiles.
+struct LinearShares {
+  static constexpr int64_t kPanel = 32, kRows = 48;
+  int64_t across, down;  // parts of columns, of rows
+
+  LinearShares(const Linear& p, int64_t workers)
+      : across(most(workers, p.columns / kPanel)),
+        down(most((workers + across - 1) / across, p.rows / kRows)) {}
+
+  LinearPart part(const Linear& p, int64_t item) const {
+    const int64_t c = item % across, r = item / across;
+    const int64_t column = cut(p.columns, c, across, kPanel), row = cut(p.rows, r, down, kRows);
+    return {row, cut(p.rows, r + 1, down, kRows) - row, column,
+            cut(p.columns, c + 1, across, kPanel) - column};
+  }
+
+ private:
+  static int64_t most(int64_t wanted, int64_t there) {
+    const int64_t parts = wanted < there ? wanted : there;
+    return parts > 1 ? parts : 1;
+  }
+  static int64_t cut(int64_t size, int64_t at, int64_t parts, int64_t unit) {
+    return at == parts ? size : size / unit * at / parts * unit;
+  }
+};
+
+inline sightline_status linear(const Call& call, const Linear& p) {
+  const double useful = (double)p.rows * p.columns * p.depth / kWorkPerThread + 1;
+  const int workers = useful < call.threads ? (int)useful : call.threads;
+  const LinearShares shares(p, workers);
+  const WorkerMemory scratch(workers, call.kernels.linear_scratch());
+  if (!scratch.ok()) return SIGHTLINE_OUT_OF_MEMORY;
+  parallel_for(workers, shares.across * shares.down, [&](int worker, int64_t item) {
+    call.kernels.linear_block(p, shares.part(p, item), scratch.of(worker));
+  });
+  return SIGHTLINE_OK;
+}
+
+}  // namespace sightline
