@@ -18,6 +18,7 @@ import sightline
 LEVELS: tuple[dict[str, str], ...] = (
     {"_version": "the version"},
     {"common": "checks, errors, names and slots that every room may use"},
+    {"core": "the native core, loaded"},
     {"positions": "where queries stand among the keys", "products": "products with a matrix of weights"},
     {"backends": "the numbers: native and plain kernels behind one contract"},
     {"transforms": "derivatives of functions of a problem, under any transform of PyTorch"},
@@ -107,14 +108,12 @@ def test_no_arrow_points_up(inside: dict[str, set[str]]) -> None:
 
 
 def test_who_computes_is_known_where_it_is_chosen_alone(inside: dict[str, set[str]]) -> None:
-    """The wings stand behind their contract; benchmarks measure the native core's own peaks besides."""
+    """The wings stand behind their contract."""
     rooms = ("native", "cuda", "triton", "plain")
     wings = tuple(f"sightline.backends.{room}" for room in rooms)
     outside = {module: targets for module, targets in inside.items() if not module.startswith(wings)}
     assert {module for module, targets in outside.items() if any(t.startswith(wings) for t in targets)} == {
         "sightline.backends.wings",
-        "sightline.bench.machine",
-        "sightline.bench.sections.levels",
     }
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 import sightline
-from sightline.backends.native import library
+from sightline.core import library
 
 LEVELS = library.levels() if library.available() is None else []
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import sightline
-from sightline.backends.native import library
+from sightline.core import library
 
 
 def errors(found, wanted):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import sightline
 from cases import BACKENDS, Case, biases, cases, close, masks
-from sightline.backends.native import library
+from sightline.core import library
 from sightline.positions.key_ranges import contains
 
 

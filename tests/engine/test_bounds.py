@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from sightline.backends.contract import Cells
-from sightline.backends.native import kernels, library, products
+from sightline.backends.native import kernels, products
 from sightline.backends.problem import Problem
+from sightline.core import library
 
 pytestmark = [
     pytest.mark.skipif(library.available() is not None, reason="no native core"),

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 import sightline
 from cases import Case, biases, close, laid_out, masks
-from sightline.backends.native import kernels, library
+from sightline.backends.native import kernels
 from sightline.backends.native.pack import pack
 from sightline.backends.native.plan import Schedule, schedule_of
+from sightline.core import library
 from sightline.lowering import lower
 
 pytestmark = pytest.mark.skipif(library.available() is not None, reason="no native core")

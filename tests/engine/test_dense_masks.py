@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import sightline
 from cases import LENGTHS, Case, close
-from sightline.backends.native import library
+from sightline.core import library
 
 LEVELS = library.levels() if library.available() is None else []
 

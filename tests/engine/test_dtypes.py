@@ -9,7 +9,7 @@ from hypothesis import given, settings
 import sightline
 from cases import Case, cases, close
 from engine.test_against_reference import check_readouts
-from sightline.backends.native import library
+from sightline.core import library
 
 LEVELS = library.levels() if library.available() is None else []
 HALVES = [torch.bfloat16, torch.float16]

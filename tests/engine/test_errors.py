@@ -151,7 +151,7 @@ def test_a_level_that_does_not_exist(name, message, monkeypatch):
 
 
 def test_a_level_that_the_machine_lacks(monkeypatch):
-    from sightline.backends.native import library
+    from sightline.core import library
 
     monkeypatch.setattr(library, "levels", lambda: ["generic"])
     monkeypatch.setattr(library, "built_levels", lambda: ["generic", "avx512"])

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import sightline
-from sightline.backends.native import kernels, library
+from sightline.backends.native import kernels
 from sightline.backends.native.plan import schedule_of
+from sightline.core import library
 from sightline.lowering import lower
 
 LEVELS = library.levels() if library.available() is None else []

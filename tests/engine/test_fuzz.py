@@ -17,7 +17,7 @@ from torch import Tensor
 import sightline
 from cases import LENGTHS, Case, biases, close, laid_out, masks
 from sightline import reference
-from sightline.backends.native import library
+from sightline.core import library
 
 # What float32 sums of inputs of each dtype are held to; results rounded to a half dtype, to its precision.
 CONTEXT = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}

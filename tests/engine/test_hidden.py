@@ -21,8 +21,8 @@ import sightline
 from cases import Case, biases, laid_out, masks
 from engine.test_native_gradients import leaves_of, term_of
 from sightline import reference
-from sightline.backends.native import library
 from sightline.biases import Alibi
+from sightline.core import library
 
 LEVELS = library.levels() if library.available() is None else []
 WINGS = [("cpu", level) for level in LEVELS] + [("chunked", None), ("definition", None)]

@@ -8,8 +8,8 @@ import torch
 
 import sightline
 from cases import Case, close
-from sightline.backends.native import library
 from sightline.backends.native.plan import schedule_of
+from sightline.core import library
 from sightline.lowering.assemble import lower
 
 pytestmark = pytest.mark.skipif(library.available() is not None, reason="no native core")

@@ -11,10 +11,11 @@ import sightline
 from cases import cases, close
 from sightline import reference
 from sightline.backends import dropout
-from sightline.backends.native import kernels, library
+from sightline.backends.native import kernels
 from sightline.backends.problem import GRADIENTS
 from sightline.backends.schedule import Place
 from sightline.biases import Alibi, DenseBias, Relative
+from sightline.core import library
 from sightline.lowering import lower
 
 pytestmark = pytest.mark.skipif(library.available() is not None, reason="the native core is not built")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sightline.backends.native import library
 from sightline.backends.native.plan import Schedule, schedule_of
+from sightline.core import library
 from sightline.lowering import lower
 
 pytestmark = pytest.mark.skipif(library.available() is not None, reason="no native core")

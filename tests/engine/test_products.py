@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 import sightline
 from cases import cases, close
 from sightline.backends.contract import Cells
-from sightline.backends.native import kernels, library, pool, products
+from sightline.backends.native import kernels, pool, products
+from sightline.core import library
 from sightline.positions.align import offsets
 
 pytestmark = pytest.mark.skipif(library.available() is not None, reason="no native core")

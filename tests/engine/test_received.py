@@ -9,7 +9,8 @@ import sightline
 from cases import Case, cases, close
 from engine.test_decode import TOLERANCE, decode_cases, thread_count
 from sightline.backends import choose
-from sightline.backends.native import kernels, library
+from sightline.backends.native import kernels
+from sightline.core import library
 from sightline.lowering import lower
 
 

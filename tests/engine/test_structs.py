@@ -4,8 +4,9 @@ import ctypes
 
 import pytest
 
-from sightline.backends.native import library, structs
+from sightline.backends.native import structs
 from sightline.backends.problem import FIELDS
+from sightline.core import library
 
 pytestmark = pytest.mark.skipif(library.available() is not None, reason="no native core")
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import sightline
-from sightline.backends.native import kernels, library
+from sightline.backends.native import kernels
 from sightline.backends.native.plan import schedule_of
+from sightline.core import library
 from sightline.lowering import lower
 
 pytestmark = pytest.mark.skipif(library.available() is not None, reason="no native core")

@@ -13,9 +13,9 @@ import sightline
 from cases import close
 from sightline import reference
 from sightline.backends import Work, choose
-from sightline.backends.native import library
 from sightline.backends.problem import GRADIENTS
 from sightline.common import dispatcher
+from sightline.core import library
 from sightline.lowering import lower
 
 B, H, G, N, M, D, E = 2, 4, 2, 5, 7, 3, 2

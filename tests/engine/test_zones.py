@@ -5,8 +5,9 @@ import torch
 
 import sightline
 from sightline import reference
-from sightline.backends.native import library, zones
+from sightline.backends.native import zones
 from sightline.common.vocabulary import STAGES
+from sightline.core import library
 
 SHOWN = {"scores", "capped", "biased", "masked", "weights", "context"}  # the scale is folded into the scores
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import sightline
-from sightline.backends.native import library
+from sightline.core import library
 from sightline.nn import Linear
 from sightline.products import PackedWeight, choice, layer, linear, measurement, memory, native
 from sightline.products.packings import PACKINGS

@@ -19,8 +19,8 @@ import pytest
 import torch
 
 import sightline
-from sightline.backends.native import library
 from sightline.cli import main
+from sightline.core import library
 
 SOURCE = Path(sightline.__file__).parent
 

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from platforms import zig
-from sightline.backends.native import library
+from sightline.core import library
 
 
 @pytest.fixture(scope="module")

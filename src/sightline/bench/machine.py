@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sightline.backends.native import library as native
 from sightline.bench.timing import Spent, clock
 from sightline.call.info import info
+from sightline.core import library as native
 
 # Of all processor flags, those that matter to attention kernels.
 _FLAGS = (

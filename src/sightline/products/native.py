@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.backends.native import library as core
+from sightline.core import library as core
 from sightline.products.packing import Multiply
 
 _Strides = ctypes.c_int64 * 2

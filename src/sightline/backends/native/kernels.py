@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sightline.backends.contract import FUNCTIONS, Cells, OfEntropy, Summand
-from sightline.backends.native import library as core
 from sightline.backends.native.pack import pack, pack_bare, rows_of, strides, term
 from sightline.backends.native.structs import (
     FLAT_GRADIENTS,
@@ -20,6 +19,7 @@ from sightline.backends.native.structs import (
 )
 from sightline.backends.native.zones import watching
 from sightline.backends.problem import Problem, empty_context, empty_gradient
+from sightline.core import library as core
 
 _TWO_STRIDES, _THREE_STRIDES = ctypes.c_int64 * 2, ctypes.c_int64 * 3
 

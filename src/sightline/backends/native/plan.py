@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 
 from sightline.backends.contract import Pass, Plan
-from sightline.backends.native import library as core
 from sightline.backends.native.pack import copied, pack
 from sightline.backends.native.share import computed_share
 from sightline.backends.native.structs import PlanStruct
 from sightline.backends.problem import Problem
+from sightline.core import library as core
 
 # By number, as in the header's sightline_path and sightline_products.
 PATHS = ("blocks", "decode")

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from sightline.backends.contract import Obstacle, Work
 from sightline.backends.derivatives.tangent import Four, of_seen, only_seen
-from sightline.backends.native import library as core
 from sightline.backends.native.pack import pack, rows_of, term
 from sightline.backends.native.structs import TangentsStruct
 from sightline.backends.native.zones import watching
 from sightline.backends.problem import Problem, empty_context
+from sightline.core import library as core
 
 _MOVED = ("query", "key", "value")
 

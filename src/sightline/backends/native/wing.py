@@ -22,7 +22,7 @@ from sightline.backends.contract import (
     Work,
 )
 from sightline.backends.dropout import is_part
-from sightline.backends.native import kernels, library
+from sightline.backends.native import kernels
 from sightline.backends.native.cells import cell_rows
 from sightline.backends.native.named import named
 from sightline.backends.native.pack import DTYPES
@@ -31,6 +31,7 @@ from sightline.backends.native.pool import pool
 from sightline.backends.native.products import product, transposed_product
 from sightline.backends.problem import Problem
 from sightline.backends.select import select_rows, strided
+from sightline.core import library
 
 
 class Native(Backend):

@@ -15,9 +15,9 @@ from typing import Any
 
 from torch.autograd.profiler import record_function
 
-from sightline.backends.native.library import library
 from sightline.common.vocabulary import STAGES
 from sightline.common.zones import profiled
+from sightline.core.library import library
 
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int32)
 #: Stages from this number on are those of gradients.

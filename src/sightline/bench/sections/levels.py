@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from sightline.backends.native import library as native
 from sightline.bench.case import Case
 from sightline.bench.judge import verdict
 from sightline.bench.pattern import CAUSAL, FULL
 from sightline.bench.sections.section import CASE, DTYPE, MS, SPREAD, BenchSection, Column
 from sightline.bench.session import OURS, Row, Session, figures
 from sightline.bench.timing import take_turns
+from sightline.core import library as native
 
 # What keeps PyTorch and the libraries under it from using AVX-512.
 AVX2 = {
