@@ -109,7 +109,8 @@ def test_a_layer_away_in_a_served_page(browser):
         assert "encoder 0: the whole layer away" in show(browser, "#whatif .whatif-changes")
         cells = "[...document.querySelectorAll('#whatif tbody tr')].map((row) => row.innerText).join('|')"
         rows = [row.split() for row in browser.evaluate(cells).replace(" %", "").split("|")]
-        browser.open("about:blank", ready="true")  # what the page still waits for ends with it, and may say so
+        # What the page still waits for ends with it, and may say so.
+        browser.open("about:blank", ready="true")
         browser.problems = [each for each in browser.problems if not each.startswith("AbortError")]
     shown = {label: [float(share) for share in shares] for label, *shares in rows}
     sides = [dict(outcome.candidates[0]) for outcome in (before, after)]
