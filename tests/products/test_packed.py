@@ -216,19 +216,20 @@ def test_whether_it_pays_is_measured_once_and_remembered(fresh, monkeypatch):
     monkeypatch.setattr(choice, "fastest", lambda of: "pytorch")
     monkeypatch.setattr(choice, "fastest_packing", lambda of, way: asked.append(of) or "native")
     for _ in range(2):
-        assert choice.choose_packing(torch.float32, 200, 256 * 256) == "native"
-        assert choice.choose_packing(torch.float32, 300, 256 * 256) == "native"
+        assert choice.choose_packing(torch.float32, 60, 256 * 256) == "native"
+        assert choice.choose_packing(torch.float32, 50, 256 * 256) == "native"
         choice._packings.clear()
         choice._recalled = None
-    assert asked == [ProductClass("packed", torch.float32, "many", "large")]
-    assert choice.choose_packing(torch.float32, 2000, 256 * 256) is None
+    assert asked == [ProductClass("packed", torch.float32, "some", "large")]
+    for rows in (65, 129, 2000):
+        assert choice.choose_packing(torch.float32, rows, 256 * 256) is None
     with sightline.product("pytorch"):
-        assert choice.choose_packing(torch.float32, 200, 256 * 256) is None
+        assert choice.choose_packing(torch.float32, 60, 256 * 256) is None
     known = memory.path().read_text()
     memory.path().write_text(known.replace('"native"', '"faster"'))
     choice._packings.clear()
     choice._recalled = None
-    choice.choose_packing(torch.float32, 200, 256 * 256)
+    choice.choose_packing(torch.float32, 60, 256 * 256)
     assert len(asked) == 2
 
 

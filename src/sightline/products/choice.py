@@ -35,9 +35,6 @@ def _everywhere() -> str:
     return _known(os.environ.get("SIGHTLINE_PRODUCT") or "auto", "SIGHTLINE_PRODUCT")
 
 
-#: Of more rows, packing a weight for each product takes a small share of it.
-_MOST_PACKED = 512
-
 _forced: ContextVar[str | None] = ContextVar("sightline_product", default=None)
 _ways: dict[tuple[torch.dtype, str, str, bool], Ways] = {}  # by what choose() finds them by
 _packings: dict[tuple[torch.dtype, str, str], str | None] = {}  # by what choose_packing() finds them by
@@ -84,7 +81,7 @@ def choose(dtype: torch.dtype, rows: int, weights: int, recorded: bool) -> Ways:
 
 def choose_packing(dtype: torch.dtype, rows: int, weights: int) -> str | None:
     """The packing for a layer of such sizes; ``None`` where none pays, or where a way is forced."""
-    if rows > _MOST_PACKED or (_forced.get() or _everywhere()) != "auto":
+    if (_forced.get() or _everywhere()) != "auto" or all(rows > one.rows for one in PACKINGS.values()):
         return None
     key = dtype, rows_class(rows), size_class(weights)
     if key not in _packings:
@@ -92,7 +89,8 @@ def choose_packing(dtype: torch.dtype, rows: int, weights: int) -> str | None:
         with _measuring:
             name = _packing(ProductClass("packed", *key), way)
             _packings[key] = None if name == "none" else name
-    return _packings[key]
+    found = _packings[key]
+    return None if found is None or rows > PACKINGS[found].rows else found
 
 
 def titles(dtype: torch.dtype, rows: int, weights: int) -> tuple[str, str, str]:

@@ -21,7 +21,8 @@ constexpr int kLinearLanes = kLinearVectors * kLanes;
 
 // So many depths one after another: between two of these strips a few cache lines are asked for.
 constexpr int kLinearStrip = 16, kLinearLinesPerStrip = 2;
-constexpr int kLinearAhead = 16;  // how many depths before they are needed weights are asked for
+// How many depths before they are needed weights are asked for, from memory and from L2.
+constexpr int kLinearFarAhead = 96, kLinearAhead = 16;
 
 // After so many depths sums begin anew, and what there was is added up: a chain of 384 additions would be
 // three times as far off as PyTorch's products of few rows are.
@@ -51,6 +52,7 @@ SL_INLINE void add_depths(const float* __restrict a, int64_t a_stride, const flo
       const float* at = panel + d * kLinearLanes;
       Vec weight[kLinearVectors];
       SL_UNROLL for (int v = 0; v < kLinearVectors; v++) {
+        __builtin_prefetch(at + kLinearFarAhead * kLinearLanes + v * kLanes, 0, 2);
         __builtin_prefetch(at + kLinearAhead * kLinearLanes + v * kLanes, 0, 3);
         weight[v] = load(at + v * kLanes);
       }

@@ -75,7 +75,6 @@ def _ours(module: nn.Module) -> SelfAttention:
             for each, part in zip(projections, packed.chunk(3), strict=True):
                 getattr(each, name).copy_(part)
     ours.output.load_state_dict(theirs.out_proj.state_dict())
-    accelerate(ours, packed=True)
     return ours.eval()
 
 
