@@ -35,6 +35,9 @@ def _everywhere() -> str:
     return _known(os.environ.get("SIGHTLINE_PRODUCT") or "auto", "SIGHTLINE_PRODUCT")
 
 
+#: Of more rows no packing is thought of.
+_MOST_PACKED = max(one.rows for one in PACKINGS.values())
+
 _forced: ContextVar[str | None] = ContextVar("sightline_product", default=None)
 _ways: dict[tuple[torch.dtype, str, str, bool], Ways] = {}  # by what choose() finds them by
 _packings: dict[tuple[torch.dtype, str, str], str | None] = {}  # by what choose_packing() finds them by
@@ -81,7 +84,7 @@ def choose(dtype: torch.dtype, rows: int, weights: int, recorded: bool) -> Ways:
 
 def choose_packing(dtype: torch.dtype, rows: int, weights: int) -> str | None:
     """The packing for a layer of such sizes; ``None`` where none pays, or where a way is forced."""
-    if (_forced.get() or _everywhere()) != "auto" or all(rows > one.rows for one in PACKINGS.values()):
+    if rows > _MOST_PACKED or (_forced.get() or _everywhere()) != "auto":
         return None
     key = dtype, rows_class(rows), size_class(weights)
     if key not in _packings:

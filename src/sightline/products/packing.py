@@ -16,14 +16,12 @@ class Packing(NamedTuple):
     """One way to lay out weights for many products, none of which then has to.
 
     Attributes:
-        title: what it is, in a few words.
         why_not: why it cannot take a dtype on this machine; ``None`` if it can.
         rows: up to how many it pays. Of more, packing a weight for each product takes a small share of it,
             and a packed one that comes from memory is no faster.
         pack: weight [M,K], with any strides -> the product with what it holds now.
     """
 
-    title: str
     why_not: Callable[[torch.dtype], str | None]
     rows: int
     pack: Callable[[Tensor], Multiply]

@@ -48,7 +48,7 @@ class LinearBlock {
 
   template <int rows>
   SL_OUTLINE void with_rows(const LinearCut& cut, int64_t row, int64_t first, int64_t columns) {
-    for (int r = 0; r < rows; r++) {
+    for (int r = 0; r < rows && cut.size() > 0; r++) {
       memcpy(rows_ + r * kRowStride, p_.a + (row + r) * p_.a_stride + cut.begin, sizeof(float) * cut.size());
     }
     Ahead ahead = next_rows(cut, row + rows);
@@ -69,6 +69,7 @@ class LinearBlock {
   Ahead next_rows(const LinearCut& cut, int64_t row) const {
     const int64_t rows = smaller<int64_t>(kLinearRows, part_.row + part_.rows - row);
     Ahead ahead;
+    if (rows <= 0 || cut.size() == 0) return ahead;
     ahead.add(p_.a + row * p_.a_stride + cut.begin, sizeof(float) * p_.a_stride, rows,
               sizeof(float) * cut.size());
     return ahead;
