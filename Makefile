@@ -103,7 +103,7 @@ sanitize: $(SANITIZED)
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	SIGHTLINE_NATIVE=$(abspath $(SANITIZED)) SIGHTLINE_HYPOTHESIS=short \
-	$(BIN)/python -m pytest -n auto -m "not slow" -p no:cacheprovider tests/engine tests/products/test_packed.py \
+	$(BIN)/python -m pytest -n auto -m "not slow" -p no:cacheprovider tests/engine \
 	  --deselect tests/engine/test_allocation.py $(addprefix --deselect tests/engine/,$(PLAIN_TESTS))
 
 lint: $(INSTALLED)
