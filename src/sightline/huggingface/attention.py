@@ -75,8 +75,9 @@ def sightline_attention(
     if wanted:
         _check_not_exporting()
         key, value, attention_mask, s_aux = map(_protected, (key, value, attention_mask, s_aux))
-    batch = max(query.shape[0], key.shape[0])  # learned queries may come once for the whole batch
-    query, key, value = (tensor.expand(batch, -1, -1, -1) for tensor in (query, key, value))
+    if query.shape[0] != key.shape[0]:  # learned queries may come once for the whole batch
+        batch = max(query.shape[0], key.shape[0])
+        query, key, value = (tensor.expand(batch, -1, -1, -1) for tensor in (query, key, value))
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
     if several.anybody():

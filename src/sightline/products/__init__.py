@@ -2,10 +2,21 @@
 
 A layer asks :func:`linear` (``layer.py``); ``ways.py`` has the ways to multiply, ``choice.py`` chooses one,
 ``measurement.py`` measures them. ``packings.py`` has those with a weight that is packed for many products.
+``large_pages.py`` moves weights to memory whose addresses a processor finds faster.
 """
 
 from sightline.products.choice import facts, product, titles
+from sightline.products.large_pages import LargePages, move_to_large_pages
 from sightline.products.layer import linear
 from sightline.products.packings import Packable, PackedWeight
 
-__all__ = ["Packable", "PackedWeight", "facts", "linear", "product", "titles"]
+__all__ = [
+    "LargePages",
+    "Packable",
+    "PackedWeight",
+    "facts",
+    "linear",
+    "move_to_large_pages",
+    "product",
+    "titles",
+]

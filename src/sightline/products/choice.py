@@ -13,7 +13,7 @@ from typing import TypeAlias
 import torch
 
 from sightline.common.check import SettingError
-from sightline.products import memory
+from sightline.products import large_pages, memory
 from sightline.products.measurement import fastest, fastest_packing
 from sightline.products.packings import PACKINGS
 from sightline.products.shapes import FORMS, ProductClass, rows_class, size_class
@@ -104,7 +104,7 @@ def titles(dtype: torch.dtype, rows: int, weights: int) -> tuple[str, str, str]:
 
 
 def facts() -> dict[str, str]:
-    """What is known of each dtype on this machine, for ``sightline info``."""
+    """What is known of each dtype and of large pages on this machine, for ``sightline info``."""
     asked = _forced.get() or _everywhere()
     found = {
         "linear layers": f"{asked}, from {memory.path()}" if asked == "auto" else f"{asked}, as asked for"
@@ -115,7 +115,7 @@ def facts() -> dict[str, str]:
         packed = _known_here().get(str(ProductClass("packed", dtype, "some", "large")), "none")
         also = "" if packed == "none" else f"; {packed} with packed weights"
         found[f"linear {name}"] = f"{known[0]} forward, {known[1]} and {known[2]} for gradients{also}"
-    return found
+    return found | large_pages.facts()
 
 
 def _found(dtype: torch.dtype, rows: str, size: str, recorded: bool) -> Ways:

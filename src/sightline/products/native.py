@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sightline.core import library as core
+from sightline.products.large_pages import move_to_large_pages
 from sightline.products.packing import Multiply
 
 _Strides = ctypes.c_int64 * 2
@@ -32,6 +33,7 @@ def pack(weight: Tensor) -> Multiply:
     strides = _Strides(*weight.stride())
     status = lib.sightline_linear_pack(level, columns, depth, weight.data_ptr(), strides, packed.data_ptr())
     core.check(status, "packing the weights of a linear layer")
+    move_to_large_pages([packed])
 
     def multiply(a: Tensor, bias: Tensor | None) -> Tensor:
         if a.stride(1) != 1:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sightline.products.large_pages import move_spans
 from sightline.products.packing import Multiply
 
 
@@ -43,12 +44,22 @@ def why_not_packed(dtype: torch.dtype) -> str | None:
 def pack(weight: Tensor) -> Multiply:
     """The product with a weight [M,K] that is packed now."""
     packed = torch.ops.mkldnn._reorder_linear_weight(_dense(weight))
+    move_spans([_span(packed)])
 
     def product(a: Tensor, bias: Tensor | None) -> Tensor:
         found: Tensor = torch.ops.mkldnn._linear_pointwise(_dense(a), packed, bias, "none", [], "")
         return found
 
     return product
+
+
+def _span(packed: Tensor) -> tuple[int, int]:
+    """The addresses of a tensor in a layout of oneDNN's; (0, 0) where this PyTorch does not tell."""
+    try:
+        begin = int(torch.ops.mkldnn.data_ptr(packed))
+        return begin, begin + int(torch.ops.mkldnn._nbytes(packed))
+    except (AttributeError, RuntimeError):
+        return 0, 0
 
 
 def _dense(operand: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sightline.common.devices import placed
 from sightline.common.errors import CommandError
+from sightline.products import move_to_large_pages
 from sightline.tasks.batches import batches_of
 from sightline.tasks.checkpoint import TrainingProgress, load_run, save_run
 from sightline.tasks.interrupt import Abandoned, Interrupts
@@ -76,6 +77,7 @@ class TrainingRun:
         self.task, self.data, self.recipe, self.folder, self.identity = task, data, recipe, folder, identity
         self.processes = processes or Processes()
         self.model: Any = placed(self._build(), self.device)
+        move_to_large_pages(self.model.parameters())
         self.processes.spread(self.model.state_dict().values())
         self.processes.seed(recipe.seed)
         self.optimiser = Optimiser(self.model, recipe)

@@ -19,15 +19,16 @@ from sightline.bench.sections.section import (
 )  # fmt: skip
 from sightline.bench.session import OURS, Row, Session
 from sightline.bench.wholes.by_sightline import BySightline
-from sightline.bench.wholes.by_torch import ByCompile, ByTorch
+from sightline.bench.wholes.by_torch import ByCompile, ByTorch, InLargePages
 from sightline.bench.wholes.case import Direction
 from sightline.bench.wholes.contest import LIBRARIES, Entrant, contest
 from sightline.bench.wholes.layers import self_attention_case
 
-_THEIRS, _COMPILED = "MultiheadAttention", "torch.compile"
+_THEIRS, _LARGE, _COMPILED = "MultiheadAttention", "in large pages", "torch.compile"
 _ENTRANTS = {
     OURS: Entrant(BySightline()),
     _THEIRS: Entrant(ByTorch()),
+    _LARGE: Entrant(InLargePages()),
     _COMPILED: Entrant(ByCompile()),
     **LIBRARIES,
 }
@@ -53,9 +54,10 @@ SECTION = BenchSection(
     name="layer",
     title="Self-attention with its projections",
     note=(
-        "sightline.nn.SelfAttention beside torch.nn.MultiheadAttention(need_weights=False) with the same "
-        "weights, compiled as well, and exported to other libraries. (B,N), full attention. With backward: "
-        "the gradients of x and of all parameters as well."
+        "sightline.accelerate(sightline.nn.SelfAttention) beside torch.nn.MultiheadAttention("
+        "need_weights=False) with the same weights: as it is, with its weights in large pages of memory as "
+        "accelerate moves them, compiled, and exported to other libraries. (B,N), full attention. With "
+        "backward: the gradients of x and of all parameters as well."
     ),
     columns=(CASE, DTYPE, PASS, MS, SPREAD, OF_FMA_PEAK, OF_DOT_PEAK, ERROR, X_ERROR),
     rows=rows,

@@ -10,14 +10,15 @@ from sightline.bench.sections.section import CASE, DTYPE, ERROR, MS, PASS, SPREA
 from sightline.bench.session import OURS, Row, Session
 from sightline.bench.wholes import models
 from sightline.bench.wholes.by_sightline import AttentionAlone, BySightline
-from sightline.bench.wholes.by_torch import ByTorch
+from sightline.bench.wholes.by_torch import ByTorch, InLargePages
 from sightline.bench.wholes.case import WholeCase
 from sightline.bench.wholes.contest import LIBRARIES, Entrant, contest
 
-_THEIRS, _ATTENTION = "PyTorch", "attention alone"
+_THEIRS, _LARGE, _ATTENTION = "PyTorch", "PyTorch in large pages", "attention alone"
 _ENTRANTS = {
     OURS: Entrant(BySightline()),
     _THEIRS: Entrant(ByTorch()),
+    _LARGE: Entrant(InLargePages()),
     _ATTENTION: Entrant(AttentionAlone()),
     **LIBRARIES,
 }
@@ -137,9 +138,11 @@ SECTION = BenchSection(
     title="Whole models",
     note=(
         "Models with random weights. sightline is sightline.accelerate(model, packed=True), and PyTorch the "
-        'model as it stands, with SDPA; attention alone is attn_implementation="sightline". Translation is '
-        "sightline.models.EncoderDecoder, beside the same of torch.nn's layers. A training step is forward, "
-        "backward and fused AdamW, all in the dtype, without dropout."
+        "model as it stands, with SDPA. accelerate moves parameters to large pages of memory; PyTorch in "
+        "large pages is the model as it stands with that alone. Attention alone is "
+        'attn_implementation="sightline". Translation is sightline.models.EncoderDecoder, accelerated, '
+        "beside the same of torch.nn's layers. A training step is forward, backward and fused AdamW, all in "
+        "the dtype, without dropout."
     ),
     columns=(CASE, DTYPE, PASS, MS, SPREAD, ERROR, X_ERROR),
     rows=rows,

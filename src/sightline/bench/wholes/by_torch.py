@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from sightline.bench.peers.peer import Contender, PreparedCase
 from sightline.bench.wholes.case import Whole, WholeCase, prepared
+from sightline.products import move_to_large_pages
 
 
 class ByTorch(Contender):
@@ -26,6 +28,16 @@ class ByTorch(Contender):
 
     def turned(self, whole: Whole) -> nn.Module:
         """What is called instead of the module."""
+        return whole.module
+
+
+class InLargePages(ByTorch):
+    """PyTorch's layers, whose parameters lie as those of an accelerated model do."""
+
+    title = "PyTorch in large pages"
+
+    def turned(self, whole: Whole) -> nn.Module:
+        move_to_large_pages(itertools.chain(whole.module.parameters(), whole.module.buffers()))
         return whole.module
 
 

@@ -60,7 +60,7 @@ class _MultiheadAttention(nn.Module):
 
 
 def build_self_attention(batch: int, length: int, width: int, heads: int) -> Whole:
-    """PyTorch's layer; ours is a ``SelfAttention`` with its weights."""
+    """PyTorch's layer; ours is a ``SelfAttention`` with its weights, accelerated."""
     module = _MultiheadAttention(width, heads)
     return Whole(module, (torch.randn(batch, length, width),), _ours, compared=_parameters)
 
@@ -75,6 +75,7 @@ def _ours(module: nn.Module) -> SelfAttention:
             for each, part in zip(projections, packed.chunk(3), strict=True):
                 getattr(each, name).copy_(part)
     ours.output.load_state_dict(theirs.out_proj.state_dict())
+    accelerate(ours)  # its layers are ours already; what it moves is their weights
     return ours.eval()
 
 

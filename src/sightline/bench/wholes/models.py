@@ -137,7 +137,7 @@ def translation_training(batch: int, length: int, vocabulary: int, **sizes: Any)
     model = EncoderDecoder(config)
     source, target = _text(batch, length, vocabulary), _text(batch, length, vocabulary)
     return Whole(
-        torch_twin(model), (source, model.shifted(target)), lambda module: model.train(),
+        torch_twin(model), (source, model.shifted(target)), lambda module: _in_large_pages(model.train()),
         loss=lambda logits: F.cross_entropy(logits.flatten(0, 1), target.flatten()),
         compared=lambda module: [module.embedding.tokens.weight],  # type: ignore[union-attr, list-item]
     )  # fmt: skip
@@ -167,6 +167,12 @@ def _accelerated(module: nn.Module) -> nn.Module:
     if not found.linear or not found.attention:
         raise RuntimeError(f"accelerate() turned too little: {found}")
     return module
+
+
+def _in_large_pages(model: nn.Module) -> nn.Module:
+    """A model of ours, whose layers are what ``accelerate`` would make of them."""
+    accelerate(model)
+    return model
 
 
 def _with_attention(module: nn.Module) -> nn.Module:
