@@ -25,7 +25,7 @@ help:
 	@echo "make test      set up, run the tests (make test-all: the slow ones too)"
 	@echo "make test-gpu-offline  what can be proved of the GPU kernels without a GPU"
 	@echo "make test-gpu  on a GPU: right, how fast, how much memory; figures in $(OUT)/ (DEVICE=cpu: does it run)"
-	@echo "make sanitize  run the engine's tests on a core that checks its own memory accesses"
+	@echo "make sanitize  run the tests of the native core on a build that checks its memory accesses"
 	@echo "make lint      ruff, mypy, clang-format, tsc"
 	@echo "make format    put the code in shape"
 	@echo "make bench     attention against its peers, side by side; figures in $(OUT)/"
@@ -103,7 +103,7 @@ sanitize: $(SANITIZED)
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	SIGHTLINE_NATIVE=$(abspath $(SANITIZED)) SIGHTLINE_HYPOTHESIS=short \
-	$(BIN)/python -m pytest -n auto -m "not slow" -p no:cacheprovider tests/engine \
+	$(BIN)/python -m pytest -n auto -m "not slow" -p no:cacheprovider tests/engine tests/products/test_packed.py \
 	  --deselect tests/engine/test_allocation.py $(addprefix --deselect tests/engine/,$(PLAIN_TESTS))
 
 lint: $(INSTALLED)

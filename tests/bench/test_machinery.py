@@ -332,9 +332,18 @@ def test_turns_are_taken_in_rounds():
 
         return timed
 
-    samples = take_turns({name: contender(name) for name in "ab"}, Budget(0, least=3, most=9))
-    assert "".join(order) == "ab" + "ababab"
-    assert samples["a"].seconds == [1.0, 1.0, 1.0]
+    def run():
+        order.clear()
+        return take_turns({name: contender(name) for name in "abcd"}, Budget(0, least=12, most=12))
+
+    samples = run()
+    assert samples["a"].seconds == [1.0] * 12
+    rounds = ["".join(order[at : at + 4]) for at in range(4, len(order), 4)]
+    assert "".join(order[:4]) == "abcd" and all(sorted(one) == list("abcd") for one in rounds)
+    assert {one[0] for one in rounds} == set("abcd")  # nobody is always the first
+    before = list(order)
+    run()
+    assert order == before
 
 
 def test_ratios_are_of_the_same_round():

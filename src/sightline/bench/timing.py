@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -76,9 +77,11 @@ class Samples:
 
 
 def take_turns(contenders: Mapping[str, Timed], budget: Budget, wall: bool = False) -> dict[str, Samples]:
-    """Runs the contenders in turn, A B C A B C …: a slow spell of the machine affects all of them.
+    """Runs the contenders in turn, A B C B A C …: a slow spell of the machine affects all of them.
 
-    Each has run once before, so that nothing is compiled or allocated here.
+    The order is drawn for each round, the same in every run: who always followed a process that had computed
+    for long, while its own waited, would be up to a tenth slower. Each has run once before, so that nothing
+    is compiled or allocated here.
 
     Args:
         contenders: by name.
@@ -91,8 +94,10 @@ def take_turns(contenders: Mapping[str, Timed], budget: Budget, wall: bool = Fal
     for turn in range(budget.most):
         if turn >= budget.least and time.perf_counter() - begin > budget.seconds:
             break
-        for name, timed in contenders.items():
-            spent = timed(numbers[name])
+        order = list(contenders)
+        random.Random(turn).shuffle(order)  # nosec B311
+        for name in order:
+            spent = contenders[name](numbers[name])
             seconds[name].append(spent.wall if wall else spent.cpu)
     return {name: Samples(rounds) for name, rounds in seconds.items()}
 
