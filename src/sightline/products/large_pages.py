@@ -92,7 +92,7 @@ def why_not() -> str | None:
 def large_page_bytes() -> int:
     """The size of a large page; 0 where there are none."""
     try:
-        return int((_SETTINGS / "hpage_pmd_size").read_text())
+        return int((_SETTINGS / "hpage_pmd_size").read_text(encoding="ascii"))
     except (OSError, ValueError):
         return 0
 
@@ -100,7 +100,7 @@ def large_page_bytes() -> int:
 def setting() -> str:
     """Who gets large pages without asking on this Linux: always, madvise (nobody) or never; "" if unknown."""
     try:
-        words = (_SETTINGS / "enabled").read_text().split()
+        words = (_SETTINGS / "enabled").read_text(encoding="ascii").split()
     except OSError:
         return ""
     return next((word.strip("[]") for word in words if word.startswith("[")), "")
