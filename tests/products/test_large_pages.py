@@ -112,6 +112,15 @@ def test_a_system_without_them(asked, monkeypatch, tmp_path):
     assert "this Linux has none" in move_to_large_pages([torch.zeros(PAGE)]).why
 
 
+def test_pages_that_no_weight_would_fill(asked, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(large_pages, "_advise", lambda page, size: asked.append(page) or 0)
+    monkeypatch.setattr(large_pages, "large_page_bytes", lambda: 8 << 20)
+    monkeypatch.setattr(large_pages.sys, "platform", "linux")
+    moved = move_to_large_pages([torch.zeros(8 * PAGE)])
+    assert moved.of and not moved.bytes and not asked and "8 MB here" in moved.why
+
+
 @pytest.mark.parametrize(
     "error, first, most, words",
     [

@@ -18,6 +18,8 @@ from torch import Tensor
 
 _SETTINGS = Path("/sys/kernel/mm/transparent_hugepage")
 _USUAL = 2 << 20
+#: Larger ones, as ARM with base pages of 64 KB has (512 MB), would take memory that no tensor fills.
+_MOST = 4 << 20
 #: Linux's advice, since 6.1, to make the pages at an address one large page at once.
 _MADV_COLLAPSE = 25
 #: No more is asked for after so many pages in a row for which there was no room.
@@ -83,6 +85,8 @@ def why_not() -> str | None:
         return "only Linux makes pages large where they are"
     if not large_page_bytes():
         return f"this Linux has none ({_SETTINGS} is missing)"
+    if large_page_bytes() > _MOST:
+        return f"they have {large_page_bytes() >> 20} MB here, far more than a weight fills"
     if setting() == "never":
         return f"they are switched off ({_SETTINGS / 'enabled'} is never)"
     return None
