@@ -219,16 +219,27 @@ static void check_problem(const Definition* d, int number, int32_t dtype, sightl
   free(context), free(of_one), free(lse), free(alone), free_run(&run);
 }
 
-/* A linear layer with more inputs than one cut has, and sizes that no vector divides. */
-static void check_linear(int32_t level) {
+/* [rows,columns] -> [columns,rows]. */
+static float* turned(const float* from, int rows, int columns) {
+  float* to = (float*)room((size_t)rows * columns, sizeof(float));
+  for (int r = 0; r < rows; r++)
+    for (int c = 0; c < columns; c++) to[c * rows + r] = from[r * columns + c];
+  return to;
+}
+
+/* A linear layer with more inputs than one cut has, and sizes that no vector divides; both operands as they
+ * are, and transposed. */
+static void check_linear(int32_t level, int transposed) {
   enum { kRows = 31, kColumns = 70, kDepth = 901, kWide = kColumns + 3 };
   const Run run = {{0}, core.level_name(level), NULL, level, SIGHTLINE_FLOAT32};
-  const int64_t stride[2] = {kDepth, 1};
+  const int64_t row_stride[2] = {transposed ? 1 : kDepth, transposed ? kRows : 1},
+                column_stride[2] = {transposed ? 1 : kDepth, transposed ? kColumns : 1};
   uint32_t state = 7;
   double *a = numbers(kRows * kDepth, &state, 1), *weight = numbers(kColumns * kDepth, &state, 1),
          *bias = numbers(kColumns, &state, 1), *expected = numbers(kRows * kColumns, &state, 0);
   float *rows = (float*)as_dtype(a, kRows * kDepth, SIGHTLINE_FLOAT32),
         *columns = (float*)as_dtype(weight, kColumns * kDepth, SIGHTLINE_FLOAT32),
+        *rows_turned = turned(rows, kRows, kDepth), *columns_turned = turned(columns, kColumns, kDepth),
         *added = (float*)as_dtype(bias, kColumns, SIGHTLINE_FLOAT32),
         *packed = (float*)room((size_t)core.linear_floats(level, kColumns, kDepth), sizeof(float)),
         *wide = (float*)room(kRows * kWide, sizeof(float)),
@@ -240,10 +251,11 @@ static void check_linear(int32_t level) {
         expected[r * kColumns + c] += a[r * kDepth + d] * weight[c * kDepth + d];
     }
   }
-  expect(core.linear_pack(level, kColumns, kDepth, columns, stride, packed) == SIGHTLINE_OK, run.level,
-         "packing weights");
-  expect(core.linear(level, kThreads, kRows, kColumns, kDepth, rows, kDepth, packed, added, wide, kWide) ==
-             SIGHTLINE_OK,
+  expect(core.linear_pack(level, kThreads, kColumns, kDepth, transposed ? columns_turned : columns,
+                          column_stride, packed) == SIGHTLINE_OK,
+         run.level, "packing weights");
+  expect(core.linear(level, kThreads, kRows, kColumns, kDepth, transposed ? rows_turned : rows, row_stride,
+                     packed, added, wide, kWide) == SIGHTLINE_OK,
          run.level, "a linear layer");
   for (int r = 0; r < kRows; r++) {
     memcpy(found + r * kColumns, wide + r * kWide, kColumns * sizeof(float));
@@ -251,7 +263,8 @@ static void check_linear(int32_t level) {
       expect(wide[r * kWide + c] == 0, run.level, "written beside a row");
   }
   compare(&run, "linear layer", expected, found, SIGHTLINE_FLOAT32, kRows * kColumns);
-  void* all[] = {a, weight, bias, expected, rows, columns, added, packed, wide, found};
+  void* all[] = {a,           weight,         bias,  expected, rows, columns,
+                 rows_turned, columns_turned, added, packed,   wide, found};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
@@ -301,7 +314,7 @@ int main(int count, char** arguments) {
   check_layout();
   check_levels(count - 2, arguments + 2);
   for (int32_t level = 0; level < core.level_count(); level++) {
-    if (core.level_supported(level)) check_linear(level);
+    for (int t = 0; t < 2 && core.level_supported(level); t++) check_linear(level, t);
     for (int32_t dtype = SIGHTLINE_FLOAT32; dtype <= SIGHTLINE_FLOAT16 && core.level_supported(level);
          dtype++) {
       check_problem(&blocks, level, dtype, SIGHTLINE_BLOCKS);

@@ -24,8 +24,8 @@ typedef struct {
   int32_t (*readout)(int32_t, int32_t, const sightline_problem*, const sightline_problem*, const double*,
                      const sightline_readouts*);
   int64_t (*linear_floats)(int32_t, int64_t, int64_t);
-  int32_t (*linear_pack)(int32_t, int64_t, int64_t, const float*, const int64_t*, float*);
-  int32_t (*linear)(int32_t, int32_t, int64_t, int64_t, int64_t, const float*, int64_t, const float*,
+  int32_t (*linear_pack)(int32_t, int32_t, int64_t, int64_t, const float*, const int64_t*, float*);
+  int32_t (*linear)(int32_t, int32_t, int64_t, int64_t, int64_t, const float*, const int64_t*, const float*,
                     const float*, float*, int64_t);
   double (*peak_gflops)(int32_t, double);
 } Library;

@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Bumped whenever a struct or a signature changes; the Python side refuses a library of another number. */
-#define SIGHTLINE_ABI 10
+#define SIGHTLINE_ABI 11
 
 typedef enum {
   SIGHTLINE_OK = 0,
@@ -317,15 +317,16 @@ SIGHTLINE_API int32_t sightline_readout(int32_t level, int32_t threads, const si
 /* A linear layer's product of float32, out = a . weight^T + bias, with a weight [columns,depth] that was
  * packed before: any strides, into so many floats. What one level packed, no other can read. */
 SIGHTLINE_API int64_t sightline_linear_floats(int32_t level, int64_t columns, int64_t depth);
-SIGHTLINE_API int32_t sightline_linear_pack(int32_t level, int64_t columns, int64_t depth,
+SIGHTLINE_API int32_t sightline_linear_pack(int32_t level, int32_t threads, int64_t columns, int64_t depth,
                                             const float* weight, const int64_t weight_stride[2],
                                             float* packed);
 
-/* a [rows,depth], contiguous along depth; bias [columns], or null; out [rows,columns], contiguous along
+/* a [rows,depth], any strides; bias [columns], or null; out [rows,columns], contiguous along
  * columns. A row's result depends neither on the other rows nor on the number of threads. */
 SIGHTLINE_API int32_t sightline_linear(int32_t level, int32_t threads, int64_t rows, int64_t columns,
-                                       int64_t depth, const float* a, int64_t a_stride, const float* packed,
-                                       const float* bias, float* out, int64_t out_stride);
+                                       int64_t depth, const float* a, const int64_t a_stride[2],
+                                       const float* packed, const float* bias, float* out,
+                                       int64_t out_stride);
 
 /* GFLOP/s of one core doing nothing but fused multiply-adds (multiply, then add, where the level has no
  * FMA): the peak that benchmarks quote shares of. Takes about `seconds`. 0 for a level that cannot run. */

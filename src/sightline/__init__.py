@@ -35,6 +35,7 @@ __all__ = [
     "explain",
     "info",
     "intervene",
+    "keep_freed_memory",
     "lengths",
     "load_profile",
     "load_trace",
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     from sightline.interventions import intervene
     from sightline.monitoring import monitor
     from sightline.nn.acceleration import accelerate
-    from sightline.products import product
+    from sightline.products import keep_freed_memory, product
     from sightline.profiling import load_profile, profile
     from sightline.tasks import pipeline
     from sightline.tracing import load_trace, trace
@@ -143,6 +144,7 @@ _LATER = {
     "explain": "call.explain",
     "info": "call.info",
     "intervene": "interventions",
+    "keep_freed_memory": "products",
     "load_profile": "profiling",
     "load_trace": "tracing",
     "losses": "losses",

@@ -56,6 +56,20 @@ def test_a_class_is_measured_once_and_remembered(measured):
     assert len(measured) == 4
 
 
+def test_settings_by_which_libraries_multiply_otherwise_are_measured_by_themselves(measured, monkeypatch):
+    layer()
+    for name in ("MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA"):
+        monkeypatch.setenv(name, "AVX2")
+        forget()
+        layer()
+    assert len(measured) == 3
+    monkeypatch.delenv("MKL_ENABLE_INSTRUCTIONS")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    forget()
+    layer()
+    assert len(measured) == 3
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 3}', "\x00\xff"])
 def test_a_broken_memory_is_made_anew(measured, content):
     memory.path().parent.mkdir(parents=True)
@@ -135,7 +149,9 @@ def test_a_second_look_decides(monkeypatch):
     if WAYS["onednn"].why_not(torch.float32):
         pytest.skip("there is one way only")
     monkeypatch.setattr(
-        measurement, "_of_ways", lambda able, of, layer: {"pytorch": 1.0, "onednn": next(looks)}
+        measurement,
+        "_of_ways",
+        lambda able, of, layer: dict.fromkeys(able, 1.0) | {"onednn": next(looks)},
     )
     assert measurement.fastest(of) == "pytorch"
 

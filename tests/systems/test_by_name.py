@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import ctypes
 import gc
 import io
 import os
@@ -123,25 +122,13 @@ def test_what_some_systems_lack_is_imported_nowhere():
                 assert node.attr in ("SIGINT", "SIGTERM", "SIG_IGN", "signal", "Signals"), path
 
 
-def test_without_affinity_and_glibc(monkeypatch):
-    from sightline.tasks import memory
+def test_without_affinity(monkeypatch):
     from sightline.tasks.processes import Processes
 
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert Processes(0, 2).threads() == 4
-
-    def nothing(name):
-        raise AssertionError("no library is looked into")
-
-    monkeypatch.setattr(ctypes, "CDLL", nothing)
-    for system in ("win32", "darwin"):
-        monkeypatch.setattr(sys, "platform", system)
-        memory.keep_freed_memory()
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())  # musl has no mallopt
-    memory.keep_freed_memory()
 
 
 def test_few_products_are_kept_unless_the_user_says_how_many(monkeypatch):

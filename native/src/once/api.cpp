@@ -138,25 +138,26 @@ int64_t sightline_linear_floats(int32_t level, int64_t columns, int64_t depth) {
   return kernels->linear_floats(columns, depth);
 }
 
-int32_t sightline_linear_pack(int32_t level, int64_t columns, int64_t depth, const float* weight,
-                              const int64_t weight_stride[2], float* packed) {
+int32_t sightline_linear_pack(int32_t level, int32_t threads, int64_t columns, int64_t depth,
+                              const float* weight, const int64_t weight_stride[2], float* packed) {
   const Kernels* kernels;
   if (const auto status = find_kernels(level, &kernels)) return status;
-  if (columns < 0 || depth < 0) return SIGHTLINE_INVALID_ARGUMENT;
+  if (threads < 1 || columns < 0 || depth < 0) return SIGHTLINE_INVALID_ARGUMENT;
   if (columns == 0 || depth == 0) return SIGHTLINE_OK;
   if (!weight || !weight_stride || !packed) return SIGHTLINE_INVALID_ARGUMENT;
-  kernels->linear_pack({columns, depth, weight, {weight_stride[0], weight_stride[1]}}, packed);
-  return SIGHTLINE_OK;
+  const LinearWeight whole = {columns, depth, weight, {weight_stride[0], weight_stride[1]}};
+  return pack_linear(Call(*kernels, threads), whole, packed);
 }
 
 int32_t sightline_linear(int32_t level, int32_t threads, int64_t rows, int64_t columns, int64_t depth,
-                         const float* a, int64_t a_stride, const float* packed, const float* bias, float* out,
-                         int64_t out_stride) {
+                         const float* a, const int64_t a_stride[2], const float* packed, const float* bias,
+                         float* out, int64_t out_stride) {
   const Kernels* kernels;
   if (const auto status = find_kernels(level, &kernels)) return status;
   if (threads < 1 || rows < 0 || columns < 0 || depth < 0) return SIGHTLINE_INVALID_ARGUMENT;
   if (rows == 0 || columns == 0) return SIGHTLINE_OK;
-  const Linear p = {rows, columns, depth, a, a_stride, packed, bias, out, out_stride};
+  if (!a_stride) return SIGHTLINE_INVALID_ARGUMENT;
+  const Linear p = {rows, columns, depth, a, {a_stride[0], a_stride[1]}, packed, bias, out, out_stride};
   if (const auto status = check_linear(p)) return status;
   return linear(Call(*kernels, threads), p);
 }

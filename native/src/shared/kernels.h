@@ -76,8 +76,8 @@ struct Kernels {
 
   // A linear layer's product with weights that linear_pack wrote, linear_floats of them.
   int64_t (*linear_floats)(int64_t columns, int64_t depth);
-  void (*linear_pack)(const LinearWeight&, float* to);
-  size_t (*linear_scratch)();
+  void (*linear_pack)(const LinearWeight&, int64_t column, int64_t columns, float* to);
+  size_t (*linear_scratch)(int64_t rows);
   void (*linear_block)(const Linear&, const LinearPart&, void* scratch);
 
   // One burst of multiply-adds in registers; returns the floating-point operations done.

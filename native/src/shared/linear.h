@@ -15,8 +15,8 @@ struct LinearWeight {
 
 struct Linear {
   int64_t rows, columns, depth;
-  const float* a;  // [rows, depth], contiguous along depth
-  int64_t a_stride;
+  const float* a;  // [rows, depth]
+  int64_t a_stride[2];
   const float* packed;
   const float* bias;  // [columns], or null
   float* out;         // [rows, columns], contiguous along columns

@@ -65,8 +65,9 @@ def train(
 
     Started by torchrun -m sightline train ..., several processes train one model.
     """
+    from sightline.products import keep_freed_memory
     from sightline.tasks.fitting import fit
-    from sightline.tasks.memory import keep_few_products, keep_freed_memory
+    from sightline.tasks.memory import keep_few_products
     from sightline.tasks.processes import joined
     from sightline.tasks.progress import ProgressDisplay
     from sightline.tasks.registry import find_task

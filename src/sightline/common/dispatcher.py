@@ -98,6 +98,11 @@ def are_chosen_for(tensors: Iterable[Tensor | None]) -> bool:
     )
 
 
+def are_readable(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether values lie where pointers say, and no mode would miss an operator that is not called."""
+    return _OFFERED and _len_torch_dispatch_stack() == 0 and are_plain(tensors)
+
+
 def is_transformed() -> bool:
     """Whether derivatives or batches of torch.func, or forward mode, take part: each needs a rule of its own.
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import torch
 
 from sightline.common.check import SettingError
-from sightline.products import large_pages, memory
+from sightline.products import freed_memory, large_pages, memory
 from sightline.products.measurement import fastest, fastest_packing
 from sightline.products.packings import PACKINGS
 from sightline.products.shapes import FORMS, ProductClass, rows_class, size_class
@@ -34,9 +34,6 @@ def _everywhere() -> str:
     """What the environment asks for, read once: a short layer would wait for it."""
     return _known(os.environ.get("SIGHTLINE_PRODUCT") or "auto", "SIGHTLINE_PRODUCT")
 
-
-#: Of more rows no packing is thought of.
-_MOST_PACKED = max(one.rows for one in PACKINGS.values())
 
 _forced: ContextVar[str | None] = ContextVar("sightline_product", default=None)
 _ways: dict[tuple[torch.dtype, str, str, bool], Ways] = {}  # by what choose() finds them by
@@ -84,7 +81,7 @@ def choose(dtype: torch.dtype, rows: int, weights: int, recorded: bool) -> Ways:
 
 def choose_packing(dtype: torch.dtype, rows: int, weights: int) -> str | None:
     """The packing for a layer of such sizes; ``None`` where none pays, or where a way is forced."""
-    if rows > _MOST_PACKED or (_forced.get() or _everywhere()) != "auto":
+    if (_forced.get() or _everywhere()) != "auto":
         return None
     key = dtype, rows_class(rows), size_class(weights)
     if key not in _packings:
@@ -92,8 +89,7 @@ def choose_packing(dtype: torch.dtype, rows: int, weights: int) -> str | None:
         with _measuring:
             name = _packing(ProductClass("packed", *key), way)
             _packings[key] = None if name == "none" else name
-    found = _packings[key]
-    return None if found is None or rows > PACKINGS[found].rows else found
+    return _packings[key]
 
 
 def titles(dtype: torch.dtype, rows: int, weights: int) -> tuple[str, str, str]:
@@ -104,7 +100,7 @@ def titles(dtype: torch.dtype, rows: int, weights: int) -> tuple[str, str, str]:
 
 
 def facts() -> dict[str, str]:
-    """What is known of each dtype and of large pages on this machine, for ``sightline info``."""
+    """What is known of each dtype, of large pages and of freed memory, for ``sightline info``."""
     asked = _forced.get() or _everywhere()
     found = {
         "linear layers": f"{asked}, from {memory.path()}" if asked == "auto" else f"{asked}, as asked for"
@@ -115,7 +111,7 @@ def facts() -> dict[str, str]:
         packed = _known_here().get(str(ProductClass("packed", dtype, "some", "large")), "none")
         also = "" if packed == "none" else f"; {packed} with packed weights"
         found[f"linear {name}"] = f"{known[0]} forward, {known[1]} and {known[2]} for gradients{also}"
-    return found | large_pages.facts()
+    return found | large_pages.facts() | freed_memory.facts()
 
 
 def _found(dtype: torch.dtype, rows: str, size: str, recorded: bool) -> Ways:

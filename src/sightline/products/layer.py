@@ -111,7 +111,8 @@ def _packed(x: Tensor, weight: Tensor, bias: Tensor | None, packed: PackedWeight
     name = choose_packing(x.dtype, x.numel() // x.shape[-1], weight.numel())
     if name is None or not can_be_followed(weight) or not _fit(x, weight, bias):
         return None
-    if not dispatcher.are_chosen_for((x, weight, bias)):
+    given = x, weight, bias
+    if not (dispatcher.are_chosen_for(given) and dispatcher.are_readable(given)):
         return None
     return _shaped(packed.product(name, _rows(x), weight, bias), x)
 

@@ -13,6 +13,19 @@ import torch
 from sightline._version import __version__
 from sightline.common.atomic import replacing
 
+#: Settings by which libraries multiply in another way than they would by themselves.
+_SETTINGS = (
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_DEBUG_CPU_TYPE",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "SIGHTLINE_ISA",
+)
+
 
 def path() -> Path:
     """Where it is kept: ``sightline/products.json`` in the user's folder for what can be made again."""
@@ -49,7 +62,8 @@ def _read() -> dict[str, object]:
 
 def _machine() -> str:
     """What a measurement holds for."""
-    return f"{_processor()}, torch {torch.__version__}, sightline {__version__}"
+    settings = "".join(f", {name}={os.environ[name]}" for name in _SETTINGS if os.environ.get(name))
+    return f"{_processor()}{settings}, torch {torch.__version__}, sightline {__version__}"
 
 
 @cache

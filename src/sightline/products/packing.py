@@ -17,11 +17,8 @@ class Packing(NamedTuple):
 
     Attributes:
         why_not: why it cannot take a dtype on this machine; ``None`` if it can.
-        rows: up to how many it pays. Of more, packing a weight for each product takes a small share of it,
-            and a packed one that comes from memory is no faster.
         pack: weight [M,K], with any strides -> the product with what it holds now.
     """
 
     why_not: Callable[[torch.dtype], str | None]
-    rows: int
     pack: Callable[[Tensor], Multiply]

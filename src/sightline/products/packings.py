@@ -15,8 +15,8 @@ from sightline.products.packing import Multiply, Packing
 #: By name.
 PACKINGS: Mapping[str, Packing] = MappingProxyType(
     {
-        "native": Packing(native.why_not, 64, native.pack),
-        "onednn": Packing(onednn.why_not_packed, 128, onednn.pack),
+        "native": Packing(native.why_not, native.pack),
+        "onednn": Packing(onednn.why_not_packed, onednn.pack),
     }
 )
 

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sightline.products import onednn
+from sightline.common import dispatcher
+from sightline.products import native, onednn
 
 #: What may be multiplied otherwise than by PyTorch.
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -31,16 +32,25 @@ class Way(NamedTuple):
         title: what it is, in a few words.
         why_not: why it cannot take a dtype on this machine; ``None`` if it can.
         multiply: (a, b, bias) -> the product.
+        for_few: whether it may pay for few rows; not if it lays the weights out anew for each product.
     """
 
     title: str
     why_not: Callable[[torch.dtype], str | None]
     multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    for_few: bool = True
 
 
 def _by_pytorch(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     # Without a bias, what PyTorch's own gradients of a linear layer do.
     return torch.mm(a, b.t()) if bias is None else F.linear(a, b, bias)
+
+
+def _by_native_core(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    # Batched gradients get here, and modes that count PyTorch's operators.
+    if not dispatcher.are_readable((a, b, bias)):
+        return _by_pytorch(a, b, bias)
+    return native.multiply(a, b, bias)
 
 
 def _in_float32(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
@@ -74,6 +84,7 @@ WAYS: Mapping[str, Way] = MappingProxyType(
     {
         "pytorch": Way("PyTorch's own", lambda dtype: None, _by_pytorch),
         "onednn": Way("oneDNN's inner product", onednn.why_not, onednn.multiply),
+        "native": Way("the native core's product", native.why_not, _by_native_core, for_few=False),
         "float32": Way(
             "converted to float32 and back",
             lambda dtype: "it is float32 already" if dtype == torch.float32 else None,

@@ -1,5 +1,6 @@
 // Weights of a linear layer as its tiles read them: cut along the depth, and each cut in panels of columns,
-// [cut][panel][depth of the cut][kLinearLanes]. Columns that are missing in the last panel are 0.
+// [cut][panel][depth of the cut][lanes of the panel]. The last panel has as few vectors of lanes as its
+// columns need; columns that are missing in the last one are 0.
 #pragma once
 
 #include "per_level/linear/tile.h"
@@ -9,7 +10,7 @@
 namespace sightline {
 namespace {
 
-constexpr int64_t kLinearDepth = 384;  // of a cut, at most: a tile's rows stay in L1
+constexpr int64_t kLinearDepth = 768;  // of a cut, at most
 
 // Cut number `at` of a depth.
 struct LinearCut {
@@ -22,8 +23,11 @@ struct LinearCut {
   }
 };
 
-inline int64_t padded_columns(int64_t columns) {
-  return (columns + kLinearLanes - 1) / kLinearLanes * kLinearLanes;
+inline int64_t padded_columns(int64_t columns) { return (columns + kLanes - 1) / kLanes * kLanes; }
+
+// Vectors of lanes of the panel that begins with a column.
+inline int panel_vectors(int64_t columns, int64_t column) {
+  return (int)smaller<int64_t>(kLinearVectors, (padded_columns(columns) - column) / kLanes);
 }
 
 // Where the panel that begins with a column lies.
@@ -31,25 +35,30 @@ SL_INLINE int64_t panel_place(int64_t columns, const LinearCut& cut, int64_t col
   return cut.begin * padded_columns(columns) + column * cut.size();
 }
 
-// One panel of a weight whose numbers of a column lie side by side, or any others.
+// One panel of a weight: numbers of a column lie side by side, or those of a depth, or none.
 SL_INLINE void pack_panel(const LinearWeight& b, int64_t column, const LinearCut& cut, float* to) {
   const int columns = (int)smaller<int64_t>(kLinearLanes, b.columns - column);
+  const int vectors = panel_vectors(b.columns, column), lanes = vectors * kLanes;
   const float* from = b.data + column * b.stride[0] + cut.begin * b.stride[1];
   if (b.stride[1] == 1) {
-    return transpose_in(ScaledRows<float>{from, b.stride[0], 1.0f}, columns, cut.size(), kLinearVectors, to,
-                        kLinearLanes);
+    return transpose_in(ScaledRows<float>{from, b.stride[0], 1.0f}, columns, cut.size(), vectors, to, lanes);
   }
-  for (int64_t d = 0; d < cut.size(); d++, from += b.stride[1], to += kLinearLanes) {
-    for (int l = 0; l < kLinearLanes; l++) to[l] = l < columns ? from[l * b.stride[0]] : 0.0f;
+  for (int64_t d = 0; d < cut.size(); d++, from += b.stride[1], to += lanes) {
+    if (b.stride[0] == 1 && columns == lanes) {
+      for (int v = 0; v < vectors; v++) store(to + v * kLanes, load(from + v * kLanes));
+      continue;
+    }
+    for (int l = 0; l < lanes; l++) to[l] = l < columns ? from[l * b.stride[0]] : 0.0f;
   }
 }
 
 int64_t linear_floats(int64_t columns, int64_t depth) { return padded_columns(columns) * depth; }
 
-void linear_pack(const LinearWeight& b, float* to) {
+// Columns [first, first + columns), by whole panels.
+void linear_pack(const LinearWeight& b, int64_t first, int64_t columns, float* to) {
   for (int64_t at = 0; at < LinearCut::count(b.depth); at++) {
     const LinearCut cut(b.depth, at);
-    for (int64_t column = 0; column < b.columns; column += kLinearLanes) {
+    for (int64_t column = first; column < first + columns; column += kLinearLanes) {
       pack_panel(b, column, cut, to + panel_place(b.columns, cut, column));
     }
   }

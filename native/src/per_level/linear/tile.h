@@ -1,17 +1,19 @@
-// The inner loop of a linear layer's product: a tile of `out` whose sums stay in registers.
+// The inner loop of a linear layer's product: a tile of the result whose sums stay in registers.
 //
-// Lanes lie along columns of `out`, so that its rows are written as they lie; numbers of `a` are broadcast.
+// Lanes lie along columns of the result, so that its rows are written as they lie; numbers of `a` are
+// broadcast.
 #pragma once
 
-#include "per_level/memory/ahead.h"
+#include "per_level/vectors/simd.h"
 
 namespace sightline {
 namespace {
 
-// kLinearRows x kLinearVectors sums, the vectors of weights and one broadcast fill the registers. Fewer
-// vectors and more rows than in a tile of attention: weights are read from L2, and a row's numbers from L1.
+// kLinearRows x kLinearVectors sums, the vectors of weights and one broadcast fit the registers. Nearly
+// square, as loads take as long as multiply-adds do: 12 x 2 of AVX-512 needed a quarter more of them, and
+// took 8 % longer.
 #if defined(__AVX512F__)
-constexpr int kLinearRows = 12, kLinearVectors = 2;
+constexpr int kLinearRows = 8, kLinearVectors = 3;
 #elif defined(__aarch64__)
 constexpr int kLinearRows = 6, kLinearVectors = 4;
 #else
@@ -19,76 +21,47 @@ constexpr int kLinearRows = 6, kLinearVectors = 2;
 #endif
 constexpr int kLinearLanes = kLinearVectors * kLanes;
 
-// So many depths one after another: between two of these strips a few cache lines are asked for.
-constexpr int kLinearStrip = 16, kLinearLinesPerStrip = 2;
-// How many depths before they are needed weights are asked for, from memory and from L2.
-constexpr int kLinearFarAhead = 96, kLinearAhead = 16;
+// How many numbers before they are needed weights are asked for, from memory and from L2.
+constexpr int kLinearFarAhead = 3072, kLinearAhead = 512;
 
-// After so many depths sums begin anew, and what there was is added up: a chain of 384 additions would be
-// three times as far off as PyTorch's products of few rows are.
-constexpr int kLinearChain = 128;
-
-// Where a tile goes. What stands there is added to, unless the sums begin with the bias (or 0).
-struct LinearOut {
-  float* data;
-  int64_t stride;
-  const float* bias;  // of its columns, or null
-  bool adds;
-};
-
-template <int rows>
+// What sums begin with, and where they go; for all rows alike where the stride is 0.
 struct LinearSums {
-  Vec at[rows][kLinearVectors] = {};
+  const float* from;
+  int64_t from_stride;
+  float* to;
+  int64_t to_stride;
+  bool asks;  // for the memory that they go to
 };
 
-// The sums of depths [begin, end) of a tile.
-template <int rows, class BetweenStrips>
-SL_INLINE void add_depths(const float* __restrict a, int64_t a_stride, const float* __restrict panel,
-                          int64_t begin, int64_t end, LinearSums<rows>& sum, const BetweenStrips& between) {
-  for (int64_t strip = begin; strip < end; strip += kLinearStrip) {
-    between();
-    const int64_t stop = smaller(strip + kLinearStrip, end);
-    for (int64_t d = strip; d < stop; d++) {
-      const float* at = panel + d * kLinearLanes;
-      Vec weight[kLinearVectors];
-      SL_UNROLL for (int v = 0; v < kLinearVectors; v++) {
-        __builtin_prefetch(at + kLinearFarAhead * kLinearLanes + v * kLanes, 0, 2);
-        __builtin_prefetch(at + kLinearAhead * kLinearLanes + v * kLanes, 0, 3);
-        weight[v] = load(at + v * kLanes);
-      }
-      SL_UNROLL for (int r = 0; r < rows; r++) {
-        const Vec x = splat_word(a + r * a_stride + d);
-        SL_UNROLL for (int v = 0; v < kLinearVectors; v++) sum.at[r][v] = fma(x, weight[v], sum.at[r][v]);
-      }
+// The sums over `depth` numbers; a `cold` panel was not read just now.
+template <int rows, int vectors, bool cold>
+SL_INLINE void linear_tile(const float* __restrict a, int64_t a_stride, const float* __restrict panel,
+                           int64_t depth, const LinearSums& sums) {
+  for (int r = 0; sums.asks && r < rows; r++) {
+    SL_UNROLL for (int v = 0; v < vectors; v++) {
+      __builtin_prefetch(sums.to + r * sums.to_stride + v * kLanes, 1, 3);
     }
   }
-}
-
-template <int rows>
-SL_INLINE void linear_tile(const float* a, int64_t a_stride, const float* panel, int64_t depth,
-                           const LinearOut& out, Ahead& ahead) {
-  LinearSums<rows> total;
-  for (int v = 0; out.bias && v < kLinearVectors; v++) {
-    const Vec bias = load(out.bias + v * kLanes);
-    SL_UNROLL for (int r = 0; r < rows; r++) total.at[r][v] = bias;
-  }
-  int asked = 0;  // rows of `out`
-  for (int64_t begin = 0; begin < depth; begin += kLinearChain) {
-    LinearSums<rows> sum;
-    add_depths(a, a_stride, panel, begin, smaller(begin + kLinearChain, depth), sum, [&] {
-      ahead.step(kLinearLinesPerStrip);
-      if (asked == rows) return;
-      const float* to = out.data + asked++ * out.stride;
-      SL_UNROLL for (int v = 0; v < kLinearVectors; v++) __builtin_prefetch(to + v * kLanes, 1, 3);
-    });
+  Vec sum[rows][vectors] = {};
+  for (int64_t d = 0; d < depth; d++) {
+    const float* at = panel + d * vectors * kLanes;
+    Vec weight[vectors];
+    SL_UNROLL for (int v = 0; v < vectors; v++) {
+      if (cold) {
+        __builtin_prefetch(at + kLinearFarAhead + v * kLanes, 0, 2);
+        __builtin_prefetch(at + kLinearAhead + v * kLanes, 0, 3);
+      }
+      weight[v] = load(at + v * kLanes);
+    }
     SL_UNROLL for (int r = 0; r < rows; r++) {
-      SL_UNROLL for (int v = 0; v < kLinearVectors; v++) total.at[r][v] += sum.at[r][v];
+      const Vec x = splat_word(a + r * a_stride + d);
+      SL_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = fma(x, weight[v], sum[r][v]);
     }
   }
   SL_UNROLL for (int r = 0; r < rows; r++) {
-    SL_UNROLL for (int v = 0; v < kLinearVectors; v++) {
-      float* to = out.data + r * out.stride + v * kLanes;
-      store(to, out.adds ? load(to) + total.at[r][v] : total.at[r][v]);
+    SL_UNROLL for (int v = 0; v < vectors; v++) {
+      const Vec before = load(sums.from + r * sums.from_stride + v * kLanes);
+      store(sums.to + r * sums.to_stride + v * kLanes, before + sum[r][v]);
     }
   }
 }

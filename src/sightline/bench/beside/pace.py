@@ -15,8 +15,8 @@ import torch
 from sightline.bench.beside.side import SIDES, SideJob, TimedRun
 from sightline.bench.beside.side_by_side import check_same_start
 from sightline.bench.text_table import TextTable
+from sightline.products import keep_freed_memory
 from sightline.tasks.batches import batches_of
-from sightline.tasks.memory import keep_freed_memory
 from sightline.tasks.registry import find_task
 
 _WARM = 2  # steps that do not count: in the first one the optimiser allocates its memory

@@ -13,8 +13,8 @@ from torch import Tensor
 from sightline.bench import resident
 from sightline.bench.beside.twin import comparable, torch_twin
 from sightline.common.errors import CommandError
+from sightline.products import keep_freed_memory
 from sightline.tasks.batches import batches_of
-from sightline.tasks.memory import keep_freed_memory
 from sightline.tasks.recipe import Recipe
 from sightline.tasks.registry import find_task
 from sightline.tasks.task import Data, Source, Task
