@@ -574,6 +574,7 @@ ELSEWHERE = {
         "Explanation": "a result", "Readouts": "a result", "Picture": "a record", "Sound": "a record",
         "__version__": "a text", "backend": "tests/engine/test_errors.py", "info": "takes nothing",
         "accelerate": "tests/nn/test_acceleration.py", "product": "tests/products/test_choice.py",
+        "keep_freed_memory": "tests/products/test_freed_memory.py",
         "sdpa_override": "takes nothing", "widget": "needs anywidget; tests/view/test_widget.py",
     },
     "nn": {

@@ -135,7 +135,7 @@ def test_transforms_and_compilers(way, transform):
     torch.testing.assert_close(found, wanted, rtol=rtol, atol=rtol * float(wanted.detach().abs().max()))
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", [name for name in WAYS if name != "native"])  # which is for float32
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("of_x", [torch.float32, torch.bfloat16, torch.float64])
 def test_autocast(name, dtype, of_x):

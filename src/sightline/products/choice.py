@@ -48,9 +48,10 @@ def product(name: str) -> Iterator[None]:
 
     Args:
         name: ``"pytorch"`` (what ``torch.nn.functional.linear`` does), ``"onednn"`` (oneDNN's inner product),
-            ``"float32"`` (bfloat16 and float16 converted to float32, multiplied, and rounded once; float32
-            stays with PyTorch), or ``"auto"``: the fastest, measured once for each class of products on each
-            machine and remembered in ``~/.cache/sightline/products.json``.
+            ``"native"`` (the native core's product of float32), ``"float32"`` (bfloat16 and float16 converted
+            to float32, multiplied, and rounded once; float32 stays with PyTorch), or ``"auto"``: the fastest,
+            measured once for each class of products on each machine and remembered in
+            ``~/.cache/sightline/products.json``.
 
     Raises:
         ValueError: for an unknown name. A forced way that cannot take a dtype raises in the call.
