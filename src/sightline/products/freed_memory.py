@@ -70,7 +70,7 @@ def facts() -> dict[str, str]:
 
 def _asked(gigabytes: float) -> int:
     """No more than there is: address space that is not used costs nothing, but malloc refuses the rest."""
-    wanted = number("gigabytes", gigabytes, 0, remedy="0 keeps memory and sets none aside")
+    wanted = number("gigabytes", gigabytes, 0, remedy="0 keeps memory and sets none aside.")
     return int(min(wanted * _GIGABYTE, _physical()))
 
 
