@@ -156,6 +156,20 @@ def test_a_second_look_decides(monkeypatch):
     assert measurement.fastest(of) == "pytorch"
 
 
+def test_onednns_gradients_of_float32_have_to_be_faster_still(monkeypatch):
+    monkeypatch.setattr(
+        measurement, "_of_ways", lambda able, of, layer: dict.fromkeys(able, 1.0) | {"onednn": 0.85}
+    )
+    for form, dtype, rows, wanted in (
+        ("forward", torch.float32, "many", "onednn"),
+        ("grad_weight", torch.float32, "many", "pytorch"),
+        ("grad_weight", torch.float32, "some", "onednn"),
+        ("grad_weight", torch.bfloat16, "many", "onednn"),
+    ):
+        if WAYS["onednn"].why_not(dtype) is None:
+            assert measurement.fastest(ProductClass(form, dtype, rows, "large")) == wanted
+
+
 def test_a_sketch_is_small():
     for rows in ("one", "few", "some", "many"):
         for size in ("small", "large"):

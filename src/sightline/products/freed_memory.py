@@ -103,7 +103,7 @@ def _reserve(libc: Any, wanted: int) -> int:
         begin = libc.malloc(wanted)
         if begin:
             first = -(-begin // size) * size
-            libc.madvise(first, (begin + wanted - first) // size * size, _MADV_HUGEPAGE)
+            large_pages.advise(first, (begin + wanted - first) // size * size, _MADV_HUGEPAGE)
             libc.free(begin)  # which keeps it, as nothing is given back any more
             return wanted
         wanted //= 2
@@ -120,5 +120,4 @@ def _glibc() -> Any | None:
         return None
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
-    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     return libc

@@ -149,7 +149,12 @@ def _collapse(pages: list[int], size: int) -> tuple[int, str]:
 
 def _advise(address: int, size: int) -> int:
     """0, or the number of the error."""
-    return ctypes.get_errno() if _libc().madvise(address, size, _MADV_COLLAPSE) else 0
+    return advise(address, size, _MADV_COLLAPSE)
+
+
+def advise(address: int, size: int, advice: int) -> int:
+    """Tells Linux what memory is for; 0, or the number of the error."""
+    return ctypes.get_errno() if _libc().madvise(address, size, advice) else 0
 
 
 @cache

@@ -23,9 +23,9 @@ _HOPELESS = 3.0
 #: Packing pays from this share of the unpacked product's time on. Of many rows it takes less of a larger
 #: product than of the example.
 _PACKED_CLEARLY = {"one": 0.95, "few": 0.95, "some": 0.95, "many": 0.9}
-#: Of gradients operands lie transposed. oneDNN multiplies such ones half as fast where they are large (1,024
-#: rows of 3,072 numbers), which a quick example cannot show.
-_HANDICAP = {("grad_input", "onednn"): 1.15, ("grad_weight", "onednn"): 1.15}
+#: Of gradients operands lie transposed. oneDNN multiplies such ones of float32, not of halves, half as fast
+#: where they are large (1,024 rows of 3,072 numbers), which a quick example cannot show.
+_ONEDNN_GRADIENTS = 1.15
 _LOOKS = 2  # as the first may have been disturbed
 _ROUNDS = 5
 _SECONDS = 2.5e-3  # for all rounds, if they do not finish before
@@ -83,7 +83,8 @@ def fastest_packing(of: ProductClass, way: str) -> str:
 def _best(able: list[str], of: ProductClass) -> str:
     """PyTorch's own, unless another is clearly faster."""
     seconds = _of_ways(able, of, example(of))
-    seconds = {name: taken * _HANDICAP.get((of.form, name), 1.0) for name, taken in seconds.items()}
+    if of.dtype == torch.float32 and of.rows == "many" and of.form != "forward" and "onednn" in seconds:
+        seconds["onednn"] *= _ONEDNN_GRADIENTS
     best = min(able, key=lambda name: seconds[name])
     own = seconds.get("pytorch", float("inf"))
     return best if seconds[best] <= _CLEARLY[of.rows] * own else "pytorch"

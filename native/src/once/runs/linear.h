@@ -11,7 +11,8 @@ namespace sightline {
 // Below this many numbers to be packed by each (40 us), another thread saves too little.
 constexpr double kNumbersPerThread = 1e5;
 
-// Columns first, as weights are more than rows; by whole panels and tiles.
+// Columns first, as weights are more than rows; by whole panels and tiles: kPanel is a multiple of the lanes
+// that a panel has at any level, so that only the last part ends within one.
 struct LinearShares {
   static constexpr int64_t kPanel = 48, kRows = 48;
   int64_t across, down;  // parts of columns, of rows
