@@ -25,7 +25,7 @@ _HOPELESS = 3.0
 _PACKED_CLEARLY = {"one": 0.95, "few": 0.95, "some": 0.95, "many": 0.9}
 #: Of gradients operands lie transposed. oneDNN multiplies such ones of float32, not of halves, half as fast
 #: where they are large (1,024 rows of 3,072 numbers), which a quick example cannot show.
-_ONEDNN_GRADIENTS = 1.15
+_ONEDNN_GRADIENTS = 1.25
 _LOOKS = 2  # as the first may have been disturbed
 _ROUNDS = 5
 _SECONDS = 2.5e-3  # for all rounds, if they do not finish before
