@@ -122,7 +122,7 @@ static void check_gradients(const Run* run, const void* context, const double* l
   memcpy(g.key_stride, p->key_stride, sizeof g.key_stride);
   memcpy(g.value_stride, p->value_stride, sizeof g.value_stride);
   memcpy(g.bias_stride, p->bias_stride, sizeof g.bias_stride);
-  if (d->bias) g.bias = (float*)room((size_t)(rows * d->keys), sizeof(float));
+  if (d->bias) g.bias = room((size_t)(rows * d->keys), sizeof(float));
   if (d->slopes) g.slopes = (float*)room((size_t)d->heads, sizeof(float));
   if (d->sinks) g.sinks = (float*)room((size_t)d->heads, sizeof(float));
   expect(core.backward(run->number, kThreads, p, &g) == SIGHTLINE_OK, run->level, "backward");

@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Bumped whenever a struct or a signature changes; the Python side refuses a library of another number. */
-#define SIGHTLINE_ABI 11
+#define SIGHTLINE_ABI 12
 
 typedef enum {
   SIGHTLINE_OK = 0,
@@ -35,8 +35,9 @@ typedef enum {
 } sightline_status;
 
 /* What query, key, value, context and their gradients are made of; all of one problem agree. Everything is
- * summed in float32, and readouts and the gradients of sinks and bias terms are float32 throughout. An lse is
- * float64: the float32 next to one of 200 is up to 8e-6 away, and so would be every weight made with it. */
+ * summed in float32, and readouts and the gradients of sinks, slopes and tables are float32 throughout. An
+ * lse is float64: the float32 next to one of 200 is up to 8e-6 away, and so would be every weight made with
+ * it. */
 typedef enum { SIGHTLINE_FLOAT32 = 0, SIGHTLINE_BFLOAT16 = 1, SIGHTLINE_FLOAT16 = 2 } sightline_dtype;
 
 /* One attention problem, already checked and lowered by the caller.
@@ -118,7 +119,7 @@ typedef struct {
   int64_t key_stride[3];
   void* value;
   int64_t value_stride[3];
-  float* bias; /* same strides as the problem's bias where it does not broadcast; 0 where it is summed */
+  void* bias; /* in bias_dtype; strides as the problem's where it does not broadcast; 0 where it is summed */
   int64_t bias_stride[4];
   float* slopes; /* with slopes_stride of the problem */
   float* table;  /* with table_stride of the problem */

@@ -159,6 +159,69 @@ def test_half_precision(level, dtype, tolerance, monkeypatch):
     check()
 
 
+MASKS = {
+    "none": lambda n, m: None,
+    "causal": lambda n, m: sightline.causal(),
+    "window": lambda n, m: sightline.window(3, 40),
+    "dense": lambda n, m: torch.rand(n, m, generator=torch.Generator().manual_seed(2)) > 0.6,
+}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_bias_of_halves_gets_the_gradient_of_its_copy_in_float32_rounded_once(
+    level, dtype, monkeypatch, torch_threads
+):
+    monkeypatch.setenv("SIGHTLINE_ISA", level)
+
+    @settings(max_examples=60)
+    @given(
+        summed=st.sets(st.integers(0, 3)), n=st.sampled_from([1, 5, 64, 67, 130]),
+        m=st.sampled_from([1, 3, 16, 37, 200]), mask=st.sampled_from(list(MASKS)),
+        of_query=st.sampled_from([torch.float32, dtype]), threads=st.integers(1, 3),
+    )  # fmt: skip
+    def check(summed, n, m, mask, of_query, threads):
+        torch_threads(threads)
+        torch.manual_seed(0)
+        q, k, v = (torch.randn(2, 2, length, 8).to(of_query) for length in (n, m, m))
+        shape = [1 if axis in summed else size for axis, size in enumerate((2, 2, n, m))]
+        halves = torch.randn(shape).to(dtype)
+        upstream, found = torch.randn(2, 2, n, 8).to(of_query), []
+        for bias in (halves, halves.float()):
+            with sightline.backend("cpu"):
+                context = sightline.attention(q, k, v, bias=bias.requires_grad_(), mask=MASKS[mask](n, m))
+            found += torch.autograd.grad(context, bias, upstream)
+        assert found[0].dtype == dtype
+        if of_query == torch.float32:
+            assert torch.equal(found[0], found[1].to(dtype))
+        else:  # whose weights are computed with less care where they are rounded at once
+            apart = (found[0].double() - found[1]).abs() - torch.finfo(dtype).eps * found[1].abs()
+            assert apart.max() < 1e-6
+
+    check()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_gradient_of_a_bias_that_no_cache_holds(level, dtype, monkeypatch, torch_threads):
+    # 9 MB and more go past the caches, where rows lie so that they can.
+    monkeypatch.setenv("SIGHTLINE_ISA", level)
+    torch_threads(2)
+    for n, m in ((1536, 3072), (1027, 4433)):
+        torch.manual_seed(0)
+        q, k, v = (torch.randn(1, 1, length, 8).to(dtype) for length in (n, m, m))
+        bias = torch.randn(n, m).to(dtype).requires_grad_()
+        with sightline.backend("cpu"):
+            context = sightline.attention(q, k, v, bias=bias)
+        upstream = torch.randn_like(context)
+        (found,) = torch.autograd.grad(context, bias, upstream)
+        weights = torch.softmax((q.double() @ k.double().mT)[0, 0] / 8**0.5 + bias.detach().double(), -1)
+        grad = (upstream.double() @ v.double().mT)[0, 0]
+        wanted = weights * (grad - (weights * grad).sum(-1, keepdim=True))
+        rounded = 0.0 if dtype == torch.float32 else torch.finfo(dtype).eps
+        assert ((found.double() - wanted).abs() - rounded * wanted.abs()).max() < (rounded and 2e-4) + 1e-6
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_dropout(level, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_ISA", level)

@@ -71,9 +71,11 @@ struct KeySums {
 // What blocks add the gradients of sinks and bias terms to; null: not wanted. A stride is 0 along an axis
 // that is summed.
 struct TermSums {
-  float* bias;
+  void* bias;
+  int32_t bias_dtype;  // of halves where each entry is in one patch at most, rows and keys along strides
   int64_t bias_stride[4];
-  bool clear_bias;  // each block clears its own rows first
+  bool clear_bias;    // each block clears its own rows first
+  bool streams_bias;  // past the caches, which it would not fit into
   double* slopes;
   int64_t slopes_stride[2];
   double* table;

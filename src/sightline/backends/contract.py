@@ -182,9 +182,9 @@ class Plan(NamedTuple):
 class Backend(Protocol):
     """One way to compute attention and what is read off its matrix.
 
-    All results are float32 or better, the context and the gradients of query, key and value excepted, which
-    have the query's dtype. Contexts and gradients are laid out as ``empty_context`` and ``empty_gradient`` of
-    ``problem.py`` make room for them.
+    All results are float32 or better, but for the context and the gradients of query, key and value, which
+    have the query's dtype, and that of bias, which may have its own. Contexts and gradients are laid out as
+    ``empty_context`` and ``empty_gradient`` of ``problem.py`` make room for them.
     """
 
     @property

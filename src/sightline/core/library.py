@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sightline.common.check import SettingError
 
-ABI = 11
+ABI = 12
 _MESSAGES = {
     1: "out of memory",
     2: "unknown level",

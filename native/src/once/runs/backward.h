@@ -22,7 +22,7 @@ class Backward {
         scratch_(schedule_.shares(), kernels_.backward_scratch(p)),
         packed_(schedule_.shares(), sizeof(float) * kernels_.backward_words(p)),
         keys_(p, g, schedule_.shares()),
-        terms_(p, g, schedule_.shares()) {}
+        terms_(kernels_, p, g, schedule_.shares()) {}
 
   sightline_status run() {
     if (!cuts_.ok() || !scratch_.ok() || !packed_.ok() || !keys_.ok() || !terms_.ok()) {

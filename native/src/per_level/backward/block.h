@@ -37,7 +37,7 @@ inline void pass_stages(const BackwardBlock& x, const Patch& patch, const Place&
   const TermSums& sums = x.term_sums;
   if (sums.bias || sums.slopes || sums.table) {
     const Zone zone(x.block.zones, gradient_of(SIGHTLINE_STAGE_BIASED));
-    const MaskedGradient grad = {patch, place, s.grad_scores, x.bias_alone};
+    const MaskedGradient grad = {patch, place, s.grad_scores, x.stores};
     if (sums.bias) add_bias_gradient(x.block, sums, grad);
     if (sums.slopes || sums.table) add_position_gradients(x.block, x.terms, sums, grad, s.stages.strip);
   }
@@ -74,6 +74,9 @@ void backward_patch(const BackwardBlock& x, const Patch& patch, const Place& pla
   if (!x.bare) {
     if (x.scores) pass_stages(x, patch, place);
     round_patch<Products, vectors>(x, patch);
+  } else if (x.term_sums.bias) {
+    const Zone zone(x.block.zones, gradient_of(SIGHTLINE_STAGE_BIASED));
+    write_bias_words(x.block, x.term_sums, patch, place, x.scratch.key_words, x.stores);
   }
   add_key_gradients<Products>(x, patch, place, careful);
   if (x.query) add_query_gradient<Products, vectors>(x, patch, place, slab, careful);
@@ -137,26 +140,30 @@ bool backward_block_with(const sightline_problem& p, const BackwardHead& head, c
   read_ranges(block, scratch.ranges);
   const Dropout dropout = make_dropout(block, scratch.streams);
   const bool scores = g.query || key_sums.key || term_sums.bias || term_sums.slopes || term_sums.table;
-  const bool bias_alone = writes_bias_once(terms, scratch.ranges, term_sums);
+  const bool clears = clears_bias(terms, scratch.ranges, term_sums);
+  const BiasStores stores = bias_stores(term_sums, clears);
   const Rows grad_context = block_rows_of(block, g.grad_context, g.grad_context_stride);
   const bool careful =
       scratch.seen && !head.trusted && !(head.moderate && rows_moderate(block, g, grad_context));
-  const bool bare = scores && !careful && terms.cap == 0 && !term_sums.bias && !term_sums.slopes &&
-                    !term_sums.table && !g.grad_entropy;
+  const bool from_words = Products::kElements == 2 && p.dtype == SIGHTLINE_BFLOAT16 &&
+                          writes_bias(term_sums) && term_sums.bias_dtype == SIGHTLINE_BFLOAT16;
+  const bool bare = scores && !careful && terms.cap == 0 && (!term_sums.bias || from_words) &&
+                    !term_sums.slopes && !term_sums.table && !g.grad_entropy;
   const Rows context = block_rows_of(block, g.context, g.context_stride);
   Ahead ahead = rows_ahead<Products>(block, operands, scratch, g, context, grad_context);
   const BackwardBlock x = {
-      block, terms,      operands,           scratch, dropout, key_sums, term_sums,
-      ahead, bias_alone, g.query != nullptr, scores,  careful, bare,     g.grad_entropy != nullptr};
+      block, terms,  operands,           scratch, dropout, key_sums, term_sums,
+      ahead, stores, g.query != nullptr, scores,  careful, bare,     g.grad_entropy != nullptr};
   load_grad_context<Products>(x, grad_context);
   start_weights<Products>(x, g, context);
-  if (term_sums.bias && term_sums.clear_bias && !bias_alone) clear_bias_rows(block, term_sums);
+  if (clears) clear_bias_rows(block, term_sums);
   if (!scores && !key_sums.value) return true;
   load_query<Products>(x);
   start_grad_scores<Products>(x);
   for_chunks(scratch.ranges, [&](Span chunk, bool last) {
     for (int slab = 0; slab < slabs(block); slab++) backward_chunk<Products>(x, chunk, last, slab);
   });
+  if (stores == BiasStores::kStream) end_streaming();
   if (!g.query) return true;
   write_grad_query(block, g, scratch);
   return !head.trusted || query_numbers(block, scratch);

@@ -1,6 +1,7 @@
 // What the backward pass of one block works in and on.
 #pragma once
 
+#include "per_level/backward/bias_gradients.h"
 #include "per_level/backward/operands.h"
 #include "per_level/memory/ahead.h"
 #include "per_level/stages/dropout.h"
@@ -67,12 +68,12 @@ struct BackwardBlock {
   const KeySums& key_sums;
   const TermSums& term_sums;
   Ahead& ahead;
-  bool bias_alone;  // each entry of the bias' gradient is written once and by nobody else
-  bool query;       // wanted
-  bool scores;      // the gradient of scores is wanted, for whatever lies behind it
-  bool careful;     // something that may be hidden is not finite, or so large that products of it are not
-  bool bare;        // scores are wanted, and neither care nor any stage, bias or entropy stands between
-  bool entropy;     // the gradient of the rows' entropy goes in
+  BiasStores stores;
+  bool query;    // wanted
+  bool scores;   // the gradient of scores is wanted, for whatever lies behind it
+  bool careful;  // something that may be hidden is not finite, or so large that products of it are not
+  bool bare;     // scores are wanted, and nothing else needs their gradient than its words can give
+  bool entropy;  // the gradient of the rows' entropy goes in
 };
 
 }  // namespace

@@ -88,6 +88,18 @@ SL_INLINE Vec splat_word(const float* p) {
 SL_INLINE void store(float* p, Vec v) { memcpy(p, &v, sizeof v); }
 SL_INLINE void store_int(int32_t* p, IntVec v) { memcpy(p, &v, sizeof v); }
 
+// Whole cache lines straight to memory, which need not be read for it, where a vector is as long as one.
+// After the last, end_streaming(): other threads see them from then on.
+#if defined(__AVX512F__)
+SL_INLINE bool may_stream(const void* p) { return reinterpret_cast<uintptr_t>(p) % sizeof(Vec) == 0; }
+SL_INLINE void stream(void* p, Vec v) { _mm512_stream_ps(static_cast<float*>(p), (__m512)v); }
+SL_INLINE void end_streaming() { _mm_sfence(); }
+#else
+SL_INLINE bool may_stream(const void*) { return false; }
+SL_INLINE void stream(void* p, Vec v) { memcpy(p, &v, sizeof v); }
+SL_INLINE void end_streaming() {}
+#endif
+
 // The first `count` lanes; the others read 0 and are not written.
 SL_INLINE Vec load_part(const float* p, int count) {
   Vec v = {};

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sightline.backends.contract import FUNCTIONS, Cells, OfEntropy, Summand
-from sightline.backends.native.pack import pack, pack_bare, rows_of, strides, term
+from sightline.backends.native.pack import DTYPES, pack, pack_bare, rows_of, strides, term
 from sightline.backends.native.structs import (
     FLAT_GRADIENTS,
     GRADIENTS_LAYOUT,
@@ -118,7 +118,8 @@ def backward(
 ) -> dict[str, Tensor]:
     """The wanted ones of the gradients of query, key, value, bias, slopes, table and sinks, by name.
 
-    Those of query, key and value have their dtype and layout, the others are contiguous float32.
+    Those of query, key, value and bias have their dtype, the first three their layout as well; the others are
+    contiguous float32, and so is that of a bias of another dtype.
     """
     packed, alive = pack(problem)
     context, grad_context, lse = rows_of(context), rows_of(grad_context), lse.double().contiguous()
@@ -162,7 +163,8 @@ def _of_rows(
 
 
 def _room_for_gradient(name: str, like: Tensor) -> Tensor:
-    return empty_gradient(name, like, like.dtype if name in ("query", "key", "value") else torch.float32)
+    dtype = like.dtype if name in STRIDED_GRADIENTS and like.dtype in DTYPES else torch.float32
+    return empty_gradient(name, like, dtype)
 
 
 def readouts(

@@ -107,7 +107,7 @@ class Native(Backend):
         wanted: Collection[str],
         of_entropy: OfEntropy | None = None,
     ) -> dict[str, Tensor]:
-        """Gradients of query, key and value in their dtype, others in float32."""
+        """Gradients of query, key, value and bias in their dtype, others in float32."""
         return kernels.backward(problem, context, lse, grad_context, grad_lse, wanted, of_entropy)
 
     def tangent(

@@ -18,7 +18,7 @@ from sightline.bench.sections.section import (
     BenchSection,
 )  # fmt: skip
 from sightline.bench.session import OURS, Row, Session
-from sightline.bench.wholes.by_sightline import BySightline
+from sightline.bench.wholes.by_sightline import BySightline, MemoryKept
 from sightline.bench.wholes.by_torch import ByCompile, ByTorch, InLargePages
 from sightline.bench.wholes.case import Direction
 from sightline.bench.wholes.contest import LIBRARIES, Entrant, contest
@@ -27,6 +27,7 @@ from sightline.bench.wholes.layers import self_attention_case
 _THEIRS, _LARGE, _COMPILED = "MultiheadAttention", "in large pages", "torch.compile"
 _ENTRANTS = {
     OURS: Entrant(BySightline()),
+    "memory kept": Entrant(MemoryKept()),
     _THEIRS: Entrant(ByTorch()),
     _LARGE: Entrant(InLargePages()),
     _COMPILED: Entrant(ByCompile()),
@@ -56,8 +57,9 @@ SECTION = BenchSection(
     note=(
         "sightline.accelerate(sightline.nn.SelfAttention) beside torch.nn.MultiheadAttention("
         "need_weights=False) with the same weights: as it is, with its weights in large pages of memory as "
-        "accelerate moves them, compiled, and exported to other libraries. (B,N), full attention. With "
-        "backward: the gradients of x and of all parameters as well."
+        "accelerate moves them, compiled, and exported to other libraries. Memory kept is ours after "
+        "sightline.keep_freed_memory(), in a process of its own. (B,N), full attention. With backward: the "
+        "gradients of x and of all parameters as well."
     ),
     columns=(CASE, DTYPE, PASS, MS, SPREAD, OF_FMA_PEAK, OF_DOT_PEAK, ERROR, X_ERROR),
     rows=rows,

@@ -9,7 +9,7 @@ from sightline.bench.case import DTYPES
 from sightline.bench.peers.peer import PreparedCase
 from sightline.bench.wholes.by_torch import ByTorch
 from sightline.bench.wholes.case import Whole, WholeCase
-from sightline.products import product
+from sightline.products import keep_freed_memory, product
 from sightline.products.ways import WAYS
 
 
@@ -23,6 +23,17 @@ class BySightline(ByTorch):
 
     def turned(self, whole: Whole) -> nn.Module:
         return whole.ours(whole.module)
+
+
+class MemoryKept(BySightline):
+    """In a process of its own, which keeps the memory that tensors free."""
+
+    title = "Sightline, memory kept"
+    own_process = True
+
+    def prepare(self, case: WholeCase, whole: Whole, threads: int) -> PreparedCase:
+        keep_freed_memory()
+        return super().prepare(case, whole, threads)
 
 
 class AttentionAlone(BySightline):
