@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sightline import distributed as distributed
+    from sightline import huggingface as huggingface
     from sightline import losses as losses
     from sightline import measure as measure
     from sightline import models as models
@@ -142,6 +143,7 @@ _LATER = {
     "distributed": "distributed",
     "effects": "removing",
     "explain": "call.explain",
+    "huggingface": "huggingface",
     "info": "call.info",
     "intervene": "interventions",
     "keep_freed_memory": "products",
@@ -171,4 +173,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    # Whoever asks for all that is named here (help() does) may not have Transformers.
+    return sorted(globals().keys() | _LATER.keys() - {"huggingface"})

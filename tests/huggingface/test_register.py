@@ -76,6 +76,23 @@ def test_missing_transformers_says_what_to_install() -> None:
     )
 
 
+def test_it_is_loaded_when_it_is_first_asked_for() -> None:
+    stderr = run(
+        "import sys, sightline; assert 'transformers' not in sys.modules; "
+        "assert sightline.huggingface.accelerate is sightline.accelerate; assert 'huggingface' in dir(sightline); "
+        "raise SystemExit('done')"
+    )
+    assert stderr.splitlines()[-1] == "done"
+
+
+def test_without_transformers_everything_else_can_still_be_listed() -> None:
+    stderr = run(
+        "import sys, inspect, sightline; sys.modules['transformers'] = None; "
+        "assert 'nn' in dict(inspect.getmembers(sightline)); sightline.huggingface"
+    )
+    assert 'pip install "sightline[app]"' in stderr
+
+
 def test_old_transformers_says_what_it_found_and_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     import transformers
 
