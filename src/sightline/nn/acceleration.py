@@ -105,7 +105,8 @@ def accelerate(model: nn.Module, *, packed: bool = False, large_pages: bool = Tr
             through ``.data``, call ``repack()`` of what is returned.
         large_pages: asks the system to hold parameters and buffers in large pages of memory (2 MB), where
             they are. Takes about a second for each GB, once; on Linux 6.1 and later. Memory that this process
-            shares with the one it was forked from becomes its own: accelerate before you fork.
+            shares with the one it was forked from becomes its own: accelerate before you fork. What is
+            computed on the way lies in large pages after :func:`sightline.keep_freed_memory`.
 
     Returns:
         An :class:`Acceleration`, which says what was turned, what was not and why, and can be undone.

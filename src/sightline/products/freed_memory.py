@@ -36,7 +36,8 @@ def keep_freed_memory(gigabytes: float | None = None) -> None:
     Args:
         gigabytes: of address space that is set aside for large pages; what is not used takes no memory. By
             default a quarter of the machine's memory; none where Linux counts it as used
-            (``vm.overcommit_memory=2``). 0: memory is kept, in pages as they come.
+            (``vm.overcommit_memory=2``). 0: memory is kept, in pages as they come, and so it is with less
+            than 0.0625 (64 MB), which few large pages would fill.
 
     Raises:
         TypeError: for ``gigabytes`` that are no number.

@@ -1,5 +1,5 @@
 // Gradients of sinks and bias terms while they are summed, one set a share. The dense bias' goes straight to
-// its place where no two shares can meet, and, if it is of halves, nothing is added to anything.
+// its place where no two shares can meet; one of halves only where no two patches do.
 #pragma once
 
 #include <cstring>
@@ -19,7 +19,7 @@ class TermMemory {
         problem_(p),
         grads_(g),
         shares_(shares),
-        bias_direct_(whole_numbers() ? shares == 1 || each_row_once() : each_entry_once()),
+        bias_direct_(sums_in_place() ? shares == 1 || each_row_once() : each_entry_once()),
         slopes_(g.slopes ? (p.slopes_stride[0] ? p.batch : 1) * p.heads : 0),
         table_(g.table ? (p.table_stride[0] ? p.heads : 1) * entries() : 0),
         sinks_(g.sinks ? p.heads : 0),
@@ -111,7 +111,8 @@ class TermMemory {
   bool each_entry_once() const {
     return each_row_once() && bias_extent(2) > 1 && bias_extent(3) > 1 && grads_.bias_stride[3] == 1;
   }
-  bool whole_numbers() const { return problem_.bias_dtype == SIGHTLINE_FLOAT32; }
+  // Halves would be rounded with every sum.
+  bool sums_in_place() const { return problem_.bias_dtype == SIGHTLINE_FLOAT32; }
 
   // Sums, densely, to their places; null: zeros.
   void write_bias(const float* from) const {

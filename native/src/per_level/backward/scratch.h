@@ -68,12 +68,12 @@ struct BackwardBlock {
   const KeySums& key_sums;
   const TermSums& term_sums;
   Ahead& ahead;
-  BiasStores stores;
-  bool query;    // wanted
-  bool scores;   // the gradient of scores is wanted, for whatever lies behind it
-  bool careful;  // something that may be hidden is not finite, or so large that products of it are not
-  bool bare;     // scores are wanted, and nothing else needs their gradient than its words can give
-  bool entropy;  // the gradient of the rows' entropy goes in
+  BiasStores stores;  // of the dense bias' gradient
+  bool query;         // wanted
+  bool scores;        // the gradient of scores is wanted, for whatever lies behind it
+  bool careful;       // something that may be hidden is not finite, or so large that products of it are not
+  bool bare;          // scores are wanted, and nothing else needs their gradient than its words can give
+  bool entropy;       // the gradient of the rows' entropy goes in
 };
 
 }  // namespace
