@@ -92,44 +92,112 @@ def _interleaved(b, h, n, d):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"mask": sightline.causal()}, {"mask": sightline.window(2, 1)}, {"scale": 0.3}]
+    "options",
+    [
+        {},
+        {"mask": sightline.causal()},
+        {"mask": sightline.window(2, 1)},
+        {"mask": sightline.prefix(2)},
+        {"mask": sightline.lengths([4, 0])},
+        {"scale": 0.3},
+    ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("groups", [4, 2])
-def test_without_a_problem_in_between(options, dtype, groups, monkeypatch):
+@pytest.mark.parametrize("recorded", [False, True])
+def test_without_a_problem_in_between(options, dtype, groups, recorded, monkeypatch):
     """The shortest way gives what the general one gives, to the bit, and memory laid out alike."""
     cases = [
         (_interleaved(2, 4, 70, 16), _interleaved(2, groups, 90, 16), _interleaved(2, groups, 90, 24)),
-        (torch.randn(1, 4, 1, 16), torch.randn(1, groups, 300, 16), torch.randn(1, groups, 300, 16)),
+        (torch.randn(2, 4, 1, 16), torch.randn(2, groups, 300, 16), torch.randn(2, groups, 300, 16)),
         (torch.randn(2, 4, 3, 16), *torch.randn(2, 1, groups, 5, 16).expand(2, 2, groups, 5, 16)),
-        (torch.randn(1, 4, 0, 16), torch.randn(1, groups, 5, 16), torch.randn(1, groups, 5, 16)),
-        (torch.randn(1, 4, 5, 16), torch.randn(1, groups, 0, 16), torch.randn(1, groups, 0, 16)),
-        tuple(torch.randn(1, heads, 16, 5).transpose(2, 3) for heads in (4, groups, groups)),  # copied
+        (torch.randn(2, 4, 0, 16), torch.randn(2, groups, 5, 16), torch.randn(2, groups, 5, 16)),
+        tuple(torch.randn(2, heads, 16, 5).transpose(2, 3) for heads in (4, groups, groups)),  # copied
+        tuple(torch.randn(7, 2, heads, 8).permute(1, 2, 0, 3) for heads in (4, groups, groups)),
+        tuple(torch.randn(2, heads, 20).unfold(2, 8, 1) for heads in (4, groups, groups)),  # rows overlap
+        tuple(torch.randn(2, 1, 9, 8).expand(2, heads, 9, 8) for heads in (4, groups, groups)),
     ]
     for case in cases:
-        given = [tensor.to(dtype) for tensor in case]
-        shortest = sightline.attention(*given, **options)
-        with monkeypatch.context() as patch:
-            patch.setattr(directly, "attend", lambda *given: None)
-            general = sightline.attention(*given, **options)
-        assert torch.equal(shortest, general) and shortest.stride() == general.stride()
+        given = [tensor.to(dtype, memory_format=torch.preserve_format) for tensor in case]
+        results = []
+        for shortest in (True, False):
+            with monkeypatch.context() as patch:
+                if not shortest:
+                    patch.setattr(directly, "attend", lambda *given: None)
+                results.append(_attended(given, options, recorded))
+        for found, wanted in zip(*results, strict=True):
+            assert torch.equal(found, wanted) and found.stride() == wanted.stride()
+
+
+def _attended(given, options, recorded):
+    """The context, then the gradients of the three where they are recorded."""
+    given = [tensor.detach().requires_grad_(recorded) for tensor in given]
+    context = sightline.attention(*given, **options)
+    return context, *(torch.autograd.grad(context.square().sum(), given) if recorded else ())
+
+
+def test_some_gradients_without_a_problem_in_between():
+    """Each alone, of a sum, whose own gradient has no rows, and of what has no gradient at all."""
+    given = [_interleaved(2, 4, 7, 8).requires_grad_() for _ in range(3)]
+    wanted = torch.autograd.grad(sightline.attention(*given).sum(), given)
+    for at in range(3):
+        alone = [tensor.detach().requires_grad_(place == at) for place, tensor in enumerate(given)]
+        close(torch.autograd.grad(sightline.attention(*alone).sum(), alone[at])[0], wanted[at], 0)
+    context = sightline.attention(*given)
+    assert torch.autograd.grad(context[..., :0].sum() * 0, given, allow_unused=True)[0].eq(0).all()
+
+
+def test_derivatives_of_derivatives_without_a_problem_in_between():
+    given = [torch.randn(1, 2, 4, 3, dtype=torch.float32, requires_grad=True) for _ in range(3)]
+
+    def bowed(attend, tensors):
+        first = torch.autograd.grad(attend(*tensors).square().sum(), tensors, create_graph=True)
+        return torch.autograd.grad(sum(one.square().sum() for one in first), tensors)
+
+    wide = [tensor.detach().double().requires_grad_() for tensor in given]
+    wanted = bowed(lambda q, k, v: torch.softmax(q @ k.mT / 3**0.5, -1) @ v, wide)
+    for found, exact in zip(bowed(sightline.attention, given), wanted, strict=True):
+        close(found.double(), exact, 1e-4)
+
+
+def test_saved_tensors_may_come_back_elsewhere():
+    """Hooks may give other memory, with other strides, for what was saved."""
+    given = [_interleaved(2, 4, 7, 8).requires_grad_() for _ in range(3)]
+    wanted = torch.autograd.grad(sightline.attention(*given).square().sum(), given)
+    again = (
+        lambda saved: saved.clone(),
+        lambda saved: saved.transpose(2, 3).contiguous().transpose(2, 3),
+        lambda saved: saved.as_subclass(Subclass),
+    )
+    for back in again:
+        hooks = torch.autograd.graph.saved_tensors_hooks(
+            lambda saved: saved.detach(), lambda saved, back=back: back(saved) if saved.dim() == 4 else saved
+        )
+        with hooks:
+            context = sightline.attention(*given)
+        for found, gradient in zip(torch.autograd.grad(context.square().sum(), given), wanted, strict=True):
+            close(found, gradient, 1e-6)
 
 
 def test_the_shortest_way_is_taken_by_the_commonest_calls(monkeypatch):
     """And is left where it does not know what is asked for."""
-    from sightline.backends.native import kernels
+    from sightline.backends.native import bare
 
-    taken, real = [], kernels.attend
-    monkeypatch.setattr(kernels, "attend", lambda *given: taken.append(1) or real(*given))
+    taken, real = [], {"forward": bare.forward, "backward": bare.backward}
+    monkeypatch.setattr(bare, "forward", lambda *given: taken.append("forward") or real["forward"](*given))
+    monkeypatch.setattr(bare, "backward", lambda *given: taken.append("backward") or real["backward"](*given))
     q, k, v = tensors()
-    for options in ({}, {"mask": sightline.causal()}, {"scale": 2.0}, {"dropout": 0.0}):
+    lengths = sightline.lengths(torch.tensor([4]))
+    for options in ({}, {"mask": sightline.causal()}, {"mask": lengths}, {"scale": 2.0}, {"dropout": 0.0}):
         taken.clear()
         sightline.attention(q, k, v, **options)
-        assert taken, options
+        assert taken == ["forward"], options
+        sightline.attention(*tensors(requires_grad=True), **options).sum().backward()
+        assert taken == ["forward", "forward", "backward"], options
     sinks, dense = torch.zeros(2), torch.ones(6, 6, dtype=torch.bool)
     for options in (
         {"mask": dense},
-        {"mask": sightline.lengths(torch.tensor([4]))},
+        {"mask": lengths & sightline.causal()},
         {"bias": sightline.alibi(torch.ones(2))},
         {"sinks": sinks},
         {"softcap": 3.0},
@@ -143,7 +211,6 @@ def test_the_shortest_way_is_taken_by_the_commonest_calls(monkeypatch):
     taken.clear()
     with sightline.backend("chunked"):
         sightline.attention(q, k, v)
-    sightline.attention(*tensors(requires_grad=True))
     sightline.attention(*(t.double() for t in (q, k, v)))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert sightline.attention(q, k, v).dtype == torch.bfloat16

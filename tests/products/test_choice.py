@@ -134,32 +134,47 @@ def test_measuring_answers_for_every_class_and_draws_no_numbers():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def _measured_as(monkeypatch, times):
+    """Each way takes what ``times`` says of it, or 1; ``times`` may be a function, asked at each look."""
+
+    def measured(products):
+        said = times() if callable(times) else times
+        return {name: said.get(name, 1.0) for name in products}
+
+    monkeypatch.setattr(measurement, "_measured", measured)
+
+
 def test_pytorchs_own_stays_unless_another_is_clearly_faster(monkeypatch):
     of = ProductClass("forward", torch.bfloat16, "many", "large")
-    times = {"pytorch": 1.0, "onednn": 0.95, "float32": 0.95}
-    monkeypatch.setattr(measurement, "_of_ways", lambda able, of, layer: {name: times[name] for name in able})
+    times = {"pytorch": 1.0, "onednn": 0.95, "float32": 0.95, "native": 0.95}
+    _measured_as(monkeypatch, times)
     assert measurement.fastest(of) == "pytorch"
     times["float32"] = 0.8
     assert measurement.fastest(of) == "float32"
 
 
-def test_a_second_look_decides(monkeypatch):
-    looks = iter([0.5, 1.5])
+@pytest.mark.parametrize(
+    ("first", "second", "wanted"),
+    [
+        ((4.0, 0.5), (1.0, 0.5), "onednn"),
+        ((4.0, 0.99), (1.0, 0.99), "pytorch"),  # PyTorch's own was disturbed
+        ((1.0, 0.99), (1.0, 0.5), "onednn"),  # the other was
+        ((1.0, 1.01), (1.0, 0.5), "pytorch"),  # behind at once: no second look
+    ],
+)
+def test_the_least_time_of_two_looks_decides(monkeypatch, first, second, wanted):
     of = ProductClass("forward", torch.float32, "many", "large")
     if WAYS["onednn"].why_not(torch.float32):
         pytest.skip("there is one way only")
-    monkeypatch.setattr(
-        measurement,
-        "_of_ways",
-        lambda able, of, layer: dict.fromkeys(able, 1.0) | {"onednn": next(looks)},
+    looks = iter([first, second])
+    _measured_as(
+        monkeypatch, lambda: {**dict(zip(("pytorch", "onednn"), next(looks), strict=True)), "native": 9.0}
     )
-    assert measurement.fastest(of) == "pytorch"
+    assert measurement.fastest(of) == wanted
 
 
 def test_onednns_gradients_of_float32_have_to_be_faster_still(monkeypatch):
-    monkeypatch.setattr(
-        measurement, "_of_ways", lambda able, of, layer: dict.fromkeys(able, 1.0) | {"onednn": 0.8}
-    )
+    _measured_as(monkeypatch, {"onednn": 0.8})
     for form, dtype, rows, wanted in (
         ("forward", torch.float32, "many", "onednn"),
         ("grad_weight", torch.float32, "many", "pytorch"),

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 from torch import Tensor
 
-from sightline.backends.problem import Problem
+from sightline.backends.problem import Bare, Problem
 from sightline.positions.align import Align
 
 ALL = slice(None)
@@ -218,10 +218,8 @@ class Backend(Protocol):
     def forward(self, problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
         """(context [B,H,N,E], lse [B,H,N] in ``lse_dtype``); without ``want_lse`` the second may be None."""
 
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, ranges: Tensor | None, scale: float
-    ) -> Tensor | None:
-        """The context of tensors that fit together, by a shorter way; ``None`` where it has none for them."""
+    def forward_bare(self, bare: Bare, want_lse: bool) -> tuple[Tensor, Tensor | None] | None:
+        """:meth:`forward` of tensors that fit together, by a shorter way; ``None`` where it has none."""
         return None
 
     def forward_received(self, problem: Problem, received: Tensor) -> tuple[Tensor, Tensor]:
@@ -243,6 +241,12 @@ class Backend(Protocol):
         of_entropy: OfEntropy | None = None,
     ) -> dict[str, Tensor]:
         """The wanted gradients, by name of the problem's field; in the field's dtype or a wider one."""
+
+    def backward_bare(
+        self, bare: Bare, context: Tensor, lse: Tensor, grad_context: Tensor, wanted: Sequence[bool]
+    ) -> list[Tensor | None] | None:
+        """The gradients of query, key and value after :meth:`forward_bare`; ``None`` where it has no way."""
+        return None
 
     def tangent(
         self, problem: Problem, tangents: Mapping[str, Tensor]

@@ -88,6 +88,20 @@ class Problem:
         return self.ranges is not None or self.visible is not None or self.bias is not None
 
 
+class Bare(NamedTuple):
+    """A problem of nothing else than key ranges, which may be left out; see :class:`Problem`."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    ranges: Tensor | None
+    scale: float
+
+    def problem(self) -> Problem:
+        """The same as any other problem."""
+        return Problem(self.query, self.key, self.value, scale=self.scale, ranges=self.ranges)
+
+
 class Field(NamedTuple):
     """A tensor field: its name, and what is said of it."""
 

@@ -7,6 +7,7 @@ subclasses); by an autograd function without the dispatcher where only autograd 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -52,19 +53,35 @@ def _gradients(ctx: Any, grad_context: Tensor | None, grad_lse: Tensor | None) -
     """One gradient for each of the operator's inputs."""
     context, lse, *tensors = ctx.saved_tensors
     wanted = [ctx.needs_input_grad[at] for at in operator.SMOOTH]
-    recorded = dispatcher.are_recorded((grad_context, grad_lse, context, lse, *tensors))
-    if recorded and not torch.compiler.is_compiling():
-        from sightline.call import derivative
-
-        problem = problem_of((*tensors, *ctx.numbers))
-        given = (grad_context, grad_lse)
-        return *derivative.attention_gradients(problem, (context, lse), given, wanted), *_NO_NUMBERS
-    grad_context = torch.zeros_like(context) if grad_context is None else grad_context
-    found = operator.backward(wanted, (grad_context, grad_lse, context, lse), tensors, ctx.numbers)
+    found = gradients(wanted, (grad_context, grad_lse, context, lse), tensors, ctx.numbers)
     of_inputs: list[Tensor | None] = [None] * len(operator.TENSORS)
     for at, gradient in zip(operator.SMOOTH, found, strict=True):
         of_inputs[at] = gradient
     return *of_inputs, *_NO_NUMBERS
+
+
+def gradients(
+    wanted: Sequence[bool],
+    given: tuple[Tensor | None, Tensor | None, Tensor, Tensor],
+    tensors: Sequence[Tensor | None],
+    numbers: Sequence[float | None],
+) -> list[Tensor | None]:
+    """The gradients of ``GRADIENTS``, in order, ``None`` where one is not wanted; they may have derivatives.
+
+    Args:
+        wanted: one flag for each.
+        given: the gradients of context and lse, then context and lse themselves.
+        tensors: the problem's, in order, and its numbers.
+    """
+    grad_context, grad_lse, context, lse = given
+    recorded = dispatcher.are_recorded((*given, *tensors))
+    if recorded and not torch.compiler.is_compiling():
+        from sightline.call import derivative
+
+        problem = problem_of((*tensors, *numbers))
+        return derivative.attention_gradients(problem, (context, lse), (grad_context, grad_lse), wanted)
+    grad_context = torch.zeros_like(context) if grad_context is None else grad_context
+    return operator.backward(list(wanted), (grad_context, grad_lse, context, lse), tensors, numbers)
 
 
 operator.attention_operator.register_autograd(_gradients, setup_context=_save)

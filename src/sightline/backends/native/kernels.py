@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sightline.backends.contract import FUNCTIONS, Cells, OfEntropy, Summand
-from sightline.backends.native.pack import DTYPES, pack, pack_bare, rows_of, strides, term
+from sightline.backends.native.pack import pack, rows_of, strides, term
+from sightline.backends.native.room import room_for_context, room_for_gradient_of
 from sightline.backends.native.structs import (
     FLAT_GRADIENTS,
     GRADIENTS_LAYOUT,
@@ -18,7 +19,7 @@ from sightline.backends.native.structs import (
     ReadoutsStruct,
 )
 from sightline.backends.native.zones import watching
-from sightline.backends.problem import Problem, empty_context, empty_gradient
+from sightline.backends.problem import Problem
 from sightline.core import library as core
 
 _TWO_STRIDES, _THREE_STRIDES = ctypes.c_int64 * 2, ctypes.c_int64 * 3
@@ -27,28 +28,10 @@ _TWO_STRIDES, _THREE_STRIDES = ctypes.c_int64 * 2, ctypes.c_int64 * 3
 def forward(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
     """(context [B,H,N,E] in the query's dtype, lse [B,H,N] in float64 where wanted)."""
     assert problem.value is not None
-    context = _room(problem.query, problem.value)
+    context = room_for_context(problem.query, problem.value.shape[3])
     lse = torch.empty(problem.query.shape[:3], dtype=torch.float64) if want_lse else None
     _forward(problem, context, lse)
     return context, lse
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, ranges: Tensor | None, scale: float) -> Tensor | None:
-    """The context of a problem of nothing else than key ranges; ``None`` where a tensor has to be copied."""
-    packed = pack_bare(query, key, value, ranges, scale)
-    if packed is None:
-        return None
-    context = _room(query, value)
-    status = core.library().sightline_forward(
-        core.level(),
-        torch.get_num_threads(),
-        packed,
-        context.data_ptr(),
-        _THREE_STRIDES(*context.stride()[:3]),
-        None,
-    )
-    core.check(status, "attention")
-    return context
 
 
 def forward_received(problem: Problem, received: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,7 +39,7 @@ def forward_received(problem: Problem, received: Tensor) -> tuple[Tensor, Tensor
     assert problem.value is not None
     assert received.dtype == torch.float32
     onto = received if received.stride(-1) == 1 or received.shape[-1] < 2 else received.contiguous()
-    context = _room(problem.query, problem.value)
+    context = room_for_context(problem.query, problem.value.shape[3])
     lse = torch.empty(problem.query.shape[:3], dtype=torch.float64)
     packed, alive = pack(problem)
     with watching():
@@ -83,13 +66,6 @@ def row_lse(problem: Problem) -> Tensor:
     lse = torch.empty(problem.query.shape[:3], dtype=torch.float64)
     _forward(problem, None, lse)
     return lse
-
-
-def _room(query: Tensor, value: Tensor) -> Tensor:
-    """``empty_context``, by the shortest way in the commonest case."""
-    if query.shape[3] == value.shape[3] and query.is_contiguous():
-        return torch.empty_like(query)
-    return empty_context(query, value.shape[3])
 
 
 def _forward(problem: Problem, context: Tensor | None, lse: Tensor | None) -> None:
@@ -123,7 +99,7 @@ def backward(
     """
     packed, alive = pack(problem)
     context, grad_context, lse = rows_of(context), rows_of(grad_context), lse.double().contiguous()
-    gradients = {name: _room_for_gradient(name, getattr(problem, name)) for name in wanted}
+    gradients = {name: room_for_gradient_of(name, getattr(problem, name)) for name in wanted}
     grad_lse, grad_entropy = _of_rows(problem, lse, grad_lse, of_entropy)
     outputs: list[int] = []
     for name in STRIDED_GRADIENTS:
@@ -160,11 +136,6 @@ def _of_rows(
     share = grad * (entropy - total)
     grad_lse = -share if grad_lse is None else grad_lse - share
     return grad_lse.float().contiguous(), grad.float().contiguous()
-
-
-def _room_for_gradient(name: str, like: Tensor) -> Tensor:
-    dtype = like.dtype if name in STRIDED_GRADIENTS and like.dtype in DTYPES else torch.float32
-    return empty_gradient(name, like, dtype)
 
 
 def readouts(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sightline.backends.dropout import keeping
-from sightline.backends.native.structs import BARE, HEAD, NUMBERS, NUMBERS_AT, PLACES, TERM, ProblemStruct
+from sightline.backends.native.structs import HEAD, NUMBERS, NUMBERS_AT, PLACES, TERM, ProblemStruct
 from sightline.backends.problem import Problem
 
 #: The header's sightline_dtype.
@@ -46,24 +46,6 @@ def pack(problem: Problem) -> tuple[ProblemStruct, list[Tensor]]:
         0 if problem.bias is None else DTYPES.get(problem.bias.dtype, 0), *_dropout(problem),
     )  # fmt: skip
     return packed, alive
-
-
-def pack_bare(query: Tensor, key: Tensor, value: Tensor, ranges: Tensor | None, scale: float) -> bytes | None:
-    """The same of a problem of nothing but key ranges; ``None`` where a tensor has to be copied first."""
-    of_query, of_key, of_value = query.stride(), key.stride(), value.stride()
-    if not of_query[3] == of_key[3] == of_value[3] == 1:
-        return None
-    of_ranges, slots = _NOTHING, 0
-    if ranges is not None:
-        if ranges.stride()[3:] != (2, 1):
-            return None
-        of_ranges, slots = (ranges.data_ptr(), *strides(ranges, 3)), ranges.shape[3]
-    (b, h, n, d), (_, g, m, _) = query.shape, key.shape
-    return BARE.pack(
-        b, h, g, n, m, d, value.shape[3], slots, 0,
-        query.data_ptr(), *of_query[:3], key.data_ptr(), *of_key[:3], value.data_ptr(), *of_value[:3],
-        *of_ranges, scale, 0.0, DTYPES[query.dtype], 0, 0, 0, 0.0,
-    )  # fmt: skip
 
 
 def strides(tensor: Tensor, axes: int) -> tuple[int, ...]:

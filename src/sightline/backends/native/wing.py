@@ -22,6 +22,7 @@ from sightline.backends.contract import (
     Work,
 )
 from sightline.backends.dropout import is_part
+from sightline.backends.native import bare as bare_kernels
 from sightline.backends.native import kernels
 from sightline.backends.native.cells import cell_rows
 from sightline.backends.native.named import named
@@ -29,7 +30,7 @@ from sightline.backends.native.pack import DTYPES
 from sightline.backends.native.plan import plan
 from sightline.backends.native.pool import pool
 from sightline.backends.native.products import product, transposed_product
-from sightline.backends.problem import Problem
+from sightline.backends.problem import Bare, Problem
 from sightline.backends.select import select_rows, strided
 from sightline.core import library
 
@@ -85,13 +86,11 @@ class Native(Backend):
         """The lse in float64."""
         return kernels.forward(problem, want_lse)
 
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, ranges: Tensor | None, scale: float
-    ) -> Tensor | None:
+    def forward_bare(self, bare: Bare, want_lse: bool) -> tuple[Tensor, Tensor | None] | None:
         """Without a Problem in between."""
-        if query.dtype not in DTYPES or library.available() is not None:
+        if bare.query.dtype not in DTYPES or library.available() is not None:
             return None
-        return kernels.attend(query, key, value, ranges, scale)
+        return bare_kernels.forward(bare, want_lse)
 
     def forward_received(self, problem: Problem, received: Tensor) -> tuple[Tensor, Tensor]:
         """A decode in one pass; the sums are float32."""
@@ -109,6 +108,12 @@ class Native(Backend):
     ) -> dict[str, Tensor]:
         """Gradients of query, key, value and bias in their dtype, others in float32."""
         return kernels.backward(problem, context, lse, grad_context, grad_lse, wanted, of_entropy)
+
+    def backward_bare(
+        self, bare: Bare, context: Tensor, lse: Tensor, grad_context: Tensor, wanted: Sequence[bool]
+    ) -> list[Tensor | None] | None:
+        """Without a Problem in between."""
+        return bare_kernels.backward(bare, context, lse, grad_context, wanted)
 
     def tangent(
         self, problem: Problem, tangents: Mapping[str, Tensor]
