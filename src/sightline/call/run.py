@@ -79,7 +79,8 @@ def gradients(
         from sightline.call import derivative
 
         problem = problem_of((*tensors, *numbers))
-        return derivative.attention_gradients(problem, (context, lse), (grad_context, grad_lse), wanted)
+        of_tensors = derivative.attention_gradients(problem, (context, lse), given[:2], wanted)
+        return [of_tensors[at] for at in operator.SMOOTH]
     grad_context = torch.zeros_like(context) if grad_context is None else grad_context
     return operator.backward(list(wanted), (grad_context, grad_lse, context, lse), tensors, numbers)
 

@@ -5,7 +5,6 @@ That of a short sequence takes 15 µs; what the general way packs and asks for t
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
 import torch
@@ -13,11 +12,10 @@ from torch import Tensor
 
 from sightline.backends.native.pack import DTYPES, rows_of, strides
 from sightline.backends.native.room import room_for_context, room_for_gradient
-from sightline.backends.native.structs import BARE, GRADIENTS_LAYOUT
+from sightline.backends.native.structs import BARE, GRADIENTS_LAYOUT, STRIDES_OF
 from sightline.backends.problem import Bare
 from sightline.core import library as core
 
-_THREE_STRIDES = struct.Struct("@3q")
 _NO_RANGES = (0, 0, 0, 0)
 #: Address and three strides of a gradient of query, key or value that is not wanted.
 _NO_GRADIENT = (0, 0, 0, 0)
@@ -38,7 +36,7 @@ def forward(bare: Bare, want_lse: bool) -> tuple[Tensor, Tensor | None] | None:
         torch.get_num_threads(),
         packed,
         context.data_ptr(),
-        _THREE_STRIDES.pack(*context.stride()[:3]),
+        STRIDES_OF[3].pack(*context.stride()[:3]),
         None if lse is None else lse.data_ptr(),
     )
     core.check(status, "attention")

@@ -16,13 +16,12 @@ from sightline.backends.native.structs import (
     GRADIENTS_LAYOUT,
     STRIDED_GRADIENTS,
     STRIDES,
+    STRIDES_OF,
     ReadoutsStruct,
 )
 from sightline.backends.native.zones import watching
 from sightline.backends.problem import Problem
 from sightline.core import library as core
-
-_TWO_STRIDES, _THREE_STRIDES = ctypes.c_int64 * 2, ctypes.c_int64 * 3
 
 
 def forward(problem: Problem, want_lse: bool = True) -> tuple[Tensor, Tensor | None]:
@@ -48,10 +47,10 @@ def forward_received(problem: Problem, received: Tensor) -> tuple[Tensor, Tensor
             torch.get_num_threads(),
             ctypes.byref(packed),
             ctypes.c_void_p(context.data_ptr()),
-            _THREE_STRIDES(*context.stride()[:3]),
+            STRIDES_OF[3].pack(*context.stride()[:3]),
             ctypes.c_void_p(lse.data_ptr()),
             ctypes.c_void_p(onto.data_ptr()),
-            _TWO_STRIDES(*onto.stride()[:2]),
+            STRIDES_OF[2].pack(*onto.stride()[:2]),
             onto.shape[1],
         )
     core.check(status, "attention")
@@ -76,7 +75,7 @@ def _forward(problem: Problem, context: Tensor | None, lse: Tensor | None) -> No
             torch.get_num_threads(),
             ctypes.addressof(packed),
             None if context is None else context.data_ptr(),
-            _THREE_STRIDES(*((0, 0, 0) if context is None else context.stride()[:3])),
+            STRIDES_OF[3].pack(*((0, 0, 0) if context is None else context.stride()[:3])),
             None if lse is None else lse.data_ptr(),
         )
     core.check(status, "attention")

@@ -119,6 +119,8 @@ BARE = struct.Struct(
     f"{ctypes.sizeof(ProblemStruct) - NUMBERS_AT - NUMBERS.size}x"
 )
 TERM = {axes: struct.Struct(f"@P{axes}q") for axes in range(1, 5)}
+# Strides that are an argument of their own.
+STRIDES_OF = {axes: struct.Struct(f"@{axes}q") for axes in (2, 3)}
 GRADIENTS_LAYOUT = struct.Struct(
     "@P3qPP3qPP" + "".join(f"P{STRIDES[name]}q" for name in STRIDED_GRADIENTS) + "3P"
 )
