@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 import sightline
 from sightline.nn import CrossAttention, KVCache, LearnedPositions, Rotary, SelfAttention, alibi_slopes
@@ -43,6 +44,42 @@ def test_rotary_scores_depend_on_distances_only(interleaved: bool) -> None:
     far = rotary(query, 11) @ rotary(key, torch.tensor([11, 11])).mT
     torch.testing.assert_close(near, far, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(near, query @ key.mT, atol=1e-2)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("offset", [0, 5, torch.tensor([3, 40])])
+def test_rotary_at_once_is_its_formula(interleaved: bool, dtype: torch.dtype, offset: int | Tensor) -> None:
+    """With its gradients, whatever lies behind one another in memory."""
+    rotary = Rotary(8, interleaved=interleaved)
+    tolerance = {torch.float64: 1e-6, torch.float32: 1e-5, torch.bfloat16: 5e-2}[dtype]
+    for shape, order in (
+        ((2, 3, 5, 8), (0, 1, 2, 3)),
+        ((2, 5, 3, 8), (0, 2, 1, 3)),
+        ((5, 2, 3, 8), (1, 2, 0, 3)),
+    ):
+        x = torch.randn(shape, dtype=dtype).permute(order).requires_grad_()
+        at_once = rotary(x, offset)
+        positions = torch.as_tensor(offset).reshape(-1, 1, 1) + torch.arange(5)
+        formula = rotary.turned(x.double(), positions[..., None] * rotary.frequencies.double())
+        found, wanted = (torch.autograd.grad(one.square().sum(), x)[0] for one in (at_once, formula))
+        torch.testing.assert_close(at_once.double(), formula, atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(found, wanted, atol=4 * tolerance, rtol=tolerance)
+        with torch.no_grad():
+            again = rotary(x, offset)
+        assert torch.equal(again, at_once) and again.stride() == at_once.stride() == x.stride()
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rotary_has_derivatives_of_any_kind(interleaved: bool) -> None:
+    rotary = Rotary(4, interleaved=interleaved).double()
+    x = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(rotary, (x,), check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(rotary, (x,))
+    each = torch.func.vmap(rotary)(x.detach()[None].expand(3, 1, 2, 3, 4))
+    torch.testing.assert_close(each[2], rotary(x.detach()))
+    torch.testing.assert_close(torch.func.jacrev(rotary)(x), torch.func.jacfwd(rotary)(x))
+    assert rotary(x[:, :, :0]).shape == (1, 2, 0, 4) and rotary(x[:0]).shape == (0, 2, 3, 4)
 
 
 @pytest.mark.parametrize(("share", "turning"), [(0.0, 0), (0.5, 2), (0.7, 3), (1.0, 4)])

@@ -8,6 +8,7 @@ from torch import Tensor
 from sightline.common.check import check_tensor, flag, integer, number
 from sightline.common.check import share as check_share
 from sightline.nn.fixed import Fixed, rows_at
+from sightline.nn.turning import by_formula, turned
 
 
 class Rotary(Fixed):
@@ -80,14 +81,9 @@ class Rotary(Fixed):
         if positions.dim() == 2:
             positions = positions[:, None]  # [B,1,N]
         frequencies = self.numbers(x.device)
-        return self.turned(x, positions[..., None].to(frequencies.dtype) * frequencies)
+        angles = positions[..., None].to(frequencies.dtype) * frequencies
+        return turned(x, angles.cos().to(x.dtype), angles.sin().to(x.dtype), self.interleaved)
 
     def turned(self, x: Tensor, angles: Tensor) -> Tensor:
         """x [...,N,D] with its pairs of features turned by angles [...,N,D/2]."""
-        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-        if self.interleaved:
-            first, second = x[..., 0::2], x[..., 1::2]
-        else:
-            first, second = x.chunk(2, dim=-1)
-        turned = (first * cos - second * sin, first * sin + second * cos)
-        return torch.stack(turned, dim=-1).flatten(-2) if self.interleaved else torch.cat(turned, dim=-1)
+        return by_formula(x, angles.cos().to(x.dtype), angles.sin().to(x.dtype), self.interleaved)
