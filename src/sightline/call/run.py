@@ -66,12 +66,10 @@ def gradients(
     tensors: Sequence[Tensor | None],
     numbers: Sequence[float | None],
 ) -> list[Tensor | None]:
-    """The gradients of ``GRADIENTS``, in order, ``None`` where one is not wanted; they may have derivatives.
+    """What :func:`sightline.call.operator.backward` gives, such that it may have derivatives itself.
 
     Args:
-        wanted: one flag for each.
-        given: the gradients of context and lse, then context and lse themselves.
-        tensors: the problem's, in order, and its numbers.
+        given: the gradients of context and lse, of which one may be missing, then context and lse.
     """
     grad_context, grad_lse, context, lse = given
     recorded = dispatcher.are_recorded((*given, *tensors))
