@@ -16,9 +16,8 @@ from sightline.backends.native.structs import BARE, GRADIENTS_LAYOUT, STRIDES_OF
 from sightline.backends.problem import Bare
 from sightline.core import library as core
 
-_NO_RANGES = (0, 0, 0, 0)
-#: Address and three strides of a gradient of query, key or value that is not wanted.
-_NO_GRADIENT = (0, 0, 0, 0)
+#: Address and three strides of what is left out.
+_NOTHING = (0, 0, 0, 0)
 #: Those of a bias, slopes, a table and sinks, which there are none of.
 _NO_OTHERS = (0,) * 8
 
@@ -56,7 +55,7 @@ def backward(
     for like, want in zip(bare[:3], wanted, strict=True):
         gradient = room_for_gradient(like) if want else None
         gradients.append(gradient)
-        outputs += _NO_GRADIENT if gradient is None else (gradient.data_ptr(), *gradient.stride()[:3])
+        outputs += _NOTHING if gradient is None else (gradient.data_ptr(), *gradient.stride()[:3])
     layout = GRADIENTS_LAYOUT.pack(
         context.data_ptr(), *context.stride()[:3], lse.data_ptr(),
         grad_context.data_ptr(), *grad_context.stride()[:3], 0, 0, *outputs, *_NO_OTHERS,
@@ -72,7 +71,7 @@ def _pack(bare: Bare) -> bytes | None:
     of_query, of_key, of_value = query.stride(), key.stride(), value.stride()
     if not of_query[3] == of_key[3] == of_value[3] == 1:
         return None
-    of_ranges: tuple[int, ...] = _NO_RANGES
+    of_ranges: tuple[int, ...] = _NOTHING
     slots = 0
     if ranges is not None:
         if ranges.stride()[3:] != (2, 1):
