@@ -69,9 +69,9 @@ void add_query_gradient(const BackwardBlock& x, const Patch& patch, const Place&
   float* to = x.scratch.grad_query_t + slab * width * kSlabRows + patch.vector * kLanes;
   if (careful) {
     return seen_context_product<vectors, Products>(rows, key.stride, width, x.scratch.key_words, count, to,
-                                                   stay, x.scratch.seen_keys);
+                                                   stay, x.ahead, x.scratch.seen_keys);
   }
-  context_product<vectors, Products>(rows, key.stride, width, x.scratch.key_words, count, to, stay);
+  context_product<vectors, Products>(rows, key.stride, width, x.scratch.key_words, count, to, stay, x.ahead);
 }
 
 }  // namespace

@@ -37,10 +37,11 @@ void add_context(const Block& block, const Terms& terms, const ForwardScratch& s
     with_vectors(patch.vectors, [&](auto n) {
       if (careful && may_hide<Products>(terms, patch)) {
         return seen_context_product<n.value, Products>(rows, value.stride, block.value_width, weights, count,
-                                                       to, decay + patch.vector, seen_of(scratch, patch));
+                                                       to, decay + patch.vector, *scratch.scores.ahead,
+                                                       seen_of(scratch, patch));
       }
       context_product<n.value, Products>(rows, value.stride, block.value_width, weights, count, to,
-                                         decay + patch.vector);
+                                         decay + patch.vector, *scratch.scores.ahead);
     });
     for (int v = 0; v < patch.vectors; v++) decay[patch.vector + v] = splat(1.0f);
   }

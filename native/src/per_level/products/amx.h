@@ -179,7 +179,7 @@ SL_INLINE void amx_scores_product(const WordMatrix& key, int keys, const float* 
   SL_UNROLL for (int v = 0; v < vectors; v++) high[v] = highest[v];
   const Vec times = splat(factor);
   const auto scale = [&](int64_t first, int64_t end) {
-    ahead.step();
+    ahead.steps(kPanelSteps);
     for (int64_t k = first; k < end; k++) {
       SL_UNROLL for (int v = 0; v < vectors; v++) {
         float* at = scores + k * kSlabRows + v * kLanes;
@@ -207,12 +207,12 @@ SL_INLINE void shrink_context(int64_t columns, float* context_t, const Vec* deca
   }
 }
 
-template <int vectors>
+template <int vectors, class Ahead>
 SL_INLINE void amx_context_product(const WordMatrix& value, int64_t columns, const float* weights, int keys,
-                                   float* context_t, const Vec* decay) {
+                                   float* context_t, const Vec* decay, Ahead& ahead) {
   shrink_context<vectors>(columns, context_t, decay);
   multiply_matrix<true>(value, columns, {weights, kSlabRows}, keys, vectors, {context_t, kSlabRows},
-                        [](int64_t, int64_t) {});
+                        [&](int64_t, int64_t) { ahead.steps(kPanelSteps); });
 }
 
 // Carefully (products/seen.h), lane by lane, to the same bits.

@@ -27,15 +27,20 @@ constexpr int tile_rows() {
 
 template <class Products, int rows, int vectors>
 SL_INLINE void scores_tile(const float* __restrict key, int64_t key_stride, const float* __restrict query_t,
-                           int64_t width, float factor, float* __restrict scores, Vec* highest) {
+                           int64_t width, float factor, float* __restrict scores, Vec* highest,
+                           Ahead& ahead) {
   Vec sum[rows][vectors] = {};
+  for (int64_t first = 0; first < width; first += kStepWords) {
+    ahead.step();
+    const int64_t end = smaller<int64_t>(width, first + kStepWords);
 #pragma GCC unroll 2
-  for (int64_t d = 0; d < width; d++) {
-    Vec q[vectors];
-    SL_UNROLL for (int v = 0; v < vectors; v++) q[v] = load(query_t + d * kSlabRows + v * kLanes);
-    SL_UNROLL for (int r = 0; r < rows; r++) {
-      const Vec k = splat_word(key + r * key_stride + d);
-      SL_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = Products::multiply_add(k, q[v], sum[r][v]);
+    for (int64_t d = first; d < end; d++) {
+      Vec q[vectors];
+      SL_UNROLL for (int v = 0; v < vectors; v++) q[v] = load(query_t + d * kSlabRows + v * kLanes);
+      SL_UNROLL for (int r = 0; r < rows; r++) {
+        const Vec k = splat_word(key + r * key_stride + d);
+        SL_UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = Products::multiply_add(k, q[v], sum[r][v]);
+      }
     }
   }
   SL_UNROLL for (int r = 0; r < rows; r++) {
@@ -52,9 +57,8 @@ SL_INLINE int scores_tiles(const float* key, int64_t key_stride, int keys, const
                            int64_t width, float factor, float* scores, Vec* highest, Ahead& ahead) {
   int k = 0;
   for (; k + rows <= keys; k += rows) {
-    ahead.step();
     scores_tile<Products, rows, vectors>(key + k * key_stride, key_stride, query_t, width, factor,
-                                         scores + k * kSlabRows, highest);
+                                         scores + k * kSlabRows, highest, ahead);
   }
   return k;
 }
@@ -90,7 +94,7 @@ SL_INLINE void plain_scores_product(const float* key, int64_t key_stride, int ke
 #if defined(SL_AMX_PRODUCTS)
   if constexpr (Products::kByColumn) {
     return multiply_matrix<false>({key, key_stride}, keys, {query_t, kSlabRows}, width, vectors,
-                                  {scores, kSlabRows}, [&](int64_t, int64_t) { ahead.step(); });
+                                  {scores, kSlabRows}, [&](int64_t, int64_t) { ahead.steps(kPanelSteps); });
   }
 #endif
   Vec unused[vectors] = {};
@@ -104,16 +108,20 @@ SL_INLINE void plain_scores_product(const float* key, int64_t key_stride, int ke
 template <class Products, int rows, int vectors, class Seen>
 SL_INLINE void context_tile(const float* __restrict value, int64_t value_stride,
                             const float* __restrict weights, int keys, float* __restrict context_t,
-                            const Vec* decay, const Seen& seen) {
+                            const Vec* decay, Ahead& ahead, const Seen& seen) {
   Vec sum[rows][vectors] = {};
+  for (int first = 0; first < keys; first += kStepWords) {
+    ahead.step();
+    const int end = smaller(keys, first + kStepWords);
 #pragma GCC unroll 2
-  for (int k = 0; k < keys; k++) {
-    Vec w[vectors];
-    SL_UNROLL for (int v = 0; v < vectors; v++) w[v] = load(weights + k * kSlabRows + v * kLanes);
-    SL_UNROLL for (int r = 0; r < rows; r++) {
-      const Vec x = splat_word(value + k * value_stride + r);
-      SL_UNROLL for (int v = 0; v < vectors; v++) {
-        sum[r][v] = Products::multiply_add(seen(x, k, v), w[v], sum[r][v]);
+    for (int k = first; k < end; k++) {
+      Vec w[vectors];
+      SL_UNROLL for (int v = 0; v < vectors; v++) w[v] = load(weights + k * kSlabRows + v * kLanes);
+      SL_UNROLL for (int r = 0; r < rows; r++) {
+        const Vec x = splat_word(value + k * value_stride + r);
+        SL_UNROLL for (int v = 0; v < vectors; v++) {
+          sum[r][v] = Products::multiply_add(seen(x, k, v), w[v], sum[r][v]);
+        }
       }
     }
   }
@@ -128,11 +136,11 @@ SL_INLINE void context_tile(const float* __restrict value, int64_t value_stride,
 template <class Products, int rows, int vectors, class Seen = AllSeen>
 SL_INLINE int64_t context_tiles(const float* value, int64_t value_stride, int64_t columns,
                                 const float* weights, int keys, float* context_t, const Vec* decay,
-                                const Seen& seen = Seen()) {
+                                Ahead& ahead, const Seen& seen = Seen()) {
   int64_t e = 0;
   for (; e + rows <= columns; e += rows) {
     context_tile<Products, rows, vectors>(value + e, value_stride, weights, keys, context_t + e * kSlabRows,
-                                          decay, seen);
+                                          decay, ahead, seen);
   }
   return e;
 }
@@ -140,34 +148,35 @@ SL_INLINE int64_t context_tiles(const float* value, int64_t value_stride, int64_
 // `keys` counts words: rows of `value` (or, where values lie by column, words of its rows) and of `weights`.
 template <int vectors, class Products = Float32Products>
 void context_product(const float* value, int64_t value_stride, int64_t columns, const float* weights,
-                     int keys, float* context_t, const Vec* decay) {
+                     int keys, float* context_t, const Vec* decay, Ahead& ahead) {
 #if defined(SL_AMX_PRODUCTS)
   if constexpr (Products::kByColumn) {
-    return amx_context_product<vectors>({value, value_stride}, columns, weights, keys, context_t, decay);
+    return amx_context_product<vectors>({value, value_stride}, columns, weights, keys, context_t, decay,
+                                        ahead);
   }
 #endif
   int64_t e = context_tiles<Products, tile_rows<vectors>(), vectors>(value, value_stride, columns, weights,
-                                                                     keys, context_t, decay);
+                                                                     keys, context_t, decay, ahead);
   e += context_tiles<Products, 4, vectors>(value + e, value_stride, columns - e, weights, keys,
-                                           context_t + e * kSlabRows, decay);
+                                           context_t + e * kSlabRows, decay, ahead);
   e += context_tiles<Products, 2, vectors>(value + e, value_stride, columns - e, weights, keys,
-                                           context_t + e * kSlabRows, decay);
+                                           context_t + e * kSlabRows, decay, ahead);
   context_tiles<Products, 1, vectors>(value + e, value_stride, columns - e, weights, keys,
-                                      context_t + e * kSlabRows, decay);
+                                      context_t + e * kSlabRows, decay, ahead);
 }
 
 // The same, carefully (products/seen.h); `bits` are those of `weights`.
 template <int vectors, class Products>
 SL_OUTLINE void seen_context_product(const float* value, int64_t value_stride, int64_t columns,
                                      const float* weights, int keys, float* context_t, const Vec* decay,
-                                     const float* bits) {
+                                     Ahead& ahead, const float* bits) {
 #if defined(SL_AMX_PRODUCTS)
   if constexpr (Products::kByColumn) {
     return seen_amx_context_product<vectors>({value, value_stride}, columns, weights, keys, context_t, decay,
                                              bits);
   }
 #endif
-  context_tiles<Products, 1, vectors>(value, value_stride, columns, weights, keys, context_t, decay,
+  context_tiles<Products, 1, vectors>(value, value_stride, columns, weights, keys, context_t, decay, ahead,
                                       SeenByLane{bits});
 }
 

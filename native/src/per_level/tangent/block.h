@@ -16,6 +16,7 @@ namespace {
 inline void tangent_chunk(const Block& block, const Terms& terms, const Moves& moves,
                           const TangentScratch& scratch, const float* packed, Span chunk, bool last) {
   const ForwardScratch& forward = scratch.forward;
+  Ahead& ahead = *forward.scores.ahead;
   const Dropout none = make_dropout(block, nullptr);
   const WordRows key = read_keys<TangentProducts>(block, forward.scores.operands.key, chunk);
   const WordRows value = read_values<TangentProducts>(block, forward.scores.operands.value, chunk);
@@ -31,13 +32,13 @@ inline void tangent_chunk(const Block& block, const Terms& terms, const Moves& m
     weigh_chunk<TangentProducts>(block, none, forward, scores, chunk.begin, slab, decay);
     const int64_t at = slab * block.value_width * kSlabRows;
     memcpy(of_context, decay, sizeof decay);
-    add_rows(block, scores, value, forward.scores.scores, forward.context_t + at, of_context);
+    add_rows(block, scores, value, forward.scores.scores, forward.context_t + at, of_context, ahead);
     if (moves.width) {
       add_moment(block, moves, scratch, scores, moving_key, slab, decay);
-      add_rows(block, scores, value, scratch.moved, scratch.tangent_t + at, decay);
+      add_rows(block, scores, value, scratch.moved, scratch.tangent_t + at, decay, ahead);
     }
     if (moves.value.data) {
-      add_rows(block, scores, moving_value, forward.scores.scores, scratch.tangent_t + at, decay);
+      add_rows(block, scores, moving_value, forward.scores.scores, scratch.tangent_t + at, decay, ahead);
     }
   }
 }

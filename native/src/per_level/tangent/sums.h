@@ -101,7 +101,7 @@ inline void add_moment(const Block& block, const Moves& moves, const TangentScra
 // sums = sums * decay + factors . rows, over all patches of a chunk; the first that touches a vector applies
 // its decay.
 inline void add_rows(const Block& block, const ChunkScores& chunk, const WordRows& rows, const float* factors,
-                     float* sums, Vec* decay) {
+                     float* sums, Vec* decay, Ahead& ahead) {
   const Zone zone(block.zones, SIGHTLINE_STAGE_CONTEXT);
   for (int i = 0; i < chunk.count; i++) {
     const Patch& patch = chunk.patches[i];
@@ -109,7 +109,7 @@ inline void add_rows(const Block& block, const ChunkScores& chunk, const WordRow
       context_product<n.value, TangentProducts>(rows.row(patch.key), rows.stride, block.value_width,
                                                 factors + patch.key * kSlabRows + patch.vector * kLanes,
                                                 patch.keys, sums + patch.vector * kLanes,
-                                                decay + patch.vector);
+                                                decay + patch.vector, ahead);
     });
     for (int v = 0; v < patch.vectors; v++) decay[patch.vector + v] = splat(1.0f);
   }
