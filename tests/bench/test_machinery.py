@@ -18,11 +18,12 @@ pytest.importorskip("rich", reason="the command line needs the [app] extra")
 
 from sightline import cli
 from sightline.bench import peers
-from sightline.bench.case import Case, inputs
+from sightline.bench.case import Case, forget_inputs, inputs
 from sightline.bench.host import PeerError, RemoteHost
 from sightline.bench.judge import expected, verdict
 from sightline.bench.markdown import BEGIN, END
 from sightline.bench.pattern import CAUSAL, FULL, DocumentsPattern, LengthsPattern, WindowPattern
+from sightline.bench.peers.floor import StreamingRead
 from sightline.bench.peers.ours import Sightline
 from sightline.bench.peers.peer import Peer, PreparedCase
 from sightline.bench.peers.sdpa import Sdpa
@@ -175,6 +176,30 @@ def test_inputs_are_the_same_everywhere():
     assert torch.equal(inputs(case).key, inputs(case).key)
     assert not torch.equal(inputs(case).key, inputs(case, copy=1).key)
     assert inputs(case).key.dtype == torch.bfloat16
+
+
+def test_contenders_of_a_process_read_the_same_memory_until_another_case_is_drawn():
+    case = Case(5, 4, bias="learned")
+    one, other = inputs(case), inputs(case)
+    one.key.requires_grad_()
+    assert one.key.data_ptr() == other.key.data_ptr()
+    assert not other.key.requires_grad
+    inputs(Case(6, 4))
+    assert inputs(case).key.data_ptr() != one.key.data_ptr()
+    forget_inputs()
+    assert torch.equal(inputs(case).bias, one.bias)
+
+
+def test_each_copy_has_run_once_before_it_is_timed(monkeypatch):
+    called = []
+
+    def prepare(self, case, given, threads):
+        return PreparedCase(lambda: called.append(given.key[0, 0, 0, 0].item()), lambda _: [given.query])
+
+    monkeypatch.setattr(StreamingRead, "prepare", prepare)
+    runs, _ = StreamingRead().load(Case(3, 4, copies=3), 1)
+    assert len(runs) == 3
+    assert len(set(called)) == 3
 
 
 def test_a_peer_that_is_missing_wrong_or_broken_is_reported_and_not_timed(fake, tmp_path, capsys):

@@ -50,6 +50,15 @@ def _gigabytes(field: str) -> float | None:
     return sizes[0] / 2**20 if sizes else None
 
 
+def last_cache_bytes() -> int:
+    """The largest cache of the first core, as Linux says; 0 where it does not."""
+    sizes = [
+        path.read_text().strip() for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    ]
+    units = {"K": 10, "M": 20, "G": 30}
+    return max((int(size[:-1]) << units[size[-1]] for size in sizes if size[-1:] in units), default=0)
+
+
 def available_gigabytes() -> float:
     """Memory that is available now; infinite where the system does not say."""
     available = _gigabytes("MemAvailable")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from sightline.bench.case import Case, Inputs, inputs
+from sightline.bench.case import Case, Inputs, forget_inputs, inputs
 from sightline.bench.judge import rows_of
 
 
@@ -76,6 +76,11 @@ class Peer(Contender):
     def load(self, case: Case, threads: int) -> tuple[list[PreparedCase], list[Tensor]]:
         runs = [self.prepare(case, inputs(case, copy), threads) for copy in range(case.copies)]
         outputs = [tensor.detach().float() for tensor in runs[0].outputs(runs[0].call())]
+        for run in runs[1:]:
+            run.call()  # some libraries bring inputs into their own memory at first
         if case.direction == "forward":
             outputs = [outputs[0][:, :, rows_of(case)].clone()]
         return runs, outputs
+
+    def forget(self) -> None:
+        forget_inputs()

@@ -33,6 +33,7 @@ class ZenTorch(Sdpa):
         return PreparedCase(torch.compile(run.call, backend="zentorch", dynamic=False), run.outputs)
 
     def forget(self) -> None:
+        super().forget()
         torch._dynamo.reset()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sightline.bench.case import Case
+from sightline.bench.machine import last_cache_bytes
 from sightline.bench.sections.section import (
     BEST_PEER,
     CASE,
@@ -17,7 +18,9 @@ from sightline.bench.sections.section import (
 )  # fmt: skip
 from sightline.bench.session import Row, Session
 
-_COLD = 96 << 20  # bytes of key/value caches that take turns: more than a processor's last-level cache holds
+# Bytes of key/value caches that take turns, so that they come from memory: at least, and at most where a
+# processor says that it caches more.
+_COLD, _COLDEST = 96 << 20, 768 << 20
 
 
 def rows(session: Session) -> Iterator[Row]:
@@ -27,7 +30,8 @@ def rows(session: Session) -> Iterator[Row]:
     )
     for dtype in ("float32", "bfloat16"):
         case = Case(1, width, dtype, heads=heads, kv_heads=groups, keys=keys)
-        copies = min(4, max(2, -(-_COLD // case.cache_bytes)))
+        cold = min(_COLDEST, max(_COLD, last_cache_bytes() * 3 // 2))
+        copies = min(64, max(2, -(-cold // case.cache_bytes)))
         case = Case(1, width, dtype, heads=heads, kv_heads=groups, keys=keys, copies=copies)
         row = session.compare(case, others={"floor": ("floor", case)})
         floor = row["contenders"]["floor"]
@@ -41,9 +45,9 @@ SECTION = BenchSection(
     name="decode",
     title="Decode",
     note=(
-        "One query per head. The floor reads every key and value once (a sum over the cache); several caches "
-        "take turns, so that they come from memory. Eager, ort-mha and openvino get a group's query heads as "
-        "rows of one head: the same numbers, and each key is read once."
+        "One query per head. The floor reads every key and value once (a sum over the same caches); several "
+        "take turns, more than a processor caches, so that they come from memory. Eager, ort-mha and "
+        "openvino get a group's query heads as rows of one head: the same numbers, and each key is read once."
     ),
     columns=(
         CASE, DTYPE, MS, SPREAD, Column("floor_ms", "floor ms", "ms"), Column("x_floor", "× floor", "ratio"),
