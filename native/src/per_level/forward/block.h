@@ -22,6 +22,7 @@ void forward_chunk(const Block& block, const Terms& terms, const Dropout& dropou
   const WordRows key = read_keys<Products>(block, operands.key, chunk);
   const WordRows value =
       want_context ? read_values<Products>(block, operands.value, chunk) : WordRows{nullptr, 0};
+  if (!last) add_chunk_ahead<Products>(*scratch.scores.ahead, block, operands, chunk, want_context);
   for (int slab = 0; slab < slabs(block); slab++) {
     ChunkScores scores;
     score_chunk<Products>(block, terms, scratch.scores, key, chunk, last, slab, scores);
