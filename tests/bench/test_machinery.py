@@ -17,6 +17,7 @@ pytest.importorskip("typer", reason="the command line needs the [app] extra")
 pytest.importorskip("rich", reason="the command line needs the [app] extra")
 
 from sightline import cli
+from sightline.bench import case as drawn_cases
 from sightline.bench import peers
 from sightline.bench.case import Case, forget_inputs, inputs
 from sightline.bench.host import PeerError, RemoteHost
@@ -184,10 +185,18 @@ def test_contenders_of_a_process_read_the_same_memory_until_another_case_is_draw
     one.key.requires_grad_()
     assert one.key.data_ptr() == other.key.data_ptr()
     assert not other.key.requires_grad
+    Sdpa().forget()  # one that fails leaves before the others are there
+    assert inputs(case).key.data_ptr() == one.key.data_ptr()
     inputs(Case(6, 4))
     assert inputs(case).key.data_ptr() != one.key.data_ptr()
     forget_inputs()
     assert torch.equal(inputs(case).bias, one.bias)
+
+
+def test_a_case_that_was_compared_leaves_no_inputs_behind():
+    with Session(BenchSettings("tiny", 1, INSTANT, ("sdpa",), 1e-4)) as session:
+        assert session.compare(Case(5, 4))["contenders"]["sdpa"]["status"] == "ok"
+    assert not drawn_cases._drawn
 
 
 def test_each_copy_has_run_once_before_it_is_timed(monkeypatch):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sightline.bench.case import forget_inputs
 from sightline.bench.peers import PEERS, load_contender
 from sightline.bench.peers.peer import Contender, PreparedCase
 from sightline.bench.timing import Spent, clock
@@ -116,6 +117,8 @@ def serve(connection: Connection, name: str, threads: int) -> None:
             if failed:
                 raise PeerError(failed)
             answer = getattr(host, method)(*arguments)
+            if method == "drop":
+                forget_inputs()
             # Tensors would pass through shared memory, which outlives a process that is killed.
             if method == "load":
                 answer = [tensor.contiguous().numpy() for tensor in answer]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sightline.bench.case import Case
+from sightline.bench.case import Case, forget_inputs
 from sightline.bench.host import Host, PeerError, RemoteHost, describe
 from sightline.bench.judge import verdict
 from sightline.bench.machine import Peak
@@ -133,6 +133,7 @@ class Session:
         finally:
             for host in hosts.values():
                 self.leave(host)
+            forget_inputs()
 
     def _admit(
         self, label: str, name: str, case: Case, hosts: dict[str, Host | RemoteHost]

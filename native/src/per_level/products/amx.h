@@ -9,6 +9,7 @@
 // Subnormal factors and sums count as zero.
 #pragma once
 
+#include "per_level/memory/ahead.h"
 #include "per_level/products/seen.h"
 
 #if defined(SL_AMX_PRODUCTS)
@@ -172,7 +173,7 @@ SL_INLINE void multiply_matrix(const WordMatrix& factor, int64_t rows, const Wor
 
 // --- The products of attention (products/tiles.h and products/key_tiles.h say what they are) ---
 
-template <int vectors, class Ahead>
+template <int vectors>
 SL_INLINE void amx_scores_product(const WordMatrix& key, int keys, const float* query_t, int64_t width,
                                   float factor, float* scores, Vec* highest, Ahead& ahead) {
   Vec high[vectors];
@@ -207,7 +208,7 @@ SL_INLINE void shrink_context(int64_t columns, float* context_t, const Vec* deca
   }
 }
 
-template <int vectors, class Ahead>
+template <int vectors>
 SL_INLINE void amx_context_product(const WordMatrix& value, int64_t columns, const float* weights, int keys,
                                    float* context_t, const Vec* decay, Ahead& ahead) {
   shrink_context<vectors>(columns, context_t, decay);

@@ -43,7 +43,6 @@ class Flex(Peer):
         return torch_run(case, given, attend)
 
     def forget(self) -> None:
-        super().forget()
         # Compiled code stays on disk; the limit on variants of one function must not be reached.
         torch._dynamo.reset()
 

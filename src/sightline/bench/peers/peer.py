@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from sightline.bench.case import Case, Inputs, forget_inputs, inputs
+from sightline.bench.case import Case, Inputs, inputs
 from sightline.bench.judge import rows_of
 
 
@@ -81,6 +81,3 @@ class Peer(Contender):
         if case.direction == "forward":
             outputs = [outputs[0][:, :, rows_of(case)].clone()]
         return runs, outputs
-
-    def forget(self) -> None:
-        forget_inputs()

@@ -33,7 +33,6 @@ class ZenTorch(Sdpa):
         return PreparedCase(torch.compile(run.call, backend="zentorch", dynamic=False), run.outputs)
 
     def forget(self) -> None:
-        super().forget()
         torch._dynamo.reset()
 
 
